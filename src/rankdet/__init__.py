@@ -1,0 +1,27 @@
+"""rankdet: train object detectors and instance segmenters by ranking.
+
+The subpackages are the floors of the house, from the ground up: ``ops``; ``losses``, ``assign`` and ``nn``;
+``criteria``; ``models``; and beside them ``data``, ``eval``, ``train`` and ``cli``. Nothing is imported until it is
+asked for, so that ``from rankdet.losses import RankSortLoss`` needs torch alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__version__ = "0.1.0"
+
+_SUBPACKAGES = ("assign", "cli", "criteria", "data", "eval", "losses", "models", "nn", "ops", "train")
+
+__all__ = ["__version__", *_SUBPACKAGES]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Ranking losses: torch and the standard library, nothing else."""

@@ -1,0 +1,70 @@
+"""The floors of the house: imports go downward only (docs/design.md, section 3)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "rankdet"
+
+# What each floor may import from rankdet, itself aside.
+MAY_IMPORT = {
+    "ops": set(),
+    "losses": {"ops"},
+    "assign": {"ops"},
+    "nn": {"ops"},
+    "criteria": {"ops", "losses", "assign"},
+    "models": {"ops", "losses", "assign", "nn", "criteria"},
+    "data": {"ops"},
+    "eval": {"ops", "data"},
+    "train": {"ops", "data", "eval"},
+    "cli": {"ops", "losses", "assign", "nn", "criteria", "models", "data", "eval", "train"},
+}
+# losses/ranking is used alone, in other people's training loops: torch and the standard library, nothing else.
+RANKING_MAY_IMPORT = {"torch", "rankdet.losses.ranking", "__future__"}
+
+
+def imported_modules(file: Path) -> set[str]:
+    """Absolute dotted names of all modules that a file imports, at any depth."""
+    package = ("rankdet", *file.relative_to(SOURCE).parent.parts)
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {f"{stem}.{alias.name}" for alias in node.names} | {stem}
+    return found
+
+
+def floors_of(modules: set[str]) -> set[str]:
+    return {parts[1] for name in modules if (parts := name.split("."))[0] == "rankdet" and len(parts) > 1} & set(
+        MAY_IMPORT
+    )
+
+
+def test_every_folder_is_a_known_floor():
+    folders = {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("floor", MAY_IMPORT)
+def test_imports_go_downward_only(floor: str):
+    for file in (SOURCE / floor).rglob("*.py"):
+        above = floors_of(imported_modules(file)) - {floor} - MAY_IMPORT[floor]
+        assert not above, (
+            f"{file.relative_to(SOURCE)} imports from {sorted(above)}; {floor} may import {MAY_IMPORT[floor]}"
+        )
+
+
+def test_ranking_losses_import_torch_alone():
+    import sys
+
+    for file in (SOURCE / "losses" / "ranking").rglob("*.py"):
+        for name in imported_modules(file):
+            root = name.split(".")[0]
+            allowed = root in sys.stdlib_module_names or root == "torch" or name.startswith("rankdet.losses.ranking")
+            assert allowed, f"{file.name} imports {name}; losses/ranking may import torch and itself only"
