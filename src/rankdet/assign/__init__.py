@@ -1,1 +1,21 @@
-"""The assign floor."""
+"""Assigners and samplers: who is positive, and who is looked at."""
+
+from rankdet.assign.assignment import BACKGROUND, IGNORE, Assigner, Assignment
+from rankdet.assign.atss import ATSSAssigner
+from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.max_iou import BestPriors, MaxIoU
+from rankdet.assign.samplers import KeepAll, RandomSampler, Sampler
+
+__all__ = [
+    "BACKGROUND",
+    "IGNORE",
+    "ATSSAssigner",
+    "Assigner",
+    "Assignment",
+    "BestPriors",
+    "GroundTruth",
+    "KeepAll",
+    "MaxIoU",
+    "RandomSampler",
+    "Sampler",
+]

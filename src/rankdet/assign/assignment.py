@@ -1,0 +1,80 @@
+"""Who is positive: the outcome of an assigner, half of the seam between a detector and its criterion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rankdet.assign.ground_truth import GroundTruth
+from rankdet.ops.priors import Priors
+
+BACKGROUND = -1
+IGNORE = -2
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What each of the P priors of a batch shall predict.
+
+    Invariant: ``positive_index`` lists, ascending, exactly the rows with ``labels >= 0``, and the other two tensors
+    follow its order.
+
+    Attributes:
+        labels: (P,) int64: class 0..K-1, BACKGROUND (-1) or IGNORE (-2).
+        positive_index: (M,) int64, rows of the positives.
+        matched_index: (M,) int64, the object of each positive: its row among the objects of the whole batch.
+        matched_boxes: (M, 4), the box of that object.
+    """
+
+    labels: Tensor
+    positive_index: Tensor
+    matched_index: Tensor
+    matched_boxes: Tensor
+
+    @classmethod
+    def from_matches(cls, matches: Tensor, truth: GroundTruth) -> Assignment:
+        """Build from matches (P,): a row of ``truth.all_boxes``, BACKGROUND or IGNORE.
+
+        One boolean selection, the only point of an assignment where the host waits for an accelerator.
+        """
+        positive_index = (matches >= 0).nonzero().squeeze(1)
+        matched_index = matches[positive_index]
+        labels = matches.clone()
+        labels[positive_index] = truth.all_labels[matched_index]
+        return cls(labels, positive_index, matched_index, truth.all_boxes[matched_index])
+
+    def keep(self, kept: Tensor) -> Assignment:
+        """The same with every prior outside the mask (P,) ignored."""
+        still = kept[self.positive_index]
+        return Assignment(
+            torch.where(kept, self.labels, IGNORE),
+            self.positive_index[still],
+            self.matched_index[still],
+            self.matched_boxes[still],
+        )
+
+
+class Assigner(Protocol):
+    """Decides for every prior which object it shall predict.
+
+    Invariant: a prior that is not valid is ignored; with no objects every valid prior is background.
+    """
+
+    def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
+        """Priors and objects of the same N images -> assignment of all P priors."""
+        ...
+
+
+def check_same_images(priors: Priors, truth: GroundTruth) -> None:
+    """Guard shared by the assigners: priors and objects must belong to the same number of images."""
+    if priors.num_images != truth.num_images:
+        raise ValueError(f"priors of {priors.num_images} images cannot be assigned to objects of {truth.num_images}")
+
+
+def matches_of_batch(per_image: list[Tensor], truth: GroundTruth) -> Tensor:
+    """Matches counted within each image -> matches counted over the batch, (P,)."""
+    shifted = [torch.where(m >= 0, m + start, m) for m, start in zip(per_image, truth.offsets, strict=True)]
+    return torch.cat(shifted)

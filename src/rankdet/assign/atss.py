@@ -1,0 +1,102 @@
+"""Adaptive training sample selection (Zhang et al., CVPR 2020, algorithm 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rankdet.assign.assignment import (
+    BACKGROUND,
+    IGNORE,
+    Assignment,
+    check_same_images,
+    matches_of_batch,
+)
+from rankdet.assign.ground_truth import GroundTruth
+from rankdet.ops.boxes import aligned_iou, centres_and_sizes
+from rankdet.ops.priors import Priors
+
+INSIDE_MARGIN = 0.01  # pixels by which a centre must lie within the object, on all four sides
+
+
+class ATSSAssigner:
+    """Each object takes, among the priors nearest to its centre, those that overlap it more than is usual for it.
+
+    Candidates are the ``topk`` priors per pyramid level whose centres are nearest (priors, not places: with three
+    priors a place about three places). An object's threshold is mean + unbiased standard deviation of its candidates'
+    IoUs. A candidate is positive when it reaches the threshold and its centre lies inside the object; a prior claimed
+    by several objects goes to the one with the highest IoU, at a tie to the first. All others are background.
+
+    Invariant: the number of positives of an object is at most ``topk`` times the number of levels.
+
+    >>> truth = GroundTruth((torch.tensor([[0., 0., 8., 8.]]),), (torch.tensor([1]),), (torch.empty(0, 4),))
+    >>> priors = Priors((torch.tensor([[0., 0., 8., 8.], [8., 0., 16., 8.], [0., 8., 8., 16.]]),),
+    ...                 (torch.ones(3).bool(),), (3,))
+    >>> ATSSAssigner()(priors, truth).labels
+    tensor([ 1, -1, -1])
+    """
+
+    def __init__(self, *, topk: int = 9) -> None:
+        if topk < 1:
+            raise ValueError(f"topk must be at least 1; got {topk}")
+        self.topk = topk
+
+    def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
+        """See `Assigner`."""
+        check_same_images(priors, truth)
+        levels = priors.level_sizes
+        per_image = [
+            self._match(*of_image, levels or (len(of_image[0]),))
+            for of_image in zip(priors.boxes, priors.valid, truth.boxes, strict=True)
+        ]
+        return Assignment.from_matches(matches_of_batch(per_image, truth), truth)
+
+    def _match(self, priors: Tensor, valid: Tensor, objects: Tensor, level_sizes: tuple[int, ...]) -> Tensor:
+        """Matches (P_i,) of one image: row of the object, BACKGROUND or IGNORE."""
+        matches = torch.where(valid, BACKGROUND, IGNORE)
+        if len(objects) == 0 or len(priors) == 0:
+            return matches
+        candidates = self._candidates(priors, valid, objects, level_sizes)  # (G, C) rows of priors
+        centres, _ = centres_and_sizes(priors)
+        usable = valid[candidates]
+        iou = aligned_iou(priors[candidates], objects[:, None])
+        positive = usable & (iou >= _threshold(iou, usable)) & _inside(centres[candidates], objects[:, None])
+        return _best_claim(matches, candidates, torch.where(positive, iou, -1.0))
+
+    def _candidates(self, priors: Tensor, valid: Tensor, objects: Tensor, level_sizes: tuple[int, ...]) -> Tensor:
+        """Rows (G, C) of the topk nearest priors of each level."""
+        centres, _ = centres_and_sizes(priors)
+        object_centres, _ = centres_and_sizes(objects)
+        chosen, start = [], 0
+        for size in level_sizes:
+            level = slice(start, start + size)
+            distances = torch.cdist(object_centres, centres[level]).masked_fill(~valid[level], torch.inf)
+            chosen.append(distances.topk(min(self.topk, size), dim=1, largest=False).indices + start)
+            start += size
+        return torch.cat(chosen, dim=1)
+
+
+def _threshold(iou: Tensor, usable: Tensor) -> Tensor:
+    """Mean plus unbiased standard deviation (G, 1) of the usable ones among the overlaps (G, C)."""
+    count = usable.sum(1, keepdim=True)
+    mean = (iou * usable).sum(1, keepdim=True) / count.clamp(min=1)
+    variance = ((iou - mean).square() * usable).sum(1, keepdim=True) / (count - 1).clamp(min=1)
+    return mean + variance.sqrt()
+
+
+def _inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Whether points (G, C, 2) lie well inside boxes (G, 1, 4) -> (G, C)."""
+    return (torch.cat((points - boxes[..., :2], boxes[..., 2:] - points), -1) > INSIDE_MARGIN).all(-1)
+
+
+def _best_claim(matches: Tensor, candidates: Tensor, claims: Tensor) -> Tensor:
+    """Give each prior to the object with the highest claim (G, C); negative claims are none."""
+    rows, strength = candidates.flatten(), claims.flatten()
+    objects = torch.arange(len(claims), device=claims.device)[:, None].expand_as(claims).flatten()
+    best = strength.new_zeros(len(matches)).scatter_reduce(0, rows, strength, "amax", include_self=False)
+    wins = (strength >= 0) & (strength == best[rows])
+    # Losers vote for a row beyond the last one, so that no boolean selection is needed.
+    slots = torch.where(wins, rows, len(matches))
+    first = torch.full((len(matches) + 1,), len(claims), device=matches.device)
+    first = first.scatter_reduce(0, slots, objects, "amin")[:-1]
+    return torch.where(first < len(claims), first, matches)

@@ -1,0 +1,115 @@
+"""The objects of a batch, as assigners and criteria see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Objects and crowd regions of N images, on the device of the model.
+
+    Attributes:
+        boxes: N tensors (G_i, 4), float32 xyxy in pixels of the network input, with positive width and height.
+        labels: N tensors (G_i,), int64 in 0..K-1.
+        crowd: N tensors (C_i, 4): regions whose objects are not told apart; nothing is learned from them.
+    """
+
+    boxes: tuple[Tensor, ...]
+    labels: tuple[Tensor, ...]
+    crowd: tuple[Tensor, ...]
+
+    @classmethod
+    def from_targets(
+        cls, targets: Sequence[Mapping[str, Any]], *, num_classes: int, device: torch.device
+    ) -> GroundTruth:
+        """Check and split torchvision-style targets: dicts with boxes, labels and, optionally, iscrowd.
+
+        Raises:
+            ValueError: naming the image, when a key is missing, a shape does not fit, a label is outside 0..K-1 or a
+                box has no area. Values (as opposed to shapes) are checked for targets on the CPU only: looking at them
+                on an accelerator would stall it in every step.
+
+        >>> target = {"boxes": torch.tensor([[0., 0., 4., 4.]]), "labels": torch.tensor([2])}
+        >>> GroundTruth.from_targets([target], num_classes=3, device=torch.device("cpu")).labels
+        (tensor([2]),)
+        """
+        boxes, labels, crowd = [], [], []
+        for position, target in enumerate(targets):
+            image_boxes, image_labels, is_crowd = _checked(target, position, num_classes)
+            image_boxes = image_boxes.as_subclass(torch.Tensor).to(device, torch.float32)
+            is_crowd = is_crowd.to(device)
+            crowd.append(image_boxes[is_crowd])
+            boxes.append(image_boxes[~is_crowd])
+            labels.append(image_labels.to(device, torch.int64)[~is_crowd])
+        return cls(tuple(boxes), tuple(labels), tuple(crowd))
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return len(self.boxes)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Row at which the objects of each image start when all are written below one another: N numbers."""
+        offsets = [0]
+        for boxes in self.boxes[:-1]:
+            offsets.append(offsets[-1] + len(boxes))
+        return tuple(offsets)
+
+    @cached_property
+    def all_boxes(self) -> Tensor:
+        """Boxes of all images below one another, (G, 4)."""
+        return torch.cat(self.boxes)
+
+    @cached_property
+    def all_labels(self) -> Tensor:
+        """Labels of all images below one another, (G,)."""
+        return torch.cat(self.labels)
+
+    @cached_property
+    def image_index(self) -> Tensor:
+        """Image of each object, (G,) int64."""
+        device = self.boxes[0].device
+        return torch.cat([torch.full((len(b),), i, device=device) for i, b in enumerate(self.boxes)])
+
+
+def _checked(target: Mapping[str, Any], position: int, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes, labels and crowd flags of one target, or a ValueError that names it."""
+    name = f"image {target['image_id']}" if "image_id" in target else f"targets[{position}]"
+    missing = [key for key in ("boxes", "labels") if key not in target]
+    if missing:
+        raise ValueError(f"{name} has no {' and no '.join(missing)}; a target is a dict with boxes (G, 4), labels (G,)")
+    boxes, labels = target["boxes"], target["labels"]
+    is_crowd = target.get("iscrowd")
+    is_crowd = torch.zeros_like(labels, dtype=torch.bool) if is_crowd is None else is_crowd.bool()
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1] or is_crowd.shape != labels.shape:
+        raise ValueError(
+            f"{name}: boxes must be (G, 4), labels and iscrowd (G,); got {tuple(boxes.shape)}, {tuple(labels.shape)}, "
+            f"{tuple(is_crowd.shape)}. An image without objects has boxes of shape (0, 4) and labels of shape (0,)"
+        )
+    if boxes.device.type == "cpu" and len(boxes):
+        _check_values(boxes, labels, name, num_classes)
+    return boxes, labels, is_crowd
+
+
+def _check_values(boxes: Tensor, labels: Tensor, name: str, num_classes: int) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"{name}: labels must lie in 0..{num_classes - 1} (num_classes={num_classes}, no background class); got "
+            f"{low}..{high}. Labels that start at 1 need 1 subtracted"
+        )
+    sound = torch.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+    if not bool(sound.all()):
+        row = int((~sound).nonzero()[0, 0])
+        raise ValueError(
+            f"{name}: boxes[{row}] = {boxes[row].tolist()} is not x1 < x2, y1 < y2 in finite pixels; leave such "
+            f"objects out, and convert width and height to x2 and y2"
+        )

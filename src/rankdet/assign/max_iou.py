@@ -1,0 +1,102 @@
+"""Assignment by overlap alone, as in Faster R-CNN (Ren et al. 2015, section 3.1.2) and RetinaNet."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rankdet.assign.assignment import (
+    BACKGROUND,
+    IGNORE,
+    Assignment,
+    check_same_images,
+    matches_of_batch,
+)
+from rankdet.assign.ground_truth import GroundTruth
+from rankdet.ops.boxes import pairwise_intersection_over_second, pairwise_iou
+from rankdet.ops.priors import Priors
+
+
+class BestPriors:
+    """Low-quality matching: an object without a good prior takes its best ones.
+
+    Every prior that reaches the best overlap of an object becomes positive for it, provided this overlap is at least
+    ``min_iou`` and above 0 (an object that no prior touches claims none). Where several objects claim the same prior,
+    the last one has it. With ``ties=False`` an object claims the first of its best priors only.
+    """
+
+    def __init__(self, *, min_iou: float = 0.0, ties: bool = True) -> None:
+        self.min_iou = min_iou
+        self.ties = ties
+
+    def claims(self, iou: Tensor) -> Tensor:
+        """Overlaps (G, P) -> the object (P,) that claims each prior, or -1."""
+        best, at = iou.max(dim=1, keepdim=True)
+        claimed = (iou == best) if self.ties else torch.zeros_like(iou, dtype=torch.bool).scatter_(1, at, True)
+        claimed &= (best >= self.min_iou) & (best > 0)
+        objects = torch.arange(len(iou), device=iou.device)[:, None]
+        return torch.where(claimed, objects, -1).amax(0)
+
+
+class MaxIoU:
+    """Each prior goes to the object that it overlaps most, when the overlap is high enough.
+
+    Positive from ``positive_iou`` on, background below ``negative_iou``, ignored between the two; then ``low_quality``
+    adds priors for objects that have none so far (None: not). With ``crowd_overlap`` set, priors that lie in a crowd
+    region to that share of their area or more are ignored (None: crowd regions are ordinary background, as in the
+    published configurations).
+
+    Invariant: every positive without ``low_quality`` has IoU >= ``positive_iou`` with its object, its best one.
+
+    >>> truth = GroundTruth((torch.tensor([[0., 0., 10., 10.]]),), (torch.tensor([3]),), (torch.empty(0, 4),))
+    >>> priors = Priors.proposals([torch.tensor([[0., 0., 10., 9.], [0., 0., 10., 4.], [50., 50., 60., 60.]])])
+    >>> MaxIoU(positive_iou=0.7, negative_iou=0.3)(priors, truth).labels
+    tensor([ 3, -2, -1])
+    """
+
+    def __init__(
+        self,
+        *,
+        positive_iou: float = 0.5,
+        negative_iou: float = 0.5,
+        low_quality: BestPriors | None = None,
+        crowd_overlap: float | None = None,
+    ) -> None:
+        if not 0 <= negative_iou <= positive_iou <= 1:
+            raise ValueError(
+                f"0 <= negative_iou <= positive_iou <= 1 must hold; got {negative_iou=}, {positive_iou=}. Overlaps "
+                f"between the two are ignored"
+            )
+        self.positive_iou = positive_iou
+        self.negative_iou = negative_iou
+        self.low_quality = low_quality
+        self.crowd_overlap = crowd_overlap
+
+    def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
+        """See `Assigner`. Image by image: the matrix of overlaps of a whole batch would be N times as large."""
+        check_same_images(priors, truth)
+        per_image = [
+            self._match(*of_image)
+            for of_image in zip(priors.boxes, priors.valid, truth.boxes, truth.crowd, strict=True)
+        ]
+        return Assignment.from_matches(matches_of_batch(per_image, truth), truth)
+
+    def _match(self, priors: Tensor, valid: Tensor, objects: Tensor, crowd: Tensor) -> Tensor:
+        """Matches (P_i,) of one image: row of the object, BACKGROUND or IGNORE."""
+        considered = valid & ~self._in_crowd(priors, crowd)
+        if len(objects) == 0 or len(priors) == 0:
+            return torch.where(considered, BACKGROUND, IGNORE)
+        iou = pairwise_iou(objects, priors)
+        iou.masked_fill_(~considered, -1)
+        overlap, matches = iou.max(dim=0)
+        matches = torch.where(overlap >= self.positive_iou, matches, IGNORE)
+        matches = torch.where((overlap < self.negative_iou) & considered, BACKGROUND, matches)
+        if self.low_quality is None:
+            return matches
+        claims = self.low_quality.claims(iou)
+        return torch.where(claims >= 0, claims, matches)
+
+    def _in_crowd(self, priors: Tensor, crowd: Tensor) -> Tensor:
+        if self.crowd_overlap is None or len(crowd) == 0:
+            return torch.zeros(len(priors), dtype=torch.bool, device=priors.device)
+        return (pairwise_intersection_over_second(crowd, priors) >= self.crowd_overlap).any(0)

@@ -1,0 +1,76 @@
+"""Overlaps of boxes, pair by pair and each with each.
+
+Shapes: P priors or predictions, G ground truths, M matched pairs. Boxes are float xyxy in pixels, width = x2 - x1.
+Differences from ``torchvision.ops``: divisors are floored (``max(union, eps)``) instead of shifted, so that equal boxes
+have an overlap of exactly 1; the aligned forms never build the M x M matrix.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+EPS = 1e-6
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Areas in square pixels of boxes (..., 4) -> (...); negative sides count as zero."""
+    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)
+
+
+def _intersection(first: Tensor, second: Tensor) -> Tensor:
+    top_left = torch.maximum(first[..., :2], second[..., :2])
+    bottom_right = torch.minimum(first[..., 2:], second[..., 2:])
+    return (bottom_right - top_left).clamp(min=0).prod(-1)
+
+
+def aligned_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union of each pair (M, 4), (M, 4) -> (M,), in [0, 1].
+
+    Shapes broadcast, so ``aligned_iou(a[:, None], b[None])`` is the matrix of all pairs.
+
+    >>> aligned_iou(torch.tensor([[0., 0., 10., 10.]]), torch.tensor([[0., 0., 10., 5.]]))
+    tensor([0.5000])
+    """
+    intersection = _intersection(first, second)
+    union = box_area(first) + box_area(second) - intersection
+    return intersection / union.clamp(min=EPS)
+
+
+def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union of all pairs, (G, 4) x (P, 4) -> (G, P), in [0, 1]."""
+    return aligned_iou(first[:, None], second[None])
+
+
+def pairwise_intersection_over_second(first: Tensor, second: Tensor) -> Tensor:
+    """Share of each second box that lies inside each first box, (G, 4) x (P, 4) -> (G, P), in [0, 1]."""
+    return _intersection(first[:, None], second[None]) / box_area(second).clamp(min=EPS)
+
+
+def aligned_giou(first: Tensor, second: Tensor) -> Tensor:
+    """Generalised IoU of each pair (M, 4), (M, 4) -> (M,), in [-1, 1].
+
+    IoU - (enclosing - union) / enclosing, Rezatofighi et al. 2019, eq. 5; 1 for equal boxes, towards -1 for boxes
+    that are small and far apart.
+
+    >>> aligned_giou(torch.tensor([[0., 0., 10., 10.]]), torch.tensor([[20., 20., 30., 40.]]))
+    tensor([-0.7500])
+    """
+    intersection = _intersection(first, second)
+    union = box_area(first) + box_area(second) - intersection
+    top_left = torch.minimum(first[..., :2], second[..., :2])
+    bottom_right = torch.maximum(first[..., 2:], second[..., 2:])
+    enclosing = (bottom_right - top_left).clamp(min=0).prod(-1).clamp(min=EPS)
+    return intersection / union.clamp(min=EPS) - (enclosing - union) / enclosing
+
+
+def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes (..., 4) cut to an image of (height, width) pixels; the right and lower edge may equal the size."""
+    height, width = size
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack((x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)), -1)
+
+
+def centres_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres (..., 2) as x, y and sizes (..., 2) as width, height of boxes (..., 4)."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]

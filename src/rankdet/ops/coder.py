@@ -1,0 +1,64 @@
+"""Box coders: how four numbers of a head describe a box relative to its prior."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rankdet.ops.boxes import centres_and_sizes
+
+# A predicted side may be at most 1000/16 times, at least 16/1000 times that of its prior.
+MAX_LOG_RATIO = math.log(1000 / 16)
+
+
+class BoxCoder(Protocol):
+    """Maps boxes to what a head regresses, and back. Invariant: ``decode(p, encode(p, b)) == b`` within rounding."""
+
+    def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        """Priors (M, 4) and boxes (M, 4) -> regression targets (M, 4)."""
+        ...
+
+    def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
+        """Priors (M, 4) and regressed deltas (M, 4) -> boxes (M, 4), not clipped to any image."""
+        ...
+
+
+class DeltaCoder:
+    """Offsets of the centre in units of the prior's size, and log ratios of the sizes (R-CNN, Girshick et al. 2014).
+
+    ``stds`` divides the targets, so that a smaller value makes the same box error weigh more in a loss on deltas.
+    Sides are clamped on decoding to 16/1000 .. 1000/16 times those of the prior, both ways.
+
+    >>> coder = DeltaCoder(stds=(0.1, 0.1, 0.2, 0.2))
+    >>> prior, box = torch.tensor([[10., 10., 50., 40.]]), torch.tensor([[12., 8., 48., 44.]])
+    >>> coder.encode(prior, box)
+    tensor([[ 0.0000,  0.3333, -0.5268,  0.9116]])
+    >>> coder.decode(prior, coder.encode(prior, box)).round(decimals=3)
+    tensor([[12.,  8., 48., 44.]])
+    """
+
+    def __init__(self, stds: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)) -> None:
+        if len(stds) != 4 or min(stds) <= 0:
+            raise ValueError(f"stds must be four positive numbers for dx, dy, dw, dh; got {stds}")
+        self.stds = tuple(stds)
+
+    def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        """See `BoxCoder.encode`. Boxes without area give targets of -inf: leave them out before."""
+        prior_centres, prior_sizes = centres_and_sizes(priors)
+        centres, sizes = centres_and_sizes(boxes)
+        deltas = torch.cat(((centres - prior_centres) / prior_sizes, (sizes / prior_sizes).log()), -1)
+        return deltas / deltas.new_tensor(self.stds)
+
+    def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
+        """See `BoxCoder.decode`. Half precision deltas are decoded in the precision of the priors."""
+        prior_centres, prior_sizes = centres_and_sizes(priors)
+        scaled = deltas.to(priors.dtype) * priors.new_tensor(self.stds)
+        centres = prior_centres + scaled[..., :2] * prior_sizes
+        halves = prior_sizes * scaled[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() / 2
+        return torch.cat((centres - halves, centres + halves), -1)
+
+    def __repr__(self) -> str:
+        return f"DeltaCoder(stds={self.stds})"

@@ -1,0 +1,68 @@
+"""The priors of a batch: the boxes that a stage's predictions start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Priors:
+    """Boxes that predictions start from: the anchors of a dense stage or the proposals of an R-CNN stage.
+
+    Rows of all images follow one another (image by image), and every tensor of a stage with a dimension of P = sum of
+    the P_i has the rows in this order.
+
+    Attributes:
+        boxes: N tensors (P_i, 4), xyxy in pixels of the network input. Images that share a grid share the tensor.
+        valid: N boolean tensors (P_i,): False where a prior takes part in nothing (it lies in another image's padding).
+        level_sizes: the number of priors on each pyramid level, in row order; empty for proposals.
+
+    >>> priors = Priors.proposals([torch.rand(3, 4), torch.rand(2, 4)])
+    >>> len(priors), priors.image_index.tolist()
+    (5, [0, 0, 0, 1, 1])
+    """
+
+    boxes: tuple[Tensor, ...]
+    valid: tuple[Tensor, ...]
+    level_sizes: tuple[int, ...] = ()
+
+    @classmethod
+    def proposals(cls, boxes: Sequence[Tensor]) -> Priors:
+        """Priors without levels, all valid, from one (P_i, 4) tensor per image."""
+        valid = tuple(torch.ones(len(b), dtype=torch.bool, device=b.device) for b in boxes)
+        return cls(tuple(boxes), valid)
+
+    def __len__(self) -> int:
+        """P, the number of priors of the batch."""
+        return sum(len(boxes) for boxes in self.boxes)
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return len(self.boxes)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Row at which each image starts, and P at the end: N + 1 numbers."""
+        offsets = [0]
+        for boxes in self.boxes:
+            offsets.append(offsets[-1] + len(boxes))
+        return tuple(offsets)
+
+    @cached_property
+    def image_index(self) -> Tensor:
+        """Image of each row, (P,) int64."""
+        device = self.boxes[0].device
+        return torch.cat([torch.full((len(b),), i, device=device) for i, b in enumerate(self.boxes)])
+
+    def gather(self, index: Tensor) -> Tensor:
+        """Boxes (M, 4) of the rows (M,) asked for. A shared grid is never repeated in memory."""
+        first = self.boxes[0]
+        if all(boxes is first for boxes in self.boxes):
+            return first[index % max(len(first), 1)]
+        return torch.cat(self.boxes)[index]
