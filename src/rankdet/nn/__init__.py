@@ -1,1 +1,32 @@
-"""The nn floor."""
+"""Networks: backbones, necks, anchors and heads. They know nothing of losses."""
+
+from rankdet.nn.anchors import AnchorGenerator, octave_scales
+from rankdet.nn.backbone import Backbone, without_pretrained_weights
+from rankdet.nn.dense_head import DenseHead, DenseOutputs, RPNHead
+from rankdet.nn.fpn import FPN, ConvLevelsOnInput, ConvLevelsOnOutput, PoolLevel
+from rankdet.nn.norm import BatchStatistics, FrozenStatistics, GroupStatistics, NormPolicy, group_norm
+from rankdet.nn.preprocess import ImageBatch, Preprocess
+from rankdet.nn.roi import BoxHead, RoIPooler
+
+__all__ = [
+    "FPN",
+    "AnchorGenerator",
+    "Backbone",
+    "BatchStatistics",
+    "BoxHead",
+    "ConvLevelsOnInput",
+    "ConvLevelsOnOutput",
+    "DenseHead",
+    "DenseOutputs",
+    "FrozenStatistics",
+    "GroupStatistics",
+    "ImageBatch",
+    "NormPolicy",
+    "PoolLevel",
+    "Preprocess",
+    "RPNHead",
+    "RoIPooler",
+    "group_norm",
+    "octave_scales",
+    "without_pretrained_weights",
+]

@@ -1,0 +1,115 @@
+"""Feature pyramid network (Lin et al., CVPR 2017) with the extra levels of its users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ExtraLevels(Protocol):
+    """Makes the levels above the last one of the backbone. Invariant: each halves the sides, rounding up."""
+
+    def build(self, backbone_channels: int, channels: int) -> nn.Module:
+        """A module that maps (last backbone map, last pyramid map) to the list of extra maps."""
+        ...
+
+
+class PoolLevel:
+    """One level, every other cell of the last pyramid map: P6 of Faster R-CNN."""
+
+    def build(self, backbone_channels: int, channels: int) -> nn.Module:  # noqa: ARG002
+        """See `ExtraLevels`."""
+        return _Pool()
+
+    def __repr__(self) -> str:
+        return "PoolLevel()"
+
+
+class ConvLevelsOnInput:
+    """Levels by 3 x 3 convolutions of stride 2, the first one on the last map of the backbone: P6, P7 of RetinaNet."""
+
+    def __init__(self, num: int = 2, *, relu_between: bool = False) -> None:
+        self.num = num
+        self.relu_between = relu_between
+
+    def build(self, backbone_channels: int, channels: int) -> nn.Module:
+        """See `ExtraLevels`."""
+        return _Convs(backbone_channels, channels, num=self.num, relu_between=self.relu_between, source=0)
+
+
+class ConvLevelsOnOutput:
+    """The same with the first convolution on the last map of the pyramid: P6, P7 of ATSS."""
+
+    def __init__(self, num: int = 2, *, relu_between: bool = False) -> None:
+        self.num = num
+        self.relu_between = relu_between
+
+    def build(self, backbone_channels: int, channels: int) -> nn.Module:  # noqa: ARG002
+        """See `ExtraLevels`."""
+        return _Convs(channels, channels, num=self.num, relu_between=self.relu_between, source=1)
+
+
+class _Pool(nn.Module):
+    def forward(self, backbone_map: Tensor, pyramid_map: Tensor) -> list[Tensor]:  # noqa: ARG002
+        return [F.max_pool2d(pyramid_map, kernel_size=1, stride=2)]
+
+
+class _Convs(nn.Module):
+    def __init__(self, in_channels: int, channels: int, *, num: int, relu_between: bool, source: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(in_channels if level == 0 else channels, channels, 3, stride=2, padding=1) for level in range(num)
+        )
+        self.relu_between = relu_between
+        self.source = source
+
+    def forward(self, backbone_map: Tensor, pyramid_map: Tensor) -> list[Tensor]:
+        level = (backbone_map, pyramid_map)[self.source]
+        levels = []
+        for position, conv in enumerate(self.convs):
+            level = conv(F.relu(level) if self.relu_between and position else level)
+            levels.append(level)
+        return levels
+
+
+class FPN(nn.Module):
+    """Backbone maps -> pyramid maps of equal width: laterals, a top-down path by nearest neighbours, 3 x 3 outputs.
+
+    Args:
+        in_channels: channels of the backbone maps it is given, finest first.
+        channels: channels of every pyramid map.
+        extra_levels: what lies above the last backbone map.
+
+    Attributes:
+        channels: the width.
+
+    >>> import torch
+    >>> neck = FPN([8, 16], channels=4, extra_levels=PoolLevel())
+    >>> [tuple(level.shape) for level in neck([torch.zeros(1, 8, 6, 6), torch.zeros(1, 16, 3, 3)])]
+    [(1, 4, 6, 6), (1, 4, 3, 3), (1, 4, 2, 2)]
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], *, channels: int = 256, extra_levels: ExtraLevels | None = None
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
+        self.outputs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
+        self.extra = None if extra_levels is None else extra_levels.build(in_channels[-1], channels)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Backbone maps, finest first -> pyramid maps, finest first."""
+        merged = [lateral(level) for lateral, level in zip(self.laterals, maps, strict=True)]
+        for finer in reversed(range(len(merged) - 1)):
+            above = F.interpolate(merged[finer + 1], size=merged[finer].shape[-2:], mode="nearest")
+            merged[finer] = merged[finer] + above
+        levels = [output(level) for output, level in zip(self.outputs, merged, strict=True)]
+        return levels if self.extra is None else levels + self.extra(maps[-1], levels[-1])
