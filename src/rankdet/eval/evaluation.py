@@ -1,0 +1,131 @@
+"""The result of an evaluation: named numbers, one row for each category, a table for people and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rankdet.eval.average_precision import RecallPrecision
+from rankdet.eval.lrp import LRP
+from rankdet.eval.matching import Matches
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+UNDEFINED = -1.0
+
+
+@dataclass(frozen=True)
+class CategoryResult:
+    """The numbers of one category, in [0, 1] and -1 where undefined; errors (LRP) are better when lower.
+
+    ``threshold`` is the score at which the category's LRP is lowest: the score to deploy it with. ``objects`` counts
+    the objects that are no crowd.
+    """
+
+    category_id: int
+    name: str
+    AP: float
+    AP50: float
+    AP75: float
+    oLRP: float  # noqa: N815
+    oLRP_Loc: float  # noqa: N815
+    oLRP_FP: float  # noqa: N815
+    oLRP_FN: float  # noqa: N815
+    threshold: float
+    objects: int
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the numbers were computed from, for reports and curves."""
+
+    matches: Matches
+    recall_precision: RecallPrecision
+    lrp: LRP
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``metrics`` by name, in [0, 1] and -1 where undefined; ``per_class`` in the order of the category ids.
+
+    ``details`` has the matches, curves and arrays behind the numbers; None after `from_json`.
+    """
+
+    metrics: dict[str, float]
+    per_class: tuple[CategoryResult, ...]
+    details: Details | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def thresholds(self) -> dict[int, float]:
+        """LRP-optimal score threshold by category id; a category of which nothing was found has none."""
+        return {row.category_id: row.threshold for row in self.per_class if row.threshold != UNDEFINED}
+
+    def table(self, *, max_classes: int = 100) -> Table:
+        """One `rich` table: all classes together, then each; beyond ``max_classes`` those with the most objects.
+
+        Thresholds are rounded down, so that the number shown keeps the detection at the threshold.
+        """
+        from rich.table import Table
+
+        shown = sorted(sorted(self.per_class, key=lambda row: -row.objects)[:max_classes], key=self.per_class.index)
+        table = Table(caption="AP: higher is better; oLRP, Loc, FP, FN: lower; threshold: where LRP is lowest")
+        table.add_column("class", overflow="fold")
+        for title in ("objects", "AP", "AP50", "AP75", "oLRP", "Loc", "FP", "FN", "threshold"):
+            table.add_column(title, justify="right", no_wrap=True)
+        overall = [self.metrics.get(name, UNDEFINED) for name in _SHOWN]
+        table.add_row("all", str(sum(row.objects for row in self.per_class)), *map(_three_digits, overall), "")
+        table.add_section()
+        for row in shown:
+            values = [_three_digits(getattr(row, name)) for name in _SHOWN]
+            table.add_row(row.name, str(row.objects), *values, _rounded_down(row.threshold))
+        if len(shown) < len(self.per_class):
+            table.add_row(f"… {len(self.per_class) - len(shown)} more", *[""] * 9)
+        return table
+
+    def to_json(self) -> str:
+        """Flat JSON: the metrics by name, and ``per_class`` below them, by class name.
+
+        A name that several classes share is followed by the category id.
+        """
+        names = [row.name for row in self.per_class]
+        rows = {
+            row.name if names.count(row.name) == 1 else f"{row.name} ({row.category_id})": asdict(row)
+            for row in self.per_class
+        }
+        return json.dumps({**self.metrics, "per_class": rows}, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        """The evaluation that `to_json` wrote, without its details; ValueError when ``text`` is something else."""
+        content = json.loads(text)
+        if not isinstance(content, dict) or not isinstance(content.get("per_class"), dict):
+            raise ValueError("not the JSON of an evaluation: accepted is what Evaluation.to_json wrote")
+        rows = content.pop("per_class").values()
+        names = {item.name for item in fields(CategoryResult)}
+        if any(not isinstance(row, dict) or set(row) != names for row in rows):
+            raise ValueError(f"not the JSON of an evaluation: each entry of 'per_class' needs {sorted(names)}")
+        return cls(metrics=content, per_class=tuple(CategoryResult(**row) for row in rows))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes `to_json` to a file, completely or not at all."""
+        target = Path(path)
+        partial = target.with_name(target.name + ".partial")
+        partial.write_text(self.to_json(), encoding="utf-8")
+        partial.replace(target)
+        return target
+
+
+_SHOWN = ("AP", "AP50", "AP75", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN")
+
+
+def _three_digits(value: float) -> str:
+    return "–" if value == UNDEFINED else f"{value:.3f}"
+
+
+def _rounded_down(threshold: float) -> str:
+    return "–" if threshold == UNDEFINED else f"{math.floor(threshold * 1000) / 1000:.3f}"

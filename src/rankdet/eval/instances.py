@@ -1,0 +1,100 @@
+"""Objects and detections as columns: what every metric of this floor works on.
+
+G objects, D detections, N images, K categories; boxes here are ``xywh`` in pixels, as in COCO's files. `reading` fills
+the columns from COCO's formats; anything else that fills them is evaluated by the same code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankdet.eval.rle import Rle, area_of
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+def _no_keys() -> Ints:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The objects of a dataset.
+
+    ``image_ids`` (N,) and ``category_ids`` (K,) ascend strictly; ``images`` and ``categories`` (G,) index into them.
+    ``image_sizes`` (N, 2) are heights and widths, 0 where unknown. ``crowd`` (G,) marks regions that any number of
+    detections may match and that count for nothing. ``not_exhaustive`` holds the keys ``image * K + category`` where
+    not all objects are annotated, so that an unmatched detection counts for nothing either (LVIS; empty in COCO).
+    ``source`` names the file in messages.
+    """
+
+    image_ids: Ints
+    image_sizes: Ints
+    category_ids: Ints
+    category_names: tuple[str, ...]
+    images: Ints
+    categories: Ints
+    boxes: Floats
+    areas: Floats
+    crowd: Bools
+    annotation_ids: Ints
+    masks: tuple[Rle, ...] | None = None
+    not_exhaustive: Ints = field(default_factory=_no_keys)
+    source: str = "ground truth"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def pixel_counts(self) -> Floats:
+        """(G,) the number of pixels of each mask; only with masks. Their stated ``areas`` may differ."""
+        return area_of(self.masks or ())
+
+    @property
+    def num_categories(self) -> int:
+        """K."""
+        return len(self.category_ids)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found: (D,) columns, with ``images`` and ``categories`` indexing as in `GroundTruth`.
+
+    Detections are ordered by ``logits`` where there are any, else by ``scores``: logits do not saturate.
+    """
+
+    images: Ints
+    categories: Ints
+    boxes: Floats
+    scores: Floats
+    areas: Floats
+    masks: tuple[Rle, ...] | None = None
+    logits: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def rank_values(self) -> Floats:
+        """(D,) the values that order the detections, highest first."""
+        return self.scores if self.logits is None else self.logits
+
+    def take(self, chosen: Ints | Bools) -> Detections:
+        """The chosen detections: by position, in that order, or where a (D,) mask is true."""
+        places = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
+        return replace(
+            self,
+            images=self.images[places],
+            categories=self.categories[places],
+            boxes=self.boxes[places],
+            scores=self.scores[places],
+            areas=self.areas[places],
+            masks=None if self.masks is None else tuple(self.masks[i] for i in places),
+            logits=None if self.logits is None else self.logits[places],
+        )

@@ -1,0 +1,228 @@
+"""Which detection finds which object: COCO's greedy matching, for all images, thresholds and area ranges at once.
+
+In each image and category, detections choose in the order of their scores: the free object of highest overlap at or
+above the IoU threshold, a counted one before an ignored one, the later in the file among equals; crowds stay free.
+This is sequential within an image and category only. So the k-th detections of all images and categories choose
+together ("round k"), and each choice is one maximum over the few pairs of enough overlap, with all IoU thresholds and
+area ranges as further axes. The oracle of the tests is pycocotools.
+
+D detections, G objects, C detections with at least one object in reach, P pairs in reach, T IoU thresholds, A areas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankdet.eval.instances import Bools, Detections, Floats, GroundTruth, Ints
+from rankdet.eval.overlaps import pairs_in_reach
+
+COCO_IOU_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
+COCO_AREA_RANGES: Mapping[str, tuple[float, float]] = {
+    "all": (0.0, 1e10),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+NO_MATCH = -1
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The outcome of matching; every metric of this floor is computed from it.
+
+    Detections are ordered by category, then falling score, then image, then place in the input, and only the first
+    ``max_detections`` of an image and category are there. ``chosen`` (D,) are their places in the input, ``ranks``
+    (D,) their places among those of their image and category. ``categories`` (D,) is all zero, and K is 1, when
+    categories were pooled. ``out_of_range`` (D, A) is true for a detection that counts for nothing when unmatched.
+    ``ignored`` (G, A) is true for objects that count for nothing.
+
+    Only the ``candidates`` (C,), ascending places in that order, can have matches: ``pair`` (C, T, A) is the place of
+    the matched pair in ``pair_objects`` (P,) and ``pair_overlaps`` (P,), or -1.
+    """
+
+    ground_truth: GroundTruth
+    iou_thresholds: Floats
+    area_ranges: Mapping[str, tuple[float, float]]
+    max_detections: int
+    num_categories: int
+    chosen: Ints
+    images: Ints
+    categories: Ints
+    scores: Floats
+    ranks: Ints
+    out_of_range: Bools
+    object_categories: Ints
+    ignored: Bools
+    candidates: Ints
+    pair: NDArray[np.int32]
+    pair_objects: Ints
+    pair_overlaps: Floats
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def of_category(self, category: int) -> MatchesOfCategory:
+        """The part of one category, given by its index."""
+        start, stop = np.searchsorted(self.categories, [category, category + 1]).tolist()
+        first, last = np.searchsorted(self.candidates, [start, stop]).tolist()
+        pair = self.pair[first:last]
+        matched = pair >= 0
+        if not len(self.pair_objects):  # then there are no candidates, and nothing to look up
+            objects, overlaps, counted = pair.astype(np.int64), np.zeros(pair.shape), matched
+        else:
+            objects = np.where(matched, self.pair_objects[pair], NO_MATCH)
+            counted = matched & ~self.ignored[objects, np.arange(len(self.area_ranges))]
+            overlaps = np.where(counted, self.pair_overlaps[pair], 0.0)
+        return MatchesOfCategory(
+            scores=self.scores[start:stop],
+            ranks=self.ranks[start:stop],
+            out_of_range=self.out_of_range[start:stop],
+            candidates=self.candidates[first:last] - start,
+            matched=matched,
+            true_positive=counted,
+            objects=objects,
+            overlaps=overlaps,
+            num_objects=np.count_nonzero(~self.ignored[self.object_categories == category], axis=0),
+        )
+
+
+@dataclass(frozen=True)
+class MatchesOfCategory:
+    """The detections of one category, by falling score, and what became of them.
+
+    ``scores`` and ``ranks`` (D,), ``out_of_range`` (D, A); of the ``candidates`` (C,), which are places among the D:
+    ``matched``, ``true_positive`` (matched with a counted object), ``objects`` (index or -1) and ``overlaps`` (0 where
+    no true positive), each (C, T, A). ``num_objects`` (A,) is the number of counted objects.
+    """
+
+    scores: Floats
+    ranks: Ints
+    out_of_range: Bools
+    candidates: Ints
+    matched: Bools
+    true_positive: Bools
+    objects: Ints
+    overlaps: Floats
+    num_objects: Ints
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def match(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    *,
+    iou_thresholds: tuple[float, ...] = COCO_IOU_THRESHOLDS,
+    area_ranges: Mapping[str, tuple[float, float]] = COCO_AREA_RANGES,
+    max_detections: int | None = 100,
+    pool_categories: bool = False,
+) -> Matches:
+    """Matches ``detections`` with the objects of ``ground_truth``.
+
+    ``max_detections`` is the number per image and category, None for all; ``pool_categories`` matches regardless of
+    category, as for class-agnostic proposals. Objects and unmatched detections with an area outside [low, high] of an
+    area range count for nothing in it. Invariant: a counted object is matched at most once per threshold and range.
+
+    >>> from rankdet.eval.reading import read_ground_truth, read_results
+    >>> truth = read_ground_truth({"images": [{"id": 1}], "categories": [{"id": 1, "name": "cat"}], "annotations": [
+    ...     {"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}]})
+    >>> found = read_results([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 8], "score": 0.9}], truth)
+    >>> match(truth, found, area_ranges={"all": (0, 1e10)}).pair[0, :, 0]
+    array([ 0,  0,  0,  0,  0,  0,  0, -1, -1, -1], dtype=int32)
+    """
+    thresholds = np.minimum(np.array(iou_thresholds, np.float64), 1 - 1e-10)
+    pooled = np.zeros(len(detections), np.int64), np.zeros(len(ground_truth), np.int64)
+    categories, object_categories = pooled if pool_categories else (detections.categories, ground_truth.categories)
+    num_categories = 1 if pool_categories else ground_truth.num_categories
+    keys = detections.images * num_categories + categories
+    object_keys = ground_truth.images * num_categories + object_categories
+
+    by_key = np.lexsort((-detections.rank_values, keys))
+    ranks = _places_within_runs(keys[by_key])
+    within = slice(None) if max_detections is None else ranks < max_detections
+    by_key, ranks = by_key[within], ranks[within]
+    ranked = detections.take(by_key)
+    pairs = pairs_in_reach(ranked, keys[by_key], ground_truth, object_keys, at_least=float(thresholds.min()))
+    ignored = ground_truth.crowd[:, None] | _outside(ground_truth.areas, area_ranges)
+    reaching, pair, order = _choose(*pairs, keys[by_key], ignored, ground_truth.crowd, thresholds)
+
+    by_category = np.lexsort((-ranked.rank_values, categories[by_key]))
+    place = np.empty_like(by_category)
+    place[by_category] = np.arange(len(by_category))
+    candidates = place[reaching]
+    ascending = np.argsort(candidates)
+    unverified = np.isin(keys[by_key], ground_truth.not_exhaustive)
+    return Matches(
+        ground_truth=ground_truth,
+        iou_thresholds=np.array(iou_thresholds, np.float64),
+        area_ranges=dict(area_ranges),
+        max_detections=len(detections) if max_detections is None else max_detections,
+        num_categories=num_categories,
+        chosen=by_key[by_category],
+        images=ranked.images[by_category],
+        categories=categories[by_key][by_category],
+        scores=ranked.scores[by_category],
+        ranks=ranks[by_category],
+        out_of_range=(_outside(ranked.areas, area_ranges) | unverified[:, None])[by_category],
+        object_categories=object_categories,
+        ignored=ignored,
+        candidates=candidates[ascending],
+        pair=pair[ascending],
+        pair_objects=pairs[1][order],
+        pair_overlaps=pairs[2][order],
+    )
+
+
+def _choose(
+    of_detection: Ints, objects: Ints, overlaps: Floats, keys: Ints, ignored: Bools, crowd: Bools, thresholds: Floats
+) -> tuple[Ints, NDArray[np.int32], Ints]:
+    """The greedy choice. Gives the C detections in reach of anything, their pairs (C, T, A), and the order of these.
+
+    A pair is named by its place in the order by round, detection, overlap and object: the best free pair of a
+    detection is then the last one, and counted objects come before ignored ones by adding P to their places.
+    """
+    reaching, of_candidate = np.unique(of_detection, return_inverse=True)
+    rounds = _places_within_runs(keys[reaching])[of_candidate]
+    order: Ints = np.lexsort((objects, overlaps, of_candidate, rounds))
+    rounds, of_candidate, objects, overlaps = rounds[order], of_candidate[order], objects[order], overlaps[order]
+    places = np.arange(len(order), dtype=np.int32)[:, None] + np.int32(len(order)) * ~ignored[objects]
+    enough = overlaps[:, None] >= thresholds
+    taken = np.zeros((len(ignored), len(thresholds), ignored.shape[1]), np.bool_)
+    pair = np.full((len(reaching), *taken.shape[1:]), NO_MATCH, np.int32)
+    for start, stop in _runs(rounds):
+        here = objects[start:stop]
+        free = (~taken[here] | crowd[here, None, None]) & enough[start:stop, :, None]
+        preference = np.where(free, places[start:stop, None, :], NO_MATCH)
+        first = np.flatnonzero(np.diff(of_candidate[start:stop], prepend=-1))
+        best = np.maximum.reduceat(preference, first, axis=0)
+        best[best >= len(order)] -= len(order)
+        pair[of_candidate[start + first]] = best
+        chooser, threshold, area = np.nonzero(best >= 0)
+        taken[objects[best[chooser, threshold, area]], threshold, area] = True
+    return reaching, pair, order
+
+
+def _runs(values: Ints) -> list[tuple[int, int]]:
+    """Start and stop of each run of equal values."""
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, np.int64)
+    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=False))
+
+
+def _places_within_runs(values: Ints) -> Ints:
+    """The place of each element in its run of equal values.
+
+    >>> _places_within_runs(np.array([4, 4, 4, 7, 9, 9]))
+    array([0, 1, 2, 0, 0, 1])
+    """
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, np.int64)
+    return np.arange(len(values)) - np.repeat(starts, np.diff(starts, append=len(values)))
+
+
+def _outside(areas: Floats, area_ranges: Mapping[str, tuple[float, float]]) -> Bools:
+    """(X, A) true where an area is outside a range, both ends of which belong to it."""
+    return np.stack([(areas < low) | (areas > high) for low, high in area_ranges.values()], axis=1)
