@@ -75,12 +75,10 @@ def category_results(details: Details) -> tuple[CategoryResult, ...]:
     precision = details.recall_precision.precision[..., 0]
     counts = np.bincount(truth.categories[~truth.crowd], minlength=truth.num_categories)
     ap = [_mean_precision(precision[_at_iou(details.matches, iou)]) for iou in (None, 0.5, 0.75)]
-    errors = [
-        _defined(column[:, 0]) for column in (lrp.value, lrp.localisation, lrp.false_positive, lrp.false_negative)
-    ]
-    columns = np.stack([*ap, *errors, _defined(lrp.threshold[:, 0])], axis=1)
+    errors = (lrp.value, lrp.localisation, lrp.false_positive, lrp.false_negative, lrp.threshold)
+    columns = np.stack([*ap, *(_defined(column[:, 0]) for column in errors)], axis=1)
     rows = zip(truth.category_ids.tolist(), truth.category_names, columns.tolist(), counts.tolist(), strict=True)
-    return tuple(CategoryResult(number, name, *values, objects=count) for number, name, values, count in rows)
+    return tuple(_category_result(number, name, values, count) for number, name, values, count in rows)
 
 
 def _category_result(category_id: int, name: str, values: list[float], objects: int) -> CategoryResult:

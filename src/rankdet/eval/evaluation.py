@@ -70,11 +70,15 @@ class Evaluation:
 
         Thresholds are rounded down, so that the number shown keeps the detection at the threshold.
         """
+        from rich import box
         from rich.table import Table
 
         shown = sorted(sorted(self.per_class, key=lambda row: -row.objects)[:max_classes], key=self.per_class.index)
-        table = Table(caption="AP: higher is better; oLRP, Loc, FP, FN: lower; threshold: where LRP is lowest")
-        table.add_column("class", overflow="fold")
+        caption = (
+            "AP: higher is better; oLRP, Loc, FP, FN: lower; threshold: the score at which a class's LRP is lowest"
+        )
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
+        table.add_column("class", no_wrap=True, min_width=8, max_width=40)
         for title in ("objects", "AP", "AP50", "AP75", "oLRP", "Loc", "FP", "FN", "threshold"):
             table.add_column(title, justify="right", no_wrap=True)
         overall = [self.metrics.get(name, UNDEFINED) for name in _SHOWN]
