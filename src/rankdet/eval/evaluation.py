@@ -76,9 +76,9 @@ class Evaluation:
         shown = sorted(sorted(self.per_class, key=lambda row: -row.objects)[:max_classes], key=self.per_class.index)
         caption = "AP: higher is better; oLRP, Loc, FP, FN: lower; threshold: the score where LRP is lowest"
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
-        table.add_column("class", no_wrap=True, min_width=8)
+        table.add_column("class", overflow="fold", min_width=8)
         for title in ("objects", "AP", "AP50", "AP75", "oLRP", "Loc", "FP", "FN", "threshold"):
-            table.add_column(title, justify="right", no_wrap=True, min_width=max(5, len(title)))
+            table.add_column(title, justify="right", no_wrap=True)
         overall = [self.metrics.get(name, UNDEFINED) for name in _SHOWN]
         table.add_row("all", str(sum(row.objects for row in self.per_class)), *map(_three_digits, overall), "")
         table.add_section()
