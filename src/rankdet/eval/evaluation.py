@@ -75,8 +75,8 @@ class Evaluation:
 
         shown = sorted(sorted(self.per_class, key=lambda row: -row.objects)[:max_classes], key=self.per_class.index)
         caption = "AP: higher is better; oLRP, Loc, FP, FN: lower; threshold: the score where LRP is lowest"
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
-        table.add_column("class", overflow="fold", min_width=8)
+        table = Table(box=box.SIMPLE_HEAD, padding=0, caption=caption)
+        table.add_column("class", overflow="fold", min_width=10)
         for title in ("objects", "AP", "AP50", "AP75", "oLRP", "Loc", "FP", "FN", "threshold"):
             table.add_column(title, justify="right", no_wrap=True)
         overall = [self.metrics.get(name, UNDEFINED) for name in _SHOWN]
