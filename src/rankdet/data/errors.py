@@ -1,0 +1,14 @@
+"""What can be wrong with a dataset, as exceptions whose message names the file or id and the remedy."""
+
+from __future__ import annotations
+
+
+class DatasetError(ValueError):
+    """A dataset that cannot be used as it is; the message says what is wrong, where, and how to mend it."""
+
+
+class CorruptImageError(DatasetError):
+    """An image that cannot be decoded, or whose size is not the one that its annotations were made on.
+
+    Training skips such images (:class:`rankdet.data.SkipCorrupt`); everything else stops with the message.
+    """
