@@ -7,12 +7,11 @@ the columns from COCO's formats; anything else that fills them is evaluated by t
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankdet.eval.rle import Rle, area_of
+from rankdet.eval.rle import Rle
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,7 +27,8 @@ class GroundTruth:
     """The objects of a dataset.
 
     ``image_ids`` (N,) and ``category_ids`` (K,) ascend strictly; ``images`` and ``categories`` (G,) index into them.
-    ``image_sizes`` (N, 2) are heights and widths, 0 where unknown. ``crowd`` (G,) marks regions that any number of
+    ``image_sizes`` (N, 2) are heights and widths, 0 where unknown. ``areas`` (G,) are as the annotations state
+    them, ``own_areas`` (G,) those of the boxes or masks themselves. ``crowd`` (G,) marks regions that any number of
     detections may match and that count for nothing. ``not_exhaustive`` holds the keys ``image * K + category`` where
     not all objects are annotated, so that an unmatched detection counts for nothing either (LVIS; empty in COCO).
     ``source`` names the file in messages.
@@ -42,6 +42,7 @@ class GroundTruth:
     categories: Ints
     boxes: Floats
     areas: Floats
+    own_areas: Floats
     crowd: Bools
     annotation_ids: Ints
     masks: tuple[Rle, ...] | None = None
@@ -50,11 +51,6 @@ class GroundTruth:
 
     def __len__(self) -> int:
         return len(self.images)
-
-    @cached_property
-    def pixel_counts(self) -> Floats:
-        """(G,) the number of pixels of each mask; only with masks. Their stated ``areas`` may differ."""
-        return area_of(self.masks or ())
 
     @property
     def num_categories(self) -> int:

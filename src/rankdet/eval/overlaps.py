@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rankdet.eval.instances import Bools, Detections, Floats, GroundTruth, Ints
-from rankdet.eval.rle import iou_of
+from rankdet.eval.rle import overlaps_with
 
 # As many pairs as are in memory at once; each costs about 100 bytes on the way.
 PAIRS_AT_ONCE = 1_000_000
@@ -85,7 +85,7 @@ def _intersections(boxes: Floats, objects: Floats) -> Floats:
 
 def _largest_possible_overlap(boxes: Floats, objects: Floats, areas: Floats, truth: GroundTruth, b: Ints) -> Floats:
     """A bound on the overlaps of masks from their tight boxes and areas: two masks share at most what these share."""
-    sides = truth.pixel_counts[b]
+    sides = truth.own_areas[b]
     shared = np.minimum(np.minimum(areas, sides), _intersections(boxes, objects))
     union = np.where(truth.crowd[b], areas, areas + sides - shared)
     return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
@@ -100,5 +100,5 @@ def _mask_overlaps(detections: Detections, truth: GroundTruth, a: Ints, b: Ints)
     for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(a)], strict=True):
         objects = b[start:stop].tolist()
         masks = [there[i] for i in objects]
-        overlaps[start:stop] = iou_of([found[a[start]]], masks, crowd[objects].tolist())[0]
+        overlaps[start:stop] = overlaps_with(found[a[start]], masks, crowd[objects].tolist())
     return overlaps

@@ -13,12 +13,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
 from rankdet.eval.instances import Detections, Floats, GroundTruth, Ints
-from rankdet.eval.rle import Rle, area_of, as_rle, box_of
+from rankdet.eval.rle import MalformedMaskError, Rle, as_rle, measure
 
 IouType = Literal["bbox", "segm"]
 PathLike = str | os.PathLike[str]
@@ -53,7 +53,7 @@ def read_ground_truth(source: Mapping[str, Any] | PathLike, *, iou_type: IouType
     sizes = _image_sizes(images, image_ids)
     read = _Columns(content["annotations"], f"annotation {{}} of {name}", GroundTruthError)
     read_images = read.indices("image_id", image_ids, f"'images' of {name}")
-    boxes, masks = read.boxes_and_masks(iou_type, sizes[read_images])
+    shapes = read.shapes(iou_type, sizes[read_images])
     return GroundTruth(
         image_ids=image_ids,
         image_sizes=sizes,
@@ -61,11 +61,12 @@ def read_ground_truth(source: Mapping[str, Any] | PathLike, *, iou_type: IouType
         category_names=_names(categories, category_ids),
         images=read_images,
         categories=read.indices("category_id", category_ids, f"'categories' of {name}"),
-        boxes=boxes,
-        areas=read.areas(boxes, masks),
+        boxes=shapes.boxes,
+        areas=read.areas(shapes.areas),
+        own_areas=shapes.areas,
         crowd=np.array([bool(entry.get("iscrowd", 0)) for entry in read.entries], np.bool_),
         annotation_ids=np.array([_whole_or_minus_one(entry.get("id")) for entry in read.entries], np.int64),
-        masks=masks,
+        masks=shapes.masks,
         source=name,
     )
 
@@ -94,14 +95,14 @@ def read_results(
         )
     read = _Columns(content, f"entry {{}} of {name}", ResultsError)
     images = read.indices("image_id", ground_truth.image_ids, f"'images' of {ground_truth.source}")
-    boxes, masks = read.boxes_and_masks(iou_type, ground_truth.image_sizes[images])
+    shapes = read.shapes(iou_type, ground_truth.image_sizes[images])
     return Detections(
         images=images,
         categories=read.indices("category_id", ground_truth.category_ids, f"'categories' of {ground_truth.source}"),
-        boxes=boxes,
+        boxes=shapes.boxes,
         scores=read.numbers("score"),
-        areas=boxes[:, 2] * boxes[:, 3] if masks is None else area_of(masks),
-        masks=masks,
+        areas=shapes.areas,
+        masks=shapes.masks,
     )
 
 
@@ -153,11 +154,17 @@ class _Columns:
             self.fail(place, f"{key} {self.entries[place][key]} is not among the {where}; leave it out or add it there")
         return places.astype(np.int64)
 
-    def boxes_and_masks(self, iou_type: IouType, sizes: Ints) -> tuple[Floats, tuple[Rle, ...] | None]:
+    def shapes(self, iou_type: IouType, sizes: Ints) -> _Shapes:
+        """Boxes or masks; ``sizes`` (D, 2) are those of the images, 0 if unknown."""
         if iou_type == "bbox":
-            return self.boxes(), None
+            boxes = self.boxes()
+            return _Shapes(boxes, boxes[:, 2] * boxes[:, 3], None)
         masks = self.masks(sizes)
-        return box_of(masks), masks
+        try:
+            measures = measure(masks)
+        except MalformedMaskError as error:
+            self.fail(error.place, f"'segmentation': {error}")
+        return _Shapes(measures.boxes, measures.areas, masks)
 
     def boxes(self) -> Floats:
         values = self.values("bbox")
@@ -187,13 +194,18 @@ class _Columns:
                 self.fail(place, f"'segmentation': {error}")
         return tuple(masks)
 
-    def areas(self, boxes: Floats, masks: tuple[Rle, ...] | None) -> Floats:
-        """The stated areas, those of the masks or boxes where none is stated."""
-        by_size = boxes[:, 2] * boxes[:, 3] if masks is None else area_of(masks)
+    def areas(self, own: Floats) -> Floats:
+        """The stated areas, their ``own`` where none is stated."""
         stated = [entry.get("area") for entry in self.entries]
         if None not in stated:
             return self.numbers("area")
-        return np.array([own if area is None else area for area, own in zip(stated, by_size, strict=True)], np.float64)
+        return np.array([mine if area is None else area for area, mine in zip(stated, own, strict=True)], np.float64)
+
+
+class _Shapes(NamedTuple):
+    boxes: Floats
+    areas: Floats
+    masks: tuple[Rle, ...] | None
 
 
 def _array(values: list[Any]) -> np.ndarray[Any, np.dtype[Any]]:
