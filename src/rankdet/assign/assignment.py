@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +46,12 @@ class Assignment:
         labels[positive_index] = truth.all_labels[matched_index]
         return cls(labels, positive_index, matched_index, truth.all_boxes[matched_index])
 
+    def select(self, rows: Tensor) -> Assignment:
+        """The assignment of the priors in the mask (P,) alone, which must contain every positive."""
+        return Assignment(
+            self.labels[rows], rows.cumsum(0)[self.positive_index] - 1, self.matched_index, self.matched_boxes
+        )
+
     def keep(self, kept: Tensor) -> Assignment:
         """The same with every prior outside the mask (P,) ignored."""
         still = kept[self.positive_index]
@@ -57,15 +63,15 @@ class Assignment:
         )
 
 
-class Assigner(Protocol):
+class Assigner(ABC):
     """Decides for every prior which object it shall predict.
 
     Invariant: a prior that is not valid is ignored; with no objects every valid prior is background.
     """
 
+    @abstractmethod
     def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
         """Priors and objects of the same N images -> assignment of all P priors."""
-        ...
 
 
 def check_same_images(priors: Priors, truth: GroundTruth) -> None:

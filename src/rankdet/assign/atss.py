@@ -8,6 +8,7 @@ from torch import Tensor
 from rankdet.assign.assignment import (
     BACKGROUND,
     IGNORE,
+    Assigner,
     Assignment,
     check_same_images,
     matches_of_batch,
@@ -19,7 +20,7 @@ from rankdet.ops.priors import Priors
 INSIDE_MARGIN = 0.01  # pixels by which a centre must lie within the object, on all four sides
 
 
-class ATSSAssigner:
+class ATSSAssigner(Assigner):
     """Each object takes, among the priors nearest to its centre, those that overlap it more than is usual for it.
 
     Candidates are the ``topk`` priors per pyramid level whose centres are nearest (priors, not places: with three

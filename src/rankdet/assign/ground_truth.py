@@ -50,6 +50,10 @@ class GroundTruth:
             labels.append(image_labels.to(device, torch.int64)[~is_crowd])
         return cls(tuple(boxes), tuple(labels), tuple(crowd))
 
+    def without_classes(self) -> GroundTruth:
+        """The same objects, all of class 0: what a region proposal network learns from."""
+        return GroundTruth(self.boxes, tuple(torch.zeros_like(labels) for labels in self.labels), self.crowd)
+
     @property
     def num_images(self) -> int:
         """N."""

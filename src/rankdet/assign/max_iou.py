@@ -8,6 +8,7 @@ from torch import Tensor
 from rankdet.assign.assignment import (
     BACKGROUND,
     IGNORE,
+    Assigner,
     Assignment,
     check_same_images,
     matches_of_batch,
@@ -38,7 +39,7 @@ class BestPriors:
         return torch.where(claimed, objects, -1).amax(0)
 
 
-class MaxIoU:
+class MaxIoU(Assigner):
     """Each prior goes to the object that it overlaps most, when the overlap is high enough.
 
     Positive from ``positive_iou`` on, background below ``negative_iou``, ignored between the two; then ``low_quality``

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -11,15 +11,15 @@ from rankdet.assign.assignment import BACKGROUND, Assignment
 from rankdet.ops.priors import Priors
 
 
-class Sampler(Protocol):
+class Sampler(ABC):
     """Narrows an assignment. Invariant: labels are kept or become IGNORE, nothing else."""
 
+    @abstractmethod
     def __call__(self, assignment: Assignment, priors: Priors) -> Assignment:
         """Assignment of the P priors -> the same with the priors left out marked as ignored."""
-        ...
 
 
-class KeepAll:
+class KeepAll(Sampler):
     """No sampling: ranking losses balance positives and negatives by themselves."""
 
     def __call__(self, assignment: Assignment, priors: Priors) -> Assignment:  # noqa: ARG002
@@ -30,7 +30,7 @@ class KeepAll:
         return "KeepAll()"
 
 
-class RandomSampler:
+class RandomSampler(Sampler):
     """At most ``num`` priors per image, at most ``positive_fraction`` of them positive, drawn at random.
 
     Negatives fill what positives leave free (Girshick 2015, section 2.3). Draws come from ``generator``, or from

@@ -38,7 +38,8 @@ class Backbone(nn.Module):
     """A timm network that returns the feature maps of the chosen strides.
 
     Args:
-        name: timm architecture, ``resnet50``; ``timm.list_models()`` names them all.
+        name: timm architecture, ``resnet50``; ``timm.list_models()`` names them all. ``resnet50.tv_in1k`` asks for the
+            weights of that tag, like ``weights="tv_in1k"``.
         weights: None for random ones (nothing is ever downloaded then); a timm tag such as ``tv_in1k``, downloaded on
             first use; or a local file (.safetensors, or .pth read with ``weights_only``).
         strides: strides of the maps to return; (4, 8, 16, 32) are C2..C5.
@@ -66,13 +67,17 @@ class Backbone(nn.Module):
         norm: NormPolicy | None = None,
     ) -> None:
         super().__init__()
+        name, _, tag = name.partition(".")
+        weights = weights if weights is not None else tag or None
+        self.name = name
+        self.weights = weights
+        self.frozen_stages = frozen_stages if frozen_stages is not None else int(weights is not None)
         self.network = _create(name, weights, strides)
         self.strides = tuple(strides)
         self.channels: tuple[int, ...] = tuple(_feature_info(self.network).channels())
         self.norm = norm or (FrozenStatistics() if weights is not None else GroupStatistics())
         self.norm.prepare(self.network)
-        frozen = frozen_stages if frozen_stages is not None else int(weights is not None)
-        self._frozen = _freeze_first_stages(self.network, frozen)
+        self._frozen = _freeze_first_stages(self.network, self.frozen_stages)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Pixels (N, 3, H, W) -> one map (N, C_l, H / stride, W / stride) per stride."""

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class ExtraLevels(Protocol):
+class ExtraLevels(ABC):
     """Makes the levels above the last one of the backbone. Invariant: each halves the sides, rounding up."""
 
+    @abstractmethod
     def build(self, backbone_channels: int, channels: int) -> nn.Module:
         """A module that maps (last backbone map, last pyramid map) to the list of extra maps."""
-        ...
 
 
-class PoolLevel:
+class PoolLevel(ExtraLevels):
     """One level, every other cell of the last pyramid map: P6 of Faster R-CNN."""
 
     def build(self, backbone_channels: int, channels: int) -> nn.Module:  # noqa: ARG002
@@ -28,7 +28,7 @@ class PoolLevel:
         return "PoolLevel()"
 
 
-class ConvLevelsOnInput:
+class ConvLevelsOnInput(ExtraLevels):
     """Levels by 3 x 3 convolutions of stride 2, the first one on the last map of the backbone: P6, P7 of RetinaNet."""
 
     def __init__(self, num: int = 2, *, relu_between: bool = False) -> None:
@@ -40,7 +40,7 @@ class ConvLevelsOnInput:
         return _Convs(backbone_channels, channels, num=self.num, relu_between=self.relu_between, source=0)
 
 
-class ConvLevelsOnOutput:
+class ConvLevelsOnOutput(ExtraLevels):
     """The same with the first convolution on the last map of the pyramid: P6, P7 of ATSS."""
 
     def __init__(self, num: int = 2, *, relu_between: bool = False) -> None:
@@ -85,6 +85,7 @@ class FPN(nn.Module):
 
     Attributes:
         channels: the width.
+        num_inputs: how many backbone maps it takes.
 
     >>> import torch
     >>> neck = FPN([8, 16], channels=4, extra_levels=PoolLevel())
@@ -97,6 +98,7 @@ class FPN(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = channels
+        self.num_inputs = len(in_channels)
         self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
         self.outputs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
         self.extra = None if extra_levels is None else extra_levels.build(in_channels[-1], channels)

@@ -14,8 +14,14 @@ NormFactory = Callable[[int], nn.Module]
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with 32 groups, or as many as divide the channels (Wu & He 2018)."""
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+    """Group normalisation (Wu & He 2018): 32 groups, fewer where a group would have less than 8 channels.
+
+    A group of one channel would erase a map of one cell, the top of a pyramid on a small image.
+
+    >>> group_norm(256).num_groups, group_norm(64).num_groups, group_norm(4).num_groups
+    (32, 8, 1)
+    """
+    return nn.GroupNorm(max(1, math.gcd(32, channels // 8)), channels)
 
 
 class NormPolicy(ABC):  # noqa: B024

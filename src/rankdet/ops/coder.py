@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -14,19 +14,19 @@ from rankdet.ops.boxes import centres_and_sizes
 MAX_LOG_RATIO = math.log(1000 / 16)
 
 
-class BoxCoder(Protocol):
+class BoxCoder(ABC):
     """Maps boxes to what a head regresses, and back. Invariant: ``decode(p, encode(p, b)) == b`` within rounding."""
 
+    @abstractmethod
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """Priors (M, 4) and boxes (M, 4) -> regression targets (M, 4)."""
-        ...
 
+    @abstractmethod
     def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
         """Priors (M, 4) and regressed deltas (M, 4) -> boxes (M, 4), not clipped to any image."""
-        ...
 
 
-class DeltaCoder:
+class DeltaCoder(BoxCoder):
     """Offsets of the centre in units of the prior's size, and log ratios of the sizes (R-CNN, Girshick et al. 2014).
 
     ``stds`` divides the targets, so that a smaller value makes the same box error weigh more in a loss on deltas.

@@ -60,6 +60,14 @@ class Priors:
         device = self.boxes[0].device
         return torch.cat([torch.full((len(b),), i, device=device) for i, b in enumerate(self.boxes)])
 
+    def select(self, rows: Tensor) -> Priors:
+        """The priors in the mask (P,) alone, without levels."""
+        masks = rows.split([len(boxes) for boxes in self.boxes])
+        return Priors(
+            tuple(boxes[mask] for boxes, mask in zip(self.boxes, masks, strict=True)),
+            tuple(valid[mask] for valid, mask in zip(self.valid, masks, strict=True)),
+        )
+
     def gather(self, index: Tensor) -> Tensor:
         """Boxes (M, 4) of the rows (M,) asked for. A shared grid is never repeated in memory."""
         first = self.boxes[0]

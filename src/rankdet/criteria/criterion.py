@@ -1,0 +1,59 @@
+"""The criterion: what a stage of a detector learns from. Any criterion fits any stage."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from rankdet.assign.assignment import Assignment
+from rankdet.criteria.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class CriterionOutput:
+    """Named losses of one stage, and what a later branch of the same stage needs.
+
+    Attributes:
+        losses: scalars that simply add up, the names being the same for every batch.
+        classification_value: detached sum of the classification losses, what other tasks are balanced by.
+        weights: (M,) detached, how much each positive counts in the other tasks.
+        logs: detached scalars for the log only.
+    """
+
+    losses: dict[str, Tensor]
+    classification_value: Tensor
+    weights: Tensor
+    logs: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Criterion(nn.Module, ABC):
+    """Compares the predictions of a stage with its assignment.
+
+    Invariants: a batch without positives gives every named loss, finite and connected to the predictions (all 0 for
+    criteria that rank); ignored priors get no gradient.
+    """
+
+    @property
+    def quality_channels(self) -> int:
+        """Further logits per prior that the head has to provide."""
+        return 0
+
+    @abstractmethod
+    def num_logits(self, num_classes: int) -> int:
+        """Classification channels per prior for K classes."""
+
+    @abstractmethod
+    def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:
+        """Outputs (..., C) and (..., Q) -> logits (..., K), whose sigmoid is the score of a detection."""
+
+    @abstractmethod
+    def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
+        """Losses of one stage over all images and levels of the batch on this process."""
+
+
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
+    """Sum of w_k loss_k over sum of w_k; the divisor is 1 where the weights vanish, so that nothing gives 0."""
+    total = weights.sum()
+    return (losses * weights).sum() / total.where(total >= 1e-10, total.new_ones(()))

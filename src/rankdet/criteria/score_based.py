@@ -1,0 +1,116 @@
+"""Learning from scores: the criteria that ranking is compared with (focal loss, cross entropy, quality focal loss)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rankdet.assign.assignment import IGNORE, Assignment
+from rankdet.criteria.criterion import Criterion, CriterionOutput
+from rankdet.criteria.measures import BoxIoU, Measure, Uniform
+from rankdet.criteria.predictions import Positives, Predictions
+from rankdet.losses.boxes import BoxLoss, GIoULoss
+from rankdet.losses.classification import ClassificationLoss, FocalLoss
+from rankdet.ops.distributed import mean_over_processes
+from rankdet.ops.nms import probability_logit
+
+
+class Normaliser(ABC):
+    """What sums of losses are divided by: (classification, boxes), scalars >= 1 or the like, without gradient."""
+
+    @abstractmethod
+    def __call__(self, assignment: Assignment, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Assignment and the weights (M,) of its positives -> the two divisors."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class PerPositive(Normaliser):
+    """By the positives, and by the sum of their weights for the boxes; averaged over processes, at least 1 (ATSS)."""
+
+    def __call__(self, assignment: Assignment, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        counts = torch.stack((weights.new_tensor(len(assignment.positive_index)), weights.sum()))
+        positives, weight = mean_over_processes(counts).clamp(min=1).unbind()
+        return positives, weight
+
+
+class PerSample(Normaliser):
+    """By all priors that are not ignored, positive or not (Faster R-CNN)."""
+
+    def __call__(self, assignment: Assignment, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        samples = (assignment.labels != IGNORE).sum().clamp(min=1).to(weights.dtype)
+        return samples, samples
+
+
+class ScoreCriterion(Criterion):
+    """Classify every prior by itself, regress the boxes of the positives, and judge them where a branch does.
+
+    Args:
+        classification: focal loss by default.
+        box_loss: loss of each positive's box, with its own weight.
+        weighting: weight of each positive in the box loss.
+        judged: what a quality branch of the head predicts for the positives (`Centerness`, `BoxIoU`); its probability
+            multiplies the score of a detection. None: no such branch.
+        judged_weight: factor on the loss of that branch.
+        normaliser: what sums are divided by.
+    """
+
+    def __init__(
+        self,
+        *,
+        classification: ClassificationLoss | None = None,
+        box_loss: BoxLoss | None = None,
+        weighting: Measure | None = None,
+        judged: Measure | None = None,
+        judged_weight: float = 1.0,
+        normaliser: Normaliser | None = None,
+    ) -> None:
+        super().__init__()
+        self.classification = classification or FocalLoss()
+        self.box_loss = box_loss or GIoULoss()
+        self.weighting = weighting or Uniform()
+        self.judged = judged
+        self.judged_weight = judged_weight
+        self.normaliser = normaliser or PerPositive()
+        self._quality = BoxIoU()
+
+    @property
+    def quality_channels(self) -> int:
+        """1 with a quality branch."""
+        return int(self.judged is not None)
+
+    def num_logits(self, num_classes: int) -> int:
+        """K sigmoids, or K + 1 columns of a softmax."""
+        return num_classes + int(self.classification.softmax)
+
+    def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:
+        """Logit of class probability times judged quality."""
+        if self.classification.softmax:
+            return probability_logit(logits.float().log_softmax(-1)[..., :-1])
+        if self.judged is None:
+            return logits
+        return probability_logit(F.logsigmoid(logits.float()) + F.logsigmoid(quality_logits.float()))
+
+    def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
+        """See `Criterion`."""
+        positives = Positives.of(predictions, assignment)
+        quality = self._quality(positives)
+        weights = self.weighting(positives)
+        per_class, per_box = self.normaliser(assignment, weights)
+        considered = assignment.labels != IGNORE
+        logits = predictions.logits.float()
+        classification = self.classification(logits, assignment.labels, quality, considered) / per_class
+        box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
+        losses = {"classification": classification, "box": (box_losses * weights).sum() / per_box}
+        if self.judged is not None:
+            judged = predictions.quality_logits[positives.index, 0].float()
+            judging = F.binary_cross_entropy_with_logits(judged, self.judged(positives), reduction="sum")
+            losses["quality"] = self.judged_weight * judging / per_class
+        logs = {"quality": quality.sum() / max(len(quality), 1)}
+        return CriterionOutput(losses, classification.detach(), weights, logs)

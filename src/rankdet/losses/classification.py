@@ -1,0 +1,111 @@
+"""Score-based classification losses, the baselines: each entry by itself, no comparison between entries.
+
+All take logits (P, C), class labels (P,) with background < 0, and a weight per row (0 for ignored ones), and return the
+sum. Normalising it is the criterion's business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ClassificationLoss(nn.Module, ABC):
+    """Sum over all entries of the loss of logits (P, C) against labels (P,), a scalar.
+
+    ``quality`` (M,) in [0, 1] belongs to the rows with labels >= 0, in order; losses for hard labels do not use it.
+    ``considered`` (P,) is False for ignored rows.
+
+    Attributes:
+        softmax: whether C = K + 1 with the background in the last column, instead of K sigmoids.
+    """
+
+    softmax = False
+
+    @abstractmethod
+    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:
+        """See the class."""
+
+
+def _one_hot(logits: Tensor, labels: Tensor, values: Tensor) -> Tensor:
+    """(P, C) zeros with ``values`` (M,) at the class of each row that has one."""
+    targets = torch.zeros_like(logits)
+    rows = (labels >= 0).nonzero().squeeze(1)
+    return targets.index_put((rows, labels[rows]), values.to(logits.dtype))
+
+
+class FocalLoss(ClassificationLoss):
+    """Sigmoid focal loss, -alpha_t (1 - p_t)^gamma log p_t (Lin et al., ICCV 2017, eq. 5), times ``weight``.
+
+    >>> logits = torch.tensor([[2., -1., 0.], [-3., .5, -4.]])
+    >>> FocalLoss()(logits, torch.tensor([0, -1]), torch.ones(1), torch.ones(2).bool()).round(decimals=6)
+    tensor(0.4306)
+    """
+
+    def __init__(self, *, gamma: float = 2.0, alpha: float = 0.25, weight: float = 1.0) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.alpha = alpha
+        self.weight = weight
+
+    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:
+        """See `ClassificationLoss`."""
+        targets = _one_hot(logits, labels, torch.ones_like(quality))
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        probability = logits.sigmoid()
+        miss = probability + targets - 2 * probability * targets
+        alpha = self.alpha * targets + (1 - self.alpha) * (1 - targets)
+        return self.weight * (alpha * miss.pow(self.gamma) * cross_entropy * considered[:, None]).sum()
+
+
+class QualityFocalLoss(ClassificationLoss):
+    """Quality focal loss, |y - p|^beta BCE(p, y) with y the quality of a positive (Li et al., NeurIPS 2020, eq. 4).
+
+    >>> logits, quality = torch.tensor([[2., -1., 0.], [-3., .5, -4.]]), torch.tensor([.7])
+    >>> QualityFocalLoss()(logits, torch.tensor([0, -1]), quality, torch.ones(2).bool()).round(decimals=5)
+    tensor(0.5972)
+    """
+
+    def __init__(self, *, beta: float = 2.0, weight: float = 1.0) -> None:
+        super().__init__()
+        self.beta = beta
+        self.weight = weight
+
+    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:
+        """See `ClassificationLoss`."""
+        targets = _one_hot(logits, labels, quality)
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        modulation = (targets - logits.sigmoid()).abs().pow(self.beta)
+        return self.weight * (modulation * cross_entropy * considered[:, None]).sum()
+
+
+class BinaryCrossEntropyLoss(ClassificationLoss):
+    """Cross entropy of independent sigmoids: the objectness loss of an RPN (Ren et al. 2015, eq. 1)."""
+
+    def __init__(self, *, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:
+        """See `ClassificationLoss`."""
+        targets = _one_hot(logits, labels, torch.ones_like(quality))
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return self.weight * (cross_entropy * considered[:, None]).sum()
+
+
+class SoftmaxCrossEntropyLoss(ClassificationLoss):
+    """Cross entropy over K classes and, in the last column, the background (Girshick 2015, eq. 1)."""
+
+    softmax = True
+
+    def __init__(self, *, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:  # noqa: ARG002
+        """See `ClassificationLoss`."""
+        columns = torch.where(labels >= 0, labels, logits.shape[1] - 1)
+        return self.weight * (F.cross_entropy(logits, columns, reduction="none") * considered).sum()

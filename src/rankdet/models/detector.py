@@ -1,0 +1,80 @@
+"""What all detectors share: torchvision's calling convention."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from rankdet.assign.ground_truth import GroundTruth
+from rankdet.criteria.criterion import CriterionOutput
+from rankdet.models.postprocess import Postprocess
+from rankdet.nn.preprocess import ImageBatch, Preprocess
+
+
+class Losses(dict[str, Tensor]):
+    """Named scalar losses that simply add up; ``logs`` holds detached scalars that are no losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logs: dict[str, Tensor] = {}
+
+    def include(self, output: CriterionOutput, *, prefix: str = "") -> None:
+        """Add what a criterion returned, its names behind a prefix such as ``rpn_``."""
+        self.update({f"{prefix}{name}": loss for name, loss in output.losses.items()})
+        self.logs.update({f"{prefix}{name}": value for name, value in output.logs.items()})
+
+
+class Detector(nn.Module, ABC):
+    """A detector: images in, losses (training mode) or detections (evaluation mode) out.
+
+    ``model(images, targets)`` in training mode returns `Losses`. ``model(images)`` in evaluation mode returns for each
+    image a dict of ``boxes`` (D, 4), ``labels`` (D,), ``scores`` (D,) and ``logits`` (D,), best first; boxes are in
+    pixels of the image as it was given. Images are a list of CHW tensors, uint8 or floating point in [0, 1]; targets a
+    list of dicts with ``boxes`` (G, 4) xyxy, ``labels`` (G,) in 0..K-1 and, optionally, ``iscrowd`` (G,).
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        preprocess: Preprocess,
+        backbone: nn.Module,
+        neck: nn.Module,
+        postprocess: Postprocess,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1 (the background does not count); got {num_classes}")
+        self.num_classes = num_classes
+        self.preprocess = preprocess
+        self.backbone = backbone
+        self.neck = neck
+        self._num_maps = int(neck.num_inputs)  # type: ignore[arg-type]
+        self.postprocess = postprocess
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]] | None = None
+    ) -> Losses | list[dict[str, Tensor]]:
+        """See the class."""
+        if self.training and targets is None:
+            raise ValueError("a detector in training mode needs targets; call model.eval() to detect")
+        if self.training and targets is not None and len(targets) != len(images):
+            raise ValueError(f"there must be one target per image; got {len(images)} images, {len(targets)} targets")
+        batch = self.preprocess(images)
+        maps = self.neck(self.backbone(batch.pixels)[-self._num_maps :])
+        if not self.training:
+            return self.detect(maps, batch)
+        device = batch.pixels.device
+        truth = GroundTruth.from_targets(targets or (), num_classes=self.num_classes, device=device)
+        return self.losses(maps, batch, truth)
+
+    @abstractmethod
+    def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
+        """Losses of a batch given its pyramid maps and objects."""
+
+    @abstractmethod
+    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[dict[str, Tensor]]:
+        """Detections of each image of a batch given its pyramid maps."""

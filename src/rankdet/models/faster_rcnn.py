@@ -1,0 +1,113 @@
+"""Faster R-CNN with FPN (Ren et al., NeurIPS 2015; Lin et al., CVPR 2017).
+
+By default RS-R-CNN of the Rank & Sort paper (section 5.2): no sampling, one sigmoid per class and no background class,
+RPN losses weighted by 0.20, boxes by GIoU in both stages. With a `ScoreCriterion` it is the original: random samples,
+softmax or sigmoid, L1 on the deltas of the RPN.
+"""
+
+from __future__ import annotations
+
+from rankdet.assign.max_iou import BestPriors, MaxIoU
+from rankdet.assign.samplers import KeepAll, RandomSampler, Sampler
+from rankdet.criteria.criterion import Criterion
+from rankdet.criteria.ranking import RankingCriterion
+from rankdet.criteria.score_based import PerSample, ScoreCriterion
+from rankdet.losses.boxes import SmoothL1Loss
+from rankdet.losses.classification import BinaryCrossEntropyLoss, SoftmaxCrossEntropyLoss
+from rankdet.models.dense import DenseStage
+from rankdet.models.postprocess import Postprocess
+from rankdet.models.two_stage import ProposalSelection, RoIStage, TwoStageDetector
+from rankdet.nn.anchors import AnchorGenerator
+from rankdet.nn.backbone import Backbone
+from rankdet.nn.dense_head import RPNHead
+from rankdet.nn.fpn import FPN, PoolLevel
+from rankdet.nn.roi import BoxHead, RoIPooler
+from rankdet.ops.coder import BoxCoder, DeltaCoder
+
+RPN_RANKING_WEIGHT = 0.20
+
+
+def softmax_criterion() -> ScoreCriterion:
+    """The original loss of the second stage: softmax cross entropy with a background class, and L1 on the deltas."""
+    return ScoreCriterion(
+        classification=SoftmaxCrossEntropyLoss(), box_loss=SmoothL1Loss(beta=0.0), normaliser=PerSample()
+    )
+
+
+def _rpn_criterion(criterion: Criterion) -> Criterion:
+    """What a region proposal network learns from beside the given criterion of the second stage."""
+    if isinstance(criterion, RankingCriterion):
+        return criterion.with_weight(RPN_RANKING_WEIGHT)
+    return ScoreCriterion(
+        classification=BinaryCrossEntropyLoss(), box_loss=SmoothL1Loss(beta=0.0), normaliser=PerSample()
+    )
+
+
+class FasterRCNN(TwoStageDetector):
+    """Faster R-CNN with any backbone and any criterion; by default both stages learn by Rank & Sort Loss.
+
+    Args:
+        num_classes: K, without a background.
+        backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
+        `Backbone`. criterion: what the second stage learns from; `softmax_criterion` gives the original one.
+        rpn_criterion: what the first stage learns from. By default the same ranking with weight 0.20, or binary cross
+            entropy and L1 when ``criterion`` does not rank.
+        sampler: regions of the second stage to learn from; by default all for ranking, 512 at random (a quarter
+            positive) otherwise.
+        rpn_sampler: anchors to learn from; by default all for ranking, 256 at random (half positive) otherwise.
+        rpn_coder: regression of the first stage; by default standard deviations of .1 and .2 for ranking, 1 otherwise.
+        proposals: which boxes of the first stage go to the second.
+        channels: width of pyramid and RPN.
+        postprocess: how detections are chosen.
+
+    >>> import torch
+    >>> model = FasterRCNN(num_classes=5, backbone="resnet18", channels=32)
+    >>> target = {"boxes": torch.tensor([[8., 8., 40., 40.]]), "labels": torch.tensor([2])}
+    >>> sorted(model([torch.rand(3, 64, 64)], [target]))
+    ['roi_box', 'roi_ranking', 'roi_sorting', 'rpn_box', 'rpn_ranking', 'rpn_sorting']
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: str | Backbone = "resnet50",
+        criterion: Criterion | None = None,
+        rpn_criterion: Criterion | None = None,
+        sampler: Sampler | None = None,
+        rpn_sampler: Sampler | None = None,
+        rpn_coder: BoxCoder | None = None,
+        proposals: ProposalSelection | None = None,
+        channels: int = 256,
+        postprocess: Postprocess | None = None,
+    ) -> None:
+        backbone = Backbone(backbone) if isinstance(backbone, str) else backbone
+        criterion = criterion or RankingCriterion()
+        ranks = isinstance(criterion, RankingCriterion)
+        anchors = AnchorGenerator(strides=(4, 8, 16, 32, 64), scales=(8.0,), ratios=(0.5, 1.0, 2.0))
+        rpn = DenseStage(
+            head=RPNHead(channels, anchors_per_cell=anchors.per_cell),
+            anchors=anchors,
+            coder=rpn_coder or (DeltaCoder() if ranks else DeltaCoder(stds=(1.0, 1.0, 1.0, 1.0))),
+            assigner=MaxIoU(positive_iou=0.7, negative_iou=0.3, low_quality=BestPriors(min_iou=0.3)),
+            criterion=rpn_criterion or _rpn_criterion(criterion),
+            sampler=rpn_sampler or (KeepAll() if ranks else RandomSampler(num=256, positive_fraction=0.5)),
+        )
+        roi = RoIStage(
+            pooler=RoIPooler(7, strides=(4, 8, 16, 32)),
+            head=BoxHead(channels, pool_size=7, num_logits=criterion.num_logits(num_classes), box_outputs=num_classes),
+            coder=DeltaCoder(),
+            assigner=MaxIoU(positive_iou=0.5, negative_iou=0.5),
+            criterion=criterion,
+            sampler=sampler or (KeepAll() if ranks else RandomSampler(num=512, positive_fraction=0.25)),
+        )
+        super().__init__(
+            num_classes=num_classes,
+            backbone=backbone,
+            neck=FPN(backbone.channels[-4:], channels=channels, extra_levels=PoolLevel()),
+            rpn=rpn,
+            proposals=proposals or ProposalSelection(),
+            roi=roi,
+            postprocess=postprocess or Postprocess(),
+        )
+        self.channels = channels

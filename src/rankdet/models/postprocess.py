@@ -1,0 +1,59 @@
+"""From candidate boxes of one image to its detections."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from rankdet.ops.boxes import clip_boxes
+from rankdet.ops.nms import top_after_nms
+
+
+class Postprocess:
+    """Cut to the image, drop what has no area or too low a score, suppress duplicates, keep the best.
+
+    A ranking loss fixes the order of the scores, not their level: without a ``score_threshold`` (None, the default)
+    the best ``max_detections`` are returned whatever their score. All comparisons are between logits, which do not
+    saturate.
+
+    Args:
+        score_threshold: lowest score of a detection, in [0, 1), or None.
+        nms_threshold: IoU above which the worse one of two detections of a class goes.
+        max_detections: per image, over all classes.
+        pre_nms: candidates (prior and class) that each pyramid level of a dense detector may send.
+    """
+
+    def __init__(
+        self,
+        *,
+        score_threshold: float | None = None,
+        nms_threshold: float = 0.5,
+        max_detections: int = 100,
+        pre_nms: int = 1000,
+    ) -> None:
+        if score_threshold is not None and not 0 <= score_threshold < 1:
+            raise ValueError(f"score_threshold must be None or lie in [0, 1); got {score_threshold}")
+        self.score_threshold = score_threshold
+        self.nms_threshold = nms_threshold
+        self.max_detections = max_detections
+        self.pre_nms = pre_nms
+
+    def __call__(self, boxes: Tensor, logits: Tensor, labels: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Candidates (D, 4), (D,), (D,) of an image of (height, width) -> boxes, labels, scores, logits, best first."""
+        boxes = clip_boxes(boxes, size)
+        sound = (boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(logits)
+        if self.score_threshold is not None:
+            sound &= logits > _logit(self.score_threshold)
+        boxes, logits, labels = boxes[sound], logits[sound], labels[sound]
+        kept = top_after_nms(boxes, logits, labels, threshold=self.nms_threshold, limit=self.max_detections)
+        logits = logits[kept].float()
+        return {"boxes": boxes[kept], "labels": labels[kept], "scores": logits.sigmoid(), "logits": logits}
+
+    def __repr__(self) -> str:
+        return f"Postprocess({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability)) if probability > 0 else -math.inf
