@@ -1,0 +1,79 @@
+"""Reading checkpoints without running any code that the file might bring, and comparing weights with a model.
+
+A checkpoint is a Lightning file: ``state_dict`` holds the weights of the model, their names behind `PREFIX`; the entry
+`KEY` says in plain data how to build the model, what its classes are called, and more.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+KEY = "rankdet"
+PREFIX = "model."
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says which file, why, and what to do."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Content of a checkpoint as plain data and tensors on the CPU.
+
+    Raises:
+        CheckpointError: when the file is missing, damaged, holds pickled objects or was not written by rankdet.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no checkpoint {path}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint of tensors and plain data: {first_line}"
+        ) from error
+    if not isinstance(content, dict) or "state_dict" not in content or KEY not in content:
+        raise CheckpointError(f"{path} was not written by rankdet: it has no {KEY!r} entry beside its weights")
+    return content
+
+
+def model_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of the model in a checkpoint, by the names that they have in the model.
+
+    >>> model_weights({"state_dict": {"model.bias": torch.zeros(2), "other": torch.zeros(1)}})
+    {'bias': tensor([0., 0.])}
+    """
+    return {k.removeprefix(PREFIX): v for k, v in content["state_dict"].items() if k.startswith(PREFIX)}
+
+
+def check_weights(weights: Mapping[str, Tensor], model: nn.Module, path: str | Path) -> None:
+    """Raise a `CheckpointError` that names the differences unless the weights belong to the model."""
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in weights]
+    unexpected = [name for name in weights if name not in expected]
+    shapes = [
+        f"{name} is {tuple(weights[name].shape)}, the model has {tuple(expected[name].shape)}"
+        for name in expected
+        if name in weights and weights[name].shape != expected[name].shape
+    ]
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} tensors are missing ({_some(missing)})")
+    if unexpected:
+        problems.append(f"{len(unexpected)} are unknown to the model ({_some(unexpected)})")
+    if shapes:
+        problems.append(f"{len(shapes)} have another shape ({_some(shapes, most=2)})")
+    if problems:
+        raise CheckpointError(
+            f"{path} is a checkpoint of another model than this {type(model).__name__}: {'; '.join(problems)}. Use the "
+            f"configuration it was trained with (config.yaml in the folder of its run)"
+        )
+
+
+def _some(names: list[str], *, most: int = 3) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
