@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.criteria.criterion import CriterionOutput
 from rankdet.models.postprocess import Postprocess
+from rankdet.models.spec import spec_of
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 
 
@@ -70,6 +71,10 @@ class Detector(nn.Module, ABC):
         device = batch.pixels.device
         truth = GroundTruth.from_targets(targets or (), num_classes=self.num_classes, device=device)
         return self.losses(maps, batch, truth)
+
+    def plan(self) -> dict[str, Any]:
+        """Plain data from which `rankdet.models.build` makes such a model again; it travels in checkpoints."""
+        return spec_of(self)
 
     @abstractmethod
     def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
