@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rankdet.data.categories import Categories as Categories
+    from rankdet.data.coco import CocoDetection as CocoDetection
     from rankdet.data.dataset import DetectionDataset as DetectionDataset
     from rankdet.data.dataset import Sample as Sample
     from rankdet.data.dataset import Target as Target
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from rankdet.data.report import DatasetReport as DatasetReport
     from rankdet.data.report import Fault as Fault
     from rankdet.data.shapes import Shapes as Shapes
+    from rankdet.data.voc import VOCDetection as VOCDetection
 
 _HOMES = {
     "Categories": "categories",
+    "CocoDetection": "coco",
     "CorruptImageError": "errors",
     "DatasetError": "errors",
     "DatasetReport": "report",
@@ -29,6 +32,7 @@ _HOMES = {
     "Sample": "dataset",
     "Shapes": "shapes",
     "Target": "dataset",
+    "VOCDetection": "voc",
 }
 
 __all__ = list(_HOMES)

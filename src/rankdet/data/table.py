@@ -1,0 +1,213 @@
+"""All annotations of a dataset in a few arrays.
+
+A million Python dictionaries cost gigabytes, and a worker process that touches them copies them. Arrays are shared.
+N images, M annotations in the order of the images.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankdet.data.errors import DatasetError
+from rankdet.data.report import EXAMPLES, DatasetReport, Fault
+
+
+class Packed:
+    """Byte strings in one buffer, without an object for each."""
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        parts = list(parts)
+        self._ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+        self._bytes = np.frombuffer(b"".join(parts), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def part(self, index: int) -> bytes:
+        """The bytes at one place; ``IndexError`` outside."""
+        index = range(len(self))[index]
+        start = self._ends[index - 1] if index else 0
+        return self._bytes[start : self._ends[index]].tobytes()
+
+
+class PackedStrings(Packed, Sequence[str]):
+    """A list of strings in little memory.
+
+    >>> packed = PackedStrings(["a.jpg", "", "ü"])
+    >>> packed[2], len(packed), list(packed)
+    ('ü', 3, ['a.jpg', '', 'ü'])
+    """
+
+    def __init__(self, strings: Iterable[str]) -> None:
+        super().__init__(string.encode() for string in strings)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+        """One string (no slices)."""
+        return self.part(index).decode()
+
+
+class PackedObjects(Packed):
+    """A list of plain objects (the segmentations) in little memory.
+
+    >>> packed = PackedObjects([[1.5, 2], {"size": [2, 2]}])
+    >>> packed.select([1]).get(0)
+    {'size': [2, 2]}
+    """
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        super().__init__(pickle.dumps(item, pickle.HIGHEST_PROTOCOL) for item in items)
+
+    def get(self, index: int) -> Any:
+        """A fresh copy of one object."""
+        return pickle.loads(self.part(index))
+
+    def select(self, indices: Iterable[int]) -> PackedObjects:
+        """The objects at some places, in that order."""
+        selected = PackedObjects.__new__(PackedObjects)
+        Packed.__init__(selected, (self.part(index) for index in indices))
+        return selected
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The annotations of N images, sorted by image; those of image i are rows ``starts[i]`` to ``starts[i + 1]``.
+
+    `boxes` are what a model is trained on, clipped to the image; `xywh` and `area` are what the file says, for
+    evaluation. Rows that are not `usable` (see :func:`clean_boxes`) belong to the evaluation alone.
+    """
+
+    starts: np.ndarray
+    ids: np.ndarray
+    labels: np.ndarray
+    xywh: np.ndarray
+    area: np.ndarray
+    iscrowd: np.ndarray
+    boxes: np.ndarray
+    usable: np.ndarray
+    difficult: np.ndarray | None = None
+    segmentations: PackedObjects | None = None
+
+    def rows(self, image: int) -> slice:
+        """All rows of an image."""
+        return slice(int(self.starts[image]), int(self.starts[image + 1]))
+
+    def usable_rows(self, image: int) -> np.ndarray:
+        """The rows of an image that a model is trained on, crowd regions among them."""
+        rows = self.rows(image)
+        return rows.start + np.flatnonzero(self.usable[rows])
+
+    def object_counts(self) -> np.ndarray:
+        """(N,) how many usable objects each image has, crowd regions not counted."""
+        total = np.concatenate([[0], np.cumsum(self.usable & ~self.iscrowd)])
+        return total[self.starts[1:]] - total[self.starts[:-1]]
+
+    def select_images(self, images: np.ndarray) -> Annotations:
+        """The annotations of some images, in the order of `images`."""
+        counts = np.diff(self.starts)[images]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        rows = np.repeat(self.starts[:-1][images] - starts[:-1], counts) + np.arange(starts[-1])
+        return Annotations(
+            starts=starts,
+            ids=self.ids[rows],
+            labels=self.labels[rows],
+            xywh=self.xywh[rows],
+            area=self.area[rows],
+            iscrowd=self.iscrowd[rows],
+            boxes=self.boxes[rows],
+            usable=self.usable[rows],
+            difficult=None if self.difficult is None else self.difficult[rows],
+            segmentations=None if self.segmentations is None else self.segmentations.select(rows),
+        )
+
+
+@dataclass(frozen=True)
+class CleanBoxes:
+    """xyxy float32 boxes clipped to their images, which of them are usable, and what was wrong with the others."""
+
+    boxes: np.ndarray
+    usable: np.ndarray
+    faults: tuple[Fault, ...]
+
+
+def clean_boxes(xywh: np.ndarray, sizes: np.ndarray, *, names: Sequence[str] | np.ndarray) -> CleanBoxes:
+    """Apply the rules for boxes that cannot be learnt from, and count what they meet.
+
+    A box with a side below one pixel, or not finite, is *degenerate*: left out. One that has less than a pixel inside
+    of its image is *outside*: left out. One that reaches beyond the image by more than a pixel is *clipped* and
+    counted (less is the rounding of file formats, clipped silently).
+
+    Args:
+        xywh: (M, 4) boxes in pixels.
+        sizes: (M, 2) height and width of the image of each box.
+        names: (M,) how a message calls each box.
+    """
+    finite = np.isfinite(xywh).all(1)
+    degenerate = ~finite | (xywh[:, 2] < 1) | (xywh[:, 3] < 1)
+    corners = np.where(finite[:, None], xywh, 0)
+    corners = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1)
+    limits = sizes[:, [1, 0, 1, 0]].astype(np.float64)
+    boxes = np.clip(corners, 0, limits)
+    outside = ~degenerate & ((boxes[:, 2] - boxes[:, 0] < 1) | (boxes[:, 3] - boxes[:, 1] < 1))
+    usable = ~degenerate & ~outside
+    clipped = usable & (np.abs(corners - boxes).max(1, initial=0) > 1)
+    found = (
+        ("degenerate box", degenerate, "left out"),
+        ("box outside of its image", outside, "left out"),
+        ("box beyond its image", clipped, "clipped"),
+    )
+    faults = tuple(make_fault(kind, names, where, action=action) for kind, where, action in found if where.any())
+    return CleanBoxes(boxes.astype(np.float32), usable, faults)
+
+
+def make_fault(kind: str, names: Sequence[str] | np.ndarray, where: np.ndarray, *, action: str) -> Fault:
+    """The fault that the marked rows have, with the first few by name."""
+    rows = np.flatnonzero(where)
+    return Fault(kind, len(rows), action, tuple(str(names[row]) for row in rows[:EXAMPLES]))
+
+
+def filter_images(
+    sizes: np.ndarray, counts: np.ndarray | None, *, names: Sequence[str], source: Path, min_size: int
+) -> tuple[np.ndarray, list[Fault]]:
+    """The places of the images to keep, and what was left out.
+
+    Args:
+        sizes: (N, 2) height and width.
+        counts: (N,) objects of each image, to leave out those without; None keeps them.
+        names: (N,) how a message calls each image.
+        source: what a message calls the dataset.
+        min_size: the least shorter side.
+
+    Raises:
+        DatasetError: when no image is left.
+    """
+    small = sizes.min(1) < min_size
+    empty = (counts == 0) & ~small if counts is not None else np.zeros_like(small)
+    left_out = [
+        make_fault(kind, names, where, action="left out as asked")
+        for kind, where in ((f"image with a side below {min_size} pixels", small), ("image without objects", empty))
+        if where.any()
+    ]
+    keep = np.flatnonzero(~small & ~empty)
+    if not len(keep):
+        raise DatasetError(f"{source} leaves no image to use: " + "; ".join(map(str, left_out)))
+    return keep, left_out
+
+
+def make_report(source: str, annotations: Annotations, faults: Iterable[Fault]) -> DatasetReport:
+    """Count what is in use."""
+    crowd = annotations.usable & annotations.iscrowd
+    anything = np.concatenate([[0], np.cumsum(annotations.usable)])[annotations.starts]
+    return DatasetReport(
+        source=source,
+        images=len(annotations.starts) - 1,
+        objects=int(annotations.object_counts().sum()),
+        crowd=int(crowd.sum()),
+        images_without_objects=int((np.diff(anything) == 0).sum()),
+        faults=tuple(faults),
+    )

@@ -1,0 +1,207 @@
+"""Datasets in the PASCAL VOC format: one XML file for each image.
+
+M. Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010. The corners in a file are the
+first and the last pixel of the object, both inclusive, and pixels are counted from 1 (section 3.2 of the development
+kit). A box covers its pixels from edge to edge, so that ours is ``(xmin - 1, ymin - 1, xmax, ymax)``: its width is the
+number of pixel columns. Converters that copy the corners (BCCD's COCO file is one) give boxes one pixel smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rankdet.data.annotated import AnnotatedImages
+from rankdet.data.categories import Categories
+from rankdet.data.errors import DatasetError
+from rankdet.data.files import Listing, find_images
+from rankdet.data.image import SUFFIXES, read_size
+from rankdet.data.report import EXAMPLES, Fault
+from rankdet.data.table import Annotations, PackedStrings, clean_boxes, filter_images, make_report
+from rankdet.data.voc_xml import VOCFile, read_voc
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+"""The 20 classes of the VOC challenge, in their customary order."""
+
+
+class VOCDetection(AnnotatedImages):
+    """Images and objects of a folder of VOC annotation files.
+
+    Objects marked difficult are regions to ignore in training: ``difficult`` and ``iscrowd`` are both True for them.
+    Image ids are 1, 2, ... in the order of `split`, or of the file names; category ids are 1, 2, ... in the order of
+    the classes. A box whose corners coincide is degenerate, not an object of one pixel.
+
+    Args:
+        root: a VOC folder (with ``Annotations``, ``JPEGImages``, ``ImageSets/Main``), or a folder of XML files.
+        images: the folder of the images; found by itself when None (``JPEGImages`` or ``images`` in or beside `root`,
+            or `root` itself).
+        split: the annotation files to use, without ending: a list, or the name of a file in ``ImageSets/Main`` such as
+            ``"trainval"``; None for all.
+        classes: the classes, in label order; objects of other classes count as background. Names must occur in the
+            folder; a class map is taken as it is. None: the 20 classes of the challenge when the folder names no
+            other, else the classes that it names, sorted.
+        origin: what the first pixel is called: 1 by the standard; 0 for files whose corners are edges counted from 0,
+            which are then taken as they are.
+        skip_empty: leave out images without objects (difficult ones alone are none), as in training.
+        min_size: leave out images whose shorter side is below so many pixels.
+
+    Raises:
+        DatasetError: a file that is missing or malformed, missing images, unknown `classes`, no images left.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        images: str | Path | None = None,
+        *,
+        split: str | Sequence[str] | None = None,
+        classes: Sequence[str] | Categories | None = None,
+        origin: int = 1,
+        skip_empty: bool = False,
+        min_size: int = 0,
+    ) -> None:
+        if origin not in (0, 1):
+            raise ValueError(f"origin must be 0 or 1, got {origin!r}")
+        root = Path(root)
+        home = root / "Annotations" if (root / "Annotations").is_dir() else root
+        everything = _read_folder(home)
+        stems = _stems(root, everything, split)
+        files = [everything[stem] for stem in stems]
+        folder, names = _locate(home, stems, files, images)
+        sizes = _sizes(folder, names, files)
+        categories = _categories(home, everything.values(), classes)
+        table, faults = _table(files, stems, sizes, categories, origin=origin)
+        counts = table.object_counts() if skip_empty else None
+        keep, left_out = filter_images(sizes, counts, names=stems, source=home, min_size=min_size)
+        table = table.select_images(keep)
+        super().__init__(
+            folder=folder,
+            files=PackedStrings([names[index] for index in keep]),
+            ids=keep + 1,
+            sizes=sizes[keep],
+            annotations=table,
+            categories=categories,
+            report=make_report(str(home), table, [*faults, *left_out]),
+        )
+
+
+def _read_folder(home: Path) -> dict[str, VOCFile]:
+    """All annotation files by name without ending; all, so that every split of a folder has the same classes."""
+    stems = sorted(name[:-4] for name in Listing().names(str(home)) if name.endswith(".xml"))
+    if not stems:
+        raise DatasetError(f"{home} has no XML files; name a VOC folder (with Annotations) or a folder of XML files")
+    return {stem: read_voc(home / f"{stem}.xml") for stem in stems}
+
+
+def _stems(root: Path, present: Collection[str], split: str | Sequence[str] | None) -> list[str]:
+    """The annotation files to use, without ending."""
+    if split is None:
+        return list(present)
+    stems = _read_split(root, split) if isinstance(split, str) else list(split)
+    if absent := [stem for stem in stems if stem not in present]:
+        shown = ", ".join(absent[:EXAMPLES]) + (", ..." if len(absent) > EXAMPLES else "")
+        raise DatasetError(
+            f"{len(absent)} of the {len(stems)} annotation files of the split are not in {root}: {shown}"
+        )
+    if not stems:
+        raise DatasetError(f"the split {split!r} of {root} is empty; name at least one annotation file")
+    return list(dict.fromkeys(stems))
+
+
+def _read_split(root: Path, split: str) -> list[str]:
+    folder = root / "ImageSets" / "Main"
+    if not folder.is_dir():
+        folder = root.parent / "ImageSets" / "Main"
+    try:
+        lines = (folder / f"{split}.txt").read_text().splitlines()
+    except OSError:
+        there = sorted(name[:-4] for name in Listing().names(str(folder)) if name.endswith(".txt"))
+        raise DatasetError(f"{folder} has no {split}.txt; there are {there[:20] or 'no splits'}") from None
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def _locate(
+    home: Path, stems: Sequence[str], files: Sequence[VOCFile], images: str | Path | None
+) -> tuple[Path, list[str]]:
+    """The folder of the images and the name of each image in it, with or without the help of ``<filename>``."""
+    up = home.absolute().parent
+    candidates = [up / "JPEGImages", up / "images", home / "JPEGImages", home / "images", home, up]
+    candidates = candidates if images is None else [Path(images)]
+    listing = Listing()
+    names: list[str] = []
+    for folder in candidates:
+        by_stem = {Path(name).stem: name for name in sorted(listing.names(str(folder))) if _is_image(name)}
+        names = [
+            file.file_name if file.file_name and listing.has(folder, file.file_name) else by_stem.get(stem, "")
+            for stem, file in zip(stems, files, strict=True)
+        ]
+        if all(names):
+            return folder, names
+    expected = [file.file_name or f"{stem}.jpg" for stem, file in zip(stems, files, strict=True)]
+    return find_images(candidates, expected, wanted_by=home), expected
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _sizes(folder: Path, names: Sequence[str], files: Sequence[VOCFile]) -> np.ndarray:
+    """(N, 2) height and width: of the XML file, else from the header of the image."""
+    sizes = [file.size or read_size(folder / name) for file, name in zip(files, names, strict=True)]
+    return np.array(sizes, dtype=np.int64)
+
+
+def _categories(home: Path, files: Iterable[VOCFile], classes: Sequence[str] | Categories | None) -> Categories:
+    if isinstance(classes, Categories):
+        return classes
+    found = sorted({item.name for file in files for item in file.objects})
+    known = VOC_CLASSES if set(found) <= set(VOC_CLASSES) else tuple(found)
+    if classes is None:
+        if not found:
+            raise DatasetError(f"no file in {home} names an object, so that no class is known; give classes=...")
+        return Categories.from_names(known)
+    try:
+        Categories.from_names(known).select(classes)
+    except DatasetError as error:
+        raise DatasetError(f"{home}: {error}") from None
+    return Categories.from_names(classes)
+
+
+def _table(
+    files: Sequence[VOCFile], stems: Sequence[str], sizes: np.ndarray, categories: Categories, *, origin: int
+) -> tuple[Annotations, tuple[Fault, ...]]:
+    labels_of = {name: label for label, name in enumerate(categories.names)}
+    rows = [
+        (image, labels_of[item.name], item.difficult, *item.corners)
+        for image, file in enumerate(files)
+        for item in file.objects
+        if item.name in labels_of
+    ]
+    columns = np.array(rows, dtype=np.float64).reshape(len(rows), 7)
+    owners, labels = columns[:, 0].astype(np.int64), columns[:, 1].astype(np.int64)
+    difficult = columns[:, 2].astype(bool)
+    xywh = _xywh(columns[:, 3:], origin)
+    clean = clean_boxes(xywh, sizes[owners], names=[f"{stems[image]}.xml" for image in owners])
+    table = Annotations(
+        starts=np.searchsorted(owners, np.arange(len(files) + 1)),
+        ids=np.arange(1, len(rows) + 1),
+        labels=labels,
+        xywh=xywh,
+        area=(xywh[:, 2] * xywh[:, 3]).clip(min=0),
+        iscrowd=difficult,
+        boxes=clean.boxes,
+        usable=clean.usable,
+        difficult=difficult,
+    )
+    return table, clean.faults
+
+
+def _xywh(corners: np.ndarray, origin: int) -> np.ndarray:
+    """Corner pixels (M, 4), counted from `origin`, as boxes from edge to edge."""
+    sides = corners[:, 2:] - corners[:, :2]
+    return np.concatenate([corners[:, :2] - origin, np.where(sides > 0, sides + origin, 0)], axis=1)

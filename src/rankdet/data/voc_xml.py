@@ -1,0 +1,100 @@
+"""Reading the XML files of the PASCAL VOC format; they are untrusted, so that no document type is accepted.
+
+Without a document type there are no entities, and without entities no expansion and no access to other files.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from rankdet.data.errors import DatasetError
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True)
+class VOCObject:
+    """One object as the file has it: `corners` are xmin, ymin, xmax, ymax."""
+
+    name: str
+    corners: tuple[float, float, float, float]
+    difficult: bool
+
+
+@dataclass(frozen=True)
+class VOCFile:
+    """One annotation file; `size` (H, W) is None when the file does not say it."""
+
+    file_name: str | None
+    size: tuple[int, int] | None
+    objects: tuple[VOCObject, ...]
+
+
+def read_voc(file: Path) -> VOCFile:
+    """Read one annotation file; :class:`DatasetError` names the file and what is wrong in it."""
+    root = parse_xml(file)
+    return VOCFile(
+        file_name=_text(root, "filename"),
+        size=_size(file, root),
+        objects=tuple(_object(file, item) for item in root.findall("object")),
+    )
+
+
+def parse_xml(file: Path) -> Element:
+    """The root element; :class:`DatasetError` for invalid XML and for a document type."""
+    builder = TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+
+    def refuse(*_: object) -> None:
+        raise DatasetError(f"{file} has a document type declaration, which may hide entities; remove <!DOCTYPE ...>")
+
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(file.read_bytes(), True)
+    except expat.ExpatError as error:
+        raise DatasetError(f"{file} is not valid XML: {error}") from None
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}") from None
+    return builder.close()
+
+
+def _size(file: Path, root: Element) -> tuple[int, int] | None:
+    sides = [_text(root, f"size/{key}") for key in ("height", "width")]
+    if None in sides:
+        return None
+    height, width = (_number(file, side or "", "size") for side in sides)
+    return (int(height), int(width)) if min(height, width) >= 1 else None
+
+
+def _object(file: Path, item: Element) -> VOCObject:
+    name = _text(item, "name")
+    if not name:
+        raise DatasetError(f"{file} has an <object> without <name>; name its class")
+    texts = [_text(item, f"bndbox/{key}") for key in _CORNERS]
+    if None in texts:
+        raise DatasetError(f"{file}: an object of class {name!r} has no <bndbox> with {', '.join(_CORNERS)}")
+    x1, y1, x2, y2 = (_number(file, text or "", "bndbox") for text in texts)
+    return VOCObject(name, (x1, y1, x2, y2), difficult=_text(item, "difficult") in ("1", "true", "True"))
+
+
+def _number(file: Path, text: str, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DatasetError(f"{file}: <{what}> must hold numbers, got {text!r}")
+    return value
+
+
+def _text(element: Element, path: str) -> str | None:
+    text = element.findtext(path)
+    return text.strip() if text and text.strip() else None
