@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rankdet.eval.instances import Floats, Ints
 from rankdet.eval.matching import Matches, MatchesOfCategory
+from rankdet.eval.shapes import Floats, Ints
 
 RECALL_LEVELS: Floats = np.linspace(0.0, 1.0, 101)
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from rankdet.eval.average_precision import recall_precision
 from rankdet.eval.evaluation import UNDEFINED, CategoryResult, Details, Evaluation
-from rankdet.eval.instances import Detections, Floats, GroundTruth
+from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.lrp import optimal_lrp
 from rankdet.eval.matching import COCO_AREA_RANGES, COCO_IOU_THRESHOLDS, Matches, match
 from rankdet.eval.reading import Entry, IouType, PathLike, read_ground_truth, read_results
+from rankdet.eval.shapes import Floats
 
 
 def evaluate(

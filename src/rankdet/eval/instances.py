@@ -6,16 +6,11 @@ the columns from COCO's formats; anything else that fills them is evaluated by t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rankdet.eval.rle import Rle
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from rankdet.eval.shapes import Bools, Floats, Ints, Shapes
 
 
 def _no_keys() -> Ints:
@@ -27,11 +22,10 @@ class GroundTruth:
     """The objects of a dataset.
 
     ``image_ids`` (N,) and ``category_ids`` (K,) ascend strictly; ``images`` and ``categories`` (G,) index into them.
-    ``image_sizes`` (N, 2) are heights and widths, 0 where unknown. ``areas`` (G,) are as the annotations state
-    them, ``own_areas`` (G,) those of the boxes or masks themselves. ``crowd`` (G,) marks regions that any number of
-    detections may match and that count for nothing. ``not_exhaustive`` holds the keys ``image * K + category`` where
-    not all objects are annotated, so that an unmatched detection counts for nothing either (LVIS; empty in COCO).
-    ``source`` names the file in messages.
+    ``image_sizes`` (N, 2) are heights and widths, 0 where unknown. ``shapes`` are G boxes or masks; ``areas`` (G,) are
+    as the annotations state them. ``crowd`` (G,) marks regions that any number of detections may match and that count
+    for nothing. ``not_exhaustive`` holds the keys ``image * K + category`` where not all objects are annotated, so
+    that an unmatched detection counts for nothing either (LVIS; empty in COCO). ``source`` names the file in messages.
     """
 
     image_ids: Ints
@@ -40,12 +34,10 @@ class GroundTruth:
     category_names: tuple[str, ...]
     images: Ints
     categories: Ints
-    boxes: Floats
+    shapes: Shapes
     areas: Floats
-    own_areas: Floats
     crowd: Bools
     annotation_ids: Ints
-    masks: tuple[Rle, ...] | None = None
     not_exhaustive: Ints = field(default_factory=_no_keys)
     source: str = "ground truth"
 
@@ -60,17 +52,15 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector found: (D,) columns, with ``images`` and ``categories`` indexing as in `GroundTruth`.
+    """What a detector found: D rows, with ``images`` and ``categories`` (D,) indexing as in `GroundTruth`.
 
     Detections are ordered by ``logits`` where there are any, else by ``scores``: logits do not saturate.
     """
 
     images: Ints
     categories: Ints
-    boxes: Floats
+    shapes: Shapes
     scores: Floats
-    areas: Floats
-    masks: tuple[Rle, ...] | None = None
     logits: Floats | None = None
 
     def __len__(self) -> int:
@@ -83,14 +73,11 @@ class Detections:
 
     def take(self, chosen: Ints | Bools) -> Detections:
         """The chosen detections: by position, in that order, or where a (D,) mask is true."""
-        places = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
-        return replace(
-            self,
+        places: Ints = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)
+        return Detections(
             images=self.images[places],
             categories=self.categories[places],
-            boxes=self.boxes[places],
+            shapes=self.shapes.take(places),
             scores=self.scores[places],
-            areas=self.areas[places],
-            masks=None if self.masks is None else tuple(self.masks[i] for i in places),
             logits=None if self.logits is None else self.logits[places],
         )

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rankdet.eval.instances import Floats
 from rankdet.eval.matching import Matches, MatchesOfCategory
+from rankdet.eval.shapes import Floats
 
 
 @dataclass(frozen=True)

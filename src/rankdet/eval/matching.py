@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankdet.eval.instances import Bools, Detections, Floats, GroundTruth, Ints
+from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.overlaps import pairs_in_reach
+from rankdet.eval.shapes import Bools, Floats, Ints
 
 COCO_IOU_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
 COCO_AREA_RANGES: Mapping[str, tuple[float, float]] = {
@@ -168,7 +169,7 @@ def match(
         categories=categories[by_key][by_category],
         scores=ranked.scores[by_category],
         ranks=ranks[by_category],
-        out_of_range=(_outside(ranked.areas, area_ranges) | unverified[:, None])[by_category],
+        out_of_range=(_outside(ranked.shapes.areas, area_ranges) | unverified[:, None])[by_category],
         object_categories=object_categories,
         ignored=ignored,
         candidates=candidates[ascending],

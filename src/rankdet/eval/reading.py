@@ -13,12 +13,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from rankdet.eval.instances import Detections, Floats, GroundTruth, Ints
-from rankdet.eval.rle import MalformedMaskError, Rle, as_rle, measure
+from rankdet.eval.instances import Detections, GroundTruth
+from rankdet.eval.rle import MalformedMaskError, compressed
+from rankdet.eval.shapes import Boxes, Floats, Ints, Masks, Shapes
 
 IouType = Literal["bbox", "segm"]
 PathLike = str | os.PathLike[str]
@@ -61,12 +62,10 @@ def read_ground_truth(source: Mapping[str, Any] | PathLike, *, iou_type: IouType
         category_names=_names(categories, category_ids),
         images=read_images,
         categories=read.indices("category_id", category_ids, f"'categories' of {name}"),
-        boxes=shapes.boxes,
+        shapes=shapes,
         areas=read.areas(shapes.areas),
-        own_areas=shapes.areas,
         crowd=np.array([bool(entry.get("iscrowd", 0)) for entry in read.entries], np.bool_),
         annotation_ids=np.array([_whole_or_minus_one(entry.get("id")) for entry in read.entries], np.int64),
-        masks=shapes.masks,
         source=name,
     )
 
@@ -99,10 +98,8 @@ def read_results(
     return Detections(
         images=images,
         categories=read.indices("category_id", ground_truth.category_ids, f"'categories' of {ground_truth.source}"),
-        boxes=shapes.boxes,
+        shapes=shapes,
         scores=read.numbers("score"),
-        areas=shapes.areas,
-        masks=shapes.masks,
     )
 
 
@@ -154,17 +151,9 @@ class _Columns:
             self.fail(place, f"{key} {self.entries[place][key]} is not among the {where}; leave it out or add it there")
         return places.astype(np.int64)
 
-    def shapes(self, iou_type: IouType, sizes: Ints) -> _Shapes:
+    def shapes(self, iou_type: IouType, sizes: Ints) -> Shapes:
         """Boxes or masks; ``sizes`` (D, 2) are those of the images, 0 if unknown."""
-        if iou_type == "bbox":
-            boxes = self.boxes()
-            return _Shapes(boxes, boxes[:, 2] * boxes[:, 3], None)
-        masks = self.masks(sizes)
-        try:
-            measures = measure(masks)
-        except MalformedMaskError as error:
-            self.fail(error.place, f"'segmentation': {error}")
-        return _Shapes(measures.boxes, measures.areas, masks)
+        return Boxes(self.boxes()) if iou_type == "bbox" else self.masks(sizes)
 
     def boxes(self) -> Floats:
         values = self.values("bbox")
@@ -183,16 +172,33 @@ class _Columns:
         if box[2] < 0 or box[3] < 0:
             self.fail(place, f"'bbox' {list(box)} has a negative width or height; it is x, y, width, height")
 
-    def masks(self, sizes: Ints) -> tuple[Rle, ...]:
-        masks = []
-        for place, (segmentation, (height, width)) in enumerate(
-            zip(self.values("segmentation"), sizes.tolist(), strict=True)
-        ):
+    def masks(self, sizes: Ints) -> Masks:
+        segmentations = self.values("segmentation")
+        counts, own_sizes = self._plain_counts(segmentations, sizes) or self._any_counts(segmentations, sizes)
+        try:
+            return Masks.checked(counts, own_sizes)
+        except MalformedMaskError as error:
+            self.fail(error.place, f"'segmentation': {error}")
+
+    @staticmethod
+    def _plain_counts(segmentations: list[Any], sizes: Ints) -> tuple[list[bytes], Ints] | None:
+        """The masks if all are compressed strings of the sizes of their images: the fast way."""
+        try:
+            own_sizes = _array([mask["size"] for mask in segmentations])
+            counts = [mask["counts"].encode() for mask in segmentations]
+        except (TypeError, KeyError, AttributeError):
+            return None
+        return (counts, own_sizes) if own_sizes.dtype == np.int64 and np.array_equal(own_sizes, sizes) else None
+
+    def _any_counts(self, segmentations: list[Any], sizes: Ints) -> tuple[list[bytes], Ints]:
+        counts, own_sizes = [], np.zeros((len(segmentations), 2), np.int64)
+        for place, (segmentation, (height, width)) in enumerate(zip(segmentations, sizes.tolist(), strict=True)):
             try:
-                masks.append(as_rle(segmentation, height, width))
+                text, own_sizes[place] = compressed(segmentation, height, width)
             except ValueError as error:
                 self.fail(place, f"'segmentation': {error}")
-        return tuple(masks)
+            counts.append(text)
+        return counts, own_sizes
 
     def areas(self, own: Floats) -> Floats:
         """The stated areas, their ``own`` where none is stated."""
@@ -200,12 +206,6 @@ class _Columns:
         if None not in stated:
             return self.numbers("area")
         return np.array([mine if area is None else area for area, mine in zip(stated, own, strict=True)], np.float64)
-
-
-class _Shapes(NamedTuple):
-    boxes: Floats
-    areas: Floats
-    masks: tuple[Rle, ...] | None
 
 
 def _array(values: list[Any]) -> np.ndarray[Any, np.dtype[Any]]:

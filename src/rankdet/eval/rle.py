@@ -1,33 +1,35 @@
-"""Masks as COCO's compressed run lengths, which is how evaluation keeps them.
+"""COCO's three ways to write a mask, as compressed run lengths; and a check of run lengths that nobody vouches for.
 
 Run lengths come from files that anyone may have written, and pycocotools' C code trusts them: it reads past the end of
-some malformed strings and never returns for others. `measure` decodes them in numpy and refuses what is malformed;
-only then do they meet the C code, which has the overlaps.
+some malformed strings and never returns for others. `pixel_counts` decodes them in numpy and refuses what is malformed;
+only then may they meet the C code, which is faster at overlaps.
+
+A mask's runs alternate between background and mask, down the columns. A run is written as the difference to the run two
+before it (the first three as they are), five bits to a character, the lowest first: characters are the 64 from "0" on,
+the sixth bit says that more follow, and the fifth bit of the last is the sign.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any
 
 import numpy as np
 import pycocotools.mask as codec
 from numpy.typing import NDArray
 
-Array = NDArray[np.int64]
+Ints = NDArray[np.int64]
 
-# As many bytes of run lengths as are decoded at once; each costs about 60 bytes on the way.
-BYTES_AT_ONCE = 1_000_000
-# Run lengths are written five bits a character; six characters hold more pixels than any image has.
-MOST_CHARACTERS_A_RUN = 6
+# As many bytes of run lengths as are decoded at once, so that the temporaries stay in the cache.
+BYTES_AT_ONCE = 200_000
+# Six characters hold a longer run than any image has; so the arithmetic below fits 32 bits.
+MOST_CHARACTERS = 6
 FARTHEST_COORDINATE = 1e5
 
-
-class Rle(TypedDict):
-    """One mask: ``size`` is [height, width], ``counts`` the compressed run lengths in column order."""
-
-    size: list[int]
-    counts: bytes
+ZERO, MORE, CHARACTERS = 48, 0x20, 64
+_CODES = np.arange(CHARACTERS)
+DIGITS = np.zeros(256, np.int32)
+DIGITS[ZERO : ZERO + CHARACTERS] = np.where(_CODES & MORE, _CODES & 31, (_CODES & 31) - 2 * (_CODES & 16))
 
 
 class MalformedMaskError(ValueError):
@@ -38,27 +40,23 @@ class MalformedMaskError(ValueError):
         self.place = place
 
 
-def as_rle(segmentation: object, height: int, width: int) -> Rle:
-    """Polygons, run lengths or compressed run lengths as compressed run lengths.
+def compressed(segmentation: object, height: int, width: int) -> tuple[bytes, list[int]]:
+    """Polygons, run lengths or compressed run lengths as compressed run lengths and [height, width].
 
     ``height`` and ``width`` are those of the image, 0 if unknown. Raises ValueError for anything else, for polygons
-    without the size of their image, and for run lengths of another size. Strings are not looked into: see `measure`.
+    without the size of their image, and for masks of another size. Strings are not looked into: see `pixel_counts`.
 
-    >>> triangle = as_rle([[0, 0, 4, 0, 0, 4]], height=4, width=4)
-    >>> measure([triangle]).areas
-    array([6.])
+    >>> compressed([[0, 0, 4, 0, 0, 4]], height=4, width=4)
+    (b'031O1O5', [4, 4])
     """
     if isinstance(segmentation, Mapping):
-        mask = _from_counts(segmentation)
-        if height and width and mask["size"] != [height, width]:
-            raise ValueError(f"a mask of size {mask['size']} in an image of {[height, width]} (height, width)")
-        return mask
+        return _from_counts(segmentation, height, width)
     if isinstance(segmentation, Sequence) and not isinstance(segmentation, str | bytes) and len(segmentation):
         return _from_polygons(segmentation, height, width)
     raise ValueError(f"a mask is a list of polygons or a dict with 'size' and 'counts', got {segmentation!r:.60}")
 
 
-def _from_polygons(polygons: Sequence[Any], height: int, width: int) -> Rle:
+def _from_polygons(polygons: Sequence[Any], height: int, width: int) -> tuple[bytes, list[int]]:
     if not (height and width):
         raise ValueError("polygons need the height and width of their image; add both to its entry in 'images'")
     for polygon in polygons:
@@ -67,163 +65,148 @@ def _from_polygons(polygons: Sequence[Any], height: int, width: int) -> Rle:
         if not all(isinstance(x, int | float) and abs(x) <= FARTHEST_COORDINATE for x in polygon):
             raise ValueError(f"a coordinate of a polygon is a number of pixels, at most {FARTHEST_COORDINATE:.0f}")
     parts = codec.frPyObjects([[float(x) for x in polygon] for polygon in polygons], height, width)
-    merged: Rle = codec.merge(parts)
-    return merged
+    return codec.merge(parts)["counts"], [height, width]
 
 
-def _from_counts(mask: Mapping[str, Any]) -> Rle:
+def _from_counts(mask: Mapping[str, Any], height: int, width: int) -> tuple[bytes, list[int]]:
     size, counts = mask.get("size"), mask.get("counts")
     if not (isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
         raise ValueError(f"the 'size' of a mask is [height, width], got {size!r:.60}")
+    if height and width and list(size) != [height, width]:
+        raise ValueError(f"a mask of size {list(size)} in an image of {[height, width]} (height, width)")
     if isinstance(counts, str):
-        return {"size": list(size), "counts": counts.encode()}
+        return counts.encode(), list(size)
     if isinstance(counts, bytes):
-        return {"size": list(size), "counts": counts}
+        return counts, list(size)
     if isinstance(counts, Sequence) and all(isinstance(n, int) and n >= 0 for n in counts):
         if sum(counts) != size[0] * size[1]:
             raise ValueError(f"the run lengths of a mask of {list(size)} add up to {sum(counts)} pixels")
-        packed: Rle = codec.frPyObjects({"size": list(size), "counts": list(counts)}, *size)
-        return packed
+        return codec.frPyObjects({"size": list(size), "counts": list(counts)}, *size)["counts"], list(size)
     raise ValueError("the 'counts' of a mask are a string or a list of non-negative integers")
 
 
-class Measures(NamedTuple):
-    """``areas`` (M,) in pixels and tight ``boxes`` (M, 4) xywh, zeros for an empty mask."""
+def pixel_counts(counts: Sequence[bytes], sizes: Ints) -> NDArray[np.float64]:
+    """(M,) pixels of each mask, ``sizes`` (M, 2) being heights and widths.
 
-    areas: NDArray[np.float64]
-    boxes: NDArray[np.float64]
+    Raises MalformedMaskError for run lengths that do not decode or do not fill their size.
 
-
-def measure(masks: Sequence[Rle]) -> Measures:
-    """Areas and tight boxes. Raises MalformedMaskError for run lengths that do not decode or do not fill their size.
-
-    >>> measure([{"size": [4, 4], "counts": b"54ON2"}])
+    >>> pixel_counts([b"031O1O5"], np.array([[4, 4]]))
+    array([6.])
+    >>> pixel_counts([b"031O1O4"], np.array([[4, 4]]))
     Traceback (most recent call last):
-    rankdet.eval.rle.MalformedMaskError: the run lengths of a mask of [4, 4] add up to 11 pixels
+    rankdet.eval.rle.MalformedMaskError: the run lengths of a mask of [4, 4] add up to 15 pixels
     """
-    parts = [_measure_together(masks, start, stop) for start, stop in _blocks(masks)]
-    if not parts:
-        return Measures(np.zeros(0), np.zeros((0, 4)))
-    areas, boxes = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Measures(areas, boxes)
+    lengths = np.fromiter(map(len, counts), np.int64, len(counts))
+    areas = np.zeros(len(counts))
+    for start, stop in _blocks(lengths):
+        try:
+            areas[start:stop] = _pixel_counts(counts[start:stop], lengths[start:stop], sizes[start:stop])
+        except MalformedMaskError as error:
+            error.place += start
+            raise
+    return areas
 
 
-def _blocks(masks: Sequence[Rle]) -> Iterator[tuple[int, int]]:
+def _blocks(lengths: Ints) -> Iterator[tuple[int, int]]:
     """Start and stop of consecutive masks of about BYTES_AT_ONCE together."""
-    ends = np.cumsum([len(mask["counts"]) for mask in masks])
+    ends = np.cumsum(lengths)
     start = 0
-    while start < len(masks):
-        before = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + BYTES_AT_ONCE, side="right")))
+    while start < len(lengths):
+        limit = BYTES_AT_ONCE + (int(ends[start - 1]) if start else 0)
+        stop = max(start + 1, int(np.searchsorted(ends, limit, side="right")))
         yield start, stop
         start = stop
 
 
-def _measure_together(masks: Sequence[Rle], start: int, stop: int) -> Measures:
-    some = masks[start:stop]
-    try:
-        runs, first = _decode([mask["counts"] for mask in some])
-        sizes = np.array([mask["size"] for mask in some], np.int64)
-        _check_sums(runs, first, sizes)
-    except MalformedMaskError as error:
-        error.place += start
-        raise
-    return _areas_and_boxes(runs, first, sizes[:, 0])
+def _pixel_counts(counts: Sequence[bytes], lengths: Ints, sizes: Ints) -> NDArray[np.int64]:
+    text = np.frombuffer(b"".join(counts), np.uint8)
+    ends = np.cumsum(lengths)
+    continued = text >= ZERO + MORE
+    _check_text(text, continued, ends, lengths)
+    values, numbers_before = _signed_numbers(text, continued, ends)
+    first = np.r_[0, (ends - numbers_before)[:-1]]
+    even, odd = _runs(values, first)
+    return _check_sums(even, odd, first, len(values), sizes)
 
 
-def _decode(counts: Sequence[bytes]) -> tuple[Array, Array]:
-    """All run lengths of all masks, and where those of each begin.
-
-    A run length is written in characters of 5 bits and a continuation bit, the lowest first, the last one signed; from
-    the fourth on, as the difference to the run two before.
-    """
-    text = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
-    ends = np.cumsum([len(c) for c in counts])
-    is_last = (text & 0x20) == 0
-    _check_characters(text, is_last, ends, counts)
-    stops = np.flatnonzero(is_last) + 1
-    starts = np.r_[0, stops[:-1]]
-    digits = stops - starts
-    _check_digits(digits, stops, ends)
-    shift = 5 * (np.arange(len(text)) - np.repeat(starts, digits))
-    values = np.add.reduceat((text & 0x1F).astype(np.int64) << shift, starts)
-    values -= (text[stops - 1] & 0x10).astype(np.int64) * 2 << (5 * (digits - 1))
-    first: Array = np.searchsorted(stops, np.r_[0, ends[:-1]], side="right")
-    return _undo_differences(values, first), first
-
-
-def _check_characters(
-    text: NDArray[np.uint8], is_last: NDArray[np.bool_], ends: Array, counts: Sequence[bytes]
-) -> None:
-    lengths = np.array([len(c) for c in counts])
+def _check_text(text: NDArray[np.uint8], continued: NDArray[np.bool_], ends: Ints, lengths: Ints) -> None:
     if not lengths.all():
         raise MalformedMaskError(int(np.argmin(lengths)), "the run lengths of a mask are empty")
-    if (text >= 64).any():
-        place = int(np.searchsorted(ends, np.argmax(text >= 64), side="right"))
-        raise MalformedMaskError(place, f"not the run lengths of a mask: {counts[place]!r:.60}")
-    if not is_last[ends - 1].all():
-        place = int(np.argmin(is_last[ends - 1]))
-        raise MalformedMaskError(place, f"the run lengths of a mask break off: {counts[place][-20:]!r}")
+    if text.min() < ZERO or text.max() >= ZERO + CHARACTERS:
+        place = int(np.argmax((text < ZERO) | (text >= ZERO + CHARACTERS)))
+        owner = int(np.searchsorted(ends, place, side="right"))
+        raise MalformedMaskError(owner, f"{chr(text[place])!r} is no character of compressed run lengths")
+    if continued[ends - 1].any():
+        raise MalformedMaskError(int(np.argmax(continued[ends - 1])), "the run lengths of a mask break off")
 
 
-def _check_digits(digits: Array, stops: Array, ends: Array) -> None:
-    if digits.max() > MOST_CHARACTERS_A_RUN:
-        place = int(np.searchsorted(ends, stops[np.argmax(digits)], side="left"))
-        raise MalformedMaskError(place, "a run length of a mask is longer than any image")
+def _signed_numbers(
+    text: NDArray[np.uint8], continued: NDArray[np.bool_], ends: Ints
+) -> tuple[NDArray[np.int32], Ints]:
+    """The numbers written, and how many characters up to the end of each mask are not the last of their number.
+
+    The few numbers of several characters are gathered into their last ones, which hold the highest bits.
+    """
+    digits = DIGITS[text]
+    inner = np.flatnonzero(continued)
+    last = inner[~continued[inner + 1]] + 1
+    back = last - 1
+    for _ in range(MOST_CHARACTERS - 1):
+        digits[last] = digits[last] * 32 + digits[back]
+        goes_on = continued[back - 1]  # the character before the first is the last one, which is never continued
+        last, back = last[goes_on], back[goes_on] - 1
+    if len(last):
+        owner = int(np.searchsorted(ends, last[0], side="right"))
+        raise MalformedMaskError(owner, "a run of a mask is longer than any image")
+    return digits[~continued], np.searchsorted(inner, ends)
 
 
-def _undo_differences(values: Array, first: Array) -> Array:
-    """Sums over every other run: 1, 3, 5, ... and 2, 4, 6, ... of each mask; run 0 is written as it is."""
-    within = _places_within(first, len(values))
-    for chain in ((within > 0) & (within % 2 == 1), (within > 0) & (within % 2 == 0)):
-        sums = np.cumsum(values[chain])
-        at_start = within[chain] <= 2
-        offsets = sums[at_start] - values[chain][at_start]
-        values[chain] = sums - offsets[np.cumsum(at_start) - 1]
-    return values
+def _runs(values: NDArray[np.int32], first: Ints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The runs at even places and at odd places of all masks, which begin at places ``first``.
+
+    Every other number adds up, so even and odd places of the whole text are two cumulative sums; what they are at the
+    begin of a mask is taken off again. Sums may overflow, which cancels. The first run of a mask is not part of a sum.
+    """
+    start = values[first]
+    values[first] = 0
+    padded = np.zeros((len(values) + 2) // 2 * 2, np.int32)  # at least one, since it is also read at -1
+    padded[: len(values)] = values
+    sums = np.cumsum(padded.reshape(-1, 2), axis=0, dtype=np.int32)
+    flat = sums.ravel()
+    same, other = flat[first], np.where(first > 0, flat[first - 1], 0)
+    is_odd = first % 2 == 1
+    columns = []
+    for parity, offset in ((0, np.where(is_odd, other, same)), (1, np.where(is_odd, same, other))):
+        begin = (first + 1 - parity) // 2
+        columns.append(sums[:, parity] - np.repeat(offset, np.diff(begin, append=len(sums)).astype(np.int64)))
+    even, odd = columns
+    even[first[~is_odd] // 2] = start[~is_odd]
+    odd[first[is_odd] // 2] = start[is_odd]
+    return even[: (len(values) + 1) // 2], odd[: len(values) // 2]
 
 
-def _check_sums(runs: Array, first: Array, sizes: Array) -> None:
-    sums = np.add.reduceat(runs, first)
-    wrong = (sums != sizes[:, 0] * sizes[:, 1]) | (np.minimum.reduceat(runs, first) < 0)
+def _check_sums(
+    even: NDArray[np.int32], odd: NDArray[np.int32], first: Ints, total: int, sizes: Ints
+) -> NDArray[np.int64]:
+    """(M,) the pixels of each mask, which are its runs 1, 3, 5, ...; even and odd are places in the whole text."""
+    stops = np.r_[first[1:], total]
+    at_even = _sums_between(even, (first + 1) // 2, (stops + 1) // 2)
+    at_odd = _sums_between(odd, first // 2, stops // 2)
+    whole = sizes[:, 0] * sizes[:, 1]
+    wrong = at_even + at_odd != whole
     if wrong.any():
         place = int(np.argmax(wrong))
-        complaint = f"the run lengths of a mask of {sizes[place].tolist()} add up to {sums[place]} pixels"
-        raise MalformedMaskError(place, complaint)
+        complaint = f"add up to {at_even[place] + at_odd[place]} pixels"
+        raise MalformedMaskError(place, f"the run lengths of a mask of {sizes[place].tolist()} {complaint}")
+    if even.min(initial=0) < 0 or odd.min(initial=0) < 0:
+        places = np.flatnonzero(even < 0) * 2 if (even < 0).any() else np.flatnonzero(odd < 0) * 2 + 1
+        owner = int(np.searchsorted(first, places[0], side="right")) - 1
+        raise MalformedMaskError(owner, "a run of a mask is negative")
+    return np.where(first % 2 == 1, at_even, at_odd)
 
 
-def _areas_and_boxes(runs: Array, first: Array, heights: Array) -> Measures:
-    """Masks are in column order: run 1, 3, 5, ... of each is set."""
-    within = _places_within(first, len(runs))
-    owner = np.repeat(np.arange(len(first)), np.diff(first, append=len(runs)))
-    ends = np.cumsum(runs)
-    ends -= (ends[first] - runs[first])[owner]
-    is_set = (within % 2 == 1) & (runs > 0)
-    owner, low, high = owner[is_set], (ends - runs)[is_set], ends[is_set] - 1
-    height = heights[owner]
-    left, right, top, bottom = low // height, high // height, low % height, high % height
-    spans = left < right
-    top, bottom = np.where(spans, 0, top), np.where(spans, height - 1, bottom)
-    areas, boxes = np.zeros(len(first)), np.zeros((len(first), 4))
-    if len(owner):
-        begin = np.flatnonzero(np.diff(owner, prepend=-1))
-        here = owner[begin]
-        areas[here] = np.add.reduceat(high - low + 1, begin)
-        boxes[here, 0], boxes[here, 1] = np.minimum.reduceat(left, begin), np.minimum.reduceat(top, begin)
-        boxes[here, 2] = np.maximum.reduceat(right, begin) + 1 - boxes[here, 0]
-        boxes[here, 3] = np.maximum.reduceat(bottom, begin) + 1 - boxes[here, 1]
-    return Measures(areas, boxes)
-
-
-def _places_within(first: Array, total: int) -> Array:
-    """The place of each of ``total`` elements in its group, the groups beginning at ``first``."""
-    return np.arange(total) - np.repeat(first, np.diff(first, append=total))
-
-
-def overlaps_with(detection: Rle, objects: Sequence[Rle], crowd: Sequence[int]) -> NDArray[np.float64]:
-    """(G,) overlaps of one mask with others: intersection over union, over its own area for a crowd.
-
-    All must have passed `measure` and have one size.
-    """
-    overlaps: NDArray[np.float64] = codec.iou([detection], list(objects), list(crowd))[0]
-    return overlaps
+def _sums_between(runs: NDArray[np.int32], starts: Ints, stops: Ints) -> NDArray[np.int64]:
+    if not len(runs):
+        return np.zeros(len(starts), np.int64)
+    sums = np.add.reduceat(runs, np.minimum(starts, len(runs) - 1), dtype=np.int64)
+    return np.where(stops > starts, sums, 0)
