@@ -15,6 +15,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Number of this process among them, from 0; 0 without ``torch.distributed``."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
 def mean_over_processes(value: Tensor) -> Tensor:
     """Mean of a detached tensor over all processes; the same on each of them afterwards."""
     if world_size() == 1:
