@@ -34,6 +34,19 @@ class GroundTruthError(ValueError):
     """A ground truth that cannot be evaluated against; the message names the file, the annotation and the remedy."""
 
 
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Half a million small objects that all stay make the collector run for nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_without_garbage_collection()
 def read_ground_truth(source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox") -> GroundTruth:
     """COCO ground truth, a dict or the path of a JSON file, as columns; masks only for ``iou_type="segm"``.
 
@@ -70,6 +83,7 @@ def read_ground_truth(source: Mapping[str, Any] | PathLike, *, iou_type: IouType
     )
 
 
+@_without_garbage_collection()
 def read_results(
     source: Sequence[Entry] | PathLike, ground_truth: GroundTruth, *, iou_type: IouType = "bbox"
 ) -> Detections:
@@ -258,21 +272,8 @@ def _load(source: Any, kind: str, error: type[ValueError]) -> tuple[str, Any]:
         return kind, source
     path = Path(source)
     try:
-        with _without_garbage_collection():
-            return path.name, json.loads(path.read_bytes())
+        return path.name, json.loads(path.read_bytes())
     except OSError as cause:
         raise error(f"cannot read the {kind} {path}: {cause.strerror or cause}") from cause
     except ValueError as cause:
         raise error(f"the {kind} {path} is not a JSON file: {cause}") from cause
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Half a million small objects that all stay make the collector run for nothing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

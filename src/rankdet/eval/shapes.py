@@ -115,14 +115,20 @@ class Masks:
 
     def overlaps(self, places: Ints, others: Masks, other_places: Ints, crowd: Bools, at_least: float) -> Floats:
         """(P,) overlaps of pairs, as in `Shapes`; 0 where boxes and areas already rule out ``at_least``."""
-        bound = self._bounds(places, others, other_places, crowd)
-        near = np.flatnonzero((bound >= at_least) & (self.sizes[places] == others.sizes[other_places]).all(axis=1))
+        near = np.flatnonzero((self.sizes[places] == others.sizes[other_places]).all(axis=1))
+        for bound in (self._bounds_by_area, self._bounds_by_box):
+            near = near[bound(places[near], others, other_places[near], crowd[near]) >= at_least]
         overlaps = np.zeros(len(places))
         overlaps[near] = self._overlaps(places[near], others, other_places[near], crowd[near])
         return overlaps
 
-    def _bounds(self, places: Ints, others: Masks, other_places: Ints, crowd: Bools) -> Floats:
-        """(P,) upper bounds of the overlaps: two masks share no more than their boxes do, and no more than they are."""
+    def _bounds_by_area(self, places: Ints, others: Masks, other_places: Ints, crowd: Bools) -> Floats:
+        """(P,) upper bounds of the overlaps: two masks share no more pixels than each of them has."""
+        own, other = self.areas[places], others.areas[other_places]
+        return _ratio(np.minimum(own, other), np.where(crowd, own, np.maximum(own, other)))
+
+    def _bounds_by_box(self, places: Ints, others: Masks, other_places: Ints, crowd: Bools) -> Floats:
+        """(P,) lower upper bounds of the overlaps: two masks share no more pixels than their boxes do, either."""
         unique, row = np.unique(places, return_inverse=True)
         other_unique, other_row = np.unique(other_places, return_inverse=True)
         boxes, other_boxes = self.boxes(unique)[row], others.boxes(other_unique)[other_row]
