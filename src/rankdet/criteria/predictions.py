@@ -35,7 +35,7 @@ class Predictions:
         rows = self.deltas[index]
         if rows.shape[1] == 4:
             return rows
-        per_class = rows.view(len(rows), -1, 4)
+        per_class = rows.unflatten(1, (-1, 4))
         return per_class[torch.arange(len(rows), device=rows.device), labels]
 
 

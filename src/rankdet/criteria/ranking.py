@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 
-import torch
 from torch import Tensor
 
 from rankdet.assign.assignment import IGNORE, Assignment
@@ -88,10 +87,10 @@ class RankingCriterion(Criterion):
         self, predictions: Predictions, assignment: Assignment, positives: Positives, quality: Tensor
     ) -> dict[str, Tensor]:
         """Named terms of the ranking loss."""
-        logits = predictions.logits
-        targets = logits.new_zeros(logits.shape)
-        targets.masked_fill_((assignment.labels == IGNORE)[:, None], -1)
-        targets[positives.index, positives.labels] = quality.to(targets.dtype)
-        mask = logits.new_zeros(logits.shape, dtype=torch.bool)
-        mask[positives.index, positives.labels] = True
-        return self.ranking.terms(logits, targets, positives=mask)
+        classes = predictions.logits.shape[1]
+        return self.ranking.terms_at(
+            predictions.logits,
+            positives.index * classes + positives.labels,
+            quality,
+            ignored=assignment.labels == IGNORE,
+        )

@@ -120,7 +120,7 @@ class RoIStage(nn.Module):
         logits = self.criterion.detection_logits(predictions.logits, predictions.quality_logits).float()
         regions, classes = logits.shape
         priors = torch.cat(predictions.priors.boxes)[:, None].expand(-1, classes, -1)
-        deltas = predictions.deltas.view(regions, -1, 4).expand(-1, classes, -1)
+        deltas = predictions.deltas.unflatten(1, (-1, 4)).expand(-1, classes, -1)
         boxes = predictions.coder.decode(priors, deltas)
         labels = torch.arange(classes, device=logits.device).expand(regions, -1)
         sizes = [len(of_image) for of_image in predictions.priors.boxes]

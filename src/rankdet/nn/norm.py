@@ -21,7 +21,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
     >>> group_norm(256).num_groups, group_norm(64).num_groups, group_norm(4).num_groups
     (32, 8, 1)
     """
-    return nn.GroupNorm(max(1, math.gcd(32, channels // 8)), channels)
+    return nn.GroupNorm(math.gcd(32, channels, max(1, channels // 8)), channels)
 
 
 class NormPolicy(ABC):  # noqa: B024

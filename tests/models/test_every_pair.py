@@ -1,0 +1,172 @@
+"""Every detector with every kind of criterion: emptiness, crowds, odd sizes; finite losses, a gradient everywhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from rankdet.criteria import BoxIoU, Centerness, RankingCriterion, ScoreCriterion
+from rankdet.losses.boxes import GIoULoss, SmoothL1Loss
+from rankdet.losses.classification import QualityFocalLoss
+from rankdet.models import ATSS, FasterRCNN, RetinaNet, softmax_criterion
+
+K = 3
+SMALL = {"num_classes": K, "backbone": "test_resnet", "channels": 16}
+
+
+def ranking() -> RankingCriterion:
+    return RankingCriterion()
+
+
+def focal() -> ScoreCriterion:
+    return ScoreCriterion(box_loss=SmoothL1Loss(beta=0.11))
+
+
+def quality_focal() -> ScoreCriterion:
+    return ScoreCriterion(classification=QualityFocalLoss(), weighting=BoxIoU())
+
+
+def focal_with_centerness() -> ScoreCriterion:
+    return ScoreCriterion(box_loss=GIoULoss(weight=2.0), weighting=Centerness(), judged=Centerness())
+
+
+PAIRS = [
+    (recipe, criterion)
+    for recipe in (ATSS, RetinaNet)
+    for criterion in (ranking, focal, quality_focal, focal_with_centerness)
+] + [(FasterRCNN, criterion) for criterion in (ranking, softmax_criterion, focal)]
+every_pair = pytest.mark.parametrize(("recipe", "criterion"), PAIRS, ids=lambda part: part.__name__)
+
+
+def target(count: int, side: int, *, crowd: bool = False) -> dict[str, Tensor]:
+    """``count`` random objects in an image of ``side`` pixels."""
+    generator = torch.Generator().manual_seed(count)
+    corners = torch.rand(count, 2, generator=generator) * side * 0.6
+    sizes = torch.rand(count, 2, generator=generator) * side * 0.35 + 3
+    return {
+        "boxes": torch.cat((corners, corners + sizes), 1),
+        "labels": torch.arange(count) % K,
+        "iscrowd": torch.full((count,), crowd),
+    }
+
+
+@pytest.fixture
+def images() -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.rand(3, 96, 96), torch.randint(0, 256, (3, 70, 53), dtype=torch.uint8)]
+
+
+@every_pair
+@pytest.mark.parametrize(
+    ("first", "second"), [(0, 0), (2, 0), (60, 1)], ids=["no objects", "one empty image", "crowded"]
+)
+def test_a_step_is_finite_and_reaches_every_parameter(recipe, criterion, first, second, images):
+    model = recipe(criterion=criterion(), **SMALL)
+    losses = model(images, [target(first, 96), target(second, 50)])
+    total = sum(losses.values())
+    assert torch.isfinite(total)
+    total.backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without, f"no gradient reaches {without[:3]}"
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@every_pair
+def test_names_of_the_losses_do_not_depend_on_the_batch(recipe, criterion, images):
+    model = recipe(criterion=criterion(), **SMALL)
+    empty = model(images, [target(0, 96), target(0, 50)])
+    full = model(images, [target(4, 96), target(1, 50)])
+    assert list(empty) == list(full)
+    assert set(empty.logs) == set(full.logs)
+    assert all(not value.requires_grad for value in full.logs.values())
+
+
+@pytest.mark.parametrize("recipe", [ATSS, RetinaNet])
+def test_ranking_without_objects_is_zero(recipe, images):
+    losses = recipe(**SMALL)(images, [target(0, 96), target(0, 50)])
+    assert {name: float(value) for name, value in losses.items()} == dict.fromkeys(losses, 0.0)
+
+
+@every_pair
+def test_crowd_regions_are_not_learned_as_objects(recipe, criterion, images):
+    """Only crowd: the same losses as without any object."""
+    model = recipe(criterion=criterion(), **SMALL)
+    torch.manual_seed(1)
+    crowd = model(images, [target(3, 96, crowd=True), target(0, 50)])
+    torch.manual_seed(1)
+    empty = model(images, [target(0, 96), target(0, 50)])
+    for name, value in empty.items():
+        torch.testing.assert_close(crowd[name], value)
+
+
+@every_pair
+def test_detections_follow_the_convention(recipe, criterion, images):
+    model = recipe(criterion=criterion(), **SMALL).eval()
+    with torch.no_grad():
+        detections = model(images)
+    assert len(detections) == 2
+    for image, found in zip(images, detections, strict=True):
+        boxes, logits = found["boxes"], found["logits"]
+        assert 0 < len(boxes) <= 100
+        assert (boxes[:, 2:] > boxes[:, :2]).all()
+        assert (boxes >= 0).all()
+        assert (boxes[:, 2] <= image.shape[2]).all()
+        assert (boxes[:, 3] <= image.shape[1]).all()
+        assert (logits.diff() <= 0).all()
+        torch.testing.assert_close(found["scores"], logits.sigmoid())
+        assert found["labels"].min() >= 0
+        assert found["labels"].max() < K
+
+
+@every_pair
+def test_an_image_is_detected_alike_alone_and_in_a_batch_of_its_size(recipe, criterion):
+    torch.manual_seed(3)
+    model = recipe(criterion=criterion(), **SMALL).eval()
+    pair = [torch.rand(3, 64, 64), torch.rand(3, 64, 64)]
+    with torch.no_grad():
+        together, alone = model(pair)[1], model(pair[1:])[0]
+    torch.testing.assert_close(together["logits"][:20], alone["logits"][:20], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("recipe", [ATSS, FasterRCNN])
+def test_autocast_keeps_losses_finite(recipe, images):
+    model = recipe(**SMALL)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model(images, [target(4, 96), target(0, 50)])
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": torch.tensor([K])}, r"0\.\.2"),
+        ({"labels": torch.tensor([-1])}, "Labels that start at 1"),
+        ({"boxes": torch.tensor([[5.0, 5.0, 5.0, 9.0]])}, "x1 < x2"),
+        ({"boxes": torch.tensor([[5.0, 5.0, torch.nan, 9.0]])}, "finite"),
+        ({"boxes": torch.zeros(1, 5)}, r"\(G, 4\)"),
+        ({"labels": torch.zeros(2, dtype=torch.long)}, r"\(G,\)"),
+    ],
+)
+def test_wrong_targets_are_named(change, message):
+    good = {"boxes": torch.tensor([[1.0, 1.0, 9.0, 9.0]]), "labels": torch.tensor([0]), "image_id": 77}
+    with pytest.raises(ValueError, match=message) as caught:
+        RetinaNet(**SMALL)([torch.rand(3, 32, 32)], [{**good, **change}])
+    assert "image 77" in str(caught.value)
+
+
+def test_wrong_calls_are_explained():
+    model = RetinaNet(**SMALL)
+    with pytest.raises(ValueError, match=r"model\.eval"):
+        model([torch.rand(3, 32, 32)])
+    with pytest.raises(ValueError, match="one target per image"):
+        model([torch.rand(3, 32, 32)], [])
+    with pytest.raises(ValueError, match=r"images\[0\]"):
+        model([torch.rand(32, 32)], [target(1, 32)])
+    with pytest.raises(TypeError, match="uint8"):
+        model([torch.zeros(3, 32, 32, dtype=torch.int32)], [target(1, 32)])
+    with pytest.raises(ValueError, match="empty"):
+        model([], [])
+    with pytest.raises(ValueError, match="background does not count"):
+        RetinaNet(num_classes=0)
