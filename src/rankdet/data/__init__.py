@@ -9,30 +9,72 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rankdet.data.batches import DetectionBatches as DetectionBatches
+    from rankdet.data.batches import InOrder as InOrder
+    from rankdet.data.batches import Order as Order
+    from rankdet.data.batches import Shuffled as Shuffled
     from rankdet.data.categories import Categories as Categories
     from rankdet.data.coco import CocoDetection as CocoDetection
+    from rankdet.data.compose import ConcatDetection as ConcatDetection
+    from rankdet.data.compose import SkipCorrupt as SkipCorrupt
+    from rankdet.data.compose import SubsetDetection as SubsetDetection
     from rankdet.data.dataset import DetectionDataset as DetectionDataset
     from rankdet.data.dataset import Sample as Sample
     from rankdet.data.dataset import Target as Target
     from rankdet.data.errors import CorruptImageError as CorruptImageError
     from rankdet.data.errors import DatasetError as DatasetError
+    from rankdet.data.image import read_image as read_image
+    from rankdet.data.loader import build_loader as build_loader
+    from rankdet.data.loader import collate as collate
+    from rankdet.data.module import DetectionData as DetectionData
     from rankdet.data.report import DatasetReport as DatasetReport
     from rankdet.data.report import Fault as Fault
     from rankdet.data.shapes import Shapes as Shapes
+    from rankdet.data.sources import open_dataset as open_dataset
+    from rankdet.data.transforms import FixedResize as FixedResize
+    from rankdet.data.transforms import KeepSize as KeepSize
+    from rankdet.data.transforms import RandomResizeShorter as RandomResizeShorter
+    from rankdet.data.transforms import RandomResizeShorterRange as RandomResizeShorterRange
+    from rankdet.data.transforms import Resize as Resize
+    from rankdet.data.transforms import ResizeExactly as ResizeExactly
+    from rankdet.data.transforms import ResizeShorter as ResizeShorter
+    from rankdet.data.transforms import Sanitise as Sanitise
+    from rankdet.data.transforms import resize_from_dict as resize_from_dict
     from rankdet.data.voc import VOCDetection as VOCDetection
 
 _HOMES = {
     "Categories": "categories",
     "CocoDetection": "coco",
+    "ConcatDetection": "compose",
     "CorruptImageError": "errors",
     "DatasetError": "errors",
     "DatasetReport": "report",
+    "DetectionBatches": "batches",
+    "DetectionData": "module",
     "DetectionDataset": "dataset",
     "Fault": "report",
+    "FixedResize": "transforms",
+    "InOrder": "batches",
+    "KeepSize": "transforms",
+    "Order": "batches",
+    "RandomResizeShorter": "transforms",
+    "RandomResizeShorterRange": "transforms",
+    "Resize": "transforms",
+    "ResizeExactly": "transforms",
+    "ResizeShorter": "transforms",
     "Sample": "dataset",
+    "Sanitise": "transforms",
     "Shapes": "shapes",
+    "Shuffled": "batches",
+    "SkipCorrupt": "compose",
+    "SubsetDetection": "compose",
     "Target": "dataset",
     "VOCDetection": "voc",
+    "build_loader": "loader",
+    "collate": "loader",
+    "open_dataset": "sources",
+    "read_image": "image",
+    "resize_from_dict": "transforms",
 }
 
 __all__ = list(_HOMES)

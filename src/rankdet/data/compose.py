@@ -1,0 +1,235 @@
+"""Datasets made of datasets: a part of one, several as one, one whose corrupt images are skipped."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rankdet.data.dataset import DetectionDataset, Sample, check_index
+from rankdet.data.errors import CorruptImageError, DatasetError
+from rankdet.data.report import EXAMPLES, DatasetReport, merge_reports
+
+logger = logging.getLogger(__name__)
+
+
+class SubsetDetection(DetectionDataset):
+    """Some images of a dataset, in the order of `indices`; categories and ids stay.
+
+    Example:
+        >>> from rankdet.data import Shapes
+        >>> subset = SubsetDetection(Shapes(length=10, seed=0), [7, 2])
+        >>> len(subset), subset.image_ids, len(subset.categories)
+        (2, [8, 3], 8)
+    """
+
+    def __init__(self, dataset: DetectionDataset, indices: Sequence[int]) -> None:
+        if not len(indices):
+            raise DatasetError(f"no image was chosen from {dataset.report.source}; name at least one index")
+        self.dataset = dataset
+        self.indices = [check_index(int(index), len(dataset)) for index in indices]
+        if len(set(self.indices)) < len(self.indices):
+            raise DatasetError("an index occurs more than once; name each image once")
+        self.categories = dataset.categories
+        source = f"{len(self.indices)} images of {dataset.report.source}"
+        self.report = DatasetReport(source=source, images=len(self.indices), objects=None)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[self._inner(index)]
+
+    @property
+    def image_ids(self) -> list[int]:
+        """The ids in the whole dataset."""
+        ids = self.dataset.image_ids
+        return [ids[index] for index in self.indices]
+
+    @property
+    def image_sizes(self) -> list[tuple[int, int]]:
+        """(H, W) of each image."""
+        sizes = self.dataset.image_sizes
+        return [sizes[index] for index in self.indices]
+
+    def image_path(self, index: int) -> Path | None:
+        """The file of an image, if it has one."""
+        return self.dataset.image_path(self._inner(index))
+
+    def labels(self, index: int) -> np.ndarray:
+        """The labels of one image's objects."""
+        return self.dataset.labels(self._inner(index))
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The truth of these images alone, in their order."""
+        truth, ids = self.dataset.ground_truth(), self.image_ids
+        images = {image["id"]: image for image in truth["images"]}
+        chosen = set(ids)
+        return {
+            **truth,
+            "images": [images[number] for number in ids],
+            "annotations": [item for item in truth["annotations"] if item["image_id"] in chosen],
+        }
+
+    def _inner(self, index: int) -> int:
+        return self.indices[check_index(index, len(self))]
+
+
+class ConcatDetection(DetectionDataset):
+    """Several datasets with the same categories as one.
+
+    Image ids stay when no two datasets share one; else all images are numbered 1, 2, ... Annotation ids are always
+    numbered anew. :class:`DatasetError` when the categories differ.
+
+    Example:
+        >>> from rankdet.data import Shapes
+        >>> both = ConcatDetection([Shapes(length=3, seed=0), Shapes(length=2, seed=1)])
+        >>> both.image_ids, both[4][1]["image_id"]
+        ([1, 2, 3, 4, 5], 5)
+    """
+
+    def __init__(self, datasets: Sequence[DetectionDataset]) -> None:
+        if not datasets:
+            raise DatasetError("there is nothing to put together; give at least one dataset")
+        self.datasets = list(datasets)
+        self.categories = datasets[0].categories
+        for other in datasets[1:]:
+            if difference := self.categories.difference(other.categories):
+                names = f"{datasets[0].report.source} and {other.report.source}"
+                raise DatasetError(f"{names} have different categories: {difference}")
+        self._ends = list(accumulate(len(dataset) for dataset in datasets))
+        ids = [number for dataset in datasets for number in dataset.image_ids]
+        self._ids = ids if len(set(ids)) == len(ids) else list(range(1, len(ids) + 1))
+        reports = [dataset.report for dataset in datasets]
+        self.report = merge_reports(" + ".join(report.source for report in reports), reports)
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Sample:
+        dataset, inner = self._inner(index)
+        image, target = dataset[inner]
+        target["image_id"] = self._ids[index]
+        return image, target
+
+    @property
+    def image_ids(self) -> list[int]:
+        """The original ids, or 1, 2, ... where those collide."""
+        return list(self._ids)
+
+    @property
+    def image_sizes(self) -> list[tuple[int, int]]:
+        """(H, W) of each image."""
+        return [size for dataset in self.datasets for size in dataset.image_sizes]
+
+    def image_path(self, index: int) -> Path | None:
+        """The file of an image, if it has one."""
+        dataset, inner = self._inner(index)
+        return dataset.image_path(inner)
+
+    def labels(self, index: int) -> np.ndarray:
+        """The labels of one image's objects."""
+        dataset, inner = self._inner(index)
+        return dataset.labels(inner)
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The truth of all datasets, with the image ids of this one."""
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for dataset, end in zip(self.datasets, self._ends, strict=True):
+            new_ids = dict(zip(dataset.image_ids, self._ids[end - len(dataset) : end], strict=True))
+            truth = dataset.ground_truth()
+            images += [{**image, "id": new_ids[image["id"]]} for image in truth["images"]]
+            annotations += [{**item, "image_id": new_ids[item["image_id"]]} for item in truth["annotations"]]
+        annotations = [{**item, "id": number} for number, item in enumerate(annotations, start=1)]
+        return {"images": images, "annotations": annotations, "categories": self.categories.to_coco()}
+
+    def _inner(self, index: int) -> tuple[DetectionDataset, int]:
+        index = check_index(index, len(self))
+        which = bisect_right(self._ends, index)
+        return self.datasets[which], index - (self._ends[which - 1] if which else 0)
+
+
+class SkipCorrupt(DetectionDataset):
+    """A dataset for training that gives the next readable image in place of a corrupt one, and counts.
+
+    Each corrupt image is logged once, by name. The flags lie in shared memory, so that :attr:`skipped` in the main
+    process knows what the workers met. What replaces an image does not depend on which worker met it, or when.
+
+    Args:
+        dataset: gives :class:`CorruptImageError` for an image that cannot be used.
+        limit: the share of corrupt images from which on the dataset is refused (one is always tolerated).
+
+    Raises:
+        DatasetError: on indexing, when more than `limit` of the images are corrupt.
+    """
+
+    def __init__(self, dataset: DetectionDataset, *, limit: float = 0.1) -> None:
+        self.dataset = dataset
+        self.limit = limit
+        self.categories = dataset.categories
+        self.report = dataset.report
+        self._corrupt = torch.zeros(len(dataset), dtype=torch.uint8).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        index = check_index(index, len(self))
+        for place in (*range(index, len(self)), *range(index)):
+            if not self._corrupt[place]:
+                try:
+                    return self.dataset[place]
+                except CorruptImageError as error:
+                    self._skip(place, error)
+        raise DatasetError(f"no image of {self.report.source} can be read")
+
+    @property
+    def skipped(self) -> list[int]:
+        """Indices of the corrupt images met so far, in any process."""
+        return torch.nonzero(self._corrupt)[:, 0].tolist()
+
+    def summary(self) -> str:
+        """What was skipped, for the end of a training; empty when nothing was."""
+        found = self.skipped
+        if not found:
+            return ""
+        names = [str(self.image_path(index) or f"image {self.image_ids[index]}") for index in found[:EXAMPLES]]
+        return f"{len(found)} corrupt images were skipped: {', '.join(names)}" + (", ..." * (len(found) > EXAMPLES))
+
+    @property
+    def image_ids(self) -> list[int]:
+        """Those of the dataset."""
+        return self.dataset.image_ids
+
+    @property
+    def image_sizes(self) -> list[tuple[int, int]]:
+        """Those of the dataset."""
+        return self.dataset.image_sizes
+
+    def image_path(self, index: int) -> Path | None:
+        """The file of an image, if it has one."""
+        return self.dataset.image_path(index)
+
+    def labels(self, index: int) -> np.ndarray:
+        """The labels of one image's objects."""
+        return self.dataset.labels(index)
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The truth of all images, corrupt ones too."""
+        return self.dataset.ground_truth()
+
+    def _skip(self, index: int, error: CorruptImageError) -> None:
+        self._corrupt[index] = 1
+        logger.warning("skipped: %s", error)
+        count = int(self._corrupt.sum())
+        if count > max(1, self.limit * len(self)):
+            raise DatasetError(
+                f"{count} of the {len(self)} images of {self.report.source} are corrupt: {error}"
+            ) from error

@@ -1,0 +1,209 @@
+"""The data of an experiment: training and validation images, how they are resized, augmented and batched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+from rankdet.data.batches import Shuffled, group_by_orientation
+from rankdet.data.categories import Categories
+from rankdet.data.compose import SkipCorrupt
+from rankdet.data.dataset import DetectionDataset
+from rankdet.data.errors import CorruptImageError, DatasetError
+from rankdet.data.image import read_size
+from rankdet.data.loader import build_loader
+from rankdet.data.sources import open_dataset
+from rankdet.data.transforms import FixedResize, ResizeShorter, Sanitise
+from rankdet.data.voc import VOCDetection
+
+_PROBED = 32  # images whose headers are read before a training
+
+
+class DetectionData:
+    """Training and validation data; what can be known to be wrong before a training is found here.
+
+    Args:
+        train: a dataset, or what :func:`rankdet.data.open_dataset` takes: a COCO file, a VOC folder, ``"shapes"``.
+        val: as `train`; ``"shapes"`` gives images that are not those of the training.
+        train_images: the folder of the training images, where it is not found by itself.
+        val_images: the folder of the validation images, where it is not found by itself.
+        classes: use only these classes, by name and in this order, in both.
+        masks: give masks too.
+        batch_size: images in a batch, on each process.
+        workers: loading processes, for each training process; 0 loads in the training process itself.
+        resize: the rule for validation and deployment; None for ``ResizeShorter(short=800, long=1333)``.
+        train_transforms: resizing and augmentation of training images, in their order; None for `resize` and a
+            horizontal flip with probability 0.5. Boxes are clipped and degenerate ones dropped after them in any case.
+        skip_empty: leave images without objects out of the training, as the published experiments do.
+        min_size: leave images whose shorter side is below so many pixels out of the training.
+
+    `classes`, `masks` and the two rules of omission apply to data that are opened here, not to dataset objects.
+
+    Raises:
+        DatasetError: for what is wrong with the data: unreadable files, training without objects, categories of `train`
+            and `val` that differ.
+
+    Example:
+        >>> from rankdet.data import KeepSize, Shapes
+        >>> data = DetectionData(
+        ...     train=Shapes(length=8, seed=0), val=Shapes(length=4, seed=1), batch_size=2, workers=0, resize=KeepSize()
+        ... )
+        >>> len(data.train_loader(seed=0)), len(data.val_loader()), data.num_classes
+        (4, 2, 8)
+    """
+
+    def __init__(
+        self,
+        *,
+        train: str | DetectionDataset,
+        val: str | DetectionDataset,
+        train_images: str | None = None,
+        val_images: str | None = None,
+        classes: list[str] | None = None,
+        masks: bool = False,
+        batch_size: int = 16,
+        workers: int = 2,
+        resize: FixedResize | None = None,
+        train_transforms: list[v2.Transform] | None = None,
+        skip_empty: bool = True,
+        min_size: int = 32,
+    ) -> None:
+        if batch_size < 1 or workers < 0:
+            raise ValueError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
+        self.batch_size, self.workers = batch_size, workers
+        self.resize = ResizeShorter() if resize is None else resize
+        self.train_transforms = _augmentation(self.resize, train_transforms)
+        self.train = SkipCorrupt(
+            _open(train, train_images, classes=classes, masks=masks, seed=0, skip_empty=skip_empty, min_size=min_size)
+        )
+        self.val = _open(val, val_images, classes=classes, masks=masks, seed=1)
+        if isinstance(self.val, VOCDetection) and isinstance(val, str):
+            self.val = _with_classes_of(self.train.categories, self.val, val, val_images)
+        self._check()
+
+    @property
+    def categories(self) -> Categories:
+        """The class map of both."""
+        return self.train.categories
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.categories)
+
+    @property
+    def skipped(self) -> list[str]:
+        """The training images found to be corrupt so far, by file name (or id)."""
+        return [str(self.train.image_path(i) or self.train.image_ids[i]) for i in self.train.skipped]
+
+    def train_loader(self, *, seed: int, rank: int | None = None, world_size: int | None = None) -> DataLoader[Any]:
+        """Shuffled batches of one orientation each, augmented; corrupt images are replaced and counted.
+
+        `rank` and `world_size` default to those of ``torch.distributed``.
+        """
+        return build_loader(
+            self.train,
+            batch_size=self.batch_size,
+            order=Shuffled(len(self.train)),
+            transforms=self.train_transforms,
+            groups=group_by_orientation(self.train.image_sizes),
+            workers=self.workers,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def val_loader(self, *, rank: int | None = None, world_size: int | None = None) -> DataLoader[Any]:
+        """All validation images in order.
+
+        On several processes the first ones may come twice, so that all processes make the same number of steps: keep
+        one result for each image id.
+        """
+        return build_loader(
+            self.val,
+            batch_size=self.batch_size,
+            transforms=self.resize,
+            workers=self.workers,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def _check(self) -> None:
+        if difference := self.train.categories.difference(self.val.categories):
+            raise DatasetError(
+                f"the training data {self.train.report.source} (the first) and the validation data "
+                f"{self.val.report.source} (the second) have different classes: {difference}; "
+                "make the categories of both files equal, or choose common ones with classes=[...]"
+            )
+        if self.train.report.objects == 0:
+            raise DatasetError(f"{self.train.report.source} has no objects to learn from; give a file with annotations")
+        for dataset in (self.train, self.val):
+            _probe(dataset)
+
+
+def _augmentation(resize: FixedResize, transforms: Sequence[v2.Transform] | None) -> v2.Compose:
+    chosen = [resize, v2.RandomHorizontalFlip(0.5)] if transforms is None else list(transforms)
+    return v2.Compose([*chosen, Sanitise()])
+
+
+def _open(
+    source: str | DetectionDataset,
+    images: str | None,
+    *,
+    classes: Sequence[str] | None,
+    masks: bool,
+    seed: int,
+    skip_empty: bool = False,
+    min_size: int = 0,
+) -> DetectionDataset:
+    if isinstance(source, DetectionDataset):
+        if images is not None or classes is not None:
+            raise DatasetError("a dataset object has its own images and classes; give them to its constructor")
+        return source
+    return open_dataset(
+        source,
+        images=images,
+        masks=masks,
+        classes=classes,
+        skip_empty=skip_empty,
+        min_size=min_size,
+        shapes_seed=seed,
+    )
+
+
+def _with_classes_of(
+    categories: Categories, dataset: VOCDetection, source: str, images: str | None
+) -> DetectionDataset:
+    """VOC files list no classes: a validation folder in which one never occurs still has those of the training."""
+    if dataset.categories == categories or not set(dataset.categories.names) <= set(categories.names):
+        return dataset
+    return open_dataset(source, images=images, classes=categories)
+
+
+def _probe(dataset: DetectionDataset) -> None:
+    """Read the headers of some images, spread over the dataset: sizes that are wrong throughout show before a training.
+
+    A single bad file is left to the training, which skips it.
+    """
+    places = np.unique(np.linspace(0, len(dataset) - 1, _PROBED).astype(int)).tolist()
+    sizes, faults = dataset.image_sizes, []
+    for index in places:
+        path = dataset.image_path(index)
+        if path is None:
+            return
+        try:
+            height, width = read_size(path)
+        except CorruptImageError as error:
+            faults.append(str(error))
+            continue
+        if (height, width) != sizes[index]:
+            faults.append(f"{path} is {width} x {height}, its annotation says {sizes[index][1]} x {sizes[index][0]}")
+    if len(faults) > max(1, len(places) // 10):
+        raise DatasetError(
+            f"{len(faults)} of {len(places)} images of {dataset.report.source} that were looked at are unusable, "
+            f"the first: {faults[0]}"
+        )

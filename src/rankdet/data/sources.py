@@ -1,0 +1,84 @@
+"""A dataset from what a person writes on a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rankdet.data.categories import Categories
+from rankdet.data.coco import CocoDetection
+from rankdet.data.dataset import DetectionDataset
+from rankdet.data.errors import DatasetError
+from rankdet.data.shapes import Shapes
+from rankdet.data.voc import VOCDetection
+
+SHAPES = "shapes"
+_SHAPES_LENGTH = 1000
+_COCO_NAMES = ("annotations.json", "_annotations.coco.json")
+
+
+def open_dataset(
+    source: str | Path,
+    *,
+    images: str | Path | None = None,
+    masks: bool = False,
+    classes: Sequence[str] | Categories | None = None,
+    skip_empty: bool = False,
+    min_size: int = 0,
+    shapes_seed: int = 0,
+) -> DetectionDataset:
+    """Open a dataset of any format.
+
+    Args:
+        source: a COCO annotation file (``*.json``) or a folder with ``annotations.json``; a VOC folder or a folder of
+            VOC XML files, with a split after a colon if wanted (``VOC2007:trainval``); or ``"shapes"``, the built-in
+            dataset with 1,000 images.
+        images: the folder of the images, where it is not found by itself.
+        masks: give masks too.
+        classes: use only these classes, by name.
+        skip_empty: leave out images without objects.
+        min_size: leave out images whose shorter side is below so many pixels.
+        shapes_seed: the seed of the built-in dataset.
+
+    Raises:
+        DatasetError: what is wrong with the source, or that it is no dataset.
+
+    Example:
+        >>> len(open_dataset("shapes"))
+        1000
+    """
+    if str(source) == SHAPES:
+        return _open_shapes(images, masks=masks, classes=classes, seed=shapes_seed)
+    path, split = _split_off(str(source))
+    annotations = _coco_file(path)
+    if annotations is not None:
+        names = classes.names if isinstance(classes, Categories) else classes
+        return CocoDetection(annotations, images, masks=masks, classes=names, skip_empty=skip_empty, min_size=min_size)
+    if not path.is_dir():
+        raise DatasetError(f"{path} is neither a COCO annotation file (*.json), nor a VOC folder, nor 'shapes'")
+    if masks:
+        raise DatasetError(f"{path} is in the VOC format, which has no masks; use a COCO file or masks=False")
+    return VOCDetection(path, images, split=split, classes=classes, skip_empty=skip_empty, min_size=min_size)
+
+
+def _open_shapes(
+    images: str | Path | None, *, masks: bool, classes: Sequence[str] | Categories | None, seed: int
+) -> Shapes:
+    if images is not None or classes is not None:
+        raise DatasetError("the built-in dataset takes neither an image folder nor classes; leave them out")
+    return Shapes(length=_SHAPES_LENGTH, seed=seed, masks=masks)
+
+
+def _split_off(source: str) -> tuple[Path, str | None]:
+    """A folder and the name of a split after the last colon, unless the whole is a path."""
+    before, colon, split = source.rpartition(":")
+    if colon and not Path(source).exists() and Path(before).is_dir():
+        return Path(before), split
+    return Path(source), None
+
+
+def _coco_file(path: Path) -> Path | None:
+    """The COCO annotation file that a path means; None when it means none."""
+    if path.suffix == ".json":
+        return path
+    return next((path / name for name in _COCO_NAMES if (path / name).is_file()), None)

@@ -1,0 +1,211 @@
+"""Resizing rules and clean-up after geometric transforms, on top of ``torchvision.transforms.v2``.
+
+Every transform takes ``(image, target)`` or an image alone and keeps boxes and masks in step. Random ones draw from
+torch's global generator, which the loader seeds for each sample. Images stay uint8: the model normalises and pads.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from rankdet.data.dataset import Target
+
+PER_OBJECT = ("boxes", "labels", "iscrowd", "difficult", "masks")
+"""The keys of a target that have one row for each object."""
+
+
+class Resize(v2.Transform):
+    """A rule that gives the size of the resized image; bilinear with antialiasing, masks by the nearest pixel.
+
+    Authors of a rule write :meth:`new_size`.
+    """
+
+    @abstractmethod
+    def new_size(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) that an image of (height, width) gets."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Ask the rule; torchvision calls this once for an image and its target."""
+        return {"size": self.new_size(*v2.query_size(flat_inputs))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize one image, box or mask tensor; torchvision calls this."""
+        return self._call_kernel(v2.functional.resize, inpt, size=list(params["size"]), antialias=True)
+
+
+class FixedResize(Resize):
+    """A rule without randomness, fit for testing; it travels in checkpoints as a plain dictionary."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types from which :func:`resize_from_dict` rebuilds the rule."""
+
+
+class KeepSize(FixedResize):
+    """Images stay as large as they are.
+
+    >>> KeepSize().new_size(300, 400)
+    (300, 400)
+    """
+
+    def new_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size itself."""
+        return height, width
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"rule": "keep"}``."""
+        return {"rule": "keep"}
+
+
+class ResizeExactly(FixedResize):
+    """Every image gets the same size, whatever its aspect ratio.
+
+    >>> ResizeExactly(height=512, width=640).new_size(100, 100)
+    (512, 640)
+    """
+
+    def __init__(self, *, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = _sides(height=height, width=width)
+
+    def new_size(self, height: int, width: int) -> tuple[int, int]:
+        """The fixed size."""
+        del height, width
+        return self.height, self.width
+
+    def to_dict(self) -> dict[str, Any]:
+        """Rule and both sides."""
+        return {"rule": "exactly", "height": self.height, "width": self.width}
+
+
+class ResizeShorter(FixedResize):
+    """The shorter side becomes `short` unless the longer one would exceed `long`; the aspect ratio is kept.
+
+    The rule of Detectron and MMDetection: ``s = min(long / max(h, w), short / min(h, w))``, new side
+    ``int(side * s + 0.5)``, at least 1.
+
+    >>> ResizeShorter().new_size(480, 640), ResizeShorter(short=256, long=320).new_size(100, 400)
+    ((800, 1067), (80, 320))
+    """
+
+    def __init__(self, *, short: int = 800, long: int = 1333) -> None:
+        super().__init__()
+        self.short, self.long = _sides(short=short, long=long)
+
+    def new_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size by the rule."""
+        return keep_ratio(height, width, short=self.short, long=self.long)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Rule and both limits."""
+        return {"rule": "shorter", "short": self.short, "long": self.long}
+
+
+class RandomResizeShorter(Resize):
+    """:class:`ResizeShorter` with `short` drawn from a list for each image (multi-scale training).
+
+    >>> RandomResizeShorter(shorts=[480, 480]).new_size(480, 640)
+    (480, 640)
+    """
+
+    def __init__(self, *, shorts: Sequence[int], long: int = 1333) -> None:
+        super().__init__()
+        if not shorts:
+            raise ValueError("shorts must name at least one length, got none")
+        self.shorts = _sides(**{f"shorts[{place}]": short for place, short in enumerate(shorts)})
+        (self.long,) = _sides(long=long)
+
+    def new_size(self, height: int, width: int) -> tuple[int, int]:
+        """Draw a length, then the rule."""
+        short = self.shorts[_draw(0, len(self.shorts) - 1)]
+        return keep_ratio(height, width, short=short, long=self.long)
+
+
+class RandomResizeShorterRange(Resize):
+    """:class:`ResizeShorter` with both lengths drawn from ranges, ends included, for each image.
+
+    >>> RandomResizeShorterRange(short=(480, 480), long=(1333, 1333)).new_size(480, 640)
+    (480, 640)
+    """
+
+    def __init__(self, *, short: tuple[int, int], long: tuple[int, int] = (1333, 1333)) -> None:
+        super().__init__()
+        for name, (least, most) in (("short", short), ("long", long)):
+            _sides(**{name: least})
+            if most < least:
+                raise ValueError(f"{name} must be (least, most) with least <= most, got {(least, most)}")
+        self.short, self.long = tuple(short), tuple(long)
+
+    def new_size(self, height: int, width: int) -> tuple[int, int]:
+        """Draw both lengths, then the rule."""
+        long, short = _draw(*self.long), _draw(*self.short)
+        return keep_ratio(height, width, short=short, long=long)
+
+
+class Sanitise(nn.Module):
+    """Clip boxes to the image and drop objects with a side below `min_size` pixels, with all that belongs to them.
+
+    To be put after whatever crops or shrinks.
+    """
+
+    def __init__(self, *, min_size: float = 1.0) -> None:
+        super().__init__()
+        self.min_size = min_size
+
+    def forward(self, image: tv_tensors.Image, target: Target) -> tuple[tv_tensors.Image, Target]:
+        """The image as it was, and a new target."""
+        boxes = v2.functional.clamp_bounding_boxes(target["boxes"])
+        sides = boxes[:, 2:] - boxes[:, :2]
+        return image, select_objects({**target, "boxes": boxes}, (sides >= self.min_size).all(1))
+
+
+def select_objects(target: Target, keep: torch.Tensor) -> Target:
+    """A target with some of its objects: `keep` is a mask (G,) or indices; every key stays in step."""
+    rows = {key: _rewrap(target[key][keep], target[key]) for key in PER_OBJECT if key in target}  # type: ignore[literal-required]
+    return {**target, **rows}  # type: ignore[typeddict-item]
+
+
+def resize_from_dict(rule: Mapping[str, Any]) -> FixedResize:
+    """The rule that :meth:`FixedResize.to_dict` described; ``ValueError`` for a dictionary of another kind.
+
+    >>> resize_from_dict({"rule": "shorter", "short": 600, "long": 1000}).new_size(300, 400)
+    (600, 800)
+    """
+    rules: dict[str, Callable[..., FixedResize]] = {
+        "keep": KeepSize,
+        "exactly": ResizeExactly,
+        "shorter": ResizeShorter,
+    }
+    arguments = {key: value for key, value in rule.items() if key != "rule"}
+    try:
+        return rules[rule["rule"]](**arguments)
+    except (KeyError, TypeError):
+        raise ValueError(f"no resizing rule is described by {dict(rule)}; known rules are {sorted(rules)}") from None
+
+
+def keep_ratio(height: int, width: int, *, short: int, long: int) -> tuple[int, int]:
+    """The size of an image whose shorter side is brought to `short`, its longer to `long` at most."""
+    scale = min(long / max(height, width), short / min(height, width))
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+def _draw(least: int, most: int) -> int:
+    return int(torch.randint(least, most + 1, ()))
+
+
+def _sides(**sides: int) -> tuple[int, ...]:
+    for name, side in sides.items():
+        if not isinstance(side, int) or isinstance(side, bool) or side < 1:
+            raise ValueError(f"{name} must be a whole number of pixels, at least 1, got {side!r}")
+    return tuple(sides.values())
+
+
+def _rewrap(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return tv_tensors.wrap(value, like=like) if isinstance(like, tv_tensors.TVTensor) else value
