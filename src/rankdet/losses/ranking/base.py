@@ -3,51 +3,80 @@
 A ranking loss states, for each positive i, an error that depends on where i ranks, and who is to blame for it. Identity
 Update (Oksuz et al., "Rank & Sort Loss", ICCV 2021, Section 3.2) turns that into a gradient: the error promotes i and
 demotes those to blame, each in proportion to its step H(s_j - s_i) above i.
-
-Shapes: logits of any shape with N entries; P positives; T terms.
 """
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from rankdet.losses.ranking.checks import Positives, check_logits, read_targets
-from rankdet.losses.ranking.negatives import Negatives
+from rankdet.losses.ranking.attach import Arguments, Piece, Update, attach, numbered, ranking_terms, sorted_rows
+from rankdet.losses.ranking.gather import processes
+from rankdet.losses.ranking.negatives import Negatives, locate
+from rankdet.losses.ranking.numbers import accumulator, widened
 from rankdet.losses.ranking.ranking import Error, PositiveError, Ranking, RankingError, SortingError
-from rankdet.losses.ranking.steps import accumulator
+from rankdet.losses.ranking.steps import Edges
+from rankdet.losses.ranking.targets import Positives, check_leading, check_logits, check_positives, read_targets
+
+Scope = Literal["batch", "image"]
 
 
 class RankingLoss(nn.Module, ABC):
     """A loss on the order of logits, whose gradient follows from the errors of the positives by Identity Update.
 
-    An author overrides `errors` (and, where they differ, the class attributes below) and gets the value, the gradient,
-    batches without positives, ignored entries, every floating dtype and device from here.
+    An author overrides `errors` (and, where they differ, the class attributes below) and gets values, gradients,
+    batches without positives, ignored entries, every floating dtype, every device and `torch.compile` from here.
+
+    A batch without positives: every term is 0 and connected to the graph. Without negatives: nothing ranks above a
+    positive. Infinite logits rank above or below all finite ones. Equal logits are ties. Sums are taken in float64,
+    whatever the dtype of the logits (float32 on MPS); 16-bit logits give float32 values. The host waits for the device
+    to select the positives of dense targets, with `gather_across_devices`, and with `scope="image"`; elsewhere never.
 
     Invariant: the gradients of every term over all logits sum to zero (where the author states no `PositiveError`).
 
     Args:
         delta: half-width of the smoothed step H in units of a logit, >= 0; 0 is the hard step.
+        scope: "batch" ranks all logits of a call together, "image" those of each image by themselves and averages the
+            losses of the images that hold a positive.
+        gather_across_devices: rank over the batches of all processes of `torch.distributed`. The value is then the same
+            on all of them, and the gradient that of the global loss times their number, so that the mean over the
+            processes, which DistributedDataParallel takes, is the gradient of one process with the whole batch; also
+            where some processes have no positive. Every process must call the loss equally often.
     """
 
+    term_names: tuple[str, ...] = ("ranking",)
+    """The names that `errors` returns, in order."""
     self_step: float | None = None
     """What a positive counts in its own rank; None: H(0), which is 1/2 for delta > 0 and 1 for delta = 0."""
     epsilon: float = 1e-10
-    """An error is handed to others only where their steps sum to more than this."""
+    """An error is passed on only to those whose steps sum to more than this."""
 
-    def __init__(self, *, delta: float) -> None:
+    def __init__(self, *, delta: float, scope: Scope = "batch", gather_across_devices: bool = False) -> None:
         super().__init__()
         if not 0 <= delta < float("inf"):
             raise ValueError(
-                f"delta is {delta}; accepted is a finite number >= 0, the half-width of the step in logits"
+                f"delta is {delta}; accepted is a finite number >= 0, half the width of the step in logits"
             )
+        if scope not in get_args(Scope):
+            raise ValueError(f"scope is {scope!r}; accepted are {' and '.join(map(repr, get_args(Scope)))}")
         self.delta = float(delta)
+        self.scope = scope
+        self.gather_across_devices = gather_across_devices
+        self._number = numbered(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._number = numbered(self)  # a copy is another loss
+
+    def extra_repr(self) -> str:
+        """Shown by print."""
+        return f"delta={self.delta}, scope={self.scope!r}, gather_across_devices={self.gather_across_devices}"
 
     @abstractmethod
     def errors(self, ranking: Ranking) -> Mapping[str, Error]:
@@ -57,17 +86,12 @@ class RankingLoss(nn.Module, ABC):
         """What the sums over positives are divided by; their number unless overridden."""
         return ranking.logits.new_tensor(len(ranking))
 
-    @property
-    @abstractmethod
-    def term_names(self) -> tuple[str, ...]:
-        """The names that `errors` returns, in order."""
-
     def forward(
         self, logits: Tensor, targets: Tensor, *, positives: Tensor | None = None, image_index: Tensor | None = None
     ) -> Tensor:
         """The sum of the terms, a scalar; see `terms`."""
         terms = self.terms(logits, targets, positives=positives, image_index=image_index)
-        return torch.stack(list(terms.values())).sum()
+        return functools.reduce(torch.add, terms.values())
 
     def terms(
         self, logits: Tensor, targets: Tensor, *, positives: Tensor | None = None, image_index: Tensor | None = None
@@ -78,13 +102,12 @@ class RankingLoss(nn.Module, ABC):
             logits: any shape, float16, bfloat16, float32 or float64.
             targets: same shape; > 0 is a positive with that quality (at most 1), 0 a negative, < 0 ignored.
             positives: same shape, bool; says outright which entries are positives, so that one of quality 0 stays one.
-            image_index: shape of the leading dimensions of the logits, int64; the image of each entry.
+            image_index: shape of the leading dimensions of the logits, int64; the image of each, for `scope="image"`.
 
         Raises:
             ValueError: shapes differ, a logit is NaN, or a target is NaN or above 1.
         """
-        found = read_targets(logits, targets, positives)
-        return self._terms(logits, found)
+        return self._terms(logits, Arguments(targets=targets, positives=positives, image_index=image_index))
 
     def terms_at(
         self,
@@ -95,7 +118,7 @@ class RankingLoss(nn.Module, ABC):
         ignored: Tensor | None = None,
         image_index: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """`terms`, from a list of the positives in place of a dense target: what detectors call.
+        """`terms` from a list of the positives instead of dense targets: quicker, and what detectors have.
 
         Args:
             logits: any shape, such as (P, K): priors by classes.
@@ -103,39 +126,113 @@ class RankingLoss(nn.Module, ABC):
             quality: (M,) their qualities, in 0..1.
             ignored: bool, shape of the leading dimensions of the logits, such as (P,): rows that take no part. A
                 positive there stays one. None: nothing is ignored.
-            image_index: shape of the leading dimensions of the logits, int64; the image of each row.
+            image_index: shape of the leading dimensions of the logits, int64; the image of each, for `scope="image"`.
+
+        Raises:
+            ValueError: shapes do not fit, or (on a CPU; elsewhere the loss is NaN) a logit is NaN.
+
+        Example:
+            >>> from rankdet.losses import RankSortLoss
+            >>> logits = torch.tensor([[2.0, -1.0], [0.5, -3.0]])
+            >>> RankSortLoss().terms_at(logits, torch.tensor([2]), torch.tensor([0.8]))["ranking"]
+            tensor(0.6667)
         """
-        check_logits(logits)
-        return self._terms(logits, Positives(positive_index, quality, ignored))
-
-    def _terms(self, logits: Tensor, found: Positives) -> dict[str, Tensor]:
-        with torch.no_grad():
-            update = self._update(logits.detach(), found)
-        values = _Attach.apply(logits, update)
-        return dict(zip(self.term_names, values, strict=True))
-
-    def _update(self, logits: Tensor, found: Positives) -> _Update:
-        """Values and gradients of all terms."""
-        dtype = accumulator(logits.device)
-        flat = logits.reshape(-1)
-        if found.index.numel() == 0:
-            return _Update.nothing(len(self.term_names), logits, dtype)
-        positive_logits = flat.index_select(0, found.index).to(dtype)
-        negatives = Negatives(logits, positive_logits, found, self.delta)
-        ranking = Ranking(
-            positive_logits,
-            found.quality.to(dtype),
-            negatives.step_sums(),
-            delta=self.delta,
-            self_step=self.self_step,
+        return self._terms(
+            logits, Arguments(index=positive_index, quality=quality, ignored=ignored, image_index=image_index)
         )
+
+    def _terms(self, logits: Tensor, arguments: Arguments) -> dict[str, Tensor]:
+        if torch.compiler.is_compiling():
+            values, _ = ranking_terms(logits, list(vars(arguments).values()), self._number)
+            return dict(zip(self.term_names, values.unbind(), strict=True))
+        with torch.no_grad():
+            update = self.update(logits.detach(), arguments)
+        return dict(zip(self.term_names, attach(logits, update), strict=True))
+
+    def update(self, logits: Tensor, arguments: Arguments) -> Update:
+        """Values and gradients of all terms; for compiled code."""
+        found = self._found(logits, arguments)
+        if self.scope == "batch":
+            return self._update_of_batch(logits, found)
+        if arguments.image_index is None:
+            raise ValueError('scope is "image" but image_index is missing; give the image of each row of the logits')
+        check_leading("image_index", arguments.image_index, logits)
+        return self._update_of_images(logits, found, arguments.image_index.reshape(-1))
+
+    def _found(self, logits: Tensor, arguments: Arguments) -> Positives:
+        if arguments.targets is not None:
+            return read_targets(logits, arguments.targets, arguments.positives)
+        assert arguments.index is not None, "dense targets or a list of positives"
+        assert arguments.quality is not None, "a list of positives has qualities"
+        check_logits(logits)
+        found = Positives(arguments.index, arguments.quality.detach(), arguments.ignored)
+        check_positives(logits, found)
+        return found
+
+    def _update_of_batch(self, logits: Tensor, found: Positives) -> Update:
+        flat = logits.reshape(-1)
+        ranked = self._ranked(flat, found, together=self.gather_across_devices)
+        if ranked is None:
+            return Update(self._zeros(logits))
+        values, piece = ranked
+        if logits.device.type != "cpu":  # where checking the logits would make the host wait
+            values = torch.where(flat.amax().isnan(), torch.nan, values)
+        return Update(values, (piece,))
+
+    def _update_of_images(self, logits: Tensor, found: Positives, image: Tensor) -> Update:
+        order = None if bool((image.diff() >= 0).all()) else image.argsort(stable=True)
+        flat = sorted_rows(logits, order).reshape(-1)
+        width = flat.numel() // max(image.numel(), 1)
+        found = _in_sorted_rows(found, order, image.numel(), width)
+        rows = (image if order is None else image[order]).unique_consecutive(return_counts=True)[1]
+        ranked: list[tuple[Tensor, Piece]] = []
+        for stop, number in zip((rows.cumsum(0)).tolist(), rows.tolist(), strict=True):
+            part = self._ranked_rows(flat, found, slice(stop - number, stop), width)
+            ranked += [part] if part is not None else []
+        group = processes(together=self.gather_across_devices)
+        values = sum((values for values, _ in ranked), self._zeros(logits))
+        *sums, images = group.total(torch.cat([values, values.new_tensor([len(ranked)])])).unbind()
+        scale = 1 / images.clamp(min=1)
+        return Update(torch.stack(sums) * scale, tuple(p.scaled(scale * group.size) for _, p in ranked), order)
+
+    def _ranked_rows(self, flat: Tensor, found: Positives, rows: slice, width: int) -> tuple[Tensor, Piece] | None:
+        """One image's ranking; the ignored rows of `found` are as many as the rows of the logits."""
+        span = slice(rows.start * width, rows.stop * width)
+        inside = (found.index >= span.start) & (found.index < span.stop)
+        ignored = None if found.ignored is None else found.ignored[rows]
+        part = Positives(found.index[inside] - span.start, found.quality[inside], ignored)
+        ranked = self._ranked(flat[span], part, together=False)
+        return ranked and (ranked[0], replace(ranked[1], span=span))
+
+    def _ranked(self, flat: Tensor, found: Positives, *, together: bool) -> tuple[Tensor, Piece] | None:
+        """Values (T,) and gradients of one ranking; None where no process has a positive."""
+        group = processes(together=together)
+        dtype = accumulator(flat.device)
+        own = torch.stack([flat.index_select(0, found.index).to(dtype), found.quality.to(dtype)])
+        (logits, quality), mine = group.gather(own)
+        if logits.numel() == 0:
+            return None
+        edges = Edges(logits, self.delta, widened(flat.dtype))
+        negatives = self._locate(flat, edges, found)
+        false_positives = edges.step_sums(*group.total(negatives.totals(flat, edges)))
+        ranking = Ranking(logits, quality, false_positives, delta=self.delta, self_step=self.self_step)
+        values, gradients, weights = self._rows(ranking)
+        piece = Piece(slice(0, flat.numel()), found.index, gradients[:, mine], weights, edges, negatives)
+        return values, piece.scaled(gradients.new_tensor(group.size))
+
+    def _locate(self, flat: Tensor, edges: Edges, found: Positives) -> Negatives:
+        """The negatives; what they stand for may be overridden."""
+        return locate(flat, edges, found)
+
+    def _rows(self, ranking: Ranking) -> tuple[Tensor, Tensor, Tensor]:
+        """Values (T,), gradients of the positives (T, P) and weights of their steps (T, P) of all terms."""
         errors = self.errors(ranking)
         if tuple(errors) != self.term_names:
-            raise ValueError(f"errors() of {type(self).__name__} returned {tuple(errors)}, not {self.term_names}")
+            raise ValueError(f"{type(self).__name__}.errors() names {tuple(errors)}, term_names {self.term_names}")
         parts = [self._part(error, ranking) for error in errors.values()]
+        values, gradients, weights = (torch.stack(rows) for rows in zip(*parts, strict=True))
         scale = self.normaliser(ranking)
-        values, gradients, weights = (torch.stack(rows) / scale for rows in zip(*parts, strict=True))
-        return _Update(values, found.index, gradients, weights, negatives)
+        return values / scale, gradients / scale, weights / scale
 
     def _part(self, error: Error, ranking: Ranking) -> tuple[Tensor, Tensor, Tensor]:
         """Of one error, not yet normalised: value, gradient of the positives, weights of their steps for negatives."""
@@ -152,50 +249,21 @@ class RankingLoss(nn.Module, ABC):
             return value, ranking.spread_over_inferior(weights) - handed, nothing
         return value, -handed, weights
 
-
-@dataclass(frozen=True)
-class _Update:
-    """What the forward pass leaves to the backward pass.
-
-    Attributes:
-        values: (T,).
-        index: (P,) where the positives are.
-        gradients: (T, P) of the positives.
-        weights: (T, P) of the positives' steps in the gradient of the negatives.
-        negatives: None without positives.
-    """
-
-    values: Tensor
-    index: Tensor
-    gradients: Tensor
-    weights: Tensor
-    negatives: Negatives | None
-
-    @classmethod
-    def nothing(cls, terms: int, logits: Tensor, dtype: torch.dtype) -> _Update:
-        empty = torch.zeros(terms, 0, dtype=dtype, device=logits.device)
-        index = torch.zeros(0, dtype=torch.long, device=logits.device)
-        return cls(torch.zeros(terms, dtype=dtype, device=logits.device), index, empty, empty, None)
+    def _zeros(self, logits: Tensor) -> Tensor:
+        return torch.zeros(len(self.term_names), dtype=accumulator(logits.device), device=logits.device)
 
 
-class _Attach(torch.autograd.Function):
-    """Values with the gradients that the update prescribes; each of the T outputs has its own."""
+def _in_sorted_rows(found: Positives, order: Tensor | None, rows: int, width: int) -> Positives:
+    """The same positives where the rows of the logits are sorted; ignored has the shape (rows, any) then."""
+    ignored = None if found.ignored is None else _per_row(found.ignored, rows)
+    if order is None:
+        return Positives(found.index, found.quality, ignored)
+    place = torch.empty_like(order).index_copy_(0, order, torch.arange(rows, device=order.device))
+    index = place[found.index // width] * width + found.index % width
+    return Positives(index, found.quality, None if ignored is None else ignored[order])
 
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, update: _Update) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(logits)
-        ctx.update = update
-        return update.values.to(logits.dtype).unbind()
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
-        (logits,) = ctx.saved_tensors
-        update: _Update = ctx.update
-        scale = torch.stack(upstream).to(update.values.dtype)
-        gradient = torch.zeros_like(logits, memory_format=torch.contiguous_format)
-        if update.negatives is not None:
-            flat = gradient.view(-1)
-            update.negatives.add_gradient(flat, logits.reshape(-1), scale @ update.weights)
-            flat.index_copy_(0, update.index, (scale @ update.gradients).to(flat.dtype))
-        return gradient, None
+def _per_row(mask: Tensor, rows: int) -> Tensor:
+    """A mask of leading dimensions as (rows, any), where there may be fewer or more rows than the mask has entries."""
+    flat = mask.reshape(-1)
+    return flat.repeat_interleave(max(rows // max(flat.numel(), 1), 1)).view(rows, -1)

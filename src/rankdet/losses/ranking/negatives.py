@@ -1,44 +1,132 @@
-"""The negatives of a batch, located among the edges of the positives, in pieces that stay in the cache."""
+"""The negatives of a batch, located among the edges of the positives.
+
+They are *listed* by index where few of them reach any positive, as in a trained detector; otherwise *all* entries are
+located, as at the start of training. Which of the two is a matter of speed and memory alone. Work goes in pieces, so
+that what is needed in between stays small, and on a CPU in the cache.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 
-from rankdet.losses.ranking.checks import Positives
-from rankdet.losses.ranking.steps import Edges, rounded_up
+from rankdet.losses.ranking.grid import Grid, Search
+from rankdet.losses.ranking.numbers import accumulator
+from rankdet.losses.ranking.steps import Edges
+from rankdet.losses.ranking.targets import Positives, indices_from
+
+LISTED = 1 / 8  # negatives are listed if fewer of the logits than this reach a positive
+REPLICAS = 8  # of each total, so that the additions to one interval need not wait for one another
 
 
+@dataclass(frozen=True)
 class Negatives:
-    """All entries that are neither positive nor ignored and that reach a ramp of some positive.
+    """Where the negatives lie among the edges.
 
-    Args:
-        logits: (N entries) any shape.
-        positive_logits: (P,) in the accumulator's dtype.
-        found: positives and ignored rows.
-        delta: half-width of the step, >= 0.
+    Attributes:
+        interval: (M,) int32; 0 for what does not count: positives, ignored entries, and negatives below every edge.
+        index: (M,) int64 of the located entries among the flattened logits; None: all of them.
+        values: (M,) what stands for their logits; None: the logits themselves.
     """
 
-    def __init__(self, logits: Tensor, positive_logits: Tensor, found: Positives, delta: float) -> None:
-        flat = logits.reshape(-1)
-        self.edges = Edges(positive_logits, delta)
-        lowest = rounded_up(self.edges.edges[:1], logits.dtype)
-        keep = flat >= lowest
-        keep[found.index] = False
-        if found.ignored is not None:
-            keep.view(found.ignored.numel(), -1).logical_and_(~found.ignored.reshape(-1, 1))
-        self.index = keep.nonzero().squeeze(1)
-        kept = flat.index_select(0, self.index)
-        self.interval = self.edges.locate(kept)
-        self._totals = self.edges.totals(kept, self.interval)
+    interval: Tensor
+    index: Tensor | None
+    values: Tensor | None = None
 
-    def step_sums(self) -> Tensor:
-        """(P,): N_FP of each positive."""
-        return self.edges.step_sums(self._totals)
+    def step_sums(self, logits: Tensor, edges: Edges) -> Tensor:
+        """(P,): N_FP of each positive, from the flattened logits."""
+        return edges.step_sums(*self.totals(logits, edges))
 
-    def add_gradient(self, gradient: Tensor, logits: Tensor, weights: Tensor) -> None:
-        """Add ``sum_i weights[i] H(x_j - s_i)`` to the entries (N,) of the negatives, logits being flattened."""
-        height, slope = self.edges.lines(weights)
-        kept = logits.index_select(0, self.index)
-        line = slope.index_select(0, self.interval) * self.edges.offsets(kept, self.interval)
-        line += height.index_select(0, self.interval)
-        gradient.index_copy_(0, self.index, line.to(gradient.dtype))
+    def totals(self, logits: Tensor, edges: Edges) -> Tensor:
+        """(2, I): per interval, the number of negatives and the sum of their offsets, from the flattened logits."""
+        dtype = accumulator(logits.device)
+        sums = torch.zeros(2, len(edges) * REPLICAS, dtype=dtype, device=logits.device)
+        chosen = self._chosen(logits)
+        for piece in _pieces(chosen):
+            interval = self.interval[piece]
+            replica = torch.arange(interval.numel(), dtype=torch.int32, device=logits.device).bitwise_and_(REPLICAS - 1)
+            offset = edges.offsets(chosen[piece].to(edges.origin.dtype), interval).to(dtype)
+            _add_to_bins(sums, replica.add_(interval, alpha=REPLICAS), offset)
+        return sums.view(2, -1, REPLICAS).sum(2)
+
+    def write_gradient(self, gradient: Tensor, logits: Tensor, edges: Edges, weights: Tensor) -> None:
+        """Write ``sum_i weights[i] H(x_j - s_i)`` where the negatives are; gradient and logits (N,), weights (P,)."""
+        height, slope = (line.to(edges.origin.dtype) for line in edges.lines(weights))
+        chosen = self._chosen(logits)
+        for piece in _pieces(chosen):
+            interval = self.interval[piece]
+            line = edges.offsets(chosen[piece].to(height.dtype), interval)
+            line.mul_(slope.index_select(0, interval)).add_(height.index_select(0, interval))
+            if self.index is None:
+                gradient[piece] = line
+            else:
+                gradient.index_copy_(0, self.index[piece], line.to(gradient.dtype))
+
+    def _chosen(self, logits: Tensor) -> Tensor:
+        if self.values is not None:
+            return self.values
+        return logits if self.index is None else logits.index_select(0, self.index)
+
+
+def locate(logits: Tensor, edges: Edges, found: Positives) -> Negatives:
+    """Find the negatives of flattened logits (N,) among the edges."""
+    index = indices_from(logits, edges.located[0]) if _few_reach(logits, edges.located[0]) else None
+    chosen = logits if index is None else logits.index_select(0, index)
+    search = Grid(edges.located, _cells(chosen.numel())) if logits.device.type == "cpu" else Search(edges.located)
+    interval = torch.empty(chosen.shape, dtype=torch.int32, device=logits.device)
+    for piece in _pieces(chosen):
+        interval[piece] = search(chosen[piece].to(edges.located.dtype))
+    if index is None:
+        _leave_out(interval, found)
+    else:
+        _leave_out_listed(interval, index, found, logits.numel())
+    return Negatives(interval, index)
+
+
+def _few_reach(logits: Tensor, lowest: Tensor) -> bool:
+    """Judged by a sample; only on a CPU, elsewhere the host would have to wait for the answer."""
+    if logits.device.type != "cpu":
+        return False
+    sample = logits[:: logits.numel() // 4096 | 1]
+    return bool((sample >= lowest).float().mean() < LISTED)
+
+
+def _leave_out(interval: Tensor, found: Positives) -> None:
+    """Send positives and ignored entries to interval 0, all entries being located."""
+    interval.index_fill_(0, found.index, 0)
+    if found.ignored is not None:
+        interval.view(found.ignored.numel(), -1).masked_fill_(found.ignored.reshape(-1, 1), 0)
+
+
+def _leave_out_listed(interval: Tensor, index: Tensor, found: Positives, number: int) -> None:
+    """The same where only the entries at `index`, of `number`, are located."""
+    if index.numel() == 0:
+        return
+    place = torch.searchsorted(index, found.index).clamp_(max=index.numel() - 1)
+    interval.index_fill_(0, place[index[place] == found.index], 0)
+    if found.ignored is not None:
+        row = index // (number // found.ignored.numel())
+        interval.masked_fill_(found.ignored.reshape(-1).index_select(0, row), 0)
+
+
+def _add_to_bins(sums: Tensor, bins: Tensor, values: Tensor) -> None:
+    """Add ones and the values to the bins of the two rows of sums."""
+    if values.device.type == "cpu":
+        sums[0] += bins.bincount(minlength=sums.shape[1])
+        sums[1] += bins.bincount(values, minlength=sums.shape[1])
+    else:  # bincount would make the host wait there
+        sums[0].index_add_(0, bins, values.new_ones(()).expand(bins.shape))
+        sums[1].index_add_(0, bins, values)
+
+
+def _pieces(values: Tensor) -> Iterator[slice]:
+    size = 1 << (20 if values.device.type == "cpu" else 24)
+    return (slice(start, start + size) for start in range(0, values.numel(), size))
+
+
+def _cells(number: int) -> int:
+    """As many cells as the search in them is worth."""
+    return 1 << min(max(number.bit_length() - 3, 10), 17)

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rankdet.losses.ranking.base import RankingLoss
+import torch
+
+from rankdet.losses.ranking.base import RankingLoss, Scope
 from rankdet.losses.ranking.ranking import Error, Ranking, RankingError, SortingError
 
 
@@ -36,16 +38,16 @@ class RankSortLoss(RankingLoss):
 
     term_names = ("ranking", "sorting")
 
-    def __init__(self, *, delta: float = 0.5) -> None:
-        super().__init__(delta=delta)
+    def __init__(self, *, delta: float = 0.5, scope: Scope = "batch", gather_across_devices: bool = False) -> None:
+        super().__init__(delta=delta, scope=scope, gather_across_devices=gather_across_devices)
 
     def errors(self, ranking: Ranking) -> Mapping[str, Error]:
         """Equations 7 and 8: the share of negatives above; the mean lack of quality above, and its least value."""
         lack = 1 - ranking.quality
-        as_good = ranking.above_and_better(ranking.quality.new_ones(len(ranking)))
+        both = torch.stack([torch.ones_like(lack), lack])
+        rank, lacking = ranking.above(both)
+        as_good, lacking_as_good = ranking.as_good_above(both)
         return {
             "ranking": RankingError(ranking.false_positives / ranking.rank),
-            "sorting": SortingError(
-                ranking.above(lack) / ranking.rank_among_positives, ranking.above_and_better(lack) / as_good
-            ),
+            "sorting": SortingError(lacking / rank, lacking_as_good / as_good),
         }

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from rankdet.losses.ranking.pairs import Pairs
+from rankdet.losses.ranking.pairs import Pairs, pairs_of
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Ranking:
         self.quality = quality
         self.false_positives = false_positives
         self.delta = delta
-        self.natural_self_step = 1.0 if delta == 0 else 0.5
-        self.self_step = self.natural_self_step if self_step is None else self_step
+        self._natural_self_step = 1.0 if delta == 0 else 0.5
+        self.self_step = self._natural_self_step if self_step is None else self_step
 
     def __len__(self) -> int:
         return self.logits.numel()
@@ -95,50 +95,24 @@ class Ranking:
         return self.rank_among_positives + self.false_positives
 
     def above(self, weights: Tensor) -> Tensor:
-        """``sum_k H(x_k - x_i) weights[k]`` over the positives, with the self step; weights (P,)."""
-        return self._pairs.step_sums(weights[None])[0] + (self.self_step - self.natural_self_step) * weights
+        """``sum_k H(x_k - x_i) weights[k]`` over the positives, with the self step; weights (P,) or (W, P)."""
+        sums = self._pairs.above(weights.view(-1, len(self))).view(weights.shape)
+        return sums + (self.self_step - self._natural_self_step) * weights
 
-    def above_and_better(self, weights: Tensor) -> Tensor:
-        """The same over the positives of at least the quality of i (ties in quality take part)."""
-        sums = self._sorted_pairs.suffix_step_sums(self._first_as_good, weights[None, self._by_quality])
-        return self._unsorted(sums[0]) + (self.self_step - self.natural_self_step) * weights
+    def as_good_above(self, weights: Tensor) -> Tensor:
+        """The same over the positives of at least the quality of i; ties in quality take part."""
+        sums = self._pairs.as_good_above(weights.view(-1, len(self))).view(weights.shape)
+        return sums + (self.self_step - self._natural_self_step) * weights
 
     @cached_property
     def inferior_above(self) -> Tensor:
         """The steps of the positives of lower quality."""
-        everything = self._pairs.step_sums(torch.ones_like(self.logits)[None])[0]
-        as_good = self._sorted_pairs.suffix_step_sums(self._first_as_good, torch.ones_like(self.logits)[None])[0]
-        return everything - self._unsorted(as_good)
+        return self.rank_among_positives - self.as_good_above(torch.ones_like(self.logits))
 
     def spread_over_inferior(self, weights: Tensor) -> Tensor:
         """``out[k] = sum_i weights[i] H(x_k - x_i) [y_k < y_i]``: the transpose of `inferior_above`; weights (P,)."""
-        mirrored = Pairs(-self.logits[self._by_quality], self.delta)
-        sums = mirrored.suffix_step_sums(self._first_better, weights[None, self._by_quality])
-        return self._unsorted(sums[0])
+        return self._pairs.below_better(weights[None])[0]
 
     @cached_property
     def _pairs(self) -> Pairs:
-        return Pairs(self.logits, self.delta)
-
-    @cached_property
-    def _by_quality(self) -> Tensor:
-        return self.quality.argsort()
-
-    @cached_property
-    def _sorted_pairs(self) -> Pairs:
-        return Pairs(self.logits[self._by_quality], self.delta)
-
-    @cached_property
-    def _sorted_quality(self) -> Tensor:
-        return self.quality[self._by_quality]
-
-    @cached_property
-    def _first_as_good(self) -> Tensor:
-        return torch.searchsorted(self._sorted_quality, self._sorted_quality)
-
-    @cached_property
-    def _first_better(self) -> Tensor:
-        return torch.searchsorted(self._sorted_quality, self._sorted_quality, right=True)
-
-    def _unsorted(self, values: Tensor) -> Tensor:
-        return torch.empty_like(values).index_copy_(0, self._by_quality, values)
+        return pairs_of(self.logits, self.quality, self.delta)

@@ -1,0 +1,200 @@
+"""How a ranking loss gets its gradient: written down in the forward pass, attached to the values in the backward pass.
+
+Shapes: N logits, T terms, M positives of this process, P positives of all processes that rank together.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from rankdet.losses.ranking.negatives import Negatives
+from rankdet.losses.ranking.numbers import widened
+from rankdet.losses.ranking.steps import Edges
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The gradients of all terms in one ranking, up to their scale.
+
+    Attributes:
+        span: of the ranking's entries among the flattened logits, rows in the order of the `Update`.
+        index: (M,) the positives inside the span.
+        gradients: (T, M) of the positives.
+        weights: (T, P) of the positives' steps, whose sum is the gradient of a negative.
+        edges: of the positives.
+        negatives: in the span.
+    """
+
+    span: slice
+    index: Tensor
+    gradients: Tensor
+    weights: Tensor
+    edges: Edges
+    negatives: Negatives
+
+    def scaled(self, factor: Tensor) -> Piece:
+        """The same gradients times a scalar."""
+        return replace(self, gradients=self.gradients * factor, weights=self.weights * factor)
+
+    def write_gradient(self, gradient: Tensor, logits: Tensor, scale: Tensor) -> None:
+        """Write into zeros (N,), for flattened logits (N,), the sum of the terms' gradients scaled by (T,)."""
+        inside = gradient[self.span]
+        self.negatives.write_gradient(inside, logits[self.span], self.edges, scale @ self.weights)
+        inside.index_copy_(0, self.index, (scale @ self.gradients).to(gradient.dtype))
+
+
+@dataclass(frozen=True)
+class Update:
+    """Values and gradients of all terms.
+
+    Attributes:
+        values: (T,).
+        pieces: one for each ranking that has positives.
+        order: (rows,) int64, how the rows of the logits are sorted before they are cut into spans; None: as they are.
+    """
+
+    values: Tensor
+    pieces: tuple[Piece, ...] = ()
+    order: Tensor | None = None
+
+    def gradient(self, logits: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+        """The gradient of the terms weighted by scale (T,), in the shape of the logits."""
+        flat = sorted_rows(logits, self.order).reshape(-1)
+        gradient = torch.zeros_like(flat, dtype=dtype)
+        for piece in self.pieces:
+            piece.write_gradient(gradient, flat, scale.to(piece.weights.dtype))
+        if self.order is None:
+            return gradient.view(logits.shape)
+        rows = gradient.view(self.order.numel(), -1)
+        return torch.empty_like(rows).index_copy_(0, self.order, rows).view(logits.shape)
+
+    def tensors(self) -> Iterator[Tensor | None]:
+        """What is as large as the logits, for autograd to keep and to free; three for each piece."""
+        for piece in self.pieces:
+            yield from (piece.negatives.interval, piece.negatives.index, piece.negatives.values)
+
+    def with_tensors(self, tensors: tuple[Any, ...]) -> Update:
+        """The same update around those tensors."""
+        triples = zip(*(iter(tensors),) * 3, strict=True)
+        pieces = (replace(p, negatives=Negatives(*triple)) for p, triple in zip(self.pieces, triples, strict=True))
+        return replace(self, pieces=tuple(pieces))
+
+    def without_tensors(self) -> Update:
+        """The same update without them."""
+        return self.with_tensors((None, None, None) * len(self.pieces))
+
+
+def sorted_rows(logits: Tensor, order: Tensor | None) -> Tensor:
+    """The logits with their rows, whatever a row is, in the given order; (rows, entries per row)."""
+    return logits if order is None else logits.reshape(order.numel(), -1).index_select(0, order)
+
+
+class Attach(torch.autograd.Function):
+    """The values of an update, each with its own gradient."""
+
+    @staticmethod
+    def forward(logits: Tensor, update: Update, *tensors: Tensor | None) -> tuple[Tensor, ...]:  # noqa: ARG004
+        """T scalars; float32 for 16-bit logits."""
+        return update.values.to(widened(logits.dtype)).unbind()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ARG004
+        """Leave everything large to autograd, which frees it."""
+        logits, update, *tensors = inputs
+        ctx.save_for_backward(logits, *tensors)
+        ctx.update = update
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of the logits."""
+        logits, *tensors = ctx.saved_tensors
+        update: Update = ctx.update.with_tensors(tuple(tensors))
+        return update.gradient(logits, torch.stack(upstream), logits.dtype), None, *(None for _ in tensors)
+
+
+def attach(logits: Tensor, update: Update) -> tuple[Tensor, ...]:
+    """T scalars with the values and the gradients of the update."""
+    return Attach.apply(logits, update.without_tensors(), *update.tensors())
+
+
+class Source(Protocol):
+    """What `ranking_terms` needs of a loss."""
+
+    term_names: tuple[str, ...]
+
+    def update(self, logits: Tensor, arguments: Arguments) -> Update:
+        """Values and gradients."""
+        ...
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Everything that says which logits are positives: dense targets, or else a list of the positives.
+
+    Attributes:
+        targets: shape of the logits.
+        positives: shape of the logits, bool.
+        index: (M,) int64 into the flattened logits.
+        quality: (M,).
+        ignored: bool, shape of the leading dimensions of the logits.
+        image_index: int64, shape of the leading dimensions of the logits.
+    """
+
+    targets: Tensor | None = None
+    positives: Tensor | None = None
+    index: Tensor | None = None
+    quality: Tensor | None = None
+    ignored: Tensor | None = None
+    image_index: Tensor | None = None
+
+
+# torch.compile sees a ranking loss as one operator. Its arguments are tensors and numbers, so every loss has a number.
+_SOURCES: WeakValueDictionary[int, Source] = WeakValueDictionary()
+_NUMBERS = itertools.count()
+
+
+def numbered(source: Source) -> int:
+    """A number for a loss, valid as long as the loss lives."""
+    number = next(_NUMBERS)
+    _SOURCES[number] = source
+    return number
+
+
+@torch.library.custom_op("rankdet::ranking_terms", mutates_args=())
+def ranking_terms(logits: Tensor, arguments: Sequence[Tensor | None], source: int) -> tuple[Tensor, Tensor]:
+    """Values (T,) and gradients (T, shape of the logits) of a numbered loss; arguments as the fields of `Arguments`."""
+    loss = _SOURCES[source]
+    update = loss.update(logits, Arguments(*arguments))
+    dtype = widened(logits.dtype)
+    units = torch.eye(len(loss.term_names), dtype=dtype, device=logits.device)
+    return update.values.to(dtype), torch.stack([update.gradient(logits, unit, dtype) for unit in units])
+
+
+@ranking_terms.register_fake
+def _(logits: Tensor, arguments: Sequence[Tensor | None], source: int) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+    terms = len(_SOURCES[source].term_names)
+    dtype = widened(logits.dtype)
+    return logits.new_empty(terms, dtype=dtype), logits.new_empty((terms, *logits.shape), dtype=dtype)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.dtype = inputs[0].dtype
+    ctx.save_for_backward(output[1])
+
+
+def _weigh(ctx: Any, upstream: Tensor, of_gradients: Tensor) -> tuple[Any, ...]:  # noqa: ARG001
+    (gradients,) = ctx.saved_tensors
+    scale = upstream.view(-1, *[1] * (gradients.ndim - 1))
+    return (scale * gradients).sum(0).to(ctx.dtype), None, None
+
+
+ranking_terms.register_autograd(_weigh, setup_context=_keep)

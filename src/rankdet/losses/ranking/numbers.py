@@ -1,0 +1,34 @@
+"""Small numerical helpers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def accumulator(device: torch.device) -> torch.dtype:
+    """The dtype that sums are taken in: float64, or float32 on devices that have no float64 (MPS)."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def widened(dtype: torch.dtype) -> torch.dtype:
+    """float32 for the 16-bit dtypes, any other as it is."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def finite(values: Tensor) -> Tensor:
+    """The values with infinities replaced by numbers so large that nothing can be added to them."""
+    largest = torch.finfo(values.dtype).max / 4
+    return values.clamp(-largest, largest)
+
+
+def rounded_up(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """The smallest numbers of a narrower dtype that are not below the values: ``x >= value`` stays what it was."""
+    narrow = values.to(dtype)
+    above = torch.nextafter(narrow, torch.full_like(narrow, torch.inf))
+    return torch.where(narrow.to(values.dtype) < values, above, narrow)
+
+
+def suffix_sums(values: Tensor) -> Tensor:
+    """``out[k] = sum of values[k:]``."""
+    return values.flip(0).cumsum(0).flip(0)

@@ -1,0 +1,99 @@
+"""What is checked of the arguments of a ranking loss, and how dense targets become a list of positives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BLOCK = 64
+NAN_LOGITS = "logits contain NaN; a step before this one diverged, or an input was not finite"
+
+
+@dataclass(frozen=True)
+class Positives:
+    """Which entries of the flattened logits are positives, and which rows take no part.
+
+    Attributes:
+        index: (P,) int64, distinct.
+        quality: (P,) in 0..1.
+        ignored: bool, shape of the leading dimensions of the logits; None: nothing is ignored.
+    """
+
+    index: Tensor
+    quality: Tensor
+    ignored: Tensor | None
+
+
+def indices_from(values: Tensor, lowest: Tensor | float) -> Tensor:
+    """Ascending int64 indices of the values (N,) that are at least `lowest`; quick where they are few."""
+    blocks = values[: values.numel() // BLOCK * BLOCK].view(-1, BLOCK)
+    block = (blocks.amax(1) >= lowest).nonzero().squeeze(1)
+    inside = (blocks.index_select(0, block) >= lowest).view(-1).nonzero().squeeze(1)
+    index = block.index_select(0, inside // BLOCK) * BLOCK + inside % BLOCK
+    rest = (values[blocks.numel() :] >= lowest).nonzero().squeeze(1)
+    return torch.cat([index, rest + blocks.numel()])
+
+
+def check_logits(logits: Tensor) -> None:
+    """Raise unless the logits are floating; on a CPU, where looking costs next to nothing, unless free of NaN too."""
+    if not logits.is_floating_point():
+        raise TypeError(f"logits are {logits.dtype}; accepted are float16, bfloat16, float32 and float64")
+    if logits.device.type == "cpu" and logits.numel() and bool(logits.detach().amax().isnan()):
+        raise ValueError(NAN_LOGITS)
+
+
+def check_positives(logits: Tensor, found: Positives) -> None:
+    """Raise unless the shapes of a list of positives fit the logits."""
+    if found.index.ndim != 1 or found.index.dtype != torch.long or found.index.shape != found.quality.shape:
+        raise ValueError(
+            f"positive_index is {found.index.dtype} of shape {tuple(found.index.shape)}, quality has shape "
+            f"{tuple(found.quality.shape)}; accepted are int64 of shape (M,) and numbers of shape (M,)"
+        )
+    if found.ignored is not None and found.ignored.dtype != torch.bool:
+        raise ValueError(f"ignored is {found.ignored.dtype}; accepted is a boolean mask")
+    if found.ignored is not None:
+        check_leading("ignored", found.ignored, logits)
+
+
+def check_leading(name: str, rows: Tensor, logits: Tensor) -> None:
+    """Raise unless the shape is that of some leading dimensions of the logits."""
+    if rows.ndim == 0 or rows.shape != logits.shape[: rows.ndim]:
+        raise ValueError(
+            f"{name} has shape {tuple(rows.shape)}, the logits {tuple(logits.shape)}; "
+            f"accepted is the shape of the leading dimensions of the logits"
+        )
+
+
+def read_targets(logits: Tensor, targets: Tensor, positives: Tensor | None) -> Positives:
+    """The positives of dense targets; see `RankingLoss.terms` for what is accepted."""
+    check_logits(logits)
+    _check_shapes(logits, targets, positives)
+    flat = targets.detach().reshape(-1)
+    if not flat.is_floating_point():
+        flat = flat.to(logits.dtype)
+    if flat.numel() == 0:
+        return Positives(torch.zeros(0, dtype=torch.long, device=flat.device), flat, None)
+    least, most, logit = torch.stack([*flat.aminmax(), logits.detach().amax().to(flat.dtype)]).tolist()
+    if logit != logit:
+        raise ValueError(NAN_LOGITS)
+    if not most <= 1:  # NaN too
+        raise ValueError(f"a target is {most}; accepted are a quality of at most 1, 0 for negatives, < 0 for ignored")
+    index = _indices_above_zero(flat) if positives is None else positives.reshape(-1).nonzero().squeeze(1)
+    quality = flat.index_select(0, index).clamp(min=0)
+    return Positives(index, quality, (flat < 0).view(logits.shape) if least < 0 else None)
+
+
+def _check_shapes(logits: Tensor, targets: Tensor, positives: Tensor | None) -> None:
+    if targets.shape != logits.shape:
+        raise ValueError(f"targets have shape {tuple(targets.shape)}, logits {tuple(logits.shape)}; they must be equal")
+    if positives is not None and (positives.shape != logits.shape or positives.dtype != torch.bool):
+        raise ValueError(
+            f"positives are {positives.dtype} of shape {tuple(positives.shape)}; "
+            f"accepted is a boolean mask of the shape of the logits, {tuple(logits.shape)}"
+        )
+
+
+def _indices_above_zero(flat: Tensor) -> Tensor:
+    return indices_from(flat, torch.nextafter(flat.new_zeros(()), flat.new_ones(())))
