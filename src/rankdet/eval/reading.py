@@ -195,16 +195,17 @@ class _Columns:
             self.fail(error.place, f"'segmentation': {error}")
 
     @staticmethod
-    def _plain_counts(segmentations: list[Any], sizes: Ints) -> tuple[list[bytes], Ints] | None:
+    def _plain_counts(segmentations: list[Any], sizes: Ints) -> tuple[list[str], Ints] | None:
         """The masks if all are compressed strings of the sizes of their images: the fast way."""
         try:
             own_sizes = _array([mask["size"] for mask in segmentations])
-            counts = [mask["counts"].encode() for mask in segmentations]
-        except (TypeError, KeyError, AttributeError):
+            counts = [mask["counts"] for mask in segmentations]
+        except (TypeError, KeyError):
             return None
-        return (counts, own_sizes) if own_sizes.dtype == np.int64 and np.array_equal(own_sizes, sizes) else None
+        plain = own_sizes.dtype == np.int64 and np.array_equal(own_sizes, sizes) and set(map(type, counts)) == {str}
+        return (counts, own_sizes) if plain else None
 
-    def _any_counts(self, segmentations: list[Any], sizes: Ints) -> tuple[list[bytes], Ints]:
+    def _any_counts(self, segmentations: list[Any], sizes: Ints) -> tuple[list[str], Ints]:
         counts, own_sizes = [], np.zeros((len(segmentations), 2), np.int64)
         for place, (segmentation, (height, width)) in enumerate(zip(segmentations, sizes.tolist(), strict=True)):
             try:

@@ -40,14 +40,14 @@ class MalformedMaskError(ValueError):
         self.place = place
 
 
-def compressed(segmentation: object, height: int, width: int) -> tuple[bytes, list[int]]:
+def compressed(segmentation: object, height: int, width: int) -> tuple[str, list[int]]:
     """Polygons, run lengths or compressed run lengths as compressed run lengths and [height, width].
 
     ``height`` and ``width`` are those of the image, 0 if unknown. Raises ValueError for anything else, for polygons
     without the size of their image, and for masks of another size. Strings are not looked into: see `pixel_counts`.
 
     >>> compressed([[0, 0, 4, 0, 0, 4]], height=4, width=4)
-    (b'031O1O5', [4, 4])
+    ('031O1O5', [4, 4])
     """
     if isinstance(segmentation, Mapping):
         return _from_counts(segmentation, height, width)
@@ -56,7 +56,7 @@ def compressed(segmentation: object, height: int, width: int) -> tuple[bytes, li
     raise ValueError(f"a mask is a list of polygons or a dict with 'size' and 'counts', got {segmentation!r:.60}")
 
 
-def _from_polygons(polygons: Sequence[Any], height: int, width: int) -> tuple[bytes, list[int]]:
+def _from_polygons(polygons: Sequence[Any], height: int, width: int) -> tuple[str, list[int]]:
     if not (height and width):
         raise ValueError("polygons need the height and width of their image; add both to its entry in 'images'")
     for polygon in polygons:
@@ -65,34 +65,34 @@ def _from_polygons(polygons: Sequence[Any], height: int, width: int) -> tuple[by
         if not all(isinstance(x, int | float) and abs(x) <= FARTHEST_COORDINATE for x in polygon):
             raise ValueError(f"a coordinate of a polygon is a number of pixels, at most {FARTHEST_COORDINATE:.0f}")
     parts = codec.frPyObjects([[float(x) for x in polygon] for polygon in polygons], height, width)
-    return codec.merge(parts)["counts"], [height, width]
+    return codec.merge(parts)["counts"].decode(), [height, width]
 
 
-def _from_counts(mask: Mapping[str, Any], height: int, width: int) -> tuple[bytes, list[int]]:
+def _from_counts(mask: Mapping[str, Any], height: int, width: int) -> tuple[str, list[int]]:
     size, counts = mask.get("size"), mask.get("counts")
     if not (isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
         raise ValueError(f"the 'size' of a mask is [height, width], got {size!r:.60}")
     if height and width and list(size) != [height, width]:
         raise ValueError(f"a mask of size {list(size)} in an image of {[height, width]} (height, width)")
     if isinstance(counts, str):
-        return counts.encode(), list(size)
-    if isinstance(counts, bytes):
         return counts, list(size)
+    if isinstance(counts, bytes):
+        return counts.decode("latin-1"), list(size)
     if isinstance(counts, Sequence) and all(isinstance(n, int) and n >= 0 for n in counts):
         if sum(counts) != size[0] * size[1]:
             raise ValueError(f"the run lengths of a mask of {list(size)} add up to {sum(counts)} pixels")
-        return codec.frPyObjects({"size": list(size), "counts": list(counts)}, *size)["counts"], list(size)
+        return codec.frPyObjects({"size": list(size), "counts": list(counts)}, *size)["counts"].decode(), list(size)
     raise ValueError("the 'counts' of a mask are a string or a list of non-negative integers")
 
 
-def pixel_counts(counts: Sequence[bytes], sizes: Ints) -> NDArray[np.float64]:
+def pixel_counts(counts: Sequence[str], sizes: Ints) -> NDArray[np.float64]:
     """(M,) pixels of each mask, ``sizes`` (M, 2) being heights and widths.
 
     Raises MalformedMaskError for run lengths that do not decode or do not fill their size.
 
-    >>> pixel_counts([b"031O1O5"], np.array([[4, 4]]))
+    >>> pixel_counts(["031O1O5"], np.array([[4, 4]]))
     array([6.])
-    >>> pixel_counts([b"031O1O4"], np.array([[4, 4]]))
+    >>> pixel_counts(["031O1O4"], np.array([[4, 4]]))
     Traceback (most recent call last):
     rankdet.eval.rle.MalformedMaskError: the run lengths of a mask of [4, 4] add up to 15 pixels
     """
@@ -118,8 +118,12 @@ def _blocks(lengths: Ints) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _pixel_counts(counts: Sequence[bytes], lengths: Ints, sizes: Ints) -> NDArray[np.int64]:
-    text = np.frombuffer(b"".join(counts), np.uint8)
+def _pixel_counts(counts: Sequence[str], lengths: Ints, sizes: Ints) -> NDArray[np.int64]:
+    joined = "".join(counts)
+    if not joined.isascii():
+        place = next(place for place, text in enumerate(counts) if not text.isascii())
+        raise MalformedMaskError(place, f"{counts[place]!a:.60} are no compressed run lengths")
+    text = np.frombuffer(joined.encode(), np.uint8)
     ends = np.cumsum(lengths)
     continued = text >= ZERO + MORE
     _check_text(text, continued, ends, lengths)

@@ -86,12 +86,12 @@ class Masks:
     ``sizes`` (M, 2) are heights and widths, ``areas`` (M,) the numbers of pixels.
     """
 
-    counts: tuple[bytes, ...]
+    counts: tuple[str, ...]
     sizes: Ints
     areas: Floats
 
     @classmethod
-    def checked(cls, counts: Sequence[bytes], sizes: Ints) -> Masks:
+    def checked(cls, counts: Sequence[str], sizes: Ints) -> Masks:
         """Masks from anywhere; raises MalformedMaskError."""
         return cls(tuple(counts), sizes, pixel_counts(counts, sizes))
 
@@ -139,12 +139,20 @@ class Masks:
     def _overlaps(self, places: Ints, others: Masks, other_places: Ints, crowd: Bools) -> Floats:
         """(P,) overlaps; one call for each block of pairs, which is faster than one for each pair."""
         overlaps = np.zeros(len(places))
+        own, theirs = self._rles_by_place(places), others._rles_by_place(other_places)
+        is_crowd = dict(zip(other_places.tolist(), crowd.astype(int).tolist(), strict=True))
+        pairs = list(zip(places.tolist(), other_places.tolist(), strict=True))
         for start, stop in _connected(places, other_places):
-            rows, row = np.unique(places[start:stop], return_inverse=True)
-            columns, first, column = np.unique(other_places[start:stop], return_index=True, return_inverse=True)
-            is_crowd = crowd[start:stop][first].astype(int).tolist()
-            overlaps[start:stop] = codec.iou(self.rles(rows), others.rles(columns), is_crowd)[row, column]
+            block = pairs[start:stop]
+            rows = {place: row for row, place in enumerate(dict.fromkeys(place for place, _ in block))}
+            columns = {place: column for column, place in enumerate(dict.fromkeys(place for _, place in block))}
+            table = codec.iou([own[i] for i in rows], [theirs[i] for i in columns], [is_crowd[i] for i in columns])
+            overlaps[start:stop] = table[[rows[i] for i, _ in block], [columns[i] for _, i in block]]
         return overlaps
+
+    def _rles_by_place(self, places: Ints) -> dict[int, dict[str, object]]:
+        unique = np.unique(places)
+        return dict(zip(unique.tolist(), self.rles(unique), strict=True))
 
 
 def _connected(places: Ints, other_places: Ints) -> Iterator[tuple[int, int]]:
