@@ -1,0 +1,236 @@
+"""Networks: shapes, freezing, norm policies, anchors and pooling against worked numbers."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torchvision.ops import roi_align
+
+from rankdet.nn import (
+    FPN,
+    AnchorGenerator,
+    Backbone,
+    BatchStatistics,
+    BoxHead,
+    ConvLevelsOnInput,
+    ConvLevelsOnOutput,
+    DenseHead,
+    FrozenStatistics,
+    PoolLevel,
+    Preprocess,
+    RoIPooler,
+    RPNHead,
+    octave_scales,
+)
+
+CORNERS = [[-22.6274, -11.3137, 22.6274, 11.3137], [-16.0, -16, 16, 16], [-11.3137, -22.6274, 11.3137, 22.6274]]
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_efficientnet", "mobilenetv3_small_100"])
+def test_any_timm_pyramid_serves_as_backbone(name: str):
+    backbone = Backbone(name)
+    maps = backbone(torch.zeros(1, 3, 64, 96))
+    assert [tuple(m.shape) for m in maps] == [
+        (1, c, 64 // s, 96 // s) for c, s in zip(backbone.channels, (4, 8, 16, 32), strict=True)
+    ]
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in backbone.modules()), "from scratch: group norm"
+
+
+def test_channels_last_transformers_are_turned():
+    maps = Backbone("swin_tiny_patch4_window7_224", norm=BatchStatistics())(torch.zeros(1, 3, 224, 224))
+    assert [tuple(m.shape[1:]) for m in maps] == [(96, 56, 56), (192, 28, 28), (384, 14, 14), (768, 7, 7)]
+
+
+@pytest.mark.parametrize(
+    ("stages", "names"), [(0, ()), (1, ("conv1", "bn1", "layer1")), (2, ("conv1", "bn1", "layer1", "layer2"))]
+)
+def test_frozen_stages_of_a_resnet(stages: int, names: tuple[str, ...]):
+    backbone = Backbone("resnet18", frozen_stages=stages, norm=FrozenStatistics()).train()
+    for name, parameter in backbone.network.named_parameters():
+        assert parameter.requires_grad == (name.split(".")[0] not in names), name
+
+
+def test_frozen_statistics_stay_and_affine_learns():
+    backbone = Backbone("resnet18", frozen_stages=1, norm=FrozenStatistics()).train()
+    before = {n: b.clone() for n, b in backbone.named_buffers()}
+    sum(m.sum() for m in backbone(torch.rand(2, 3, 64, 64))).backward()
+    assert all(torch.equal(before[n], b) for n, b in backbone.named_buffers())
+    assert backbone.network.layer2[0].bn1.weight.grad is not None
+    assert backbone.network.layer1[0].bn1.weight.grad is None
+
+
+def test_batch_statistics_move():
+    backbone = Backbone("resnet18", norm=BatchStatistics()).train()
+    backbone(torch.rand(2, 3, 64, 64))
+    assert not torch.equal(backbone.network.bn1.running_mean, torch.zeros(64))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_from_a_local_file(tmp_path, suffix: str):
+    source = timm.create_model("test_resnet")
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": source.state_dict()}, path)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(source.state_dict(), path)
+    backbone = Backbone("test_resnet", weights=path)
+    for name, value in backbone.network.state_dict().items():
+        torch.testing.assert_close(value, source.state_dict()[name])
+    assert backbone.frozen_stages == 1
+    assert isinstance(backbone.norm, FrozenStatistics)
+
+
+def test_weights_of_something_else_are_refused(tmp_path):
+    torch.save({"linear.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="holds no weights of 'test_resnet'"):
+        Backbone("test_resnet", weights=tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "resnt50"}, "did you mean resnet50"),
+        ({"name": "resnet18.tv_in2k"}, "did you mean tv_in1k"),
+        ({"name": "vit_tiny_patch16_224"}, r"strides \[16"),
+        ({"name": "resnet18", "frozen_stages": 7}, r"0\.\.4"),
+        ({"name": "hrnet_w18_small", "frozen_stages": 1}, "frozen_stages=0"),
+    ],
+)
+def test_wrong_backbones_are_explained(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Backbone(**arguments)
+
+
+def test_fpn_adds_the_coarser_map_by_nearest_neighbours():
+    neck = FPN([1, 1], channels=1)
+    for conv in (*neck.laterals, *neck.outputs):
+        nn.init.zeros_(conv.weight)
+        conv.weight.data[..., conv.weight.shape[2] // 2, conv.weight.shape[3] // 2] = 1
+    fine, coarse = torch.zeros(1, 1, 3, 3), torch.tensor([[[[1.0, 2], [3, 4]]]])
+    assert neck([fine, coarse])[0][0, 0].tolist() == [[1, 1, 2], [1, 1, 2], [3, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("extra", "first_in", "count"),
+    [(PoolLevel(), None, 1), (ConvLevelsOnInput(2), 7, 2), (ConvLevelsOnOutput(2), 4, 2)],
+)
+def test_extra_levels(extra, first_in, count):
+    neck = FPN([5, 7], channels=4, extra_levels=extra)
+    levels = neck([torch.rand(1, 5, 10, 6), torch.rand(1, 7, 5, 3)])
+    assert [tuple(m.shape[2:]) for m in levels] == [(10, 6), (5, 3), (3, 2), (2, 1)][: 2 + count]
+    if first_in is None:
+        assert torch.equal(levels[2], levels[1][:, :, ::2, ::2])
+    else:
+        assert neck.extra.convs[0].in_channels == first_in
+
+
+def test_relu_between_extra_levels_only():
+    plain, rectified = (FPN([3], channels=2, extra_levels=ConvLevelsOnOutput(2, relu_between=r)) for r in (False, True))
+    rectified.load_state_dict(plain.state_dict())
+    maps = [torch.randn(1, 3, 8, 8)]
+    first, second = plain(maps), rectified(maps)
+    assert torch.equal(first[1], second[1])
+    assert not torch.equal(first[2], second[2])
+    torch.testing.assert_close(second[2], plain.extra.convs[1](first[1].relu()))
+
+
+def test_worked_anchors():
+    anchors = AnchorGenerator(strides=(4,), scales=(8,), ratios=(0.5, 1, 2))
+    torch.testing.assert_close(anchors.cell_anchors(0), torch.tensor(CORNERS), rtol=0, atol=1e-4)
+    retina = AnchorGenerator(strides=(8,), scales=octave_scales(4, 3), ratios=(0.5, 1, 2)).cell_anchors(0)
+    torch.testing.assert_close(retina[:3, 2], torch.tensor([22.6274, 28.5088, 35.9188]), rtol=0, atol=1e-3)
+
+
+def test_cells_go_row_by_row_and_anchors_within():
+    anchors = AnchorGenerator(strides=(4, 8), scales=(1, 2))
+    priors = anchors(
+        [torch.zeros(2, 1, 2, 3), torch.zeros(2, 1, 1, 2)], sizes=[(8, 12)] * 2, padded_sizes=[(8, 12)] * 2
+    )
+    boxes = priors.boxes[0]
+    assert priors.level_sizes == (12, 4)
+    assert priors.boxes[1] is boxes, "a shared grid is not repeated"
+    assert boxes[:4].tolist() == [[-2, -2, 2, 2], [-4, -4, 4, 4], [2, -2, 6, 2], [0, -4, 8, 4]]
+    assert boxes[6].tolist() == [-2, 2, 2, 6]
+    middle = AnchorGenerator(strides=(8,), scales=(1,), centre_offset=0.5)
+    assert middle([torch.zeros(1, 1, 1, 1)], sizes=[(8, 8)], padded_sizes=[(8, 8)]).boxes[0].tolist() == [[0, 0, 8, 8]]
+
+
+def test_cells_in_the_padding_of_other_images_are_not_valid():
+    anchors = AnchorGenerator(strides=(8,), scales=(1,))
+    priors = anchors([torch.zeros(2, 1, 4, 4)], sizes=[(30, 30), (10, 20)], padded_sizes=[(32, 32), (16, 24)])
+    assert priors.valid[0].all()
+    assert priors.valid[1].view(4, 4).tolist() == [[True] * 3 + [False]] * 2 + [[False] * 4] * 2
+
+
+def test_border_ignores_anchors_that_leave_the_image():
+    anchors = AnchorGenerator(strides=(8,), scales=(1,), border=0)
+    priors = anchors([torch.zeros(1, 1, 2, 2)], sizes=[(16, 16)], padded_sizes=[(16, 16)])
+    assert priors.valid[0].tolist() == [False, False, False, True]
+
+
+def test_wrong_number_of_levels():
+    with pytest.raises(ValueError, match="2 levels"):
+        AnchorGenerator(strides=(8, 16), scales=(1,))(
+            [torch.zeros(1, 1, 2, 2)], sizes=[(16, 16)], padded_sizes=[(16, 16)]
+        )
+
+
+def test_head_outputs_are_ordered_like_anchors():
+    """The channel of anchor a and class c at cell (y, x) of level l lands in the row of that anchor."""
+    head = DenseHead(4, num_logits=3, anchors_per_cell=2, num_levels=2, stacked=1, quality_channels=1).eval()
+    maps = [torch.rand(1, 4, 3, 5), torch.rand(1, 4, 2, 2)]
+    outputs = head(maps)
+    assert outputs.logits.shape == (1, 3 * 5 * 2 + 2 * 2 * 2, 3)
+    assert outputs.quality_logits.shape == (1, 38, 1)
+    raw = head.classify(head.class_tower(maps[0]))
+    row = (2 * 5 + 4) * 2 + 1
+    torch.testing.assert_close(outputs.logits[0, row], raw[0, 3:6, 2, 4])
+    assert RPNHead(4, anchors_per_cell=2)(maps).quality_logits.shape == (1, 38, 0)
+
+
+def test_prior_probability_is_the_first_score():
+    head = DenseHead(8, num_logits=3, anchors_per_cell=1, num_levels=1, prior_probability=0.01)
+    scores = head([torch.zeros(1, 8, 4, 4)]).logits.sigmoid()
+    torch.testing.assert_close(scores, torch.full_like(scores, 0.01))
+
+
+def test_levels_of_regions():
+    def square(side: float) -> list[float]:
+        return [0.0, 0.0, side, side]
+
+    boxes = torch.tensor([square(112), square(111.9), square(224), [0, 0, 447, 448], square(448), [0, 0, 20, 2000]])
+    assert RoIPooler(7, strides=(4, 8, 16, 32)).levels(boxes).tolist() == [1, 0, 2, 2, 3, 1]
+
+
+def test_pooled_regions_keep_their_order():
+    pooler = RoIPooler(3, strides=(4, 8), finest=8)
+    maps = [torch.rand(2, 5, 16, 16), torch.rand(2, 5, 8, 8)]
+    boxes = torch.tensor([[0.0, 0, 40, 40], [3.0, 2, 9, 9], [10.0, 10, 60, 50]])
+    image = torch.tensor([1, 0, 0])
+    pooled = pooler(maps, boxes, image)
+    for row, level in enumerate(pooler.levels(boxes).tolist()):
+        region = torch.cat((image[row : row + 1, None].float(), boxes[row : row + 1]), 1)
+        expected = roi_align(maps[level], region, (3, 3), 1 / (4, 8)[level], 0, aligned=True)
+        torch.testing.assert_close(pooled[row : row + 1], expected)
+    assert pooler(maps, boxes[:0], image[:0]).shape == (0, 5, 3, 3)
+
+
+def test_box_head_shapes():
+    logits, deltas = BoxHead(4, pool_size=2, num_logits=6, box_outputs=5, width=8)(torch.rand(3, 4, 2, 2))
+    assert (logits.shape, deltas.shape) == ((3, 6), (3, 20))
+
+
+def test_preprocessing_pads_with_the_mean_colour():
+    preprocess = Preprocess()
+    batch = preprocess([torch.rand(3, 30, 40), torch.full((3, 50, 20), 128, dtype=torch.uint8)])
+    assert batch.pixels.shape == (2, 3, 64, 64)
+    assert (batch.pixels[0, :, 30:] == 0).all()
+    assert (batch.pixels[1, :, :, 20:] == 0).all()
+    expected = (128 / 255 - preprocess.mean) / preprocess.std
+    torch.testing.assert_close(batch.pixels[1, :, :50, :20], expected.expand(3, 50, 20))
+    assert batch.sizes == ((30, 40), (50, 20))
+    assert batch.padded_sizes == ((32, 64), (64, 32))
