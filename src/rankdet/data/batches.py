@@ -111,13 +111,12 @@ class DetectionBatches(Sampler[list[Draw]]):
         return self._rounds(self._total())
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        # A generator, so that the epoch advances with the first batch: DataLoader makes iterators that it never uses.
         epoch, start = self.epoch, self.start
         self.epoch, self.start = epoch + 1, 0
         batches = self.epoch_batches(epoch)
-        own = [
-            batches[number % len(batches)] for number in range(self.rank, self.world_size * len(self), self.world_size)
-        ]
-        return iter(own[start:])
+        for step in range(start, len(self)):
+            yield batches[(step * self.world_size + self.rank) % len(batches)]
 
     def set_epoch(self, epoch: int, *, start: int = 0) -> None:
         """The next iteration gives the batches of this epoch, from batch `start` on."""

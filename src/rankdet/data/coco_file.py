@@ -126,7 +126,8 @@ class CocoFile:
     def _boxes(self, items: list[dict[str, Any]], ids: np.ndarray) -> np.ndarray:
         boxes = self._column("annotations", items, "bbox")
         try:
-            return np.nan_to_num(np.array(boxes, dtype=np.float64).reshape(len(boxes), 4), posinf=0, neginf=0)
+            xywh = np.array(boxes, dtype=np.float64).reshape(len(boxes), 4)
+            return np.where(np.isfinite(xywh).all(1, keepdims=True), xywh, 0)
         except (TypeError, ValueError):
             for box, number in zip(boxes, ids, strict=True):
                 if not _is_box(box):
@@ -137,7 +138,7 @@ class CocoFile:
     def _areas(self, items: list[dict[str, Any]]) -> np.ndarray:
         areas = [item.get("area") or 0 for item in items]
         try:
-            return np.array(areas, dtype=np.float64)
+            return np.nan_to_num(np.array(areas, dtype=np.float64), posinf=0)
         except (TypeError, ValueError):
             wrong = next(area for area in areas if not isinstance(area, int | float))
             raise DatasetError(f"{self.file}: 'area' in 'annotations' must be a number, got {wrong!r}") from None

@@ -138,19 +138,17 @@ class CleanBoxes:
 def clean_boxes(xywh: np.ndarray, sizes: np.ndarray, *, names: Sequence[str] | np.ndarray) -> CleanBoxes:
     """Apply the rules for boxes that cannot be learnt from, and count what they meet.
 
-    A box with a side below one pixel, or not finite, is *degenerate*: left out. One that has less than a pixel inside
+    A box with a side below one pixel is *degenerate*: left out. One that has less than a pixel inside
     of its image is *outside*: left out. One that reaches beyond the image by more than a pixel is *clipped* and
     counted (less is the rounding of file formats, clipped silently).
 
     Args:
-        xywh: (M, 4) boxes in pixels.
+        xywh: (M, 4) finite boxes in pixels.
         sizes: (M, 2) height and width of the image of each box.
         names: (M,) how a message calls each box.
     """
-    finite = np.isfinite(xywh).all(1)
-    degenerate = ~finite | (xywh[:, 2] < 1) | (xywh[:, 3] < 1)
-    corners = np.where(finite[:, None], xywh, 0)
-    corners = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1)
+    degenerate = (xywh[:, 2] < 1) | (xywh[:, 3] < 1)
+    corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     limits = sizes[:, [1, 0, 1, 0]].astype(np.float64)
     boxes = np.clip(corners, 0, limits)
     outside = ~degenerate & ((boxes[:, 2] - boxes[:, 0] < 1) | (boxes[:, 3] - boxes[:, 1] < 1))
