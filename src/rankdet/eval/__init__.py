@@ -1,32 +1,72 @@
-"""Evaluation: COCO AP and AR, oLRP with components and optimal thresholds.
+"""Evaluation: COCO, LVIS and VOC average precision, oLRP with components and class thresholds, proposals.
 
-Needs numpy and pycocotools only; what needs torch is imported when it is asked for.
+Importing this needs numpy and pycocotools only; what needs torch is imported when it is asked for (PEP 562).
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from rankdet.eval.coco import evaluate, evaluate_detections
-from rankdet.eval.evaluation import CategoryResult, Evaluation
+from rankdet.eval.correlation import Correlation, score_iou_correlation
+from rankdet.eval.evaluation import CategoryResult, Details, Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.lrp import LRP, lrp_at, lrp_curve, optimal_lrp
+from rankdet.eval.lvis import evaluate_lvis
 from rankdet.eval.matching import COCO_AREA_RANGES, COCO_IOU_THRESHOLDS, Matches, match
+from rankdet.eval.proposals import evaluate_proposals
 from rankdet.eval.reading import GroundTruthError, ResultsError, read_ground_truth, read_results
+from rankdet.eval.thresholding import ScoreThresholdWarning, ThresholdCost, threshold_cost, warn_of_threshold
+from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, evaluate_voc
+
+if TYPE_CHECKING:
+    from rankdet.eval.metric import DetectionMetric, ResultsMetric
+
+_LAZY = {"DetectionMetric": "rankdet.eval.metric", "ResultsMetric": "rankdet.eval.metric"}
 
 __all__ = [
     "COCO_AREA_RANGES",
     "COCO_IOU_THRESHOLDS",
     "CategoryResult",
+    "Correlation",
+    "DetectionMetric",
     "Detections",
+    "Details",
     "Evaluation",
     "GroundTruth",
     "GroundTruthError",
     "LRP",
     "Matches",
     "ResultsError",
+    "ResultsMetric",
+    "ScoreThresholdWarning",
+    "ThresholdCost",
+    "VOCEvaluation",
+    "area_under_curve",
+    "eleven_points",
     "evaluate",
     "evaluate_detections",
+    "evaluate_lvis",
+    "evaluate_proposals",
+    "evaluate_voc",
     "lrp_at",
     "lrp_curve",
     "match",
     "optimal_lrp",
     "read_ground_truth",
     "read_results",
+    "score_iou_correlation",
+    "threshold_cost",
+    "warn_of_threshold",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

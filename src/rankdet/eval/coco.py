@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from rankdet.eval.average_precision import recall_precision
+from rankdet.eval.columns import Entry, IouType
 from rankdet.eval.evaluation import UNDEFINED, CategoryResult, Details, Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.lrp import optimal_lrp
 from rankdet.eval.matching import COCO_AREA_RANGES, COCO_IOU_THRESHOLDS, Matches, match
-from rankdet.eval.reading import Entry, IouType, PathLike, read_ground_truth, read_results
-from rankdet.eval.shapes import Floats
+from rankdet.eval.reading import PathLike, read_ground_truth, read_results
+from rankdet.eval.shapes import Bools, Floats
 
 
 def evaluate(
@@ -66,8 +67,12 @@ def evaluate_detections(
         max_detections=limits[-1],
     )
     details = Details(matches, recall_precision(matches, max_detections=limits), optimal_lrp(matches))
-    metrics = {**_average_precisions(details), **_average_recalls(details), **_optimal_lrps(details)}
-    return Evaluation(metrics=metrics, per_class=category_results(details), details=details)
+    return Evaluation(metrics=named_metrics(details), per_class=category_results(details), details=details)
+
+
+def named_metrics(details: Details) -> dict[str, float]:
+    """AP, AR and oLRP over all categories, by the names of `Evaluation.metrics`."""
+    return {**_average_precisions(details), **_average_recalls(details), **_optimal_lrps(details)}
 
 
 def category_results(details: Details) -> tuple[CategoryResult, ...]:
@@ -136,7 +141,7 @@ def _optimal_lrps(details: Details) -> dict[str, float]:
     return metrics
 
 
-def _at_iou(matches: Matches, iou: float | None) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _at_iou(matches: Matches, iou: float | None) -> Bools:
     """(T,) which thresholds are ``iou``; all for None."""
     return np.isclose(matches.iou_thresholds, iou, atol=1e-9) if iou is not None else matches.iou_thresholds >= 0
 

@@ -143,19 +143,19 @@ def match(
     keys = detections.images * num_categories + categories
     object_keys = ground_truth.images * num_categories + object_categories
 
-    by_key = np.lexsort((-detections.rank_values, keys))
+    # Pooled categories keep their order among equals, as in pycocotools.
+    by_key = np.lexsort((detections.categories, -detections.rank_values, keys))
+    precedence = _inverse(np.argsort(ground_truth.categories, kind="stable"))
     ranks = _places_within_runs(keys[by_key])
     within = slice(None) if max_detections is None else ranks < max_detections
     by_key, ranks = by_key[within], ranks[within]
     ranked = detections.take(by_key)
     pairs = pairs_in_reach(ranked, keys[by_key], ground_truth, object_keys, at_least=float(thresholds.min()))
     ignored = ground_truth.crowd[:, None] | _outside(ground_truth.areas, area_ranges)
-    reaching, pair, order = _choose(*pairs, keys[by_key], ignored, ground_truth.crowd, thresholds)
+    reaching, pair, order = _choose(*pairs, keys[by_key], precedence, ignored, ground_truth.crowd, thresholds)
 
     by_category = np.lexsort((-ranked.rank_values, categories[by_key]))
-    place = np.empty_like(by_category)
-    place[by_category] = np.arange(len(by_category))
-    candidates = place[reaching]
+    candidates = _inverse(by_category)[reaching]
     ascending = np.argsort(candidates)
     unverified = np.isin(keys[by_key], ground_truth.not_exhaustive)
     return Matches(
@@ -180,16 +180,23 @@ def match(
 
 
 def _choose(
-    of_detection: Ints, objects: Ints, overlaps: Floats, keys: Ints, ignored: Bools, crowd: Bools, thresholds: Floats
+    of_detection: Ints,
+    objects: Ints,
+    overlaps: Floats,
+    keys: Ints,
+    precedence: Ints,
+    ignored: Bools,
+    crowd: Bools,
+    thresholds: Floats,
 ) -> tuple[Ints, NDArray[np.int32], Ints]:
     """The greedy choice. Gives the C detections in reach of anything, their pairs (C, T, A), and the order of these.
 
-    A pair is named by its place in the order by round, detection, overlap and object: the best free pair of a
-    detection is then the last one, and counted objects come before ignored ones by adding P to their places.
+    A pair is named by its place in the order by round, detection, overlap and object's ``precedence``: the best free
+    pair of a detection is then the last one, and counted objects come before ignored ones by adding P to their places.
     """
     reaching, of_candidate = np.unique(of_detection, return_inverse=True)
     rounds = _places_within_runs(keys[reaching])[of_candidate]
-    order: Ints = np.lexsort((objects, overlaps, of_candidate, rounds))
+    order: Ints = np.lexsort((precedence[objects], overlaps, of_candidate, rounds))
     rounds, of_candidate, objects, overlaps = rounds[order], of_candidate[order], objects[order], overlaps[order]
     places = np.arange(len(order), dtype=np.int32)[:, None] + np.int32(len(order)) * ~ignored[objects]
     enough = overlaps[:, None] >= thresholds
@@ -222,6 +229,12 @@ def _places_within_runs(values: Ints) -> Ints:
     """
     starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, np.int64)
     return np.arange(len(values)) - np.repeat(starts, np.diff(starts, append=len(values)))
+
+
+def _inverse(permutation: Ints) -> Ints:
+    inverse = np.empty_like(permutation)
+    inverse[permutation] = np.arange(len(permutation))
+    return inverse
 
 
 def _outside(areas: Floats, area_ranges: Mapping[str, tuple[float, float]]) -> Bools:

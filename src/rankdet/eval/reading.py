@@ -2,7 +2,8 @@
 
 Deviations from pycocotools, all on input that it crashes on or silently takes for something else: annotation ids may be
 0, absent or repeated (nothing here depends on them); an absent ``area`` is the area of the box or mask; in mask
-evaluation the size of a detection is always its mask's; an empty list of results is a result.
+evaluation the size of a detection is always its mask's, and an object without a mask counts for nothing; an empty list
+of results is a result.
 """
 
 from __future__ import annotations
@@ -10,20 +11,19 @@ from __future__ import annotations
 import gc
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any
 
 import numpy as np
 
+from rankdet.eval.columns import Columns, Entry, IouType
 from rankdet.eval.instances import Detections, GroundTruth
-from rankdet.eval.rle import MalformedMaskError, compressed
-from rankdet.eval.shapes import Boxes, Floats, Ints, Masks, Shapes
+from rankdet.eval.shapes import Bools, Floats, Ints
 
-IouType = Literal["bbox", "segm"]
 PathLike = str | os.PathLike[str]
-Entry = Mapping[str, Any]
 
 
 class ResultsError(ValueError):
@@ -36,7 +36,7 @@ class GroundTruthError(ValueError):
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Half a million small objects that all stay make the collector run for nothing."""
+    """Millions of small objects that all stay make the collector run for nothing."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -47,8 +47,13 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 @_without_garbage_collection()
-def read_ground_truth(source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox") -> GroundTruth:
-    """COCO ground truth, a dict or the path of a JSON file, as columns; masks only for ``iou_type="segm"``.
+def read_ground_truth(
+    source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox", ignored_by: tuple[str, ...] = ("iscrowd",)
+) -> GroundTruth:
+    """COCO ground truth, a dict or the path of a JSON file, as columns.
+
+    ``iou_type`` says whether to read boxes or masks. Annotations in which one of the keys ``ignored_by`` is true are
+    crowds. Raises GroundTruthError.
 
     >>> truth = read_ground_truth({
     ...     "images": [{"id": 7}], "categories": [{"id": 3, "name": "cat"}],
@@ -57,28 +62,49 @@ def read_ground_truth(source: Mapping[str, Any] | PathLike, *, iou_type: IouType
     >>> len(truth), truth.category_names, truth.areas
     (1, ('cat',), array([200.]))
     """
-    _check_iou_type(iou_type)
+    name, content = load_ground_truth(source)
+    return ground_truth_of(content, name=name, iou_type=iou_type, ignored_by=ignored_by)
+
+
+def load_ground_truth(source: Mapping[str, Any] | PathLike) -> tuple[str, Mapping[str, Any]]:
+    """A name for messages, and the three lists of a COCO ground truth."""
     name, content = _load(source, "ground truth", GroundTruthError)
-    if not isinstance(content, Mapping) or not {"images", "categories", "annotations"} <= set(content):
-        raise GroundTruthError(f"{name} is not a COCO ground truth: it needs 'images', 'categories' and 'annotations'")
-    images, categories = content["images"], content["categories"]
-    image_ids = _ascending_ids(images, f"'images' of {name}")
-    category_ids = _ascending_ids(categories, f"'categories' of {name}")
-    sizes = _image_sizes(images, image_ids)
-    read = _Columns(content["annotations"], f"annotation {{}} of {name}", GroundTruthError)
-    read_images = read.indices("image_id", image_ids, f"'images' of {name}")
-    shapes = read.shapes(iou_type, sizes[read_images])
+    if not isinstance(content, Mapping):
+        raise GroundTruthError(f"{name} is a {type(content).__name__}, not an object as COCO's ground truth is")
+    for key in ("images", "categories", "annotations"):
+        if not isinstance(content.get(key), list | tuple):
+            raise GroundTruthError(f"{name} is not a COCO ground truth: it has no list {key!r}")
+    return name, content
+
+
+def ground_truth_of(
+    content: Mapping[str, Any], *, name: str, iou_type: IouType, ignored_by: tuple[str, ...] = ("iscrowd",)
+) -> GroundTruth:
+    """The columns of what `load_ground_truth` gave."""
+    check_iou_type(iou_type)
+    image_ids = _ascending_ids(content["images"], f"'images' of {name}")
+    category_ids = _ascending_ids(content["categories"], f"'categories' of {name}")
+    image_sizes = _image_sizes(content["images"], image_ids)
+    annotations = content["annotations"]
+    read = Columns(annotations, f"annotation {{}} of {name}", GroundTruthError)
+    images = read.indices("image_id", image_ids, f"'images' of {name}")
+    ignored = np.array([any(entry.get(key) for key in ignored_by) for entry in annotations], np.bool_)
+    if iou_type == "segm":
+        has_mask = np.array([bool(entry.get("segmentation")) for entry in annotations], np.bool_)
+        read = Columns(_with_masks(annotations, has_mask, image_sizes[images], name), read.label, GroundTruthError)
+        ignored |= ~has_mask
+    shapes = read.shapes(iou_type, image_sizes[images], negative_sides=True)
     return GroundTruth(
         image_ids=image_ids,
-        image_sizes=sizes,
+        image_sizes=image_sizes,
         category_ids=category_ids,
-        category_names=_names(categories, category_ids),
-        images=read_images,
+        category_names=_names(content["categories"], category_ids),
+        images=images,
         categories=read.indices("category_id", category_ids, f"'categories' of {name}"),
         shapes=shapes,
-        areas=read.areas(shapes.areas),
-        crowd=np.array([bool(entry.get("iscrowd", 0)) for entry in read.entries], np.bool_),
-        annotation_ids=np.array([_whole_or_minus_one(entry.get("id")) for entry in read.entries], np.int64),
+        areas=shapes.areas if not any("area" in entry for entry in annotations) else _stated(read, shapes.areas),
+        crowd=ignored,
+        annotation_ids=np.array([_whole_or_minus_one(entry.get("id")) for entry in annotations], np.int64),
         source=name,
     )
 
@@ -91,159 +117,91 @@ def read_results(
 
     Raises ResultsError for an entry without the keys of ``iou_type``, of an image or category that the ground truth
     does not have, with a score that is no finite number, or with a box that is not four finite numbers of which the
-    last two are not negative.
+    last two are not negative, or with a malformed mask.
 
     >>> truth = read_ground_truth({"images": [{"id": 7}], "categories": [{"id": 3, "name": "cat"}], "annotations": []})
     >>> read_results([{"image_id": 8, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 0.5}], truth)
     Traceback (most recent call last):
     rankdet.eval.reading.ResultsError: entry 0 of results: image_id 8 is not among the 'images' of ground truth; leave
-    it out or add it there
+    the entry out or add the id there
     """
-    _check_iou_type(iou_type)
+    read = load_results(source)
+    known = f"'categories' of {ground_truth.source}"
+    return detections_of(
+        read, ground_truth, categories=read.indices("category_id", ground_truth.category_ids, known), iou_type=iou_type
+    )
+
+
+@_without_garbage_collection()
+def read_proposals(
+    source: Sequence[Entry] | PathLike, ground_truth: GroundTruth, *, iou_type: IouType = "bbox"
+) -> Detections:
+    """As `read_results`, for results without categories; where all entries have one, it breaks ties of scores."""
+    read = load_results(source)
+    has_category = all("category_id" in entry for entry in read.entries)
+    categories = read.whole_numbers("category_id") if has_category else np.zeros(len(read.entries), np.int64)
+    return detections_of(read, ground_truth, categories=categories, iou_type=iou_type)
+
+
+def load_results(source: Sequence[Entry] | PathLike) -> Columns:
+    """The entries of results, not looked into."""
     name, content = _load(source, "results", ResultsError)
     if not isinstance(content, Sequence) or isinstance(content, str | bytes):
         raise ResultsError(
             f"{name} is not a list of results but {type(content).__name__}; accepted is COCO's results format, "
             "[{'image_id', 'category_id', 'bbox' or 'segmentation', 'score'}, ...]"
         )
-    read = _Columns(content, f"entry {{}} of {name}", ResultsError)
+    return Columns(content, f"entry {{}} of {name}", ResultsError)
+
+
+def detections_of(read: Columns, ground_truth: GroundTruth, *, categories: Ints, iou_type: IouType) -> Detections:
+    """The columns of what `load_results` gave, with ``categories`` (D,)."""
+    check_iou_type(iou_type)
     images = read.indices("image_id", ground_truth.image_ids, f"'images' of {ground_truth.source}")
-    shapes = read.shapes(iou_type, ground_truth.image_sizes[images])
-    return Detections(
-        images=images,
-        categories=read.indices("category_id", ground_truth.category_ids, f"'categories' of {ground_truth.source}"),
-        shapes=shapes,
-        scores=read.numbers("score"),
+    shapes = read.shapes(iou_type, ground_truth.image_sizes[images], negative_sides=False)
+    return Detections(images=images, categories=categories, shapes=shapes, scores=read.numbers("score"))
+
+
+def check_iou_type(iou_type: str) -> None:
+    """ValueError for anything but ``"bbox"`` and ``"segm"``."""
+    if iou_type not in ("bbox", "segm"):
+        raise ValueError(f"iou_type is {iou_type!r}; accepted are 'bbox' for boxes and 'segm' for masks")
+
+
+def _with_masks(annotations: Sequence[Entry], has_mask: Bools, sizes: Ints, name: str) -> Sequence[Entry]:
+    """The annotations, with empty masks where there are none; an error if there are none at all."""
+    if has_mask.all():
+        return annotations
+    if not has_mask.any():
+        raise GroundTruthError(f"no annotation of {name} has a 'segmentation'; evaluate boxes, iou_type='bbox'")
+    missing = np.flatnonzero(~has_mask).tolist()
+    warnings.warn(
+        f"{len(missing)} annotations of {name} have no mask and count for nothing; the first is number {missing[0]}",
+        stacklevel=2,
     )
+    sides = [[height or 1, width or 1] for height, width in sizes.tolist()]
+    return [
+        entry if there else {**entry, "segmentation": {"size": size, "counts": [size[0] * size[1]]}}
+        for entry, there, size in zip(annotations, has_mask.tolist(), sides, strict=True)
+    ]
 
 
-class _Columns:
-    """Entries as columns: the fast way over all of them at once, and one by one only to say which is wrong."""
-
-    def __init__(self, entries: Sequence[Entry], label: str, error: type[ValueError]) -> None:
-        self.entries, self.label, self.error = entries, label, error
-
-    def fail(self, place: int, complaint: str) -> NoReturn:
-        raise self.error(f"{self.label.format(place)}: {complaint}")
-
-    def values(self, key: str) -> list[Any]:
-        try:
-            return [entry[key] for entry in self.entries]
-        except (KeyError, TypeError, IndexError):
-            for place, entry in enumerate(self.entries):
-                if not isinstance(entry, Mapping):
-                    self.fail(place, f"is a {type(entry).__name__}, not an object with keys and values")
-                if key not in entry:
-                    self.fail(place, f"has no {key!r}, only {sorted(map(str, entry))}")
-            raise
-
-    def numbers(self, key: str) -> Floats:
-        values = self.values(key)
-        column = _array(values)
-        if column.dtype.kind not in "iuf" or column.ndim != 1 or not np.isfinite(column).all():
-            for place, value in enumerate(values):
-                if not _is_finite_number(value):
-                    self.fail(place, f"{key!r} is {value!r:.60}; accepted are finite numbers")
-        return column.astype(np.float64)
-
-    def whole_numbers(self, key: str) -> Ints:
-        values = self.values(key)
-        column = _array(values)
-        if column.dtype.kind not in "iuf" or column.ndim != 1 or (column % 1 != 0).any():
-            for place, value in enumerate(values):
-                if not _is_finite_number(value) or value % 1:
-                    self.fail(place, f"{key!r} is {value!r:.60}; accepted are whole numbers")
-        return column.astype(np.int64)
-
-    def indices(self, key: str, known: Ints, where: str) -> Ints:
-        """Positions in ``known``, which ascends, of the ids under ``key``."""
-        ids = self.whole_numbers(key)
-        places = np.searchsorted(known, ids)
-        found = known[np.minimum(places, len(known) - 1)] == ids if len(known) else np.zeros(len(ids), np.bool_)
-        if not found.all():
-            place = int(np.argmin(found))
-            self.fail(place, f"{key} {self.entries[place][key]} is not among the {where}; leave it out or add it there")
-        return places.astype(np.int64)
-
-    def shapes(self, iou_type: IouType, sizes: Ints) -> Shapes:
-        """Boxes or masks; ``sizes`` (D, 2) are those of the images, 0 if unknown."""
-        return Boxes(self.boxes()) if iou_type == "bbox" else self.masks(sizes)
-
-    def boxes(self) -> Floats:
-        values = self.values("bbox")
-        column = _array(values)
-        if column.dtype.kind in "iuf" and column.shape == (len(values), 4):
-            boxes = column.astype(np.float64)
-            if np.isfinite(boxes).all() and (boxes[:, 2:] >= 0).all():
-                return boxes
-        for place, box in enumerate(values):
-            self.check_box(place, box)
-        return np.zeros((0, 4))
-
-    def check_box(self, place: int, box: Any) -> None:
-        if not (isinstance(box, Sequence | np.ndarray) and len(box) == 4 and all(map(_is_finite_number, box))):
-            self.fail(place, f"'bbox' is {box!r:.80}; accepted are four finite numbers: x, y, width, height")
-        if box[2] < 0 or box[3] < 0:
-            self.fail(place, f"'bbox' {list(box)} has a negative width or height; it is x, y, width, height")
-
-    def masks(self, sizes: Ints) -> Masks:
-        segmentations = self.values("segmentation")
-        counts, own_sizes = self._plain_counts(segmentations, sizes) or self._any_counts(segmentations, sizes)
-        try:
-            return Masks.checked(counts, own_sizes)
-        except MalformedMaskError as error:
-            self.fail(error.place, f"'segmentation': {error}")
-
-    @staticmethod
-    def _plain_counts(segmentations: list[Any], sizes: Ints) -> tuple[list[str], Ints] | None:
-        """The masks if all are compressed strings of the sizes of their images: the fast way."""
-        try:
-            own_sizes = _array([mask["size"] for mask in segmentations])
-            counts = [mask["counts"] for mask in segmentations]
-        except (TypeError, KeyError):
-            return None
-        plain = own_sizes.dtype == np.int64 and np.array_equal(own_sizes, sizes) and set(map(type, counts)) == {str}
-        return (counts, own_sizes) if plain else None
-
-    def _any_counts(self, segmentations: list[Any], sizes: Ints) -> tuple[list[str], Ints]:
-        counts, own_sizes = [], np.zeros((len(segmentations), 2), np.int64)
-        for place, (segmentation, (height, width)) in enumerate(zip(segmentations, sizes.tolist(), strict=True)):
-            try:
-                text, own_sizes[place] = compressed(segmentation, height, width)
-            except ValueError as error:
-                self.fail(place, f"'segmentation': {error}")
-            counts.append(text)
-        return counts, own_sizes
-
-    def areas(self, own: Floats) -> Floats:
-        """The stated areas, their ``own`` where none is stated."""
-        stated = [entry.get("area") for entry in self.entries]
-        if None not in stated:
-            return self.numbers("area")
-        return np.array([mine if area is None else area for area, mine in zip(stated, own, strict=True)], np.float64)
-
-
-def _array(values: list[Any]) -> np.ndarray[Any, np.dtype[Any]]:
-    """The values as an array, of a dtype that is no number when they do not fit one."""
-    if not values:
-        return np.zeros(0)
-    try:
-        return np.array(values)
-    except (ValueError, OverflowError):
-        return np.array([None])
-
-
-def _is_finite_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
+def _stated(read: Columns, own: Floats) -> Floats:
+    """The stated areas, their ``own`` where none is stated."""
+    areas = [
+        {"area": mine if entry.get("area") is None else entry["area"]}
+        for entry, mine in zip(read.entries, own.tolist(), strict=True)
+    ]
+    return Columns(areas, read.label, read.error).numbers("area")
 
 
 def _whole_or_minus_one(value: object) -> int:
-    return value if isinstance(value, int) else -1
+    return value if isinstance(value, int) and abs(value) < 2**63 else -1
 
 
 def _ascending_ids(table: Sequence[Entry], where: str) -> Ints:
     """The ids of images or categories, which must be whole numbers and differ."""
-    ids = _Columns(table, "entry {} of the " + where, GroundTruthError).whole_numbers("id")
+    ids = Columns(table, "entry {} of the " + where, GroundTruthError).whole_numbers("id")
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) < len(ids):
         raise GroundTruthError(f"the {where} use an id twice: {unique[counts > 1][:3].tolist()}; ids must differ")
@@ -251,20 +209,19 @@ def _ascending_ids(table: Sequence[Entry], where: str) -> Ints:
 
 
 def _image_sizes(images: Sequence[Entry], image_ids: Ints) -> Ints:
+    """(N, 2) heights and widths; 0 where they are not whole numbers above 0."""
     sizes = np.zeros((len(image_ids), 2), np.int64)
     places = np.searchsorted(image_ids, np.array([image["id"] for image in images], np.int64))
-    sizes[places] = np.array([(image.get("height") or 0, image.get("width") or 0) for image in images]).reshape(-1, 2)
+    for place, image in zip(places.tolist(), images, strict=True):
+        height, width = image.get("height"), image.get("width")
+        if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+            sizes[place] = height, width
     return sizes
 
 
 def _names(categories: Sequence[Entry], category_ids: Ints) -> tuple[str, ...]:
     names = {int(category["id"]): str(category.get("name", category["id"])) for category in categories}
     return tuple(names[category] for category in category_ids.tolist())
-
-
-def _check_iou_type(iou_type: str) -> None:
-    if iou_type not in ("bbox", "segm"):
-        raise ValueError(f"iou_type is {iou_type!r}; accepted are 'bbox' for boxes and 'segm' for masks")
 
 
 def _load(source: Any, kind: str, error: type[ValueError]) -> tuple[str, Any]:

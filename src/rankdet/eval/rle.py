@@ -59,11 +59,14 @@ def compressed(segmentation: object, height: int, width: int) -> tuple[str, list
 def _from_polygons(polygons: Sequence[Any], height: int, width: int) -> tuple[str, list[int]]:
     if not (height and width):
         raise ValueError("polygons need the height and width of their image; add both to its entry in 'images'")
-    for polygon in polygons:
-        if not isinstance(polygon, Sequence) or len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError("a polygon is a flat list x1, y1, x2, y2, ... of at least 3 points")
-        if not all(isinstance(x, int | float) and abs(x) <= FARTHEST_COORDINATE for x in polygon):
-            raise ValueError(f"a coordinate of a polygon is a number of pixels, at most {FARTHEST_COORDINATE:.0f}")
+    if not all(isinstance(polygon, Sequence) and len(polygon) % 2 == 0 for polygon in polygons):
+        raise ValueError("a polygon is a flat list x1, y1, x2, y2, ...")
+    # pycocotools takes a polygon of two points for a box, and one of one point for an error.
+    polygons = [polygon for polygon in polygons if len(polygon) >= 6]
+    if not polygons:
+        raise ValueError("no polygon has three points; a mask needs at least one that does")
+    if not all(isinstance(x, int | float) and abs(x) <= FARTHEST_COORDINATE for polygon in polygons for x in polygon):
+        raise ValueError(f"a coordinate of a polygon is a number of pixels, at most {FARTHEST_COORDINATE:.0f}")
     parts = codec.frPyObjects([[float(x) for x in polygon] for polygon in polygons], height, width)
     return codec.merge(parts)["counts"].decode(), [height, width]
 

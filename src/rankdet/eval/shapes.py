@@ -54,7 +54,7 @@ class Shapes(Protocol):
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes (M, 4), xywh in pixels, with sides that are not negative."""
+    """Boxes (M, 4), xywh in pixels. One with a side that is not positive overlaps with nothing."""
 
     xywh: Floats
 

@@ -1,0 +1,152 @@
+"""Lists of JSON objects as columns: all at once where they are as they should be, else one by one to say which is not.
+
+The messages name the place of the entry, what was there, and what is accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+
+from rankdet.eval.rle import MalformedMaskError, compressed
+from rankdet.eval.shapes import Boxes, Floats, Ints, Masks, Shapes
+
+IouType = Literal["bbox", "segm"]
+Entry = Mapping[str, Any]
+
+
+class Columns:
+    """Columns of ``entries``.
+
+    Args:
+        entries: JSON objects.
+        label: what an entry is called in messages, with ``{}`` for its place.
+        error: the class of what is raised.
+
+    >>> Columns([{"score": 0.5}, {"score": "high"}], "entry {} of a.json", ValueError).numbers("score")
+    Traceback (most recent call last):
+    ValueError: entry 1 of a.json: 'score' is 'high'; accepted are finite numbers
+    """
+
+    def __init__(self, entries: Sequence[Entry], label: str, error: type[ValueError]) -> None:
+        self.entries, self.label, self.error = entries, label, error
+
+    def fail(self, place: int, complaint: str) -> NoReturn:
+        """Raises the error for the entry at ``place``."""
+        raise self.error(f"{self.label.format(place)}: {complaint}")
+
+    def values(self, key: str) -> list[Any]:
+        """What all entries have under ``key``."""
+        try:
+            return [entry[key] for entry in self.entries]
+        except (KeyError, TypeError, IndexError):
+            for place, entry in enumerate(self.entries):
+                if not isinstance(entry, Mapping):
+                    self.fail(place, f"is a {type(entry).__name__}, not an object with keys and values")
+                if key not in entry:
+                    self.fail(place, f"has no {key!r}, only {sorted(map(str, entry))}")
+            raise
+
+    def numbers(self, key: str) -> Floats:
+        """Finite numbers."""
+        values = self.values(key)
+        column = _array(values)
+        if column.dtype.kind not in "if" or column.ndim != 1 or not np.isfinite(column).all():
+            for place, value in enumerate(values):
+                if not _is_finite_number(value):
+                    self.fail(place, f"{key!r} is {value!r:.60}; accepted are finite numbers")
+        return column.astype(np.float64)
+
+    def whole_numbers(self, key: str) -> Ints:
+        """Whole numbers that 64 bits hold."""
+        values = self.values(key)
+        column = _array(values)
+        if column.dtype.kind not in "if" or column.ndim != 1 or (column % 1 != 0).any():
+            for place, value in enumerate(values):
+                if not _is_finite_number(value) or value % 1 or abs(value) >= 2**63:
+                    self.fail(place, f"{key!r} is {value!r:.60}; accepted are whole numbers")
+        return column.astype(np.int64)
+
+    def indices(self, key: str, known: Ints, where: str) -> Ints:
+        """Places in ``known``, which ascends strictly, of the ids under ``key``; ``where`` says whose ids are known."""
+        ids = self.whole_numbers(key)
+        places = np.searchsorted(known, ids)
+        found = known[np.minimum(places, len(known) - 1)] == ids if len(known) else np.zeros(len(ids), np.bool_)
+        if not found.all():
+            place = int(np.argmin(found))
+            self.fail(place, f"{key} {ids[place]} is not among the {where}; leave the entry out or add the id there")
+        return places.astype(np.int64)
+
+    def shapes(self, iou_type: IouType, sizes: Ints, *, negative_sides: bool) -> Shapes:
+        """Boxes under ``bbox`` or masks under ``segmentation``.
+
+        ``sizes`` (D, 2) are those of the images, 0 if unknown. Boxes of negative width or height are refused unless
+        ``negative_sides`` are accepted.
+        """
+        return Boxes(self.boxes(negative_sides=negative_sides)) if iou_type == "bbox" else self.masks(sizes)
+
+    def boxes(self, *, negative_sides: bool) -> Floats:
+        """(D, 4) xywh."""
+        values = self.values("bbox")
+        column = _array(values)
+        if column.dtype.kind in "if" and column.shape == (len(values), 4):
+            boxes = column.astype(np.float64)
+            if np.isfinite(boxes).all() and (negative_sides or (boxes[:, 2:] >= 0).all()):
+                return boxes
+        for place, box in enumerate(values):
+            self._check_box(place, box, negative_sides=negative_sides)
+        return np.array(values, np.float64).reshape(-1, 4)
+
+    def _check_box(self, place: int, box: Any, *, negative_sides: bool) -> None:
+        if not (isinstance(box, Sequence | np.ndarray) and len(box) == 4 and all(map(_is_finite_number, box))):
+            self.fail(place, f"'bbox' is {box!r:.80}; accepted are four finite numbers: x, y, width, height")
+        if not negative_sides and (box[2] < 0 or box[3] < 0):
+            self.fail(place, f"'bbox' {list(box)} has a negative width or height; it is x, y, width, height")
+
+    def masks(self, sizes: Ints) -> Masks:
+        """Masks in any of COCO's three forms; ``sizes`` as in `shapes`."""
+        segmentations = self.values("segmentation")
+        counts, own_sizes = _plain_counts(segmentations, sizes) or self._any_counts(segmentations, sizes)
+        try:
+            return Masks.checked(counts, own_sizes)
+        except MalformedMaskError as error:
+            self.fail(error.place, f"'segmentation': {error}")
+
+    def _any_counts(self, segmentations: list[Any], sizes: Ints) -> tuple[list[str], Ints]:
+        counts, own_sizes = [], np.zeros((len(segmentations), 2), np.int64)
+        for place, (segmentation, (height, width)) in enumerate(zip(segmentations, sizes.tolist(), strict=True)):
+            try:
+                text, own_sizes[place] = compressed(segmentation, height, width)
+            except ValueError as error:
+                self.fail(place, f"'segmentation': {error}")
+            counts.append(text)
+        return counts, own_sizes
+
+
+def _plain_counts(segmentations: list[Any], sizes: Ints) -> tuple[list[str], Ints] | None:
+    """The masks if all are compressed strings of the sizes of their images: the fast way."""
+    try:
+        own_sizes = _array([mask["size"] for mask in segmentations])
+        counts = [mask["counts"] for mask in segmentations]
+    except (TypeError, KeyError):
+        return None
+    plain = own_sizes.dtype == np.int64 and np.array_equal(own_sizes, sizes) and set(map(type, counts)) == {str}
+    return (counts, own_sizes) if plain else None
+
+
+def _array(values: list[Any]) -> np.ndarray[Any, np.dtype[Any]]:
+    """The values as an array, of a dtype that is no number when they do not fit one."""
+    if not values:
+        return np.zeros(0)
+    try:
+        return np.array(values)
+    except (ValueError, OverflowError):
+        return np.array([None])
+
+
+def _is_finite_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return bool(abs(value) < 1e300)

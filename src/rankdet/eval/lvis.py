@@ -1,0 +1,133 @@
+"""LVIS evaluation (Gupta et al., "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019), v0.5 and v1.
+
+Not every category is looked for in every image. A detection of a category that is neither among an image's objects nor
+in its ``neg_category_ids`` is dropped: nobody knows. An unmatched detection of a category in the image's
+``not_exhaustive_category_ids`` counts for nothing: it may be an object that nobody marked. All else is as in COCO, with
+the 300 surest detections of an image over all categories and no crowds. Categories are rare, common or frequent by
+their ``frequency``.
+
+The rules are those of the authors' evaluator, whose package does not run with current numpy; the tests compare with its
+output on a worked example, and with a loop written from the rules in ``tests/reference/``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rankdet.eval.average_precision import recall_precision
+from rankdet.eval.coco import category_results, mean_of_defined, named_metrics
+from rankdet.eval.columns import Entry, IouType
+from rankdet.eval.evaluation import Details, Evaluation
+from rankdet.eval.instances import Detections, GroundTruth
+from rankdet.eval.lrp import optimal_lrp
+from rankdet.eval.matching import match
+from rankdet.eval.reading import GroundTruthError, PathLike, ground_truth_of, load_ground_truth, read_results
+from rankdet.eval.shapes import Ints
+
+FREQUENCIES = ("r", "c", "f")
+
+
+@dataclasses.dataclass(frozen=True)
+class LVISGroundTruth:
+    """``truth`` with what LVIS says beside it.
+
+    ``looked_for`` are the ascending keys ``image * K + category`` of the categories known to be or not to be in each
+    image; ``frequencies`` (K,) are "r", "c" or "f".
+    """
+
+    truth: GroundTruth
+    looked_for: Ints
+    frequencies: tuple[str, ...]
+
+
+def evaluate_lvis(
+    ground_truth: Mapping[str, Any] | PathLike,
+    results: Sequence[Entry] | PathLike,
+    *,
+    iou_type: IouType = "bbox",
+    max_detections: int = 300,
+) -> Evaluation:
+    """AP, AR and oLRP of results in COCO's format against a ground truth in the format of LVIS.
+
+    The metrics have the names of COCO's, with one AR (``AR_300``), and ``AP_r``, ``AP_c``, ``AP_f``, ``oLRP_r``,
+    ``oLRP_c`` and ``oLRP_f``. ``max_detections`` is a limit for each image.
+    """
+    lvis = read_lvis(ground_truth, iou_type=iou_type)
+    detections = read_results(results, lvis.truth, iou_type=iou_type)
+    return evaluate_lvis_detections(lvis, detections, max_detections=max_detections)
+
+
+def evaluate_lvis_detections(lvis: LVISGroundTruth, detections: Detections, *, max_detections: int = 300) -> Evaluation:
+    """As `evaluate_lvis`, for columns that are already read."""
+    best = best_of_each_image(detections, max_detections)
+    keys = best.images * lvis.truth.num_categories + best.categories
+    matches = match(lvis.truth, best.take(np.isin(keys, lvis.looked_for)), max_detections=max_detections)
+    details = Details(matches, recall_precision(matches, max_detections=(max_detections,)), optimal_lrp(matches))
+    metrics = {**named_metrics(details), **_by_frequency(details, lvis.frequencies)}
+    return Evaluation(metrics=metrics, per_class=category_results(details), details=details)
+
+
+def best_of_each_image(detections: Detections, max_detections: int) -> Detections:
+    """The first ``max_detections`` of each image by falling score, in the order in which they came."""
+    order = np.lexsort((-detections.rank_values, detections.images))
+    images = detections.images[order]
+    ranks = np.arange(len(order)) - np.searchsorted(images, images, side="left")
+    return detections.take(np.sort(order[ranks < max_detections]))
+
+
+def read_lvis(source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox") -> LVISGroundTruth:
+    """An LVIS ground truth, a dict or the path of a JSON file; GroundTruthError when it is none."""
+    name, content = load_ground_truth(source)
+    truth = ground_truth_of(content, name=name, iou_type=iou_type, ignored_by=())
+    negative = _category_keys(content["images"], "neg_category_ids", truth)
+    not_exhaustive = _category_keys(content["images"], "not_exhaustive_category_ids", truth)
+    present = truth.images * truth.num_categories + truth.categories
+    return LVISGroundTruth(
+        truth=dataclasses.replace(truth, not_exhaustive=not_exhaustive),
+        looked_for=np.union1d(present, negative),
+        frequencies=_frequencies(content["categories"], truth),
+    )
+
+
+def _category_keys(images: Sequence[Entry], key: str, truth: GroundTruth) -> Ints:
+    """Ascending keys ``image * K + category`` of the lists of category ids under ``key``."""
+    places = np.searchsorted(truth.image_ids, np.array([image["id"] for image in images], np.int64)).tolist()
+    known = {number: place for place, number in enumerate(truth.category_ids.tolist())}
+    keys = []
+    for place, image in zip(places, images, strict=True):
+        for number in _category_list(image, key, truth.source):
+            if number not in known:
+                raise GroundTruthError(f"image {image['id']} of {truth.source}: {key} has {number}, no category's id")
+            keys.append(place * truth.num_categories + known[number])
+    return np.unique(np.array(keys, np.int64))
+
+
+def _category_list(image: Entry, key: str, source: str) -> Sequence[int]:
+    listed = image.get(key)
+    if not isinstance(listed, list | tuple):
+        raise GroundTruthError(
+            f"image {image['id']} of {source} has no list {key!r}; LVIS has one for each image. "
+            "For a ground truth in which all categories are annotated everywhere use evaluate"
+        )
+    return listed
+
+
+def _frequencies(categories: Sequence[Entry], truth: GroundTruth) -> tuple[str, ...]:
+    stated = {int(category["id"]): category.get("frequency") for category in categories}
+    for number, frequency in stated.items():
+        if frequency not in FREQUENCIES:
+            raise GroundTruthError(f"category {number} of {truth.source} has frequency {frequency!r}; LVIS has r, c, f")
+    return tuple(str(stated[number]) for number in truth.category_ids.tolist())
+
+
+def _by_frequency(details: Details, frequencies: tuple[str, ...]) -> dict[str, float]:
+    metrics = {}
+    for group in FREQUENCIES:
+        chosen = np.array([frequency == group for frequency in frequencies], np.bool_)
+        metrics[f"AP_{group}"] = mean_of_defined(details.recall_precision.precision[:, :, chosen, 0])
+        metrics[f"oLRP_{group}"] = mean_of_defined(details.lrp.value[chosen, 0])
+    return metrics

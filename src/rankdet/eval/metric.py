@@ -1,0 +1,231 @@
+"""Evaluation batch by batch, in the manner of torchmetrics: ``update``, ``compute``, ``reset``, also under DDP.
+
+What is seen is kept in numpy columns on the CPU, image by image; ``compute`` gathers the images of all processes. An
+image that several processes have seen, as samplers do that pad the last batch, counts once: so the numbers are those
+of one process with all images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as codec
+import torch
+from torch import Tensor
+
+from rankdet.data.categories import Categories
+from rankdet.eval.coco import evaluate_detections
+from rankdet.eval.columns import Entry, IouType
+from rankdet.eval.evaluation import Evaluation
+from rankdet.eval.instances import Detections, GroundTruth
+from rankdet.eval.reading import PathLike, ResultsError, check_iou_type, read_ground_truth, read_results
+from rankdet.eval.shapes import Boxes, Floats, Ints, Masks, Shapes
+from rankdet.ops.distributed import gather_objects, rank
+
+
+@dataclass(frozen=True)
+class _Image:
+    """What one image has, truth and detections."""
+
+    labels: Ints
+    shapes: Shapes
+    areas: Floats
+    crowd: np.ndarray[Any, np.dtype[np.bool_]]
+    found_labels: Ints
+    found_shapes: Shapes
+    scores: Floats
+    logits: Floats | None
+
+
+class DetectionMetric:
+    """AP and oLRP of detections against the targets that come with them, both in the pixels of the same image.
+
+    Args:
+        categories: of the labels, for the names and ids in the result.
+        iou_type: ``"bbox"``, or ``"segm"`` for targets and detections with ``masks``.
+        max_detections: as in `evaluate_detections`.
+
+    >>> metric = DetectionMetric(categories=Categories(names=("cat",), ids=(17,)))
+    >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    >>> metric.update([{"boxes": box, "labels": torch.tensor([0]), "scores": torch.tensor([0.9])}],
+    ...               [{"boxes": box, "labels": torch.tensor([0]), "image_id": 5}])
+    >>> round(metric.compute().metrics["AP"], 6)
+    1.0
+    """
+
+    def __init__(
+        self,
+        *,
+        categories: Categories,
+        iou_type: IouType = "bbox",
+        max_detections: tuple[int, ...] = (1, 10, 100),
+    ) -> None:
+        check_iou_type(iou_type)
+        self.categories = categories
+        self.iou_type = iou_type
+        self.max_detections = max_detections
+        self._images: dict[tuple[int, ...], _Image] = {}
+
+    def reset(self) -> None:
+        """Forgets all images."""
+        self._images = {}
+
+    @torch.no_grad()
+    def update(self, detections: Sequence[Mapping[str, Tensor]], targets: Sequence[Mapping[str, Any]]) -> None:
+        """Adds a batch of images.
+
+        ``detections`` have ``boxes`` (D, 4) xyxy, ``labels`` (D,), ``scores`` (D,), and perhaps ``logits`` (D,), which
+        then order them; ``targets`` have ``boxes`` (G, 4), ``labels`` (G,), and perhaps ``iscrowd`` (G,), ``area`` (G,)
+        and ``image_id``. Masks are (D, H, W) and (G, H, W). An image whose id is known replaces what is known of it;
+        targets without an id are images of their own.
+        """
+        if len(detections) != len(targets):
+            raise ValueError(f"got detections of {len(detections)} images but targets of {len(targets)}; give one each")
+        for found, target in zip(detections, targets, strict=True):
+            key = (int(target["image_id"]),) if "image_id" in target else (rank(), len(self._images))
+            self._images[key] = self._image(found, target, key)
+
+    def compute(self) -> Evaluation:
+        """The evaluation of the images of all processes."""
+        images: dict[tuple[int, ...], _Image] = {}
+        for part in gather_objects(self._images):
+            images |= part
+        if not images:
+            raise ValueError("no image has been evaluated; call update before compute")
+        truth, detections = self._columns([images[key] for key in sorted(images)])
+        return evaluate_detections(truth, detections, max_detections=self.max_detections)
+
+    def _image(self, found: Mapping[str, Tensor], target: Mapping[str, Any], key: tuple[int, ...]) -> _Image:
+        where = f"of image {key[0]}" if len(key) == 1 else f"of image number {key[1]}"
+        shapes = _shapes(target, self.iou_type, f"the target {where}")
+        count = len(shapes)
+        scores = _column(found, "scores", len(found["labels"]), f"the detections {where}")
+        if not np.isfinite(scores).all():
+            raise ResultsError(f"the detections {where} have a score that is no finite number")
+        return _Image(
+            labels=self._labels(target["labels"], count, f"the target {where}"),
+            shapes=shapes,
+            areas=_column(target, "area", count, f"the target {where}") if "area" in target else shapes.areas,
+            crowd=_column(target, "iscrowd", count, where) > 0 if "iscrowd" in target else np.zeros(count, np.bool_),
+            found_labels=self._labels(found["labels"], len(scores), f"the detections {where}"),
+            found_shapes=_shapes(found, self.iou_type, f"the detections {where}"),
+            scores=scores,
+            logits=_column(found, "logits", len(scores), f"the detections {where}") if "logits" in found else None,
+        )
+
+    def _labels(self, labels: Tensor, count: int, where: str) -> Ints:
+        column = labels.detach().cpu().numpy().astype(np.int64)
+        if column.shape != (count,):
+            raise ValueError(f"{where} have labels of shape {column.shape} for {count} shapes; give one each")
+        if len(column) and not (0 <= column.min() and column.max() < len(self.categories)):
+            raise ValueError(
+                f"{where} have labels {column.min()} to {column.max()}; accepted are 0 to {len(self.categories) - 1}"
+            )
+        return column
+
+    def _columns(self, images: Sequence[_Image]) -> tuple[GroundTruth, Detections]:
+        by_id = np.argsort(np.array(self.categories.ids, np.int64))
+        place = np.empty_like(by_id)
+        place[by_id] = np.arange(len(by_id))
+        number = np.arange(len(images))
+        with_logits = all(image.logits is not None for image in images)
+        truth = GroundTruth(
+            image_ids=number,
+            image_sizes=np.zeros((len(images), 2), np.int64),
+            category_ids=np.array(self.categories.ids, np.int64)[by_id],
+            category_names=tuple(self.categories.names[i] for i in by_id.tolist()),
+            images=np.repeat(number, [len(image.labels) for image in images]),
+            categories=place[np.concatenate([image.labels for image in images])],
+            shapes=_joined([image.shapes for image in images]),
+            areas=np.concatenate([image.areas for image in images]),
+            crowd=np.concatenate([image.crowd for image in images]),
+            annotation_ids=np.arange(sum(len(image.labels) for image in images)),
+        )
+        return truth, Detections(
+            images=np.repeat(number, [len(image.scores) for image in images]),
+            categories=place[np.concatenate([image.found_labels for image in images])],
+            shapes=_joined([image.found_shapes for image in images]),
+            scores=np.concatenate([image.scores for image in images]),
+            logits=np.concatenate([image.logits for image in images if image.logits is not None])
+            if with_logits
+            else None,
+        )
+
+
+class ResultsMetric:
+    """The same for COCO results and a ground truth that is known from the beginning.
+
+    >>> truth = {"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}],
+    ...          "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]}
+    >>> metric = ResultsMetric(truth)
+    >>> metric.update([{"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 8], "score": 0.9}])
+    >>> round(metric.compute().metrics["AP"], 6)
+    0.7
+    """
+
+    def __init__(
+        self,
+        ground_truth: Mapping[str, Any] | PathLike,
+        *,
+        iou_type: IouType = "bbox",
+        max_detections: tuple[int, ...] = (1, 10, 100),
+    ) -> None:
+        self.ground_truth = read_ground_truth(ground_truth, iou_type=iou_type)
+        self.iou_type = iou_type
+        self.max_detections = max_detections
+        self._results: dict[int, list[Entry]] = {}
+
+    def reset(self) -> None:
+        """Forgets all results."""
+        self._results = {}
+
+    def update(self, results: Sequence[Entry]) -> None:
+        """Adds COCO results of some images, all those of an image in one call: a later call replaces them."""
+        read_results(results, self.ground_truth, iou_type=self.iou_type)  # complains now and not in the end
+        self._results |= {int(entry["image_id"]): [] for entry in results}
+        for entry in results:
+            self._results[int(entry["image_id"])].append(entry)
+
+    def compute(self) -> Evaluation:
+        """The evaluation of the results of all processes; images without results have no detections."""
+        everyone: dict[int, list[Entry]] = {}
+        for part in gather_objects(self._results):
+            everyone |= part
+        results = [entry for image_id in sorted(everyone) for entry in everyone[image_id]]
+        detections = read_results(results, self.ground_truth, iou_type=self.iou_type)
+        return evaluate_detections(self.ground_truth, detections, max_detections=self.max_detections)
+
+
+def _shapes(columns: Mapping[str, Tensor], iou_type: IouType, where: str) -> Shapes:
+    if iou_type == "bbox":
+        boxes = columns["boxes"].detach().cpu().double().numpy().reshape(-1, 4)
+        if not np.isfinite(boxes).all():
+            raise ValueError(f"{where} have a box that is not four finite numbers")
+        return Boxes(np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1))
+    if "masks" not in columns:
+        raise ValueError(f"{where} have no 'masks'; give them (M, H, W), or evaluate boxes with iou_type='bbox'")
+    masks = columns["masks"].detach().cpu().numpy().astype(np.uint8, copy=False)
+    rles = codec.encode(np.asfortranarray(masks.transpose(1, 2, 0))) if len(masks) else []
+    sizes = np.tile(np.array(masks.shape[-2:], np.int64), (len(rles), 1))
+    return Masks(tuple(rle["counts"].decode() for rle in rles), sizes, masks.sum(axis=(1, 2), dtype=np.float64))
+
+
+def _column(columns: Mapping[str, Tensor], name: str, count: int, where: str) -> Floats:
+    column: Floats = torch.as_tensor(columns[name]).detach().cpu().double().numpy()
+    if column.shape != (count,):
+        raise ValueError(f"{where} have {name!r} of shape {column.shape}; accepted is ({count},), one number each")
+    return column
+
+
+def _joined(parts: Sequence[Shapes]) -> Shapes:
+    if isinstance(parts[0], Boxes):
+        return Boxes(np.concatenate([part.xywh for part in parts if isinstance(part, Boxes)]))
+    masks = [part for part in parts if isinstance(part, Masks)]
+    return Masks(
+        counts=tuple(text for part in masks for text in part.counts),
+        sizes=np.concatenate([part.sizes for part in masks]),
+        areas=np.concatenate([part.areas for part in masks]),
+    )
