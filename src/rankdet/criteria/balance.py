@@ -31,7 +31,7 @@ class ConstantBalance(TaskBalance):
 class ValueBalance(TaskBalance):
     """Every task weighs as much as the ranking: lambda = L_cls / L_task, without gradient, anew in each step.
 
-    Rank & Sort paper, section 4.2, "simplified self-balancing". The balanced loss has the value of the classification
+    Rank & Sort paper, section 5.2, value-based task balancing. The balanced loss has the value of the classification
     loss; only its gradient tells how the task fares. A task loss of 0 stays 0 (the published code divides by it).
 
     >>> ValueBalance()(torch.tensor(0.5), torch.tensor(2.0))

@@ -1,7 +1,7 @@
 """Measures: one number in [0, 1] for each positive.
 
 The same few serve as quality label of a ranking loss, as weight of the box loss, and as target of a quality branch
-(centerness, predicted IoU). Rank & Sort paper: labels in section 3.2, weights in table A.11.
+(centerness, predicted IoU). Rank & Sort paper: labels in section 4, weights in table A.11.
 """
 
 from __future__ import annotations

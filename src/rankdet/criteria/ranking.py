@@ -1,6 +1,6 @@
 """Learning by ranking: one criterion for every ranking loss and every detector.
 
-Rank & Sort paper (Oksuz et al., ICCV 2021), section 4. As in its published code: the weight of a positive is its
+Rank & Sort paper (Oksuz et al., ICCV 2021), section 5.2. As in its published code: the weight of a positive is its
 highest score over all classes, the task balance has no gradient, all images and levels of a stage are one ranking.
 Unlike it: a positive of quality 0 stays a positive, every term has its own gradient, and a batch without positives is
 a loss of 0.

@@ -1,8 +1,8 @@
 """Faster R-CNN with FPN (Ren et al., NeurIPS 2015; Lin et al., CVPR 2017).
 
-By default RS-R-CNN of the Rank & Sort paper (section 5.2): no sampling, one sigmoid per class and no background class,
-RPN losses weighted by 0.20, boxes by GIoU in both stages. With a `ScoreCriterion` it is the original: random samples,
-softmax or sigmoid, L1 on the deltas of the RPN.
+By default RS-R-CNN of the Rank & Sort paper (sections 5.3 and 6.1.1): no sampling, one sigmoid per class and no
+background class, RPN losses weighted by 0.20, boxes by GIoU in both stages. With a `ScoreCriterion` it is the
+original: random samples, softmax or sigmoid, L1 on the deltas of the RPN.
 """
 
 from __future__ import annotations

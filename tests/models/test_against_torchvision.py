@@ -1,0 +1,164 @@
+"""Our detectors with the weights of torchvision's give torchvision's detections.
+
+Random weights of theirs are converted, so that nothing is downloaded. What differs on purpose is set to their way:
+padding, rounded anchors, RoIAlign without the half-pixel shift, an ordering of coinciding scores.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn
+from torchvision.ops import roi_align
+
+from rankdet.criteria import ScoreCriterion
+from rankdet.models import FasterRCNN, Postprocess, ProposalSelection, RetinaNet, softmax_criterion
+from rankdet.nn import AnchorGenerator, Backbone, ConvLevelsOnOutput, FrozenStatistics
+
+K = 5
+
+
+def renamed(theirs: nn.Module, names: dict[str, str]) -> dict[str, Tensor]:
+    """State of torchvision's model under our names; every one of their tensors must find its place."""
+    state = {}
+    for name, value in theirs.state_dict().items():
+        prefix = next((old for old in names if name.startswith(old)), None)
+        if prefix is not None:
+            state[names[prefix] + name[len(prefix) :]] = value
+    return state
+
+
+def load(ours: nn.Module, state: dict[str, Tensor]) -> None:
+    missing, unexpected = ours.load_state_dict(state, strict=False)
+    own = {"preprocess.mean", "preprocess.std"}
+    assert not unexpected
+    assert {name for name in missing if "num_batches_tracked" not in name} <= own
+
+
+def lively(model: nn.Module) -> nn.Module:
+    """Random weights give scores that hardly differ; widen the last layers until detections are distinct."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if hasattr(module, "running_var"):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.8, 1.2)
+    return model.eval()
+
+
+class RoundedAnchors(AnchorGenerator):
+    def cell_anchors(self, level: int) -> Tensor:
+        return super().cell_anchors(level).round()
+
+
+def assert_same(ours: list[dict[str, Tensor]], theirs: list[dict[str, Tensor]], *, shift: int) -> None:
+    for mine, other in zip(ours, theirs, strict=True):
+        assert len(mine["boxes"]) == len(other["boxes"]) > 10
+        torch.testing.assert_close(mine["scores"], other["scores"], rtol=0, atol=1e-4)
+        torch.testing.assert_close(mine["boxes"], other["boxes"], rtol=0, atol=1e-2)
+        assert torch.equal(mine["labels"], other["labels"] - shift)
+
+
+BODY = {"backbone.body.": "backbone.network."}
+
+
+def fpn_names(levels: int) -> dict[str, str]:
+    names = {}
+    for i in range(levels):
+        names[f"backbone.fpn.inner_blocks.{i}.0."] = f"neck.laterals.{i}."
+        names[f"backbone.fpn.layer_blocks.{i}.0."] = f"neck.outputs.{i}."
+    return names
+
+
+@pytest.mark.slow
+def test_retinanet_detects_like_torchvision():
+    torch.manual_seed(0)
+    theirs = lively(
+        retinanet_resnet50_fpn(
+            weights=None,
+            weights_backbone=None,
+            num_classes=K,
+            min_size=128,
+            max_size=128,
+            score_thresh=0.0,
+            detections_per_img=50,
+        )
+    )
+    nn.init.normal_(theirs.head.classification_head.cls_logits.weight, std=0.1)
+    ours = RetinaNet(
+        num_classes=K,
+        backbone=Backbone("resnet50", norm=FrozenStatistics()),
+        criterion=ScoreCriterion(),
+        postprocess=Postprocess(max_detections=50),
+    ).eval()
+    # torchvision: P6 from P5, ReLU before P7, whole numbers of pixels.
+    ours.neck.extra = ConvLevelsOnOutput(2, relu_between=True).build(2048, 256)
+    anchors = theirs.anchor_generator.cell_anchors
+    ours.stage.anchors.cell_anchors = lambda level: torch.as_tensor(anchors[level])
+    head = {
+        "head.classification_head.cls_logits.": "stage.head.classify.",
+        "head.regression_head.bbox_reg.": "stage.head.regress.",
+    }
+    for i in range(4):
+        head[f"head.classification_head.conv.{i}.0."] = f"stage.head.class_tower.{2 * i}."
+        head[f"head.regression_head.conv.{i}.0."] = f"stage.head.box_tower.{2 * i}."
+    extra = {
+        "backbone.fpn.extra_blocks.p6.": "neck.extra.convs.0.",
+        "backbone.fpn.extra_blocks.p7.": "neck.extra.convs.1.",
+    }
+    load(ours, renamed(theirs, {**BODY, **fpn_names(3), **head, **extra}))
+    images = [torch.rand(3, 128, 128), torch.rand(3, 128, 128)]
+    with torch.no_grad():
+        assert_same(ours(images), theirs(images), shift=0)
+
+
+@pytest.mark.slow
+def test_faster_rcnn_detects_like_torchvision():
+    torch.manual_seed(0)
+    theirs = lively(
+        fasterrcnn_resnet50_fpn(
+            weights=None,
+            weights_backbone=None,
+            num_classes=K + 1,
+            min_size=128,
+            max_size=128,
+            box_score_thresh=0.0,
+            box_detections_per_img=50,
+            rpn_pre_nms_top_n_test=300,
+            rpn_post_nms_top_n_test=100,
+        )
+    )
+    nn.init.normal_(theirs.roi_heads.box_predictor.cls_score.weight, std=0.1)
+    nn.init.normal_(theirs.rpn.head.cls_logits.weight, std=0.1)
+    ours = FasterRCNN(
+        num_classes=K,
+        backbone=Backbone("resnet50", norm=FrozenStatistics()),
+        criterion=softmax_criterion(),
+        proposals=ProposalSelection(per_level_evaluation=300, keep=100),
+        postprocess=Postprocess(max_detections=50),
+    ).eval()
+    ours.rpn.anchors = RoundedAnchors(strides=(4, 8, 16, 32, 64), scales=(8.0,), ratios=(0.5, 1.0, 2.0))
+
+    def pool(features: Tensor, regions: Tensor, stride: int) -> Tensor:
+        return roi_align(features, regions, (7, 7), 1 / stride, 2, aligned=False)
+
+    ours.roi.pooler._pool = pool
+    names = {
+        "rpn.head.conv.0.0.": "rpn.head.tower.",
+        "rpn.head.cls_logits.": "rpn.head.classify.",
+        "rpn.head.bbox_pred.": "rpn.head.regress.",
+        "roi_heads.box_head.fc6.": "roi.head.first.",
+        "roi_heads.box_head.fc7.": "roi.head.second.",
+        "roi_heads.box_predictor.cls_score.": "roi.head.classify.",
+        "roi_heads.box_predictor.bbox_pred.": "roi.head.regress.",
+    }
+    state = renamed(theirs, {**BODY, **fpn_names(4), **names})
+    # torchvision's background is the first row of the softmax, ours the last; its boxes have four rows for it.
+    for kind in ("weight", "bias"):
+        classify = state[f"roi.head.classify.{kind}"]
+        state[f"roi.head.classify.{kind}"] = torch.cat((classify[1:], classify[:1]))
+        state[f"roi.head.regress.{kind}"] = state[f"roi.head.regress.{kind}"][4:]
+    load(ours, state)
+    images = [torch.rand(3, 128, 128), torch.rand(3, 128, 128)]
+    with torch.no_grad():
+        assert_same(ours(images), theirs(images), shift=1)
