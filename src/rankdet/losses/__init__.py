@@ -9,22 +9,84 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rankdet.losses.ranking import RankingLoss as RankingLoss
-    from rankdet.losses.ranking import RankSortLoss as RankSortLoss
+    from rankdet.losses.boxes import BoxLoss, GIoULoss, SmoothL1Loss
+    from rankdet.losses.classification import (
+        BinaryCrossEntropyLoss,
+        ClassificationLoss,
+        FocalLoss,
+        QualityFocalLoss,
+        SoftmaxCrossEntropyLoss,
+    )
+    from rankdet.losses.ranking import (
+        ALRPLoss,
+        AveragePrecisionLoss,
+        BucketedAveragePrecisionLoss,
+        BucketedRankSortLoss,
+        NDCGLoss,
+        PositiveError,
+        Ranked,
+        Ranking,
+        RankingError,
+        RankingLoss,
+        RankSortLoss,
+        SelfBalance,
+        SortingError,
+    )
 
 # The module of each public name; a new loss is one line here.
 _MODULES = {
-    "RankingLoss": "rankdet.losses.ranking",
-    "RankSortLoss": "rankdet.losses.ranking",
+    "ALRPLoss": "ranking",
+    "AveragePrecisionLoss": "ranking",
+    "BinaryCrossEntropyLoss": "classification",
+    "BoxLoss": "boxes",
+    "BucketedAveragePrecisionLoss": "ranking",
+    "BucketedRankSortLoss": "ranking",
+    "ClassificationLoss": "classification",
+    "FocalLoss": "classification",
+    "GIoULoss": "boxes",
+    "NDCGLoss": "ranking",
+    "PositiveError": "ranking",
+    "QualityFocalLoss": "classification",
+    "RankSortLoss": "ranking",
+    "Ranked": "ranking",
+    "Ranking": "ranking",
+    "RankingError": "ranking",
+    "RankingLoss": "ranking",
+    "SelfBalance": "ranking",
+    "SmoothL1Loss": "boxes",
+    "SoftmaxCrossEntropyLoss": "classification",
+    "SortingError": "ranking",
 }
 
-__all__ = ["RankSortLoss", "RankingLoss"]
+__all__ = [
+    "ALRPLoss",
+    "AveragePrecisionLoss",
+    "BinaryCrossEntropyLoss",
+    "BoxLoss",
+    "BucketedAveragePrecisionLoss",
+    "BucketedRankSortLoss",
+    "ClassificationLoss",
+    "FocalLoss",
+    "GIoULoss",
+    "NDCGLoss",
+    "PositiveError",
+    "QualityFocalLoss",
+    "RankSortLoss",
+    "Ranked",
+    "Ranking",
+    "RankingError",
+    "RankingLoss",
+    "SelfBalance",
+    "SmoothL1Loss",
+    "SoftmaxCrossEntropyLoss",
+    "SortingError",
+]
 
 
 def __getattr__(name: str) -> object:
     if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(sorted(_MODULES))}")
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_MODULES)}")
 
 
 def __dir__() -> list[str]:

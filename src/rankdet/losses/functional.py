@@ -1,18 +1,27 @@
-"""The ranking losses as functions, for training loops that keep no loss objects."""
+"""The ranking losses as functions, for training loops that keep no loss objects.
+
+`logits` and `targets` have the same shape, any number of dimensions. ``targets > 0`` is a positive with that quality,
+0 a negative, ``< 0`` ignored; ``positives``, a boolean mask, says outright which are positives. Every returned term is
+a scalar with a gradient of its own. What holds for the classes (edge cases, dtypes, errors) holds here: see
+`rankdet.losses.RankingLoss`.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from rankdet.losses.ranking import RankSortLoss
+from rankdet.losses.ranking import ALRPLoss, AveragePrecisionLoss, NDCGLoss, RankSortLoss
+from rankdet.losses.ranking.alrp import check_errors
+from rankdet.losses.ranking.ranking import soft_sampling
+from rankdet.losses.ranking.targets import read_targets
 
-__all__ = ["rank_sort_loss"]
+__all__ = ["alrp_loss", "average_precision_loss", "ndcg_loss", "rank_sort_loss", "soft_sampling_weights"]
 
 
 def rank_sort_loss(
     logits: Tensor, targets: Tensor, *, positives: Tensor | None = None, delta: float = 0.5
 ) -> tuple[Tensor, Tensor]:
-    """The ranking and the sorting term of `RankSortLoss`, each with its own gradient.
+    """The ranking and the sorting term of `RankSortLoss`.
 
     Example:
         >>> import torch
@@ -22,3 +31,81 @@ def rank_sort_loss(
     """
     terms = RankSortLoss(delta=delta).terms(logits, targets, positives=positives)
     return terms["ranking"], terms["sorting"]
+
+
+def average_precision_loss(
+    logits: Tensor, targets: Tensor, *, positives: Tensor | None = None, delta: float = 1.0, interpolate: bool = True
+) -> Tensor:
+    """`AveragePrecisionLoss`.
+
+    Example:
+        >>> import torch
+        >>> average_precision_loss(torch.tensor([3.0, 1.0, -2.0, -3.0]), torch.tensor([0, 1, 0, 1]))
+        tensor(0.5000)
+    """
+    return AveragePrecisionLoss(delta=delta, interpolate=interpolate)(logits, targets, positives=positives)
+
+
+def ndcg_loss(logits: Tensor, targets: Tensor, *, positives: Tensor | None = None, delta: float = 1.0) -> Tensor:
+    """`NDCGLoss`.
+
+    Example:
+        >>> import torch
+        >>> ndcg_loss(torch.tensor([3.0, 1.0, -2.0]), torch.tensor([0.0, 1.0, 0.0]))
+        tensor(0.3691)
+    """
+    return NDCGLoss(delta=delta)(logits, targets, positives=positives)
+
+
+def alrp_loss(
+    logits: Tensor,
+    targets: Tensor,
+    localisation_errors: Tensor,
+    *,
+    positives: Tensor | None = None,
+    delta: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """The classification and the localisation part of aLRP Loss, without its self-balance.
+
+    The classification part sends no gradient to the localisation errors, the localisation part none to the logits.
+
+    Args:
+        localisation_errors: (M,) E_loc of the positives in their order in the flattened targets, >= 0, such as
+            ``(1 - iou) / (1 - tau)``; 1 is as bad as a box that just counts as found.
+
+    Raises:
+        ValueError: there are not as many errors as positives.
+
+    Example:
+        >>> import torch
+        >>> errors = torch.tensor([0.2, 0.6])
+        >>> classification, localisation = alrp_loss(torch.tensor([3.0, 1.0, -2.0]), torch.tensor([1, 0, 1]), errors)
+        >>> round(classification.item(), 4), round(localisation.item(), 4)  # 0.2 at rank 1, 0.8 at rank 3
+        (0.1667, 0.2333)
+    """
+    found = read_targets(logits, targets, positives)
+    check_errors(localisation_errors, found.index)
+    loss = ALRPLoss(delta=delta)
+    quality = loss.quality_of(localisation_errors)
+    ranked = loss.ranked_at(logits, found.index, quality, ignored=found.ignored)
+    localisation = (ranked.soft_sampling.to(localisation_errors.dtype) * localisation_errors).sum()
+    return ranked.terms["ranking"], localisation
+
+
+def soft_sampling_weights(logits: Tensor, rank: Tensor) -> Tensor:
+    """The weight of each positive in the localisation part of aLRP Loss: ``mean over i of [s_k >= s_i] / rank(i)``.
+
+    A positive at the top counts in the localisation of all, one at the bottom in its own alone.
+
+    Args:
+        logits: (P,) of the positives.
+        rank: (P,) their ranks among positives and negatives, as `RankingLoss.ranked_at` gives them.
+
+    Example:
+        >>> import torch
+        >>> soft_sampling_weights(torch.tensor([3.0, -2.0]), torch.tensor([1.0, 4.0]))  # (1 + 1/4) / 2, 1/4 / 2
+        tensor([0.6250, 0.1250])
+    """
+    if logits.shape != rank.shape or logits.ndim != 1:
+        raise ValueError(f"logits {tuple(logits.shape)} and rank {tuple(rank.shape)} must both be of shape (P,)")
+    return soft_sampling(logits.detach(), rank.detach()) if logits.numel() else rank.detach()

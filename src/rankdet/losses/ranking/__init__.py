@@ -1,7 +1,27 @@
 """Ranking losses: torch and the standard library, nothing else."""
 
-from rankdet.losses.ranking.base import RankingLoss
+from rankdet.losses.ranking.alrp import ALRPLoss
+from rankdet.losses.ranking.average_precision import AveragePrecisionLoss
+from rankdet.losses.ranking.balance import SelfBalance
+from rankdet.losses.ranking.base import RankingLoss, Scope
+from rankdet.losses.ranking.bucketed import BucketedAveragePrecisionLoss, BucketedRankSortLoss
+from rankdet.losses.ranking.ndcg import NDCGLoss
 from rankdet.losses.ranking.rank_sort import RankSortLoss
-from rankdet.losses.ranking.ranking import PositiveError, Ranking, RankingError, SortingError
+from rankdet.losses.ranking.ranking import PositiveError, Ranked, Ranking, RankingError, SortingError
 
-__all__ = ["PositiveError", "RankSortLoss", "Ranking", "RankingError", "RankingLoss", "SortingError"]
+__all__ = [
+    "ALRPLoss",
+    "AveragePrecisionLoss",
+    "BucketedAveragePrecisionLoss",
+    "BucketedRankSortLoss",
+    "NDCGLoss",
+    "PositiveError",
+    "RankSortLoss",
+    "Ranked",
+    "Ranking",
+    "RankingError",
+    "RankingLoss",
+    "Scope",
+    "SelfBalance",
+    "SortingError",
+]

@@ -59,16 +59,18 @@ class Update:
         values: (T,).
         pieces: one for each ranking that has positives.
         order: (rows,) int64, how the rows of the logits are sorted before they are cut into spans; None: as they are.
+        standing: (2, M) rank and soft sampling of the positives of this process, in their order.
     """
 
     values: Tensor
+    standing: Tensor
     pieces: tuple[Piece, ...] = ()
     order: Tensor | None = None
 
     def gradient(self, logits: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
         """The gradient of the terms weighted by scale (T,), in the shape of the logits."""
         flat = sorted_rows(logits, self.order).reshape(-1)
-        gradient = torch.zeros_like(flat, dtype=dtype)
+        gradient = torch.zeros_like(flat, dtype=dtype)  # where no piece writes
         for piece in self.pieces:
             piece.write_gradient(gradient, flat, scale.to(piece.weights.dtype))
         if self.order is None:
@@ -170,28 +172,40 @@ def numbered(source: Source) -> int:
 
 
 @torch.library.custom_op("rankdet::ranking_terms", mutates_args=())
-def ranking_terms(logits: Tensor, arguments: Sequence[Tensor | None], source: int) -> tuple[Tensor, Tensor]:
-    """Values (T,) and gradients (T, shape of the logits) of a numbered loss; arguments as the fields of `Arguments`."""
+def ranking_terms(logits: Tensor, arguments: Sequence[Tensor | None], source: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Values (T,), gradients (T, shape of the logits) and standing (2, M) of a numbered loss.
+
+    Arguments are the fields of `Arguments`. With dense targets compiled code cannot know M; it is 0 then.
+    """
     loss = _SOURCES[source]
-    update = loss.update(logits, Arguments(*arguments))
+    given = Arguments(*arguments)
+    update = loss.update(logits, given)
     dtype = widened(logits.dtype)
     units = torch.eye(len(loss.term_names), dtype=dtype, device=logits.device)
-    return update.values.to(dtype), torch.stack([update.gradient(logits, unit, dtype) for unit in units])
+    gradients = torch.stack([update.gradient(logits, unit, dtype) for unit in units])
+    standing = update.standing[:, : _number_of_positives(given)].to(dtype).clone()
+    return update.values.to(dtype), gradients, standing
 
 
 @ranking_terms.register_fake
-def _(logits: Tensor, arguments: Sequence[Tensor | None], source: int) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+def _(logits: Tensor, arguments: Sequence[Tensor | None], source: int) -> tuple[Tensor, Tensor, Tensor]:
     terms = len(_SOURCES[source].term_names)
     dtype = widened(logits.dtype)
-    return logits.new_empty(terms, dtype=dtype), logits.new_empty((terms, *logits.shape), dtype=dtype)
+    shapes = ((terms,), (terms, *logits.shape), (2, _number_of_positives(Arguments(*arguments))))
+    values, gradients, standing = (logits.new_empty(shape, dtype=dtype) for shape in shapes)
+    return values, gradients, standing
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _number_of_positives(arguments: Arguments) -> int:
+    return 0 if arguments.index is None else arguments.index.shape[0]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     ctx.dtype = inputs[0].dtype
     ctx.save_for_backward(output[1])
 
 
-def _weigh(ctx: Any, upstream: Tensor, of_gradients: Tensor) -> tuple[Any, ...]:  # noqa: ARG001
+def _weigh(ctx: Any, upstream: Tensor, of_gradients: Tensor, of_standing: Tensor) -> tuple[Any, ...]:  # noqa: ARG001
     (gradients,) = ctx.saved_tensors
     scale = upstream.view(-1, *[1] * (gradients.ndim - 1))
     return (scale * gradients).sum(0).to(ctx.dtype), None, None

@@ -20,9 +20,17 @@ from rankdet.losses.ranking.attach import Arguments, Piece, Update, attach, numb
 from rankdet.losses.ranking.gather import processes
 from rankdet.losses.ranking.negatives import Negatives, locate
 from rankdet.losses.ranking.numbers import accumulator, widened
-from rankdet.losses.ranking.ranking import Error, PositiveError, Ranking, RankingError, SortingError
+from rankdet.losses.ranking.ranking import Error, PositiveError, Ranked, Ranking, RankingError, SortingError
 from rankdet.losses.ranking.steps import Edges
-from rankdet.losses.ranking.targets import Positives, check_leading, check_logits, check_positives, read_targets
+from rankdet.losses.ranking.targets import (
+    Positives,
+    check_leading,
+    check_logits,
+    check_positives,
+    in_sorted_rows,
+    read_targets,
+    split_rows,
+)
 
 Scope = Literal["batch", "image"]
 
@@ -107,7 +115,7 @@ class RankingLoss(nn.Module, ABC):
         Raises:
             ValueError: shapes differ, a logit is NaN, or a target is NaN or above 1.
         """
-        return self._terms(logits, Arguments(targets=targets, positives=positives, image_index=image_index))
+        return self._ranked(logits, Arguments(targets=targets, positives=positives, image_index=image_index)).terms
 
     def terms_at(
         self,
@@ -137,17 +145,31 @@ class RankingLoss(nn.Module, ABC):
             >>> RankSortLoss().terms_at(logits, torch.tensor([2]), torch.tensor([0.8]))["ranking"]
             tensor(0.6667)
         """
-        return self._terms(
+        return self.ranked_at(logits, positive_index, quality, ignored=ignored, image_index=image_index).terms
+
+    def ranked_at(
+        self,
+        logits: Tensor,
+        positive_index: Tensor,
+        quality: Tensor,
+        *,
+        ignored: Tensor | None = None,
+        image_index: Tensor | None = None,
+    ) -> Ranked:
+        """The same terms, and the ranks and soft-sampling weights of the positives that came with them."""
+        return self._ranked(
             logits, Arguments(index=positive_index, quality=quality, ignored=ignored, image_index=image_index)
         )
 
-    def _terms(self, logits: Tensor, arguments: Arguments) -> dict[str, Tensor]:
+    def _ranked(self, logits: Tensor, arguments: Arguments) -> Ranked:
         if torch.compiler.is_compiling():
-            values, _ = ranking_terms(logits, list(vars(arguments).values()), self._number)
-            return dict(zip(self.term_names, values.unbind(), strict=True))
-        with torch.no_grad():
-            update = self.update(logits.detach(), arguments)
-        return dict(zip(self.term_names, attach(logits, update), strict=True))
+            values, _, standing = ranking_terms(logits, list(vars(arguments).values()), self._number)
+            terms: tuple[Tensor, ...] = values.unbind()
+        else:
+            with torch.no_grad():
+                update = self.update(logits.detach(), arguments)
+            terms, standing = attach(logits, update), update.standing.to(widened(logits.dtype))
+        return Ranked(dict(zip(self.term_names, terms, strict=True)), *standing.detach().unbind())
 
     def update(self, logits: Tensor, arguments: Arguments) -> Update:
         """Values and gradients of all terms; for compiled code."""
@@ -171,54 +193,46 @@ class RankingLoss(nn.Module, ABC):
 
     def _update_of_batch(self, logits: Tensor, found: Positives) -> Update:
         flat = logits.reshape(-1)
-        ranked = self._ranked(flat, found, together=self.gather_across_devices)
-        if ranked is None:
-            return Update(self._zeros(logits))
-        values, piece = ranked
-        if logits.device.type != "cpu":  # where checking the logits would make the host wait
-            values = torch.where(flat.amax().isnan(), torch.nan, values)
-        return Update(values, (piece,))
+        update = self._update_of_one(flat, found, together=self.gather_across_devices)
+        if logits.device.type == "cpu":
+            return update
+        # Elsewhere the logits were not checked, lest the host wait.
+        return replace(update, values=torch.where(flat.amax().isnan(), torch.nan, update.values))
 
     def _update_of_images(self, logits: Tensor, found: Positives, image: Tensor) -> Update:
         order = None if bool((image.diff() >= 0).all()) else image.argsort(stable=True)
         flat = sorted_rows(logits, order).reshape(-1)
-        width = flat.numel() // max(image.numel(), 1)
-        found = _in_sorted_rows(found, order, image.numel(), width)
-        rows = (image if order is None else image[order]).unique_consecutive(return_counts=True)[1]
-        ranked: list[tuple[Tensor, Piece]] = []
-        for stop, number in zip((rows.cumsum(0)).tolist(), rows.tolist(), strict=True):
-            part = self._ranked_rows(flat, found, slice(stop - number, stop), width)
-            ranked += [part] if part is not None else []
+        found = in_sorted_rows(found, order, image.numel(), flat.numel() // max(image.numel(), 1))
+        rows = (image if order is None else image[order]).unique_consecutive(return_counts=True)[1].tolist()
+        values, standing = self._zeros(logits), flat.new_zeros(2, found.index.numel(), dtype=accumulator(flat.device))
+        pieces: list[Piece] = []
+        for span, inside, part in split_rows(found, rows, flat.numel() // max(image.numel(), 1)):
+            update = self._update_of_one(flat[span], part, together=False)
+            values = values + update.values
+            standing[:, inside] = update.standing
+            pieces += [replace(piece, span=span) for piece in update.pieces]
         group = processes(together=self.gather_across_devices)
-        values = sum((values for values, _ in ranked), self._zeros(logits))
-        *sums, images = group.total(torch.cat([values, values.new_tensor([len(ranked)])])).unbind()
-        scale = 1 / images.clamp(min=1)
-        return Update(torch.stack(sums) * scale, tuple(p.scaled(scale * group.size) for _, p in ranked), order)
+        *sums, images = group.total(torch.cat([values, values.new_tensor([len(pieces)])])).unbind()
+        share = 1 / images.clamp(min=1)
+        scaled = tuple(piece.scaled(share * group.size) for piece in pieces)
+        return Update(torch.stack(sums) * share, standing, scaled, order)
 
-    def _ranked_rows(self, flat: Tensor, found: Positives, rows: slice, width: int) -> tuple[Tensor, Piece] | None:
-        """One image's ranking; the ignored rows of `found` are as many as the rows of the logits."""
-        span = slice(rows.start * width, rows.stop * width)
-        inside = (found.index >= span.start) & (found.index < span.stop)
-        ignored = None if found.ignored is None else found.ignored[rows]
-        part = Positives(found.index[inside] - span.start, found.quality[inside], ignored)
-        ranked = self._ranked(flat[span], part, together=False)
-        return ranked and (ranked[0], replace(ranked[1], span=span))
-
-    def _ranked(self, flat: Tensor, found: Positives, *, together: bool) -> tuple[Tensor, Piece] | None:
-        """Values (T,) and gradients of one ranking; None where no process has a positive."""
+    def _update_of_one(self, flat: Tensor, found: Positives, *, together: bool) -> Update:
+        """One ranking of flattened logits; no pieces where no process has a positive."""
         group = processes(together=together)
         dtype = accumulator(flat.device)
         own = torch.stack([flat.index_select(0, found.index).to(dtype), found.quality.to(dtype)])
         (logits, quality), mine = group.gather(own)
         if logits.numel() == 0:
-            return None
+            return Update(self._zeros(flat), own)
         edges = Edges(logits, self.delta, widened(flat.dtype))
         negatives = self._locate(flat, edges, found)
         false_positives = edges.step_sums(*group.total(negatives.totals(flat, edges)))
         ranking = Ranking(logits, quality, false_positives, delta=self.delta, self_step=self.self_step)
         values, gradients, weights = self._rows(ranking)
         piece = Piece(slice(0, flat.numel()), found.index, gradients[:, mine], weights, edges, negatives)
-        return values, piece.scaled(gradients.new_tensor(group.size))
+        standing = torch.stack([ranking.rank[mine], ranking.soft_sampling[mine] * group.size])
+        return Update(values, standing, (piece.scaled(gradients.new_tensor(group.size)),))
 
     def _locate(self, flat: Tensor, edges: Edges, found: Positives) -> Negatives:
         """The negatives; what they stand for may be overridden."""
@@ -241,7 +255,10 @@ class RankingLoss(nn.Module, ABC):
             return error.value.sum(), error.gradient, nothing
         excess = error.current - error.target
         value = (excess if error.value is None else error.value).sum()
-        blamed = ranking.false_positives if isinstance(error, RankingError) else ranking.inferior_above
+        if isinstance(error, RankingError):
+            blamed = ranking.false_positives
+        else:
+            blamed = ranking.rank_among_positives - ranking.rank_among_as_good
         shared = blamed > self.epsilon
         handed = torch.where(shared, excess, 0.0)
         weights = handed / torch.where(shared, blamed, 1.0)
@@ -251,19 +268,3 @@ class RankingLoss(nn.Module, ABC):
 
     def _zeros(self, logits: Tensor) -> Tensor:
         return torch.zeros(len(self.term_names), dtype=accumulator(logits.device), device=logits.device)
-
-
-def _in_sorted_rows(found: Positives, order: Tensor | None, rows: int, width: int) -> Positives:
-    """The same positives where the rows of the logits are sorted; ignored has the shape (rows, any) then."""
-    ignored = None if found.ignored is None else _per_row(found.ignored, rows)
-    if order is None:
-        return Positives(found.index, found.quality, ignored)
-    place = torch.empty_like(order).index_copy_(0, order, torch.arange(rows, device=order.device))
-    index = place[found.index // width] * width + found.index % width
-    return Positives(index, found.quality, None if ignored is None else ignored[order])
-
-
-def _per_row(mask: Tensor, rows: int) -> Tensor:
-    """A mask of leading dimensions as (rows, any), where there may be fewer or more rows than the mask has entries."""
-    flat = mask.reshape(-1)
-    return flat.repeat_interleave(max(rows // max(flat.numel(), 1), 1)).view(rows, -1)

@@ -44,18 +44,18 @@ class Negatives:
         """(2, I): per interval, the number of negatives and the sum of their offsets, from the flattened logits."""
         dtype = accumulator(logits.device)
         sums = torch.zeros(2, len(edges) * REPLICAS, dtype=dtype, device=logits.device)
-        chosen = self._chosen(logits)
+        chosen = self.chosen(logits)
+        replica = torch.arange(min(chosen.numel(), _piece(logits)), dtype=torch.int32, device=logits.device) % REPLICAS
         for piece in _pieces(chosen):
             interval = self.interval[piece]
-            replica = torch.arange(interval.numel(), dtype=torch.int32, device=logits.device).bitwise_and_(REPLICAS - 1)
             offset = edges.offsets(chosen[piece].to(edges.origin.dtype), interval).to(dtype)
-            _add_to_bins(sums, replica.add_(interval, alpha=REPLICAS), offset)
+            _add_to_bins(sums, torch.add(replica[: interval.numel()], interval, alpha=REPLICAS), offset)
         return sums.view(2, -1, REPLICAS).sum(2)
 
     def write_gradient(self, gradient: Tensor, logits: Tensor, edges: Edges, weights: Tensor) -> None:
         """Write ``sum_i weights[i] H(x_j - s_i)`` where the negatives are; gradient and logits (N,), weights (P,)."""
         height, slope = (line.to(edges.origin.dtype) for line in edges.lines(weights))
-        chosen = self._chosen(logits)
+        chosen = self.chosen(logits)
         for piece in _pieces(chosen):
             interval = self.interval[piece]
             line = edges.offsets(chosen[piece].to(height.dtype), interval)
@@ -65,7 +65,8 @@ class Negatives:
             else:
                 gradient.index_copy_(0, self.index[piece], line.to(gradient.dtype))
 
-    def _chosen(self, logits: Tensor) -> Tensor:
+    def chosen(self, logits: Tensor) -> Tensor:
+        """(M,) the logits of the negatives, or what stands for them."""
         if self.values is not None:
             return self.values
         return logits if self.index is None else logits.index_select(0, self.index)
@@ -122,8 +123,13 @@ def _add_to_bins(sums: Tensor, bins: Tensor, values: Tensor) -> None:
         sums[1].index_add_(0, bins, values)
 
 
+def _piece(values: Tensor) -> int:
+    """How many are handled at a time."""
+    return 1 << (18 if values.device.type == "cpu" else 24)
+
+
 def _pieces(values: Tensor) -> Iterator[slice]:
-    size = 1 << (20 if values.device.type == "cpu" else 24)
+    size = _piece(values)
     return (slice(start, start + size) for start in range(0, values.numel(), size))
 
 

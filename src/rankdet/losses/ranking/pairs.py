@@ -17,7 +17,7 @@ from rankdet.losses.ranking.numbers import finite
 from rankdet.losses.ranking.steps import step
 
 TABLE = 384  # up to as many positives a table of all pairs is formed
-LEAF = 64  # as many pairs per positive are formed at the leaves of the tree
+LEAF = 128  # as many pairs per positive are formed at the leaves of the tree
 
 
 class Pairs(Protocol):
@@ -98,63 +98,73 @@ class _Runs:
 
     def __init__(self, logits: Tensor, delta: float) -> None:
         self.delta = delta
+        self.number = logits.numel()
         ordered, self.by_logit = finite(logits).sort()
         gaps = ordered.diff(prepend=ordered[:1])
         # Gaps wider than 2 delta are narrowed to it: the same steps and ties, but no large numbers in the sums.
         gaps = gaps.clamp(max=2 * delta) if delta > 0 else (gaps > 0).to(gaps.dtype)
         self.ordered = gaps.cumsum(0)
         self.logits = torch.empty_like(ordered).index_copy_(0, self.by_logit, self.ordered)
-        self.low = torch.searchsorted(self.ordered, self.logits - delta)  # how many lie below the ramp of each
-        self.high = torch.searchsorted(self.ordered, self.logits + delta)  # how many lie below its upper end
-        places = torch.arange(logits.numel(), device=logits.device)
-        self.place = torch.empty_like(places).index_copy_(0, self.by_logit, places)
+        # How many lie below the lower and below the upper end of the ramp of each.
+        ends = torch.stack([self.logits - delta, self.logits + delta])
+        self.low, self.high = torch.searchsorted(self.ordered, ends)
 
     def sums(self, weights: Tensor) -> Tensor:
         """``out[w, i] = sum_k H(x_k - x_i) weights[w, k]``."""
-        last = torch.full_like(self.low, self.logits.numel())
-        return self._sums_of_runs(self.ordered, weights[:, self.by_logit], self.low, self.high, last)
+        weights = weights.index_select(1, self.by_logit)
+        last = torch.full_like(self.low, self.number)
+        return self._sums_of_runs(self.ordered, weights, self.low, self.high, last)
 
     def suffix_sums(self, start: Tensor, weights: Tensor) -> Tensor:
         """The same over ``k >= start[i]``; start is (P,) int64 in 0..P."""
-        sums = self._leaf_sums(start, weights)
-        size = LEAF
-        while size < self.logits.numel():
-            sums += self._level_sums(start, weights, size)
-            size *= 2
-        return sums
+        return self._leaf_sums(start, weights) + self._tree_sums(start, weights)
 
     def _leaf_sums(self, start: Tensor, weights: Tensor) -> Tensor:
         """The part of each suffix that lies in the block where it starts, pair by pair."""
-        number = self.logits.numel()
-        index = start[:, None] // LEAF * LEAF + torch.arange(LEAF, device=start.device)
-        takes_part = (index >= start[:, None]) & (index < number)
-        index = index.clamp(max=number - 1)
-        steps = step(self.logits[index] - self.logits[:, None], self.delta) * takes_part
-        return torch.stack([(steps * row[index]).sum(1) for row in weights])
+        blocks = -(-self.number // LEAF)
+        padding = (0, blocks * LEAF - self.number)
+        block = (start // LEAF).clamp(max=blocks - 1)
+        leaves = torch.nn.functional.pad(self.logits, padding).view(blocks, LEAF)
+        steps = step(leaves.index_select(0, block) - self.logits[:, None], self.delta)
+        steps *= torch.arange(LEAF, device=start.device) >= (start - block * LEAF)[:, None]
+        rows = torch.nn.functional.pad(weights, padding).view(-1, blocks, LEAF).index_select(1, block)
+        return (rows * steps).sum(2)
 
-    def _level_sums(self, start: Tensor, weights: Tensor, size: int) -> Tensor:
-        """The block of `size` after the one where the suffix starts, where both are halves of the same larger block."""
-        number = self.logits.numel()
+    def _tree_sums(self, start: Tensor, weights: Tensor) -> Tensor:
+        """The rest: on every level, the block after the one where the suffix starts, if both have the same parent."""
+        sizes = [LEAF << level for level in range(max(-(-self.number // LEAF) - 1, 0).bit_length())]
+        size = torch.tensor(sizes, device=start.device)[:, None]
+        stride = self.number + 1
         block = start // size + 1
-        stride = number + 1
-        index = torch.arange(number, device=start.device)
-        keys, order = (index // size * stride + self.place).sort()  # by block, and by logit within a block
-        first = (block * size).clamp(max=number)
-        last = torch.where(block % 2 == 1, first + size, first).clamp(max=number)
+        index = torch.arange(self.number, device=start.device)
+        place = torch.empty_like(index).index_copy_(0, self.by_logit, index)
+        keys, order = (index // size * stride + place).sort()  # by block, and by logit within a block
+        first = (block * size).clamp(max=self.number)
+        last = torch.where(block % 2 == 1, first + size, first).clamp(max=self.number)
         low = torch.minimum(torch.searchsorted(keys, block * stride + self.low), last)
         high = torch.minimum(torch.searchsorted(keys, block * stride + self.high), last)
-        return self._sums_of_runs(self.logits[order], weights[:, order], low, high, last)
+        return self._sums_of_runs(self.logits[order], weights[:, order], low, high, last).sum(1)
 
     def _sums_of_runs(self, ordered: Tensor, weights: Tensor, low: Tensor, high: Tensor, last: Tensor) -> Tensor:
-        """Per query, the weighted steps of the entries ``low:last``, of which ``low:high`` lie in the query's ramp."""
+        """Per query, the weighted steps of the entries ``low:last``, of which ``low:high`` lie in the query's ramp.
+
+        All but the weights (W, levels, P) are (levels, P), or without levels; (W, levels, P).
+        """
         count = _prefix_sums(weights)
+        above_low, above = _at(count, low), _at(count, last)
         if self.delta == 0:
-            return count[:, last] - count[:, low]
+            return above - above_low
         moment = _prefix_sums(weights * ordered)
-        ramp = moment[:, high] - moment[:, low] - (self.logits - self.delta) * (count[:, high] - count[:, low])
-        return count[:, last] - count[:, high] + ramp / (2 * self.delta)
+        above_high = _at(count, high)
+        ramp = _at(moment, high) - _at(moment, low) - (self.logits - self.delta) * (above_high - above_low)
+        return above - above_high + ramp / (2 * self.delta)
 
 
 def _prefix_sums(values: Tensor) -> Tensor:
-    """``out[:, k] = sum of values[:, :k]``, one column longer than the values."""
-    return torch.nn.functional.pad(values.cumsum(1), (1, 0))
+    """``out[..., k] = sum of values[..., :k]``, one longer than the values."""
+    return torch.nn.functional.pad(values.cumsum(-1), (1, 0))
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """``out[w, ..., i] = values[w, ..., index[..., i]]``."""
+    return values.gather(-1, index.expand(values.shape[0], *index.shape))

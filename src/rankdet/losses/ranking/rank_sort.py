@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from rankdet.losses.ranking.base import RankingLoss, Scope
 from rankdet.losses.ranking.ranking import Error, Ranking, RankingError, SortingError
 
@@ -44,10 +42,9 @@ class RankSortLoss(RankingLoss):
     def errors(self, ranking: Ranking) -> Mapping[str, Error]:
         """Equations 7 and 8: the share of negatives above; the mean lack of quality above, and its least value."""
         lack = 1 - ranking.quality
-        both = torch.stack([torch.ones_like(lack), lack])
-        rank, lacking = ranking.above(both)
-        as_good, lacking_as_good = ranking.as_good_above(both)
+        current = ranking.above(lack) / ranking.rank_among_positives
+        target = ranking.as_good_above(lack) / ranking.rank_among_as_good
         return {
             "ranking": RankingError(ranking.false_positives / ranking.rank),
-            "sorting": SortingError(lacking / rank, lacking_as_good / as_good),
+            "sorting": SortingError(current, target),
         }

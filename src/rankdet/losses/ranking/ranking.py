@@ -7,12 +7,11 @@ Source: the error-driven update of AP Loss (Chen et al., CVPR 2019), generalised
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from rankdet.losses.ranking.pairs import Pairs, pairs_of
+from rankdet.losses.ranking.pairs import pairs_of
 
 
 @dataclass(frozen=True)
@@ -61,14 +60,34 @@ class PositiveError:
 Error = RankingError | SortingError | PositiveError
 
 
-class Ranking:
-    """P >= 1 positives and how they rank, all (P,) in float64 (float32 on a device without it), without gradient.
+@dataclass(frozen=True)
+class Ranked:
+    """The terms of a ranking loss, and where the positives stand; see `RankingLoss.ranked_at`.
 
     Attributes:
-        logits: of the positives.
-        quality: of the positives, as given.
-        false_positives: N_FP, the number of negatives above each positive, each counted by its step.
-        self_step: what a positive counts in its own rank.
+        terms: named scalars, each with its own gradient.
+        rank: (M,) smoothed rank of each positive among all entries; at the top what the loss counts itself, 1 or H(0).
+        soft_sampling: (M,) the weight of each positive in a loss that is averaged over ranks, as the localisation part
+            of aLRP Loss: ``mean over i of [s_k >= s_i] / rank(i)``, over the positives i of all processes that rank
+            together, and times the number of those processes.
+    """
+
+    terms: dict[str, Tensor]
+    rank: Tensor
+    soft_sampling: Tensor
+
+
+class Ranking:
+    """P >= 1 positives and how they rank; all tensors in float64 (float32 on a device without it), without gradient.
+
+    Attributes:
+        logits: (P,) of the positives.
+        quality: (P,) of the positives, as given.
+        false_positives: (P,) N_FP, the negatives above each positive, each counted by its step.
+        rank_among_positives: (P,) rank+, the steps of all positives.
+        rank_among_as_good: (P,) the steps of the positives of at least the same quality.
+        rank: (P,) rank+ and N_FP together.
+        self_step: what a positive counts in its own ranks and sums.
     """
 
     def __init__(
@@ -77,42 +96,62 @@ class Ranking:
         self.logits = logits
         self.quality = quality
         self.false_positives = false_positives
-        self.delta = delta
-        self._natural_self_step = 1.0 if delta == 0 else 0.5
-        self.self_step = self._natural_self_step if self_step is None else self_step
+        natural = 1.0 if delta == 0 else 0.5
+        self.self_step = natural if self_step is None else self_step
+        self._correction = self.self_step - natural
+        self._pairs = pairs_of(logits, quality, delta)
+        self._ones = torch.ones_like(logits)
+        self._rank_among_positives: Tensor | None = None
+        self._rank_among_as_good: Tensor | None = None
 
     def __len__(self) -> int:
         return self.logits.numel()
 
-    @cached_property
+    @property
     def rank_among_positives(self) -> Tensor:
-        """rank+: the steps of all positives, with the self step."""
-        return self.above(torch.ones_like(self.logits))
+        """See the class."""
+        if self._rank_among_positives is None:
+            self.above(self._ones)
+        assert self._rank_among_positives is not None, "kept by above()"
+        return self._rank_among_positives
 
-    @cached_property
+    @property
+    def rank_among_as_good(self) -> Tensor:
+        """See the class."""
+        if self._rank_among_as_good is None:
+            self.as_good_above(self._ones)
+        assert self._rank_among_as_good is not None, "kept by as_good_above()"
+        return self._rank_among_as_good
+
+    @property
     def rank(self) -> Tensor:
-        """rank+ and N_FP together."""
+        """See the class."""
         return self.rank_among_positives + self.false_positives
 
     def above(self, weights: Tensor) -> Tensor:
-        """``sum_k H(x_k - x_i) weights[k]`` over the positives, with the self step; weights (P,) or (W, P)."""
-        sums = self._pairs.above(weights.view(-1, len(self))).view(weights.shape)
-        return sums + (self.self_step - self._natural_self_step) * weights
+        """``sum_k H(x_k - x_i) weights[k]`` over the positives, with the self step; weights (P,)."""
+        both = torch.stack([self._ones, weights])
+        self._rank_among_positives, sums = (self._pairs.above(both) + self._correction * both).unbind()
+        return sums
 
     def as_good_above(self, weights: Tensor) -> Tensor:
         """The same over the positives of at least the quality of i; ties in quality take part."""
-        sums = self._pairs.as_good_above(weights.view(-1, len(self))).view(weights.shape)
-        return sums + (self.self_step - self._natural_self_step) * weights
+        both = torch.stack([self._ones, weights])
+        self._rank_among_as_good, sums = (self._pairs.as_good_above(both) + self._correction * both).unbind()
+        return sums
 
-    @cached_property
-    def inferior_above(self) -> Tensor:
-        """The steps of the positives of lower quality."""
-        return self.rank_among_positives - self.as_good_above(torch.ones_like(self.logits))
+    @property
+    def soft_sampling(self) -> Tensor:
+        """(P,) ``mean over i of [s_k >= s_i] / rank(i)``, for every positive k; ties count for both."""
+        return soft_sampling(self.logits, self.rank)
 
     def spread_over_inferior(self, weights: Tensor) -> Tensor:
-        """``out[k] = sum_i weights[i] H(x_k - x_i) [y_k < y_i]``: the transpose of `inferior_above`; weights (P,)."""
+        """``out[k] = sum_i weights[i] H(x_k - x_i) [y_k < y_i]``; weights (P,)."""
         return self._pairs.below_better(weights[None])[0]
 
-    @cached_property
-    def _pairs(self) -> Pairs:
-        return pairs_of(self.logits, self.quality, self.delta)
+
+def soft_sampling(logits: Tensor, rank: Tensor) -> Tensor:
+    """``out[k] = mean over i of [s_k >= s_i] / rank[i]``; logits and rank (P,), P >= 1."""
+    ordered, order = logits.sort()
+    up_to = torch.nn.functional.pad((1 / rank[order]).cumsum(0), (1, 0))
+    return up_to[torch.searchsorted(ordered, logits, right=True)] / len(logits)

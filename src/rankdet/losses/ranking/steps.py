@@ -25,7 +25,7 @@ def step(x: Tensor, delta: float) -> Tensor:
     """The smoothed step H, elementwise; a tie counts half for delta > 0 and fully for delta = 0."""
     if delta == 0:
         return (x >= 0).to(x.dtype)
-    return (x / (2 * delta) + 0.5).clamp(0, 1)
+    return (x / (2 * delta)).add_(0.5).clamp_(0, 1)
 
 
 class Edges:
@@ -37,6 +37,7 @@ class Edges:
         dtype: of the logits to be located; the edges are rounded up to it, which places them all the same.
 
     Attributes:
+        centres: (P,) the logits of the positives, finite.
         located: (2 P,) the edges, ascending, in that dtype.
         origin: (I,) in that dtype, from where the offset of a logit in each interval is measured.
     """
@@ -45,9 +46,10 @@ class Edges:
         centres = finite(logits)
         low, high = centres - delta, centres + delta
         edges = torch.cat([low, high]).sort().values
+        self.centres = centres
         self.delta = delta
-        self.begin = torch.searchsorted(edges, low, right=True)  # first interval of each positive's ramp
-        self.end = torch.searchsorted(edges, high, right=True)  # first interval above it
+        # The first interval of each positive's ramp, and the first above it.
+        self.begin, self.end = torch.searchsorted(edges, torch.stack([low, high]), right=True)
         self.located = rounded_up(edges, dtype)
         self.origin = finite(torch.cat([self.located[:1], self.located]))
         # Gaps that no ramp covers are squeezed to nothing: sums stay small however far apart the logits lie.

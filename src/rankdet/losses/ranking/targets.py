@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -97,3 +98,30 @@ def _check_shapes(logits: Tensor, targets: Tensor, positives: Tensor | None) -> 
 
 def _indices_above_zero(flat: Tensor) -> Tensor:
     return indices_from(flat, torch.nextafter(flat.new_zeros(()), flat.new_ones(())))
+
+
+def in_sorted_rows(found: Positives, order: Tensor | None, rows: int, width: int) -> Positives:
+    """The same positives where the rows of the logits, of some width, are sorted; ignored becomes (rows, any)."""
+    ignored = None if found.ignored is None else _per_row(found.ignored, rows)
+    if order is None:
+        return Positives(found.index, found.quality, ignored)
+    place = torch.empty_like(order).index_copy_(0, order, torch.arange(rows, device=order.device))
+    index = place[found.index // width] * width + found.index % width
+    return Positives(index, found.quality, None if ignored is None else ignored[order])
+
+
+def split_rows(found: Positives, rows: list[int], width: int) -> Iterator[tuple[slice, Tensor, Positives]]:
+    """Cut into runs of so many rows: the span of entries, which positives (P,) lie inside, and those by themselves."""
+    start = 0
+    for number in rows:
+        span = slice(start * width, (start + number) * width)
+        inside = (found.index >= span.start) & (found.index < span.stop)
+        ignored = None if found.ignored is None else found.ignored[start : start + number]
+        yield span, inside, Positives(found.index[inside] - span.start, found.quality[inside], ignored)
+        start += number
+
+
+def _per_row(mask: Tensor, rows: int) -> Tensor:
+    """A mask of leading dimensions as (rows, any); there may be fewer or more rows than the mask has entries."""
+    flat = mask.reshape(-1)
+    return flat.repeat_interleave(max(rows // max(flat.numel(), 1), 1)).view(rows, -1)
