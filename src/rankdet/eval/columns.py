@@ -5,6 +5,7 @@ The messages name the place of the entry, what was there, and what is accepted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
@@ -147,6 +148,8 @@ def _array(values: list[Any]) -> np.ndarray[Any, np.dtype[Any]]:
 
 
 def _is_finite_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+    if isinstance(value, bool):
         return False
-    return bool(abs(value) < 1e300)
+    if isinstance(value, int):
+        return abs(value) < 2**1000
+    return isinstance(value, float | np.floating | np.integer) and math.isfinite(value)

@@ -95,7 +95,8 @@ class DetectionMetric:
             images |= part
         if not images:
             raise ValueError("no image has been evaluated; call update before compute")
-        truth, detections = self._columns([images[key] for key in sorted(images)])
+        keys = sorted(images)
+        truth, detections = self._columns(keys, [images[key] for key in keys])
         return evaluate_detections(truth, detections, max_detections=self.max_detections)
 
     def _image(self, found: Mapping[str, Tensor], target: Mapping[str, Any], key: tuple[int, ...]) -> _Image:
@@ -126,33 +127,34 @@ class DetectionMetric:
             )
         return column
 
-    def _columns(self, images: Sequence[_Image]) -> tuple[GroundTruth, Detections]:
+    def _columns(self, keys: Sequence[tuple[int, ...]], images: Sequence[_Image]) -> tuple[GroundTruth, Detections]:
+        """All images together; those without an id are numbered from 0."""
+        numbered = np.arange(len(images))
+        with_ids = all(len(key) == 1 for key in keys)
         by_id = np.argsort(np.array(self.categories.ids, np.int64))
-        place = np.empty_like(by_id)
-        place[by_id] = np.arange(len(by_id))
-        number = np.arange(len(images))
-        with_logits = all(image.logits is not None for image in images)
+        place_of_label = np.argsort(by_id)
+        logits = [image.logits for image in images if image.logits is not None]
         truth = GroundTruth(
-            image_ids=number,
+            image_ids=np.array(keys, np.int64)[:, 0] if with_ids else numbered,
             image_sizes=np.zeros((len(images), 2), np.int64),
             category_ids=np.array(self.categories.ids, np.int64)[by_id],
-            category_names=tuple(self.categories.names[i] for i in by_id.tolist()),
-            images=np.repeat(number, [len(image.labels) for image in images]),
-            categories=place[np.concatenate([image.labels for image in images])],
+            category_names=tuple(self.categories.names[label] for label in by_id.tolist()),
+            images=np.repeat(numbered, [len(image.labels) for image in images]),
+            categories=place_of_label[np.concatenate([image.labels for image in images])],
             shapes=_joined([image.shapes for image in images]),
             areas=np.concatenate([image.areas for image in images]),
             crowd=np.concatenate([image.crowd for image in images]),
             annotation_ids=np.arange(sum(len(image.labels) for image in images)),
+            source="the targets",
         )
-        return truth, Detections(
-            images=np.repeat(number, [len(image.scores) for image in images]),
-            categories=place[np.concatenate([image.found_labels for image in images])],
+        detections = Detections(
+            images=np.repeat(numbered, [len(image.scores) for image in images]),
+            categories=place_of_label[np.concatenate([image.found_labels for image in images])],
             shapes=_joined([image.found_shapes for image in images]),
             scores=np.concatenate([image.scores for image in images]),
-            logits=np.concatenate([image.logits for image in images if image.logits is not None])
-            if with_logits
-            else None,
+            logits=np.concatenate(logits) if len(logits) == len(images) else None,
         )
+        return truth, detections
 
 
 class ResultsMetric:

@@ -42,7 +42,7 @@ def eleven_points(recall: Floats, precision: Floats) -> float:
     >>> round(eleven_points(np.array([0.5, 0.5, 1.0]), np.array([1.0, 0.5, 0.66])), 6)
     0.845455
     """
-    levels = np.linspace(0, 1, 11)
+    levels = np.arange(11) / 10  # and not linspace, which has a 0.3 that is above 3 / 10
     return float(np.mean([precision[recall >= level].max(initial=0.0) for level in levels]))
 
 

@@ -1,0 +1,109 @@
+"""LVIS evaluation against the worked example of the LRP authors' evaluator and against its rules written out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankdet.eval import GroundTruthError, evaluate_lvis
+from tests.reference.coco_sets import random_problem
+from tests.reference.lvis import average_precision
+
+EXAMPLE = json.loads((Path(__file__).parent / "data" / "lrp_worked_examples.json").read_text())["lrp_lvis_example"]
+NAMES = {
+    "AP": "AP",
+    "AP50": "AP50",
+    "AP75": "AP75",
+    "APs": "AP_small",
+    "APm": "AP_medium",
+    "APl": "AP_large",
+    "APr": "AP_r",
+    "APc": "AP_c",
+    "APf": "AP_f",
+    "AR@300": "AR_300",
+    "ARs@300": "AR_small",
+    "ARm@300": "AR_medium",
+    "ARl@300": "AR_large",
+    "oLRP": "oLRP",
+    "oLRP LOC": "oLRP_Loc",
+    "oLRP FP": "oLRP_FP",
+    "oLRP FN": "oLRP_FN",
+    "oLRPr": "oLRP_r",
+    "oLRPc": "oLRP_c",
+    "oLRPf": "oLRP_f",
+}
+
+
+def example_truth() -> dict:
+    return {"images": EXAMPLE["images"], "categories": EXAMPLE["categories"], "annotations": EXAMPLE["gt"]}
+
+
+def test_worked_example_gives_all_the_numbers_of_the_authors():
+    metrics = evaluate_lvis(example_truth(), EXAMPLE["dt"]).metrics
+    expected = {ours: EXAMPLE["results"][theirs] for theirs, ours in NAMES.items()}
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("value", "olrp"),
+        ("localisation", "olrp_loc"),
+        ("false_positive", "olrp_fp"),
+        ("false_negative", "olrp_fn"),
+        ("threshold", "lrp_opt_thr"),
+    ],
+)
+def test_worked_example_comes_out_cell_by_cell(name, key):
+    found = getattr(evaluate_lvis(example_truth(), EXAMPLE["dt"]).details.lrp, name)[:, 0]
+    np.testing.assert_allclose(found, np.array(EXAMPLE["expected"][key], np.float64), rtol=0, atol=1e-10)
+
+
+def random_lvis_problem(rng: np.random.Generator) -> tuple[dict, list[dict]]:
+    truth, results = random_problem(rng)
+    categories = [category["id"] for category in truth["categories"]]
+    for category in truth["categories"]:
+        category["frequency"] = str(rng.choice(["r", "c", "f"]))
+    for image in truth["images"]:
+        present = {a["category_id"] for a in truth["annotations"] if a["image_id"] == image["id"]}
+        image["neg_category_ids"] = [c for c in categories if c not in present and rng.random() < 0.5]
+        image["not_exhaustive_category_ids"] = [c for c in present if rng.random() < 0.5]
+    return truth, results
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_average_precision_follows_the_rules_on_random_problems(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(40):
+        truth, results = random_lvis_problem(rng)
+        per_image = int(rng.choice([5, 300]))
+        evaluation = evaluate_lvis(truth, results, max_detections=per_image)
+        ap = evaluation.details.recall_precision.average_precision
+        for place, category in enumerate(sorted(entry["id"] for entry in truth["categories"])):
+            for level, iou in ((0, 0.5), (5, 0.75)):
+                expected = average_precision(truth, results, category, iou, per_image)
+                assert ap[level, place, 0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_coco_ground_truth_is_refused_with_the_remedy():
+    truth = example_truth()
+    truth["images"] = [{"id": image["id"]} for image in truth["images"]]
+    with pytest.raises(GroundTruthError, match="image 1 .* no list 'neg_category_ids'.*use evaluate"):
+        evaluate_lvis(truth, EXAMPLE["dt"])
+
+
+def test_an_unknown_frequency_is_refused():
+    truth = example_truth()
+    truth["categories"] = [{**category, "frequency": "x"} for category in truth["categories"]]
+    with pytest.raises(GroundTruthError, match="category 1 .* frequency 'x'"):
+        evaluate_lvis(truth, EXAMPLE["dt"])
+
+
+def test_a_list_of_unknown_categories_is_refused():
+    truth = example_truth()
+    truth["images"] = [{**image, "neg_category_ids": [77]} for image in truth["images"]]
+    with pytest.raises(GroundTruthError, match="neg_category_ids has 77"):
+        evaluate_lvis(truth, EXAMPLE["dt"])
