@@ -1,1 +1,52 @@
-"""The train floor."""
+"""Training: the task, its schedule and optimiser, and one function that runs it all.
+
+The settings need torch alone; Lightning is imported when something is trained.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankdet.train.errors import TrainingError as TrainingError
+    from rankdet.train.errors import TrainingInterrupted as TrainingInterrupted
+    from rankdet.train.optimiser import SGD as SGD
+    from rankdet.train.optimiser import AdamW as AdamW
+    from rankdet.train.optimiser import Optimiser as Optimiser
+    from rankdet.train.options import TrainerOptions as TrainerOptions
+    from rankdet.train.run import Run as Run
+    from rankdet.train.run import fit as fit
+    from rankdet.train.schedule import Cosine as Cosine
+    from rankdet.train.schedule import Decay as Decay
+    from rankdet.train.schedule import Schedule as Schedule
+    from rankdet.train.schedule import Steps as Steps
+    from rankdet.train.task import DetectionTask as DetectionTask
+
+_HOMES = {
+    "AdamW": "optimiser",
+    "Cosine": "schedule",
+    "Decay": "schedule",
+    "DetectionTask": "task",
+    "Optimiser": "optimiser",
+    "Run": "run",
+    "SGD": "optimiser",
+    "Schedule": "schedule",
+    "Steps": "schedule",
+    "TrainerOptions": "options",
+    "TrainingError": "errors",
+    "TrainingInterrupted": "errors",
+    "fit": "run",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

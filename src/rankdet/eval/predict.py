@@ -1,0 +1,164 @@
+"""From images to detections in pixels of the images as they are, and from those to COCO results.
+
+A detection of one image is a dict of tensors: ``boxes`` (D, 4) xyxy, ``labels`` (D,) in 0..K-1, ``scores`` (D,), best
+first, and perhaps ``logits`` (D,), whose sigmoid are the scores, and ``masks`` (D, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycocotools.mask
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rankdet.data.categories import Categories
+from rankdet.data.image import SUFFIXES, read_image
+
+Detection = dict[str, Tensor]
+Resize = Callable[[Any], Any]
+"""A transform of the data floor: takes and gives an image tensor (3, H, W)."""
+
+
+def predict(
+    model: nn.Module,
+    images: Iterable[Tensor | str | Path],
+    *,
+    resize: Resize | None = None,
+    threshold: float | Sequence[float] | None = None,
+    batch_size: int = 8,
+) -> Iterator[Detection]:
+    """Detections of each image, in its own pixels and on the CPU, one at a time in the order of the images.
+
+    The model must be in evaluation mode; the images are moved to the device of its parameters.
+
+    Args:
+        model: of torchvision's calling convention.
+        images: files, or RGB tensors (3, H, W), uint8 or floating point in [0, 1].
+        resize: the rule that the model was evaluated with; None for no change.
+        threshold: see :func:`above`.
+        batch_size: images that go through the model together.
+
+    Raises:
+        CorruptImageError: naming a file that cannot be read, when its turn comes.
+
+    >>> class Nothing(nn.Module):
+    ...     def forward(self, images):
+    ...         return [{"boxes": torch.ones(1, 4), "labels": torch.zeros(1), "scores": torch.ones(1)} for _ in images]
+    >>> [len(found["boxes"]) for found in predict(Nothing().eval(), [torch.rand(3, 8, 8)] * 3, batch_size=2)]
+    [1, 1, 1]
+    """
+    if model.training:
+        raise ValueError("the model is in training mode; call model.eval() before predict")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    rest = iter(images)
+    while batch := list(islice(rest, batch_size)):
+        originals = [read_image(Path(image)) if isinstance(image, str | Path) else image for image in batch]
+        for found in detect(model, originals, resize=resize):
+            yield above(found, threshold)
+
+
+@torch.no_grad()
+def detect(model: nn.Module, images: Sequence[Tensor], *, resize: Resize | None = None) -> list[Detection]:
+    """One batch through the model; detections in the pixels of `images`, on the CPU."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    inputs = [(resize(image) if resize is not None else image).to(device) for image in images]
+    return [
+        rescale(found, from_size=_size(small), to_size=_size(image))
+        for found, small, image in zip(model(inputs), inputs, images, strict=True)
+    ]
+
+
+def rescale(detection: Detection, *, from_size: tuple[int, int], to_size: tuple[int, int]) -> Detection:
+    """A detection in an image of `to_size` (H, W) that was made in one of `from_size`, on the CPU."""
+    height, width = to_size[0] / from_size[0], to_size[1] / from_size[1]
+    found = {name: value.detach().cpu() for name, value in detection.items()}
+    found["boxes"] = found["boxes"] * found["boxes"].new_tensor([width, height, width, height])
+    if "masks" in found and from_size != to_size:
+        masks = functional.interpolate(found["masks"][None].float(), to_size, mode="bilinear", align_corners=False)
+        found["masks"] = masks[0] >= 0.5
+    return found
+
+
+def above(detection: Detection, threshold: float | Sequence[float] | None) -> Detection:
+    """The part of a detection whose scores are at least `threshold`: one for all, one per class, or None for all of it.
+
+    >>> found = {"labels": torch.tensor([0, 1, 0]), "scores": torch.tensor([0.9, 0.5, 0.4])}
+    >>> above(found, [0.3, 0.6])["scores"]
+    tensor([0.9000, 0.4000])
+    """
+    if threshold is None:
+        return detection
+    least = torch.as_tensor(threshold, dtype=torch.float64)
+    if least.ndim:
+        least = least[detection["labels"].long()]
+    kept = exact_scores(detection) >= least
+    return {name: value[kept] for name, value in detection.items()}
+
+
+def exact_scores(detection: Detection) -> Tensor:
+    """(D,) float64 scores; from the logits if there are any, so that scores that float32 takes for 1 stay ordered."""
+    if "logits" in detection:
+        return detection["logits"].double().sigmoid()
+    return detection["scores"].double()
+
+
+def to_results(detection: Detection, *, image_id: int, categories: Categories) -> list[dict[str, Any]]:
+    """Entries of a COCO results file: original category ids, boxes xywh; run lengths when there are masks.
+
+    >>> found = {"boxes": torch.tensor([[1.0, 2, 4, 8]]), "labels": torch.tensor([0]), "scores": torch.tensor([0.5])}
+    >>> to_results(found, image_id=7, categories=Categories(names=("cat",), ids=(17,)))
+    [{'image_id': 7, 'category_id': 17, 'bbox': [1.0, 2.0, 3.0, 6.0], 'score': 0.5}]
+    """
+    boxes = detection["boxes"].double()
+    sizes = torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), dim=1)
+    columns = zip(detection["labels"].tolist(), sizes.tolist(), exact_scores(detection).tolist(), strict=True)
+    results: list[dict[str, Any]] = [
+        {"image_id": image_id, "category_id": categories.ids[int(label)], "bbox": box, "score": score}
+        for label, box, score in columns
+    ]
+    if "masks" in detection:
+        for entry, mask in zip(results, detection["masks"], strict=True):
+            entry["segmentation"] = _run_lengths(mask)
+    return results
+
+
+def class_thresholds(thresholds: Mapping[Any, float], categories: Categories) -> list[float]:
+    """The score threshold of each label from those by category id, as checkpoints have them.
+
+    A class without one, since nothing of it was found when they were determined, gets the highest of the others.
+    """
+    by_id = {int(number): float(value) for number, value in thresholds.items()}
+    highest = max(by_id.values(), default=0.0)
+    return [by_id.get(number, highest) for number in categories.ids]
+
+
+def find_images(path: str | Path) -> list[Path]:
+    """The image files in a folder and its subfolders, sorted, or the one file itself.
+
+    Raises FileNotFoundError, naming the place, when there are none.
+    """
+    root = Path(path)
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no file or folder {root}; give an image or a folder of images")
+    found = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not found:
+        raise FileNotFoundError(f"the folder {root} has no images (files ending in {', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def _run_lengths(mask: Tensor) -> dict[str, Any]:
+    rle = pycocotools.mask.encode(np.asfortranarray(mask.numpy(), dtype=np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def _size(image: Tensor) -> tuple[int, int]:
+    return (int(image.shape[-2]), int(image.shape[-1]))

@@ -1,0 +1,98 @@
+"""Evaluates the model on the validation images at the end of an epoch, on all processes together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+from typing_extensions import override
+
+from rankdet.data.categories import Categories
+from rankdet.data.loader import Batch
+from rankdet.eval import Evaluation, evaluate
+from rankdet.eval.predict import rescale, to_results
+from rankdet.ops.distributed import gather_objects
+from rankdet.train.display import Display
+from rankdet.train.loaders import Loaders
+from rankdet.train.task import DetectionTask
+
+Results = list[dict[str, Any]]
+
+
+class Evaluate(Callback):
+    """AP and oLRP of the model, every so many epochs and after the last; the numbers are logged by their names.
+
+    The batches are those of `Loaders.validation`.
+
+    Args:
+        ground_truth: of all images, in COCO's format.
+        categories: of the labels.
+        display: shows a bar meanwhile, and the main numbers.
+        every: epochs between two evaluations.
+    """
+
+    def __init__(
+        self,
+        *,
+        ground_truth: dict[str, Any],
+        categories: Categories,
+        display: Display,
+        every: int = 1,
+    ) -> None:
+        self.ground_truth = ground_truth
+        self.categories = categories
+        self.display = display
+        self.every = every
+        self.current: Evaluation | None = None
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DetectionTask), "Evaluate goes with a DetectionTask"
+        finished = trainer.current_epoch + 1
+        self.current = None
+        if finished % self.every and finished != trainer.max_epochs:
+            return
+        self.current = evaluate(self.ground_truth, self._results(trainer, pl_module))
+        pl_module.describe(self.current)
+        pl_module.log_dict(self.current.metrics, rank_zero_only=True)
+
+    def _results(self, trainer: pl.Trainer, task: DetectionTask) -> Results:
+        loaders = getattr(trainer, "datamodule", None)
+        assert isinstance(loaders, Loaders), "Evaluate goes with Loaders"
+        own: dict[int, Results] = {}
+        with evaluating(task), torch.no_grad(), trainer.precision_plugin.predict_step_context():
+            for number, batch in enumerate(self.display.track(loaders.validation, "evaluating")):
+                own |= detect_batch(trainer, batch, number, self.categories)
+        everyone: dict[int, Results] = {}
+        for part in gather_objects(own):
+            everyone |= part
+        return [entry for image_id in sorted(everyone) for entry in everyone[image_id]]
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode in the block; afterwards every part is in the mode that it was in, frozen ones included."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def detect_batch(trainer: pl.Trainer, batch: Batch, number: int, categories: Categories) -> dict[int, Results]:
+    """COCO results by image id, in the pixels of the original images."""
+    images, targets = trainer.strategy.batch_to_device(batch)
+    detections: Any = trainer.strategy.predict_step((images, targets), number)
+    found = {}
+    for image, target, detection in zip(images, targets, detections, strict=True):
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        original = rescale(detection, from_size=size, to_size=tuple(target["original_size"]))
+        found[int(target["image_id"])] = to_results(original, image_id=int(target["image_id"]), categories=categories)
+    return found

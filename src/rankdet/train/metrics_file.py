@@ -1,0 +1,83 @@
+"""All numbers of a run in one table, metrics.csv: rows of training steps and rows of evaluations."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from typing_extensions import override
+
+from rankdet.train.files import write_text
+
+
+class MetricsFile(Logger):
+    """A CSV file with one row for each step that anything was logged at; an empty cell where a number was not.
+
+    A file that is already there is continued: its rows up to `last_step` are kept, so that a resumed run has one table.
+    Written completely or not at all.
+
+    Args:
+        path: the file.
+        last_step: optimiser steps made before this process began.
+    """
+
+    def __init__(self, path: Path, *, last_step: int = 0) -> None:
+        super().__init__()
+        self.path = path
+        self.rows = [row for row in _read(path) if int(row["step"]) < last_step]
+
+    @property
+    @override
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    @override
+    def version(self) -> str:
+        return ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> None:
+        """Nothing to open: the file is written whole."""
+
+    @override
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the configuration stands in config.yaml."""
+
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        row = {"step": str(step or 0), **{name: f"{value:.6g}" for name, value in metrics.items()}}
+        if self.rows and self.rows[-1]["step"] == row["step"]:
+            self.rows[-1].update(row)
+        else:
+            self.rows.append(row)
+
+    @override
+    @rank_zero_only
+    def save(self) -> None:
+        columns = list(dict.fromkeys(["step", "epoch", *(name for row in self.rows for name in row)]))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, text.getvalue())
+
+    @override
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self.save()
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]

@@ -1,0 +1,56 @@
+"""Where and how precisely to compute, and how often to report: everything of a run that does not change the method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["32-true", "16-mixed", "bf16-mixed", "64-true"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """Settings of the engine; the names in brackets are Lightning's.
+
+    Args:
+        accelerator: "auto", "cpu", "gpu" or "mps".
+        devices: how many, a list of their numbers, or "auto" for all there are.
+        num_nodes: machines that train together.
+        strategy: "auto", "ddp", "fsdp", ... (Lightning's names).
+        precision: "32-true", "16-mixed" (loss scaling included), "bf16-mixed" or "64-true".
+        gradient_clip: largest norm of the gradient; None for no clipping.
+        accumulate: batches whose gradients are added up for one step.
+        sync_batchnorm: share the statistics of live batch normalisation between the devices.
+        log_every: steps between two lines of the log.
+        evaluate_every: epochs between two evaluations; the last epoch is always evaluated.
+        pictures: pictures of predictions beside the ground truth drawn at the end; 0 for none.
+
+    >>> TrainerOptions(precision="bf16-mixed").accumulate
+    1
+    """
+
+    accelerator: str = "auto"
+    devices: int | list[int] | str = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: Precision = "32-true"
+    gradient_clip: float | None = None
+    accumulate: int = 1
+    sync_batchnorm: bool = False
+    log_every: int = 50
+    evaluate_every: int = 1
+    pictures: int = 8
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("num_nodes", 1),
+            ("accumulate", 1),
+            ("log_every", 1),
+            ("evaluate_every", 1),
+            ("pictures", 0),
+        ):
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(f"trainer.{name} must be at least {least}, got {value}")
+        if self.gradient_clip is not None and self.gradient_clip <= 0:
+            raise ValueError(f"trainer.gradient_clip must be > 0 or null, got {self.gradient_clip}")

@@ -1,0 +1,159 @@
+"""How long to train and how the learning rate goes: linear warm-up times a decay, both functions of the step alone.
+
+Source: the schedules of the Rank & Sort Loss paper (section 5) and of MMDetection (section 9.3 of its documentation):
+warm-up multiplies the regular rate of that moment, milestones count finished epochs. Nothing here has state, so that a
+resumed run continues at exactly the rate it was interrupted at.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+
+class Decay(ABC):
+    """A factor of the learning rate, in [0, 1], as a function of how far the training is."""
+
+    @abstractmethod
+    def factor(self, step: int, *, steps_per_epoch: int, epochs: int) -> float:
+        """The factor for the optimiser step number `step`, counted from 0."""
+
+    @abstractmethod
+    def describe(self, epochs: int) -> str:
+        """A phrase for the header of a run of `epochs` epochs."""
+
+
+class Steps(Decay):
+    """Multiply by `gamma` after each of the `milestones`.
+
+    Args:
+        milestones: numbers of finished epochs, ascending; ``(8, 11)`` of 12 is the "1x" schedule.
+        gamma: factor of each step, in (0, 1].
+
+    >>> steps = Steps(milestones=(8, 11))
+    >>> [round(steps.factor(epoch, steps_per_epoch=1, epochs=12), 4) for epoch in (7, 8, 11)]
+    [1.0, 0.1, 0.01]
+    """
+
+    def __init__(self, *, milestones: Sequence[int], gamma: float = 0.1) -> None:
+        if list(milestones) != sorted(set(milestones)) or any(milestone < 1 for milestone in milestones):
+            raise ValueError(f"milestones are ascending numbers of finished epochs, at least 1; got {list(milestones)}")
+        if not 0 < gamma <= 1:
+            raise ValueError(f"gamma must be > 0 and <= 1, got {gamma}")
+        self.milestones = tuple(milestones)
+        self.gamma = gamma
+
+    @override
+    def factor(self, step: int, *, steps_per_epoch: int, epochs: int) -> float:
+        finished = step // steps_per_epoch
+        return float(self.gamma ** sum(milestone <= finished for milestone in self.milestones))
+
+    @override
+    def describe(self, epochs: int) -> str:
+        reached = [str(milestone) for milestone in self.milestones if milestone < epochs]
+        unreached = [str(milestone) for milestone in self.milestones if milestone >= epochs]
+        text = f"times {self.gamma:g} after epoch {' and '.join(reached)}" if reached else "constant"
+        return text + (f" (milestone {' and '.join(unreached)} is not reached)" if unreached else "")
+
+
+class Cosine(Decay):
+    """Half a cosine wave from 1 down to `final` at the end of the last epoch (Loshchilov and Hutter, 2017).
+
+    >>> round(Cosine().factor(5, steps_per_epoch=1, epochs=10), 4)
+    0.5
+    """
+
+    def __init__(self, *, final: float = 0.0) -> None:
+        if not 0 <= final <= 1:
+            raise ValueError(f"final must be >= 0 and <= 1, got {final}")
+        self.final = final
+
+    @override
+    def factor(self, step: int, *, steps_per_epoch: int, epochs: int) -> float:
+        done = min(1.0, step / (steps_per_epoch * epochs))
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
+
+    @override
+    def describe(self, epochs: int) -> str:
+        return f"cosine to {self.final:g} times"
+
+
+class Schedule:
+    """The length of a training and its learning rate.
+
+    Args:
+        epochs: times that the training set is gone through, at least 1.
+        warmup_iterations: optimiser steps over which the rate grows linearly to its full value; 0 for none.
+        warmup_ratio: share of the rate at the first of them, in [0, 1].
+        decay: how the rate falls; None keeps it constant.
+        base_batch_size: images of a step, over all devices, that the optimiser's rate is meant for. Stated by presets.
+        scale_lr: multiply the rate by (images of a step) / `base_batch_size`.
+
+    >>> schedule = Schedule(epochs=12, warmup_iterations=500, decay=Steps(milestones=(8, 11)))
+    >>> [round(schedule.factor(step, steps_per_epoch=1000), 4) for step in (0, 250, 500, 8000)]
+    [0.001, 0.5005, 1.0, 0.1]
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs: int = 12,
+        warmup_iterations: int = 0,
+        warmup_ratio: float = 0.001,
+        decay: Decay | None = None,
+        base_batch_size: int | None = None,
+        scale_lr: bool = False,
+    ) -> None:
+        _check_whole("epochs", epochs, least=1)
+        _check_whole("warmup_iterations", warmup_iterations, least=0)
+        if not 0 <= warmup_ratio <= 1:
+            raise ValueError(f"warmup_ratio must be >= 0 and <= 1, got {warmup_ratio}")
+        if base_batch_size is not None:
+            _check_whole("base_batch_size", base_batch_size, least=1)
+        if scale_lr and base_batch_size is None:
+            raise ValueError("scale_lr needs to know the batch that the rate is meant for; set base_batch_size")
+        self.epochs = epochs
+        self.warmup_iterations = warmup_iterations
+        self.warmup_ratio = warmup_ratio
+        self.decay = decay
+        self.base_batch_size = base_batch_size
+        self.scale_lr = scale_lr
+
+    def factor(self, step: int, *, steps_per_epoch: int) -> float:
+        """What the full rate is multiplied by at an optimiser step, counted from 0 at the start of the training."""
+        decay = 1.0
+        if self.decay is not None:
+            decay = self.decay.factor(step, steps_per_epoch=steps_per_epoch, epochs=self.epochs)
+        if step >= self.warmup_iterations:
+            return decay
+        return decay * (1 - (1 - step / self.warmup_iterations) * (1 - self.warmup_ratio))
+
+    def full_rate(self, lr: float, batch_size: int) -> float:
+        """The rate after warm-up for steps of `batch_size` images: `lr`, scaled only when that was asked for."""
+        return lr * batch_size / self.base_batch_size if self.scale_lr and self.base_batch_size else lr
+
+    def describe(self) -> str:
+        """A phrase for the header of a run."""
+        warmup = (
+            f", warm-up {self.warmup_iterations} steps from {self.warmup_ratio:g}" if self.warmup_iterations else ""
+        )
+        decay = self.decay.describe(self.epochs) if self.decay is not None else "constant"
+        return f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}{warmup}, {decay}"
+
+    def describe_rate(self, lr: float, batch_size: int) -> str:
+        """What became of the stated rate for steps of `batch_size` images, and how to have it otherwise."""
+        rate = self.full_rate(lr, batch_size)
+        if self.base_batch_size in (None, batch_size):
+            return f"{rate:g}"
+        if self.scale_lr:
+            return f"{rate:g} (scaled from {lr:g}, which is for a batch of {self.base_batch_size})"
+        scaled = lr * batch_size / self.base_batch_size
+        return f"{rate:g}, which is for a batch of {self.base_batch_size} (schedule.scale_lr would make it {scaled:g})"
+
+
+def _check_whole(name: str, value: int, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")

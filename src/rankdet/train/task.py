@@ -1,0 +1,120 @@
+"""A detector and its optimisation as one LightningModule. The detector stays a plain ``nn.Module``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from typing_extensions import override
+
+from rankdet.data.loader import Batch
+from rankdet.data.seeding import seed_for
+from rankdet.eval import Evaluation
+from rankdet.train.optimiser import Optimiser
+from rankdet.train.schedule import Schedule
+
+RECORD = "rankdet"
+PROGRESS = "rankdet_progress"
+
+
+class DetectionTask(pl.LightningModule):
+    """Trains a model of torchvision's calling convention: ``model(images, targets)`` is a dict of losses to add up.
+
+    Everything random in a step follows from `seed`, the number of the step and the rank, so that a resumed training
+    equals an uninterrupted one bit for bit.
+
+    Args:
+        model: in training mode gives named scalar losses; an attribute ``logs`` of that dict is logged and no more.
+        optimiser: what steps are made with.
+        schedule: the rate of each step.
+        batches_per_epoch: batches of this process in an epoch.
+        batch_size: images of one batch on all processes together, times the batches accumulated for a step.
+        seed: at least 0.
+        record: what the checkpoints say about the model, plain types (see `rankdet.train.fit`).
+
+    >>> from rankdet.train import SGD
+    >>> task = DetectionTask(
+    ...     nn.Linear(2, 2), optimiser=SGD(lr=0.1), schedule=Schedule(), batches_per_epoch=10, batch_size=16
+    ... )
+    >>> task.lr
+    0.1
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimiser: Optimiser,
+        schedule: Schedule,
+        batches_per_epoch: int,
+        batch_size: int,
+        accumulate: int = 1,
+        seed: int = 0,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.optimiser = optimiser
+        self.schedule = schedule
+        self.batches_per_epoch = batches_per_epoch
+        self.steps_per_epoch = -(-batches_per_epoch // accumulate)
+        self.lr = schedule.full_rate(optimiser.lr, batch_size)
+        self.seed = seed
+        self.batches_seen = 0
+        self.record: dict[str, Any] = {"version": 1, **(record or {})}
+
+    @override
+    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        return self.model(images)
+
+    @override
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        torch.manual_seed(seed_for(self.seed, self.batches_seen, self.global_rank))
+        self.batches_seen += 1
+
+    @override
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        images, targets = batch
+        losses = self.model(images, targets)
+        total = torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
+        named = {name: loss.detach() for name, loss in losses.items()}
+        shown = {"loss": total.detach()} | {f"loss/{name}": loss for name, loss in named.items()}
+        shown |= {f"log/{name}": value for name, value in getattr(losses, "logs", {}).items()}
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log_dict({**shown, "lr": lr}, batch_size=len(images))
+        return {"loss": total, "losses": named, "lr": lr}
+
+    @override
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Tensor]]:
+        return self.model(batch[0])
+
+    @override
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimiser = self.optimiser.build(self.model, self.lr)
+        rates = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: self.schedule.factor(step, steps_per_epoch=self.steps_per_epoch)
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rates, "interval": "step", "name": "lr"}}
+
+    def describe(self, evaluation: Evaluation) -> None:
+        """Put the metrics and the class thresholds of an evaluation into the checkpoints from now on."""
+        self.record["metrics"] = {name: float(value) for name, value in evaluation.metrics.items()}
+        self.record["thresholds"] = {str(number): float(score) for number, score in evaluation.thresholds.items()}
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[RECORD] = dict(self.record)
+        checkpoint[PROGRESS] = {
+            "batches_seen": self.batches_seen,
+            "batches_per_epoch": self.batches_per_epoch,
+            "seed": self.seed,
+        }
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.batches_seen = int(checkpoint[PROGRESS]["batches_seen"])
+        self.record = {**checkpoint[RECORD], **self.record}
