@@ -80,7 +80,7 @@ def test_files_are_opened_with_the_rules_of_training(tmp_path):
     assert len(make_data(train=file, val=file, skip_empty=False).train) == 3
     assert make_data(train=file, val=file, classes=["dog"]).categories.names == ("dog",)
     assert data.num_classes == 3
-    assert data.skipped == []
+    assert data.summary() == ""
 
 
 def test_categories_must_agree(tmp_path):
@@ -127,7 +127,10 @@ def test_corrupt_training_images_are_listed_afterwards(tmp_path):
     (tmp_path / "c.png").write_bytes(b"")
     ids = [target["image_id"] for _, targets in data.train_loader(seed=0) for target in targets]
     assert ids == [7, 7]
-    assert data.skipped == [str(tmp_path / "c.png")]
+    assert data.summary() == f"1 corrupt images were skipped: {tmp_path / 'c.png'}"
+    images = [image for images, _ in data.val_loader() for image in images]
+    assert [bool(image.any()) for image in images] == [True, True, False]
+    assert data.summary().count(str(tmp_path / "c.png")) == 2
 
 
 @pytest.mark.parametrize(

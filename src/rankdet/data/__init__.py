@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from rankdet.data.categories import Categories as Categories
     from rankdet.data.coco import CocoDetection as CocoDetection
     from rankdet.data.compose import ConcatDetection as ConcatDetection
-    from rankdet.data.compose import SkipCorrupt as SkipCorrupt
     from rankdet.data.compose import SubsetDetection as SubsetDetection
+    from rankdet.data.corrupt import BlankCorrupt as BlankCorrupt
+    from rankdet.data.corrupt import SkipCorrupt as SkipCorrupt
     from rankdet.data.dataset import DetectionDataset as DetectionDataset
     from rankdet.data.dataset import Sample as Sample
     from rankdet.data.dataset import Target as Target
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from rankdet.data.voc import VOCDetection as VOCDetection
 
 _HOMES = {
+    "BlankCorrupt": "corrupt",
     "Categories": "categories",
     "CocoDetection": "coco",
     "ConcatDetection": "compose",
@@ -66,7 +68,7 @@ _HOMES = {
     "Sanitise": "transforms",
     "Shapes": "shapes",
     "Shuffled": "batches",
-    "SkipCorrupt": "compose",
+    "SkipCorrupt": "corrupt",
     "SubsetDetection": "compose",
     "Target": "dataset",
     "VOCDetection": "voc",

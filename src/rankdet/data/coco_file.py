@@ -208,7 +208,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_bytes())
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror}; name a COCO annotation file") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{file} is not valid JSON: {error}") from None
     if isinstance(content, list):
         raise DatasetError(f"{file} holds a list, as a file of results does; name the annotation file")

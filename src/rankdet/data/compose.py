@@ -1,8 +1,7 @@
-"""Datasets made of datasets: a part of one, several as one, one whose corrupt images are skipped."""
+"""Datasets made of datasets: a part of one, several as one."""
 
 from __future__ import annotations
 
-import logging
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -10,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from rankdet.data.dataset import DetectionDataset, Sample, check_index
-from rankdet.data.errors import CorruptImageError, DatasetError
-from rankdet.data.report import EXAMPLES, DatasetReport, merge_reports
-
-logger = logging.getLogger(__name__)
+from rankdet.data.errors import DatasetError
+from rankdet.data.report import DatasetReport, merge_reports
 
 
 class SubsetDetection(DetectionDataset):
@@ -154,82 +150,3 @@ class ConcatDetection(DetectionDataset):
         index = check_index(index, len(self))
         which = bisect_right(self._ends, index)
         return self.datasets[which], index - (self._ends[which - 1] if which else 0)
-
-
-class SkipCorrupt(DetectionDataset):
-    """A dataset for training that gives the next readable image in place of a corrupt one, and counts.
-
-    Each corrupt image is logged once, by name. The flags lie in shared memory, so that :attr:`skipped` in the main
-    process knows what the workers met. What replaces an image does not depend on which worker met it, or when.
-
-    Args:
-        dataset: gives :class:`CorruptImageError` for an image that cannot be used.
-        limit: the share of corrupt images from which on the dataset is refused (one is always tolerated).
-
-    Raises:
-        DatasetError: on indexing, when more than `limit` of the images are corrupt.
-    """
-
-    def __init__(self, dataset: DetectionDataset, *, limit: float = 0.1) -> None:
-        self.dataset = dataset
-        self.limit = limit
-        self.categories = dataset.categories
-        self.report = dataset.report
-        self._corrupt = torch.zeros(len(dataset), dtype=torch.uint8).share_memory_()
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        index = check_index(index, len(self))
-        for place in (*range(index, len(self)), *range(index)):
-            if not self._corrupt[place]:
-                try:
-                    return self.dataset[place]
-                except CorruptImageError as error:
-                    self._skip(place, error)
-        raise DatasetError(f"no image of {self.report.source} can be read")
-
-    @property
-    def skipped(self) -> list[int]:
-        """Indices of the corrupt images met so far, in any process."""
-        return torch.nonzero(self._corrupt)[:, 0].tolist()
-
-    def summary(self) -> str:
-        """What was skipped, for the end of a training; empty when nothing was."""
-        found = self.skipped
-        if not found:
-            return ""
-        names = [str(self.image_path(index) or f"image {self.image_ids[index]}") for index in found[:EXAMPLES]]
-        return f"{len(found)} corrupt images were skipped: {', '.join(names)}" + (", ..." * (len(found) > EXAMPLES))
-
-    @property
-    def image_ids(self) -> list[int]:
-        """Those of the dataset."""
-        return self.dataset.image_ids
-
-    @property
-    def image_sizes(self) -> list[tuple[int, int]]:
-        """Those of the dataset."""
-        return self.dataset.image_sizes
-
-    def image_path(self, index: int) -> Path | None:
-        """The file of an image, if it has one."""
-        return self.dataset.image_path(index)
-
-    def labels(self, index: int) -> np.ndarray:
-        """The labels of one image's objects."""
-        return self.dataset.labels(index)
-
-    def ground_truth(self) -> dict[str, Any]:
-        """The truth of all images, corrupt ones too."""
-        return self.dataset.ground_truth()
-
-    def _skip(self, index: int, error: CorruptImageError) -> None:
-        self._corrupt[index] = 1
-        logger.warning("skipped: %s", error)
-        count = int(self._corrupt.sum())
-        if count > max(1, self.limit * len(self)):
-            raise DatasetError(
-                f"{count} of the {len(self)} images of {self.report.source} are corrupt: {error}"
-            ) from error

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from rankdet.data.batches import Shuffled, group_by_orientation
 from rankdet.data.categories import Categories
-from rankdet.data.compose import SkipCorrupt
+from rankdet.data.corrupt import BlankCorrupt, SkipCorrupt
 from rankdet.data.dataset import DetectionDataset
 from rankdet.data.errors import CorruptImageError, DatasetError
 from rankdet.data.image import read_size
@@ -80,9 +80,10 @@ class DetectionData:
         self.train = SkipCorrupt(
             _open(train, train_images, classes=classes, masks=masks, seed=0, skip_empty=skip_empty, min_size=min_size)
         )
-        self.val = _open(val, val_images, classes=classes, masks=masks, seed=1)
-        if isinstance(self.val, VOCDetection) and isinstance(val, str):
-            self.val = _with_classes_of(self.train.categories, self.val, val, val_images)
+        validation = _open(val, val_images, classes=classes, masks=masks, seed=1)
+        if isinstance(validation, VOCDetection) and isinstance(val, str):
+            validation = _with_classes_of(self.train.categories, validation, val, val_images)
+        self.val = BlankCorrupt(validation)
         self._check()
 
     @property
@@ -95,10 +96,9 @@ class DetectionData:
         """K."""
         return len(self.categories)
 
-    @property
-    def skipped(self) -> list[str]:
-        """The training images found to be corrupt so far, by file name (or id)."""
-        return [str(self.train.image_path(i) or self.train.image_ids[i]) for i in self.train.skipped]
+    def summary(self) -> str:
+        """The corrupt images met so far, for the end of a training; empty when there were none."""
+        return "\n".join(filter(None, (self.train.summary(), self.val.summary())))
 
     def train_loader(self, *, seed: int, rank: int | None = None, world_size: int | None = None) -> DataLoader[Any]:
         """Shuffled batches of one orientation each, augmented; corrupt images are replaced and counted.
@@ -118,7 +118,7 @@ class DetectionData:
         )
 
     def val_loader(self, *, rank: int | None = None, world_size: int | None = None) -> DataLoader[Any]:
-        """All validation images in order.
+        """All validation images in order; corrupt ones are black, so that what lies in them counts as missed.
 
         On several processes the first ones may come twice, so that all processes make the same number of steps: keep
         one result for each image id.
