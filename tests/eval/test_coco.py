@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rankdet.eval import evaluate
+from rankdet.eval import evaluate, evaluate_detections, evaluate_proposals, overlaps, read_ground_truth, read_results
+from rankdet.eval.coco import mean_of_defined
 from tests.reference.coco_sets import pycocotools_evaluation, random_problem, twelve_numbers, with_masks
 
 TWELVE = "AP AP50 AP75 AP_small AP_medium AP_large AR_1 AR_10 AR_100 AR_small AR_medium AR_large".split()
@@ -73,3 +75,135 @@ def test_masks_equal_pycocotools_on_random_problems(seed):
     rng = np.random.default_rng(seed)
     for _ in range(50):
         assert_equal_to_pycocotools(*with_masks(*random_problem(rng), rng), "segm")
+
+
+@pytest.mark.parametrize("limits", [(1, 2, 3), (5, 10, 100), (2, 30, 200)])
+def test_any_number_of_detections_equals_pycocotools(limits):
+    rng = np.random.default_rng(7)
+    for _ in range(30):
+        truth, results = random_problem(rng)
+        found = evaluate(truth, results, max_detections=limits).details.recall_precision
+        reference = pycocotools_evaluation(truth, results, max_detections=limits).eval
+        np.testing.assert_allclose(found.precision, reference["precision"][..., -1], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(found.recall, reference["recall"], rtol=0, atol=1e-12)
+
+
+def test_any_area_ranges_equal_pycocotools():
+    rng = np.random.default_rng(8)
+    ranges = {"all": (0.0, 1e10), "tiny": (0.0, 16.0**2), "exact": (1024.0, 1024.0), "rest": (1500.0, 9216.0)}
+    for _ in range(50):
+        truth, results = random_problem(rng)
+        found = evaluate(truth, results, area_ranges=ranges)
+        reference = pycocotools_evaluation(truth, results, area_ranges=tuple(ranges.values())).eval
+        np.testing.assert_allclose(
+            found.details.recall_precision.precision, reference["precision"][..., -1], rtol=0, atol=1e-12
+        )
+        assert {"AP_tiny", "AR_exact", "oLRP_rest"} <= set(found.metrics)
+
+
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_proposals_equal_pycocotools_without_categories(iou_type):
+    rng = np.random.default_rng(9)
+    for _ in range(60):
+        truth, results = random_problem(rng)
+        if iou_type == "segm":
+            truth, results = with_masks(truth, results, rng)
+        limits = (3, 10, 1000)
+        recall = pycocotools_evaluation(
+            truth, results, iou_type=iou_type, max_detections=limits, pool_categories=True
+        ).eval["recall"]
+        expected = {f"AR_{limit}": mean_of_defined(recall[:, 0, 0, place]) for place, limit in enumerate(limits)}
+        for area, name in enumerate(("small", "medium", "large"), start=1):
+            expected[f"AR_{name}"] = mean_of_defined(recall[:, 0, area, -1])
+        found = evaluate_proposals(truth, results, iou_type=iou_type, max_detections=limits)
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_proposals_need_no_category():
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [{"image_id": 1, "category_id": 2, "bbox": [0, 0, 10, 10]}],
+    }
+    assert evaluate_proposals(truth, [{"image_id": 1, "bbox": [0, 0, 10, 10], "score": 0.5}])["AR_100"] == 1
+
+
+def test_pairs_in_several_blocks_give_the_same(monkeypatch):
+    rng = np.random.default_rng(10)
+    problems = [random_problem(rng) for _ in range(20)]
+    before = [evaluate(truth, results).metrics for truth, results in problems]
+    monkeypatch.setattr(overlaps, "PAIRS_AT_ONCE", 5)
+    assert [evaluate(truth, results).metrics for truth, results in problems] == before
+
+
+def test_each_class_has_the_numbers_it_has_alone():
+    rng = np.random.default_rng(11)
+    for _ in range(20):
+        truth, results = random_problem(rng)
+        for row in evaluate(truth, results).per_class:
+            alone = {
+                **truth,
+                "annotations": [a for a in truth["annotations"] if a["category_id"] == row.category_id],
+            }
+            own = [result for result in results if result["category_id"] == row.category_id]
+            metrics = evaluate(alone, own).metrics
+            for name in ("AP", "AP50", "AP75", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN"):
+                assert getattr(row, name) == pytest.approx(metrics[name], abs=1e-12)
+            assert row.objects == sum(not a["iscrowd"] for a in alone["annotations"])
+
+
+def test_the_order_of_images_and_annotations_does_not_matter_without_ties():
+    rng = np.random.default_rng(12)
+    for _ in range(20):
+        truth, results = random_problem(rng)
+        for result in results:
+            result["score"] = float(rng.random())
+        shuffled = {
+            "images": list(reversed(truth["images"])),
+            "categories": list(reversed(truth["categories"])),
+            "annotations": truth["annotations"],
+        }
+        permuted = [results[i] for i in rng.permutation(len(results))]
+        assert evaluate(shuffled, permuted).metrics == pytest.approx(evaluate(truth, results).metrics, abs=1e-12)
+
+
+def test_matches_say_which_detection_found_which_object():
+    truth = {
+        "images": [{"id": 5}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {"id": 70, "image_id": 5, "category_id": 1, "bbox": [0, 0, 10, 10]},
+            {"id": 71, "image_id": 5, "category_id": 1, "bbox": [50, 0, 10, 10]},
+        ],
+    }
+    found = {"image_id": 5, "category_id": 1}
+    results = [
+        {**found, "bbox": [50, 0, 10, 8], "score": 0.2},
+        {**found, "bbox": [200, 0, 10, 8], "score": 0.4},
+        {**found, "bbox": [0, 0, 10, 6], "score": 0.9},
+    ]
+    matches = evaluate(truth, results).details.matches
+    assert matches.chosen.tolist() == [2, 1, 0]
+    assert matches.scores.tolist() == [0.9, 0.4, 0.2]
+    part = matches.of_category(0)
+    assert part.candidates.tolist() == [0, 2]
+    assert part.objects[:, 0, 0].tolist() == [0, 1]
+    assert part.overlaps[:, 0, 0] == pytest.approx([0.6, 0.8])
+    assert part.objects[:, -1, 0].tolist() == [-1, -1]  # at an IoU of 0.95
+    assert matches.ground_truth.annotation_ids[part.objects[0, 0, 0]] == 70
+
+
+def test_logits_order_what_scores_no_longer_can():
+    truth = read_ground_truth(
+        {
+            "images": [{"id": 1}],
+            "categories": [{"id": 1, "name": "cat"}],
+            "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}],
+        }
+    )
+    wrong, right = [100, 0, 10, 10], [0, 0, 10, 10]
+    results = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 1.0} for box in (wrong, right)]
+    saturated = read_results(results, truth)
+    assert evaluate_detections(truth, saturated).metrics["AP"] == pytest.approx(0.5)
+    ordered = dataclasses.replace(saturated, logits=np.array([40.0, 41.0]))
+    assert evaluate_detections(truth, ordered).metrics["AP"] == pytest.approx(1)

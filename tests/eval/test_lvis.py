@@ -91,14 +91,14 @@ def test_average_precision_follows_the_rules_on_random_problems(seed):
 def test_a_coco_ground_truth_is_refused_with_the_remedy():
     truth = example_truth()
     truth["images"] = [{"id": image["id"]} for image in truth["images"]]
-    with pytest.raises(GroundTruthError, match="image 1 .* no list 'neg_category_ids'.*use evaluate"):
+    with pytest.raises(GroundTruthError, match=r"image 1 .* no list 'neg_category_ids'.*use evaluate"):
         evaluate_lvis(truth, EXAMPLE["dt"])
 
 
 def test_an_unknown_frequency_is_refused():
     truth = example_truth()
     truth["categories"] = [{**category, "frequency": "x"} for category in truth["categories"]]
-    with pytest.raises(GroundTruthError, match="category 1 .* frequency 'x'"):
+    with pytest.raises(GroundTruthError, match=r"category 1 .* frequency 'x'"):
         evaluate_lvis(truth, EXAMPLE["dt"])
 
 

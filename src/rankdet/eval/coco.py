@@ -148,8 +148,10 @@ def _at_iou(matches: Matches, iou: float | None) -> Bools:
 
 def _mean_precision(precision: Floats) -> Floats:
     """(K,) mean of (T', R, K) over thresholds and recall; -1 for no threshold."""
-    means = precision.reshape(-1, precision.shape[-1])
-    return means.mean(axis=0) if len(means) else np.full(precision.shape[-1], UNDEFINED)
+    if not len(precision):
+        return np.full(precision.shape[-1], UNDEFINED)
+    mean: Floats = precision.mean(axis=(0, 1))
+    return mean
 
 
 def _defined(column: Floats) -> Floats:

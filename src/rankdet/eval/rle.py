@@ -213,7 +213,9 @@ def _check_sums(
 
 
 def _sums_between(runs: NDArray[np.int32], starts: Ints, stops: Ints) -> NDArray[np.int64]:
-    if not len(runs):
-        return np.zeros(len(starts), np.int64)
-    sums = np.add.reduceat(runs, np.minimum(starts, len(runs) - 1), dtype=np.int64)
-    return np.where(stops > starts, sums, 0)
+    """Sums of consecutive pieces of ``runs``, some of which are empty."""
+    sums = np.zeros(len(starts), np.int64)
+    there = stops > starts
+    if there.any():
+        sums[there] = np.add.reduceat(runs, starts[there], dtype=np.int64)
+    return sums

@@ -1,0 +1,172 @@
+"""What ground truth and results may be, and what is said when they are not."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from rankdet.eval import GroundTruthError, ResultsError, evaluate, read_ground_truth, read_results
+
+TRUTH = {
+    "images": [{"id": 7, "height": 40, "width": 40}, {"id": 0, "height": 40, "width": 40}],
+    "categories": [{"id": 90, "name": "dog"}, {"id": 3, "name": "cat"}],
+    "annotations": [
+        {"id": 0, "image_id": 7, "category_id": 3, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0},
+        {"image_id": 0, "category_id": 90, "bbox": [0, 0, 20, 10]},
+    ],
+}
+RESULT = {"image_id": 7, "category_id": 3, "bbox": [0, 0, 10, 10], "score": 0.5}
+MASK = {"size": [40, 40], "counts": "`2:V_1"}
+
+
+def changed(entry: dict, **values) -> dict:
+    """A deep copy with other values; None removes a key."""
+    merged = {**copy.deepcopy(entry), **values}
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def truth_with(**values) -> dict:
+    """TRUTH with a changed second annotation."""
+    return changed(TRUTH, annotations=[TRUTH["annotations"][0], changed(TRUTH["annotations"][1], **values)])
+
+
+def test_ids_may_be_anything_that_differs_and_annotation_ids_absent_or_0():
+    metrics = evaluate(TRUTH, [RESULT, changed(RESULT, image_id=0, category_id=90, bbox=[0, 0, 20, 10])]).metrics
+    assert metrics["AP"] == pytest.approx(1)
+
+
+def test_an_absent_area_is_that_of_the_box():
+    np.testing.assert_array_equal(read_ground_truth(TRUTH).areas, [100, 200])
+
+
+def test_ids_beyond_the_precision_of_floats_stay_apart():
+    big = 2**60
+    truth = changed(TRUTH, images=[{"id": big}, {"id": big + 1}], annotations=[])
+    found = read_results([changed(RESULT, image_id=big + 1)], read_ground_truth(truth))
+    assert found.images.tolist() == [1]
+
+
+def test_no_results_are_results():
+    evaluation = evaluate(TRUTH, [])
+    assert evaluation.metrics["AP"] == 0
+    assert evaluation.metrics["oLRP"] == 1
+
+
+def test_no_objects_leave_everything_undefined():
+    evaluation = evaluate(changed(TRUTH, annotations=[]), [RESULT])
+    assert set(evaluation.metrics.values()) == {-1.0}
+    assert evaluate(changed(TRUTH, annotations=[]), []).metrics == evaluation.metrics
+
+
+def test_no_images_and_no_categories_are_no_reason_to_fail():
+    assert evaluate({"images": [], "categories": [], "annotations": []}, []).metrics["AP"] == -1
+
+
+def test_a_degenerate_object_is_one_that_nobody_finds():
+    evaluation = evaluate(truth_with(bbox=[5, 5, -3, 2], area=6), [RESULT])
+    assert evaluation.metrics["AP"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image_id": 8}, "entry 1 of results: image_id 8 is not among the 'images' of ground truth"),
+        ({"category_id": 4}, "entry 1 of results: category_id 4 is not among the 'categories'"),
+        ({"image_id": "7"}, "entry 1 of results: 'image_id' is '7'; accepted are whole numbers"),
+        ({"image_id": 7.5}, "entry 1 of results: 'image_id' is 7.5"),
+        ({"image_id": 10**30}, "entry 1 of results: 'image_id' is 1000"),
+        ({"score": float("nan")}, "entry 1 of results: 'score' is nan; accepted are finite numbers"),
+        ({"score": float("inf")}, "entry 1 of results: 'score' is inf"),
+        ({"score": "high"}, "entry 1 of results: 'score' is 'high'"),
+        ({"score": None}, "entry 1 of results: has no 'score', only"),
+        ({"bbox": None}, "entry 1 of results: has no 'bbox', only"),
+        ({"bbox": [0, 0, -1, 5]}, "entry 1 of results: 'bbox' .* negative width or height"),
+        ({"bbox": [0, 0, 1]}, "entry 1 of results: 'bbox' .* four finite numbers"),
+        ({"bbox": [0, 0, 1, float("nan")]}, "entry 1 of results: 'bbox' .* four finite numbers"),
+        ({"bbox": 5}, "entry 1 of results: 'bbox' .* four finite numbers"),
+    ],
+)
+def test_faulty_results_are_named_by_entry(values, message):
+    with pytest.raises(ResultsError, match=message):
+        evaluate(TRUTH, [RESULT, changed(RESULT, **values), RESULT])
+
+
+def test_whole_numbers_may_be_written_with_a_point():
+    assert evaluate(TRUTH, [changed(RESULT, image_id=7.0)]).metrics["AP"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [({"annotations": []}, "not a list of results but dict"), ("no such file.json", "cannot read"), ([3], "is a int")],
+)
+def test_what_is_no_list_of_results_is_refused(results, message):
+    with pytest.raises(ResultsError, match=message):
+        evaluate(TRUTH, results)
+
+
+def test_files_are_read_and_named_in_messages(tmp_path):
+    truth, results = tmp_path / "truth.json", tmp_path / "results.json"
+    truth.write_text(json.dumps(TRUTH))
+    results.write_text(json.dumps([RESULT]))
+    assert evaluate(truth, str(results)).metrics == evaluate(TRUTH, [RESULT]).metrics
+    results.write_text(json.dumps([changed(RESULT, image_id=9)]))
+    with pytest.raises(ResultsError, match=r"entry 0 of results\.json: image_id 9 .* 'images' of truth\.json"):
+        evaluate(truth, results)
+    results.write_text("[{")
+    with pytest.raises(ResultsError, match=r"results\.json is not a JSON file"):
+        evaluate(truth, results)
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        (truth_with(image_id=5), "annotation 1 of ground truth: image_id 5 is not among"),
+        (truth_with(category_id=5), "annotation 1 of ground truth: category_id 5 is not among"),
+        (truth_with(bbox=[0, 0, 1]), "annotation 1 of ground truth: 'bbox'"),
+        (truth_with(area="big"), "annotation 1 of ground truth: 'area' is 'big'"),
+        (changed(TRUTH, images=[{"id": 7}, {"id": 7}]), r"'images' of ground truth use an id twice: \[7\]"),
+        (changed(TRUTH, categories=[{"name": "cat"}]), "entry 0 of the 'categories' of ground truth: has no 'id'"),
+        (changed(TRUTH, annotations=None), "has no list 'annotations'"),
+        ([], "is a list, not an object"),
+        ("no such file.json", "cannot read"),
+    ],
+)
+def test_a_faulty_ground_truth_is_named_by_annotation(truth, message):
+    with pytest.raises(GroundTruthError, match=message):
+        evaluate(truth, [RESULT])
+
+
+def test_an_unknown_iou_type_is_refused():
+    with pytest.raises(ValueError, match="iou_type is 'box'; accepted are 'bbox' .* 'segm'"):
+        evaluate(TRUTH, [RESULT], iou_type="box")
+
+
+def masked_truth() -> dict:
+    return changed(TRUTH, annotations=[changed(entry, segmentation=MASK) for entry in TRUTH["annotations"]])
+
+
+def test_masks_of_results_are_named_by_entry():
+    good = changed(RESULT, segmentation=MASK)
+    bad = changed(RESULT, segmentation={"size": [40, 40], "counts": "`2:V_2"})
+    assert evaluate(masked_truth(), [good], iou_type="segm").metrics["AP"] == pytest.approx(0.5)
+    with pytest.raises(ResultsError, match=r"entry 1 of results: 'segmentation': .* \[40, 40\] add up to"):
+        evaluate(masked_truth(), [good, bad], iou_type="segm")
+    with pytest.raises(ResultsError, match="entry 1 of results: 'segmentation': a mask of size"):
+        other = changed(RESULT, segmentation={"size": [10, 10], "counts": "`2:V_1"})
+        evaluate(masked_truth(), [good, other], iou_type="segm")
+
+
+def test_objects_without_a_mask_count_for_nothing_and_are_reported():
+    truth = masked_truth()
+    truth["annotations"][1]["segmentation"] = []
+    with pytest.warns(UserWarning, match="1 annotations of ground truth have no mask .* number 1"):
+        evaluation = evaluate(truth, [changed(RESULT, segmentation=MASK)], iou_type="segm")
+    assert evaluation.metrics["AP"] == pytest.approx(1)
+
+
+def test_a_ground_truth_without_masks_is_refused():
+    with pytest.raises(GroundTruthError, match="no annotation of ground truth has a 'segmentation'"):
+        evaluate(TRUTH, [changed(RESULT, segmentation=MASK)], iou_type="segm")
