@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -27,6 +27,13 @@ def mean_over_processes(value: Tensor) -> Tensor:
     total = value.detach().clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give the buffers of the first process to all others, such as statistics that each has gathered on its own."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def gather_objects(value: T) -> list[T]:

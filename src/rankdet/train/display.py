@@ -26,6 +26,10 @@ class Display:
         self.console = console if console is not None else Console(quiet=silent, soft_wrap=True, highlight=False)
         self.live = self.console.is_terminal and not self.console.quiet
 
+    def silence(self) -> None:
+        """Print nothing from now on."""
+        self.console.quiet, self.live = True, False
+
     def print(self, text: RenderableType = "") -> None:
         """One text or table, as it is."""
         self.console.print(text, markup=False)

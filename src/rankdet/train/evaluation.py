@@ -16,7 +16,7 @@ from rankdet.data.categories import Categories
 from rankdet.data.loader import Batch
 from rankdet.eval import Evaluation, evaluate
 from rankdet.eval.predict import rescale, to_results
-from rankdet.ops.distributed import gather_objects
+from rankdet.ops.distributed import gather_objects, share_buffers
 from rankdet.train.display import Display
 from rankdet.train.loaders import Loaders
 from rankdet.train.task import DetectionTask
@@ -57,6 +57,7 @@ class Evaluate(Callback):
         self.current = None
         if finished % self.every and finished != trainer.max_epochs:
             return
+        share_buffers(pl_module)  # what is evaluated is what the first process saves
         self.current = evaluate(self.ground_truth, self._results(trainer, pl_module))
         pl_module.describe(self.current)
         pl_module.log_dict(self.current.metrics, rank_zero_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Precision = Literal["32-true", "16-mixed", "bf16-mixed", "64-true"]
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class TrainerOptions:
         devices: how many, a list of their numbers, or "auto" for all there are.
         num_nodes: machines that train together.
         strategy: "auto", "ddp", "fsdp", ... (Lightning's names).
-        precision: "32-true", "16-mixed" (loss scaling included), "bf16-mixed" or "64-true".
+        precision: "32-true", "16-mixed" (loss scaling included) or "bf16-mixed".
         gradient_clip: largest norm of the gradient; None for no clipping.
         accumulate: batches whose gradients are added up for one step.
         sync_batchnorm: share the statistics of live batch normalisation between the devices.

@@ -35,6 +35,14 @@ from rankdet.train.schedule import Schedule
 from rankdet.train.start import Start
 from rankdet.train.task import DetectionTask
 
+_EXPECTED_WARNINGS = (
+    ".*does not have many workers",
+    ".*logging interval",
+    ".*your dataloader is not resumable",  # it is, see ReplayLoader
+    ".*sync_dist=True",  # metrics are computed from what all processes found
+    ".*in eval mode at the start",  # frozen parts are meant to be
+    ".*LeafSpec",
+)
 CONFIG, METRICS, PICTURES = "config.yaml", "metrics.csv", "pictures"
 
 
@@ -187,7 +195,7 @@ def _make_task(
         record["model"] = plan()
     batches = len(data.train_loader(seed=seed, rank=0, world_size=engine.world_size))
     return DetectionTask(
-        model,
+        model.train(),
         optimiser=optimiser,
         schedule=schedule,
         batches_per_epoch=batches,
@@ -240,10 +248,6 @@ def _finish(
 def _quiet() -> Iterator[None]:
     """Without those warnings of Lightning that are about choices made here."""
     with warnings.catch_warnings():
-        for start in (
-            ".*does not have many workers",
-            ".*logging interval",
-            ".*LeafSpec",
-        ):
+        for start in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=start)
         yield

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from rankdet.data import DetectionData, KeepSize, Shapes
+from rankdet.train import SGD, Run, Schedule, Steps, TrainerOptions, fit
+from tests.train.fakes import TinyDetector
+
+
+def tiny_data(*, images: int = 24, batch_size: int = 4, workers: int = 0) -> DetectionData:
+    """Three classes of shapes at 64 x 64."""
+    train, val = (Shapes(length=n, seed=seed, image_size=64, num_classes=3) for n, seed in ((images, 0), (6, 1)))
+    return DetectionData(train=train, val=val, batch_size=batch_size, workers=workers, resize=KeepSize())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., Run]:
+    """Three epochs of six batches of the tiny detector, into a folder of the test's."""
+
+    def run(
+        output: str = "run",
+        *,
+        resume: Path | None = None,
+        callbacks: Sequence[pl.Callback] = (),
+        epochs: int = 3,
+        workers: int = 0,
+        seed: int = 0,
+        images: int = 24,
+        width: int = 16,
+        lr: float = 0.05,
+        options: TrainerOptions | None = None,
+        config: str | None = None,
+    ) -> Run:
+        torch.manual_seed(seed)
+        return fit(
+            model=TinyDetector(width=width),
+            data=tiny_data(workers=workers, images=images),
+            optimiser=SGD(lr=lr),
+            schedule=Schedule(epochs=epochs, warmup_iterations=4, decay=Steps(milestones=(2,))),
+            trainer=options or TrainerOptions(accelerator="cpu", log_every=2, pictures=0),
+            output=tmp_path / output,
+            resume=resume,
+            seed=seed,
+            config=config,
+            callbacks=callbacks,
+        )
+
+    return run

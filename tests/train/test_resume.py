@@ -1,0 +1,152 @@
+"""A training that was interrupted and resumed equals one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from rankdet.ops.checkpoint import CheckpointError
+from rankdet.train import Run, TrainerOptions, TrainingInterrupted
+
+BATCHES = 6
+
+
+class Watch(pl.Callback):
+    """Notes what each step trained on; raises a signal or an error in one of them."""
+
+    def __init__(
+        self, *, stop_in: int | None = None, how: Callable[[], Any] = lambda: signal.raise_signal(signal.SIGINT)
+    ):
+        self.stop_in, self.how = stop_in, how
+        self.batches: list[tuple[int, ...]] = []
+        self.rates: list[float] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.batches.append(tuple(target["image_id"] for target in batch[1]))
+        self.rates.append(outputs["lr"])
+        if len(self.batches) == self.stop_in:
+            self.how()
+
+
+def same(first: Any, second: Any) -> bool:
+    """Equality of nested plain data and tensors, bit for bit."""
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+def content(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
+
+
+@pytest.fixture
+def interrupted(train: Callable[..., Run]):
+    """Trains until a step, is interrupted there, resumes; gives the finished run and what was watched."""
+
+    def run(output: str, step: int, **arguments: Any) -> tuple[Run, Watch, Watch]:
+        before, after = Watch(stop_in=step), Watch()
+        with pytest.raises(TrainingInterrupted, match=r"--resume .*last\.ckpt") as stop:
+            train(output, callbacks=[before], **arguments)
+        return train(output, callbacks=[after], resume=stop.value.checkpoint, **arguments), before, after
+
+    return run
+
+
+def check_equal(full: Run, resumed: Run, watched: tuple[Watch, Watch, Watch]) -> None:
+    whole, before, after = watched
+    assert before.batches + after.batches == whole.batches, "other images, or in another order"
+    assert before.rates + after.rates == whole.rates
+    assert same(content(full.last_checkpoint), content(resumed.last_checkpoint))
+    assert same(content(full.best_checkpoint), content(resumed.best_checkpoint))
+    assert (full.folder / "metrics.csv").read_text() == (resumed.folder / "metrics.csv").read_text()
+    assert full.metrics == resumed.metrics
+
+
+@pytest.mark.parametrize("step", [1, 4, BATCHES - 1, BATCHES, BATCHES + 1, 2 * BATCHES])
+def test_interrupted_at_any_step(train: Callable[..., Run], interrupted, step: int):
+    whole = Watch()
+    full = train("full", callbacks=[whole])
+    resumed, before, after = interrupted("parts", step)
+    assert len(before.batches) == step, "the training did not stop after the step"
+    check_equal(full, resumed, (whole, before, after))
+
+
+def test_interrupted_with_loading_processes(train: Callable[..., Run], interrupted):
+    whole = Watch()
+    full = train("full", callbacks=[whole])
+    resumed, before, after = interrupted("parts", BATCHES + 2, workers=2)
+    check_equal(full, resumed, (whole, before, after))
+
+
+def test_interrupted_while_gradients_are_accumulated(train: Callable[..., Run], interrupted):
+    options = TrainerOptions(accelerator="cpu", log_every=2, pictures=0, accumulate=2)
+    whole = Watch()
+    full = train("full", callbacks=[whole], options=options)
+    resumed, before, after = interrupted("parts", 3, options=options)
+    assert len(before.batches) == 4, "the step was not finished"
+    check_equal(full, resumed, (whole, before, after))
+
+
+class FailingEvaluation(pl.Callback):
+    def on_train_epoch_end(self, *_):
+        raise OSError("the disk is gone")
+
+
+def test_an_error_between_two_steps_loses_none(train: Callable[..., Run], tmp_path: Path):
+    whole, before, after = Watch(), Watch(), Watch()
+    full = train("full", callbacks=[whole])
+    with pytest.raises(OSError, match="the disk is gone"):
+        train("parts", callbacks=[before, FailingEvaluation()])
+    resumed = train("parts", callbacks=[after], resume=tmp_path / "parts" / "last.ckpt")
+    assert len(before.batches) == BATCHES
+    assert before.batches + after.batches == whole.batches
+    assert same(content(full.last_checkpoint)["state_dict"], content(resumed.last_checkpoint)["state_dict"])
+
+
+def test_more_epochs_can_be_added(train: Callable[..., Run]):
+    first = train("run", epochs=2)
+    second = train("run", epochs=3, resume=first.last_checkpoint)
+    assert same(content(second.last_checkpoint)["state_dict"], content(train("full").last_checkpoint)["state_dict"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 8}, r"checkpoint of another model than this TinyDetector: .*stem.0.weight"),
+        ({"images": 40}, "6 batches in an epoch, this one has 10"),
+        ({"seed": 1}, "0 as its seed, this one has 1"),
+        ({}, "all 3 epochs behind it"),
+    ],
+)
+def test_what_cannot_be_resumed_is_said_before_training(train: Callable[..., Run], change: dict, message: str):
+    run = train("run")
+    before = content(run.last_checkpoint)
+    with pytest.raises(CheckpointError, match=message):
+        train("run", resume=run.last_checkpoint, **change)
+    assert same(before, content(run.last_checkpoint)), "the old run was touched"
+
+
+def test_a_second_signal_stops_at_once(train: Callable[..., Run], tmp_path: Path):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(TrainingInterrupted):
+        train("run", callbacks=[Watch(stop_in=BATCHES + 1, how=twice)])
+    assert content(tmp_path / "run" / "last.ckpt")["global_step"] >= BATCHES
+
+
+def test_the_handlers_of_the_caller_come_back(train: Callable[..., Run]):
+    handler = signal.getsignal(signal.SIGINT)
+    train("run", epochs=1)
+    assert signal.getsignal(signal.SIGINT) is handler

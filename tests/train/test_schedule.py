@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rankdet.train import Cosine, Schedule, Steps
+
+ONE_X = Schedule(
+    epochs=12, warmup_iterations=500, warmup_ratio=0.001, decay=Steps(milestones=(8, 11)), base_batch_size=16
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [
+        (0, 0.001),
+        (1, 1 - (1 - 1 / 500) * 0.999),
+        (499, 1 - (1 - 499 / 500) * 0.999),
+        (500, 1.0),
+        (8 * 7330 - 1, 1.0),
+        (8 * 7330, 0.1),
+        (11 * 7330 - 1, 0.1),
+        (11 * 7330, 0.01),
+        (12 * 7330 - 1, 0.01),
+    ],
+)
+def test_one_x_is_the_published_schedule(step: int, factor: float):
+    assert ONE_X.factor(step, steps_per_epoch=7330) == pytest.approx(factor, rel=1e-12)
+
+
+def test_warm_up_multiplies_the_rate_of_the_moment():
+    schedule = Schedule(epochs=3, warmup_iterations=20, warmup_ratio=0.5, decay=Steps(milestones=(1,)))
+    assert schedule.factor(10, steps_per_epoch=10) == pytest.approx(0.1 * 0.75)
+
+
+@given(st.integers(1, 30), st.integers(1, 50), st.floats(0, 1))
+def test_cosine_falls_from_one_to_its_end(epochs: int, steps: int, final: float):
+    schedule = Schedule(epochs=epochs, decay=Cosine(final=final))
+    factors = [schedule.factor(step, steps_per_epoch=steps) for step in range(epochs * steps + 1)]
+    assert factors[0] == pytest.approx(1)
+    assert factors[-1] == pytest.approx(final, abs=1e-12)
+    assert all(before >= after - 1e-12 for before, after in itertools.pairwise(factors))
+
+
+def test_cosine_is_that_of_torch():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=20, eta_min=0.2)
+    ours = Schedule(epochs=4, decay=Cosine(final=0.2))
+    for step in range(20):
+        assert ours.factor(step, steps_per_epoch=5) == pytest.approx(theirs.get_last_lr()[0])
+        optimiser.step()
+        theirs.step()
+
+
+def test_the_rate_is_scaled_only_when_asked():
+    assert ONE_X.full_rate(0.008, 4) == 0.008
+    assert "not" not in ONE_X.describe_rate(0.008, 16)
+    assert "would make it 0.002" in ONE_X.describe_rate(0.008, 4)
+    scaled = Schedule(base_batch_size=16, scale_lr=True)
+    assert scaled.full_rate(0.008, 4) == pytest.approx(0.002)
+    assert "scaled from 0.008" in scaled.describe_rate(0.008, 4)
+
+
+def test_a_milestone_beyond_the_end_is_named():
+    assert "11 is not reached" in Schedule(epochs=9, decay=Steps(milestones=(8, 11))).describe()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
+        ({"epochs": 1.5}, "epochs must be a whole number"),
+        ({"warmup_iterations": -1}, "warmup_iterations"),
+        ({"warmup_ratio": 2.0}, "warmup_ratio must be >= 0 and <= 1, got 2.0"),
+        ({"scale_lr": True}, "set base_batch_size"),
+        ({"base_batch_size": 0}, "base_batch_size"),
+    ],
+)
+def test_impossible_schedules_are_refused(arguments: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        Schedule(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"milestones": (3, 2)}, {"milestones": (0,)}, {"milestones": (1,), "gamma": 0.0}]
+)
+def test_impossible_steps_are_refused(arguments: dict):
+    with pytest.raises(ValueError, match=r"milestones|gamma"):
+        Steps(**arguments)
