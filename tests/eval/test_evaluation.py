@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -72,8 +73,13 @@ def test_other_json_is_refused(text):
 def test_saving_writes_all_or_nothing(tmp_path, monkeypatch):
     file = evaluation_of(2).save(tmp_path / "metrics.json")
     before = file.read_text()
-    monkeypatch.setattr(Evaluation, "to_json", lambda self: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+
+    def breaks_off(path: Path, text: str, **_: object) -> None:
+        path.write_bytes(text[:10].encode())
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_text", breaks_off)
+    with pytest.raises(OSError, match="disk full"):
         evaluation_of(3).save(file)
     assert file.read_text() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.json"]

@@ -152,8 +152,8 @@ def test_results_are_checked_when_they_come():
 
 def on_one_of_two_processes() -> None:
     """What each process of the next test does: an uneven share of the images, one of them seen by both."""
-    torch.distributed.init_process_group("gloo")
-    rank = torch.distributed.get_rank()
+    rank, meeting = int(os.environ["RANK"]), f"file://{os.environ['OUTPUT']}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     metric, results = DetectionMetric(categories=CATEGORIES), ResultsMetric(TRUTH)
     own = all_ids()[:2] if rank == 0 else all_ids()[1:]
     update(metric, own)
@@ -167,13 +167,9 @@ def on_one_of_two_processes() -> None:
 def test_two_processes_give_what_one_gives(tmp_path):
     root = Path(__file__).parent.parent.parent
     code = "from tests.eval.test_metric import on_one_of_two_processes; on_one_of_two_processes()"
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OUTPUT": str(tmp_path), "PYTHONPATH": str(root)}
-    port = {"MASTER_PORT": str(29500 + os.getpid() % 1000), "OMP_NUM_THREADS": "1"}
+    common = {**os.environ, "OUTPUT": str(tmp_path), "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], cwd=root, env={**os.environ, **common, **port, "RANK": str(rank)}
-        )
-        for rank in range(2)
+        subprocess.Popen([sys.executable, "-c", code], cwd=root, env={**common, "RANK": str(rank)}) for rank in range(2)
     ]
     try:
         assert [process.wait(timeout=120) for process in processes] == [0, 0]

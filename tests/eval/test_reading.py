@@ -140,7 +140,7 @@ def test_a_faulty_ground_truth_is_named_by_annotation(truth, message):
 
 
 def test_an_unknown_iou_type_is_refused():
-    with pytest.raises(ValueError, match="iou_type is 'box'; accepted are 'bbox' .* 'segm'"):
+    with pytest.raises(ValueError, match=r"iou_type is 'box'; accepted are 'bbox' .* 'segm'"):
         evaluate(TRUTH, [RESULT], iou_type="box")
 
 
@@ -154,8 +154,8 @@ def test_masks_of_results_are_named_by_entry():
     assert evaluate(masked_truth(), [good], iou_type="segm").metrics["AP"] == pytest.approx(0.5)
     with pytest.raises(ResultsError, match=r"entry 1 of results: 'segmentation': .* \[40, 40\] add up to"):
         evaluate(masked_truth(), [good, bad], iou_type="segm")
+    other = changed(RESULT, segmentation={"size": [10, 10], "counts": "`2:V_1"})
     with pytest.raises(ResultsError, match="entry 1 of results: 'segmentation': a mask of size"):
-        other = changed(RESULT, segmentation={"size": [10, 10], "counts": "`2:V_1"})
         evaluate(masked_truth(), [good, other], iou_type="segm")
 
 

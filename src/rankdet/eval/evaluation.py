@@ -117,8 +117,11 @@ class Evaluation:
         """Writes `to_json` to a file, completely or not at all."""
         target = Path(path)
         partial = target.with_name(target.name + ".partial")
-        partial.write_text(self.to_json(), encoding="utf-8")
-        partial.replace(target)
+        try:
+            partial.write_text(self.to_json(), encoding="utf-8")
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
         return target
 
 
