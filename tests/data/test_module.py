@@ -161,7 +161,7 @@ def test_any_source_is_opened(tmp_path):
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("nowhere", {}, "nowhere is neither a COCO annotation file"),
+        ("nowhere", {}, "nowhere does not exist, and is neither a COCO annotation file"),
         ("nowhere.json", {}, "cannot be read"),
         ("shapes", {"classes": ["circle"]}, "built-in dataset takes neither"),
         ("{voc}", {"masks": True}, "VOC format, which has no masks"),

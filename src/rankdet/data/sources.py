@@ -55,7 +55,8 @@ def open_dataset(
         names = classes.names if isinstance(classes, Categories) else classes
         return CocoDetection(annotations, images, masks=masks, classes=names, skip_empty=skip_empty, min_size=min_size)
     if not path.is_dir():
-        raise DatasetError(f"{path} is neither a COCO annotation file (*.json), nor a VOC folder, nor 'shapes'")
+        problem = "is" if path.exists() else "does not exist, and is"
+        raise DatasetError(f"{path} {problem} neither a COCO annotation file (*.json), nor a VOC folder, nor 'shapes'")
     if masks:
         raise DatasetError(f"{path} is in the VOC format, which has no masks; use a COCO file or masks=False")
     return VOCDetection(path, images, split=split, classes=classes, skip_empty=skip_empty, min_size=min_size)
