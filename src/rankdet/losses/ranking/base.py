@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rankdet.losses.ranking.attach import Arguments, Piece, Update, attach, numbered, ranking_terms, sorted_rows
 from rankdet.losses.ranking.gather import processes
 from rankdet.losses.ranking.negatives import Negatives, locate
-from rankdet.losses.ranking.numbers import accumulator, widened
+from rankdet.losses.ranking.numbers import accumulator, on_cpu, widened
 from rankdet.losses.ranking.ranking import Error, PositiveError, Ranked, Ranking, RankingError, SortingError
 from rankdet.losses.ranking.steps import Edges
 from rankdet.losses.ranking.targets import (
@@ -194,9 +194,9 @@ class RankingLoss(nn.Module, ABC):
     def _update_of_batch(self, logits: Tensor, found: Positives) -> Update:
         flat = logits.reshape(-1)
         update = self._update_of_one(flat, found, together=self.gather_across_devices)
-        if logits.device.type == "cpu":
+        if on_cpu(logits):
             return update
-        # Elsewhere the logits were not checked, lest the host wait.
+        # Elsewhere the logits were not checked.
         return replace(update, values=torch.where(flat.amax().isnan(), torch.nan, update.values))
 
     def _update_of_images(self, logits: Tensor, found: Positives, image: Tensor) -> Update:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rankdet.losses.ranking.grid import Grid, Search
-from rankdet.losses.ranking.numbers import accumulator
+from rankdet.losses.ranking.numbers import accumulator, on_cpu
 from rankdet.losses.ranking.steps import Edges
 from rankdet.losses.ranking.targets import Positives, indices_from
 
@@ -76,7 +76,7 @@ def locate(logits: Tensor, edges: Edges, found: Positives) -> Negatives:
     """Find the negatives of flattened logits (N,) among the edges."""
     index = indices_from(logits, edges.located[0]) if _few_reach(logits, edges.located[0]) else None
     chosen = logits if index is None else logits.index_select(0, index)
-    search = Grid(edges.located, _cells(chosen.numel())) if logits.device.type == "cpu" else Search(edges.located)
+    search = Grid(edges.located, _cells(chosen.numel())) if on_cpu(logits) else Search(edges.located)
     interval = torch.empty(chosen.shape, dtype=torch.int32, device=logits.device)
     for piece in _pieces(chosen):
         interval[piece] = search(chosen[piece].to(edges.located.dtype))
@@ -88,8 +88,8 @@ def locate(logits: Tensor, edges: Edges, found: Positives) -> Negatives:
 
 
 def _few_reach(logits: Tensor, lowest: Tensor) -> bool:
-    """Judged by a sample; only on a CPU, elsewhere the host would have to wait for the answer."""
-    if logits.device.type != "cpu":
+    """Judged by a sample, and on a CPU alone."""
+    if not on_cpu(logits):
         return False
     sample = logits[:: logits.numel() // 4096 | 1]
     return bool((sample >= lowest).float().mean() < LISTED)
@@ -115,7 +115,7 @@ def _leave_out_listed(interval: Tensor, index: Tensor, found: Positives, number:
 
 def _add_to_bins(sums: Tensor, bins: Tensor, values: Tensor) -> None:
     """Add ones and the values to the bins of the two rows of sums."""
-    if values.device.type == "cpu":
+    if on_cpu(values):
         sums[0] += bins.bincount(minlength=sums.shape[1])
         sums[1] += bins.bincount(values, minlength=sums.shape[1])
     else:  # bincount would make the host wait there
@@ -125,7 +125,7 @@ def _add_to_bins(sums: Tensor, bins: Tensor, values: Tensor) -> None:
 
 def _piece(values: Tensor) -> int:
     """How many are handled at a time."""
-    return 1 << (18 if values.device.type == "cpu" else 24)
+    return 1 << (18 if on_cpu(values) else 24)
 
 
 def _pieces(values: Tensor) -> Iterator[slice]:

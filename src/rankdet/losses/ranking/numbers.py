@@ -11,6 +11,11 @@ def accumulator(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def on_cpu(tensor: Tensor) -> bool:
+    """Whether looking at a value costs nothing; elsewhere the host would have to wait for the device."""
+    return tensor.device.type == "cpu"
+
+
 def widened(dtype: torch.dtype) -> torch.dtype:
     """float32 for the 16-bit dtypes, any other as it is."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

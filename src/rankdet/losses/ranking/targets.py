@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rankdet.losses.ranking.numbers import on_cpu
+
 BLOCK = 64
 NAN_LOGITS = "logits contain NaN; a step before this one diverged, or an input was not finite"
 
@@ -41,7 +43,7 @@ def check_logits(logits: Tensor) -> None:
     """Raise unless the logits are floating; on a CPU, where looking costs next to nothing, unless free of NaN too."""
     if not logits.is_floating_point():
         raise TypeError(f"logits are {logits.dtype}; accepted are float16, bfloat16, float32 and float64")
-    if logits.device.type == "cpu" and logits.numel() and bool(logits.detach().amax().isnan()):
+    if on_cpu(logits) and logits.numel() and bool(logits.detach().amax().isnan()):
         raise ValueError(NAN_LOGITS)
 
 

@@ -1,0 +1,352 @@
+"""What holds for every ranking loss: invariants, edge cases, dtypes, and errors that say how to mend them."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from rankdet.losses import ALRPLoss, RankingLoss, RankSortLoss
+from rankdet.losses.functional import alrp_loss
+from rankdet.losses.ranking import base, negatives
+from rankdet.losses.ranking import targets as targets_module
+from tests.losses.problems import CLASSES, LOSSES, Problem, gradients, problems, random_problem
+
+every_loss = pytest.mark.parametrize("cls", CLASSES)
+
+
+def subclasses(cls: type) -> set[type]:
+    return {found for sub in cls.__subclasses__() for found in {sub} | subclasses(sub)}
+
+
+def test_no_loss_of_the_package_is_left_out():
+    ours = {cls for cls in subclasses(RankingLoss) if cls.__module__.startswith("rankdet.")}
+    assert ours == set(CLASSES)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@settings(max_examples=60, deadline=None)
+@given(problem=problems())
+def test_invariants(name: str, problem: Problem):
+    logits, targets = problem.tensors()
+    terms = LOSSES[name][0](problem.delta).terms(logits, targets)
+    for term, gradient in zip(terms.values(), gradients(terms, logits).values(), strict=True):
+        assert -1e-12 <= term.item() < 1
+        assert abs(gradient.sum().item()) < 1e-13
+        assert (gradient[targets == 0] >= 0).all()
+        assert (gradient[targets < 0] == 0).all()
+
+
+@every_loss
+def test_a_shift_of_all_logits_changes_nothing(cls: type[RankingLoss]):
+    logits, targets = random_problem(40, 500)
+    shifted = (logits.detach() + 37.0).requires_grad_()
+    here, there = cls().terms(logits, targets), cls().terms(shifted, targets)
+    for name in here:
+        torch.testing.assert_close(here[name], there[name], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            gradients(here, logits)[name], gradients(there, shifted)[name], rtol=1e-10, atol=1e-13
+        )
+
+
+@every_loss
+def test_a_permutation_permutes_the_gradient(cls: type[RankingLoss]):
+    logits, targets = random_problem(40, 500)
+    order = torch.randperm(540, generator=torch.Generator().manual_seed(1))
+    here, there = cls()(logits, targets), cls()(logits[order], targets[order])
+    torch.testing.assert_close(here, there, rtol=1e-12, atol=0)
+    (plain,), (permuted,) = torch.autograd.grad(here, logits), torch.autograd.grad(there, logits)
+    torch.testing.assert_close(plain, permuted, rtol=1e-11, atol=1e-14)
+
+
+@every_loss
+def test_every_term_has_a_gradient_of_its_own(cls: type[RankingLoss]):
+    """Weighting one term weights its own gradient and no other's, as it did not in the published RS Loss."""
+    logits, targets = random_problem(20, 200)
+    terms = cls().terms(logits, targets)
+    own = gradients(terms, logits)
+    weights = dict(zip(terms, (2.0, -0.5), strict=False))
+    (mixed,) = torch.autograd.grad(sum(weights[name] * term for name, term in terms.items()), logits)
+    torch.testing.assert_close(mixed, sum(weights[name] * own[name] for name in terms), rtol=1e-12, atol=1e-15)
+    assert all(gradient.abs().sum() > 0 for gradient in own.values())
+
+
+@every_loss
+@pytest.mark.parametrize(
+    ("logits", "targets"),
+    [
+        ([], []),
+        ([0.3, -0.2], [0.0, 0.0]),
+        ([0.3, -0.2], [-1.0, -1.0]),
+        ([0.3, -0.2], [-1.0, 0.0]),
+        ([0.3, -0.2, 0.1], [1.0, 0.5, -1.0]),
+        ([5.0], [0.7]),
+        ([0.0, 0.0, 0.0], [0.5, 0.0, 1.0]),
+        ([math.inf, -math.inf, 0.0, math.inf], [0.5, 0.0, 1.0, 0.0]),
+        ([-math.inf, -math.inf, 0.0, math.inf], [0.5, 0.0, 0.0, 0.0]),
+        ([1e38, -1e38, 3e38, 0.0], [0.5, 0.0, 0.0, 1.0]),
+    ],
+    ids=["nothing", "no positive", "all ignored", "negatives and ignored", "no negative", "one positive", "ties",
+         "infinite", "infinitely low", "huge"],
+)  # fmt: skip
+@pytest.mark.parametrize("delta", [0.0, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_edge_cases_are_finite_and_connected(
+    cls: type[RankingLoss], logits: list[float], targets: list[float], delta: float, dtype: torch.dtype
+):
+    x = torch.tensor(logits, dtype=dtype, requires_grad=True)
+    value = cls(delta=delta)(x, torch.tensor(targets, dtype=dtype))
+    value.backward()
+    assert value.shape == ()
+    assert 0 <= value.item() < 2
+    assert x.grad.isfinite().all()
+    if not any(y > 0 for y in targets):
+        assert value == 0
+        assert (x.grad == 0).all()
+
+
+def test_infinite_logits_rank_above_and_below_all_others():
+    logits = torch.tensor([math.inf, 0.0, -math.inf, 1.0], requires_grad=True)
+    ranking = RankSortLoss(delta=0).terms(logits, torch.tensor([0.0, 1.0, 0.0, 0.0]))["ranking"]
+    ranking.backward()
+    assert ranking.item() == pytest.approx(2 / 3)  # +inf and 1 above, -inf below
+    torch.testing.assert_close(logits.grad, torch.tensor([1 / 3, -2 / 3, 0, 1 / 3]))
+
+
+@every_loss
+def test_shapes_are_free_and_strides_too(cls: type[RankingLoss]):
+    logits, targets = random_problem(30, 330)
+    flat = cls()(logits, targets)
+    (expected,) = torch.autograd.grad(flat, logits)
+    strided = logits.detach().view(3, 4, 30).transpose(0, 2).requires_grad_()
+    value = cls()(strided, targets.view(3, 4, 30).transpose(0, 2))
+    (got,) = torch.autograd.grad(value, strided)
+    torch.testing.assert_close(value, flat, rtol=1e-12, atol=0)
+    torch.testing.assert_close(got.transpose(0, 2).reshape(-1), expected, rtol=1e-11, atol=1e-14)
+
+
+@every_loss
+def test_a_list_of_positives_equals_dense_targets(cls: type[RankingLoss]):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(50, 4, generator=generator, requires_grad=True)
+    index, quality = torch.tensor([150, 3, 77, 46]), torch.tensor([0.3, 0.9, 0.5, 0.6])  # 46 is in an ignored row
+    ignored = torch.zeros(50, dtype=torch.bool)
+    ignored[10:15] = True
+    targets = torch.zeros(50, 4).masked_fill(ignored[:, None], -1)
+    targets.view(-1)[index] = quality
+    dense = cls().terms(logits, targets)
+    listed = cls().ranked_at(logits, index, quality, ignored=ignored)
+    for name, gradient in gradients(dense, logits).items():
+        torch.testing.assert_close(dense[name], listed.terms[name])
+        torch.testing.assert_close(gradient, gradients(listed.terms, logits)[name])
+    order = logits.detach().view(-1)[index].argsort(descending=True)
+    assert (listed.rank[order].diff() > 0).all()
+    assert (listed.soft_sampling[order].diff() < 0).all()
+
+
+@every_loss
+def test_both_ways_of_keeping_negatives_agree(cls: type[RankingLoss], monkeypatch: pytest.MonkeyPatch):
+    logits, targets = random_problem(40, 5000, dtype=torch.float32)
+    targets[torch.arange(0, 5040, 7)] = -1
+    found = []
+    for listed in (0.0, 2.0):  # no share of negatives is below 0, every one below 2
+        monkeypatch.setattr(negatives, "LISTED", listed)
+        value = cls()(logits, targets)
+        found.append((value, *torch.autograd.grad(value, logits)))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-9)
+
+
+@every_loss
+def test_pieces_fit_together(cls: type[RankingLoss], monkeypatch: pytest.MonkeyPatch):
+    logits, targets = random_problem(40, 5000)
+    whole = cls()(logits, targets)
+    (gradient,) = torch.autograd.grad(whole, logits)
+    monkeypatch.setattr(negatives, "_piece", lambda _: 777)
+    value = cls()(logits, targets)
+    torch.testing.assert_close(value, whole, rtol=1e-12, atol=0)
+    torch.testing.assert_close(torch.autograd.grad(value, logits)[0], gradient, rtol=1e-11, atol=1e-14)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_way_of_accelerators_agrees(cls: type[RankingLoss], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    """Without grids, samples and bincounts, none of which an accelerator likes."""
+    logits, targets = random_problem(40, 5000, dtype=dtype)
+    targets[torch.arange(0, 5040, 7)] = -1
+    found = []
+    for on_cpu in (True, False):
+        for module in (base, negatives, targets_module):
+            monkeypatch.setattr(module, "on_cpu", lambda _, answer=on_cpu: answer)
+        value = cls()(logits, targets)
+        found.append((value, *torch.autograd.grad(value, logits)))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6 if dtype == torch.float32 else 1e-11, atol=1e-9)
+
+
+def test_nan_on_an_accelerator_is_a_nan_loss(monkeypatch: pytest.MonkeyPatch):
+    for module in (base, negatives, targets_module):
+        monkeypatch.setattr(module, "on_cpu", lambda _: False)
+    logits = torch.tensor([0.0, math.nan, 1.0])
+    terms = RankSortLoss().terms_at(logits, torch.tensor([0]), torch.tensor([0.5]))
+    assert all(term.isnan() for term in terms.values())
+
+
+@every_loss
+def test_each_image_by_itself(cls: type[RankingLoss]):
+    """Scope "image" is the mean over the images that hold a positive, whatever the order of the rows."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(60, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    targets = torch.zeros(60, 5, dtype=torch.float64)
+    targets[::7, 2] = torch.rand(9, generator=generator, dtype=torch.float64)
+    targets[5:9] = -1
+    image = torch.randint(0, 4, (60,), generator=generator)
+    targets[image == 2] = 0
+    rows = [image == i for i in (0, 1, 3)]
+    expected = sum(cls()(logits[row], targets[row]) for row in rows) / 3
+    value = cls(scope="image")(logits, targets, image_index=image)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    (got,), (exact,) = torch.autograd.grad(value, logits), torch.autograd.grad(expected, logits)
+    torch.testing.assert_close(got, exact, rtol=1e-11, atol=1e-15)
+
+    order = image.argsort(stable=True)
+    in_order = cls(scope="image")(logits[order], targets[order], image_index=image[order])
+    torch.testing.assert_close(in_order, expected, rtol=1e-12, atol=0)
+    index = (targets > 0).view(-1).nonzero().squeeze(1).flip(0)
+    listed = cls(scope="image").ranked_at(
+        logits, index, targets.view(-1)[index], ignored=(targets < 0).all(1), image_index=image
+    )
+    torch.testing.assert_close(sum(listed.terms.values()), expected, rtol=1e-12, atol=0)
+    for i in (0, 1, 3):
+        local = image[index // 5] == i
+        alone = cls().ranked_at(
+            logits, index[local], targets.view(-1)[index[local]], ignored=(image != i) | (targets < 0).all(1)
+        )
+        torch.testing.assert_close(listed.rank[local], alone.rank)
+
+
+def test_image_scope_takes_the_leading_dimensions():
+    logits, targets = random_problem(12, 228)
+    by_image = RankSortLoss(scope="image")(logits.view(4, 30, 2), targets.view(4, 30, 2), image_index=torch.arange(4))
+    by_row = RankSortLoss(scope="image")(
+        logits.view(120, 2), targets.view(120, 2), image_index=torch.arange(4).repeat_interleave(30)
+    )
+    torch.testing.assert_close(by_image, by_row)
+
+
+@every_loss
+def test_copies_and_pickles_are_equal_but_independent(cls: type[RankingLoss]):
+    loss = cls(delta=0.7)
+    for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert repr(other) == repr(loss)
+        assert other._number != loss._number
+
+
+def test_gradients_accumulate_over_calls():
+    logits, targets = random_problem(10, 100)
+    RankSortLoss()(logits, targets).backward()
+    once = logits.grad.clone()
+    RankSortLoss()(logits, targets).backward()
+    torch.testing.assert_close(logits.grad, 2 * once)
+
+
+def test_values_and_gradients_under_autocast():
+    weight = torch.randn(8, 1, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    inputs = torch.randn(100, 8, generator=torch.Generator().manual_seed(1))
+    targets = torch.zeros(100, 1)
+    targets[::9] = 0.5
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = RankSortLoss()(inputs @ weight, targets)
+    value.backward()
+    assert value.dtype == torch.float32
+    assert weight.grad.abs().sum() > 0
+
+
+def test_torch_func_grad():
+    logits, targets = random_problem(10, 100)
+    expected = torch.autograd.grad(RankSortLoss()(logits, targets), logits)[0]
+    assert torch.equal(torch.func.grad(lambda x: RankSortLoss()(x, targets))(logits.detach()), expected)
+
+
+def test_a_second_derivative_is_refused():
+    logits, targets = random_problem(10, 100)
+    (gradient,) = torch.autograd.grad(RankSortLoss()(logits, targets), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        gradient.sum().backward()
+
+
+def test_a_positive_of_quality_0_stays_one():
+    logits, targets = torch.tensor([1.0, 0.0, -1.0], requires_grad=True), torch.tensor([0.0, 0.0, 0.5])
+    mask = torch.tensor([False, True, True])
+    terms = RankSortLoss(delta=0).terms(logits, targets, positives=mask)
+    assert terms["ranking"].item() == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert terms["sorting"].item() == pytest.approx((0 + (1 + 0.5) / 2 - 0.5) / 2)
+
+
+def test_integer_targets_are_labels():
+    logits = torch.tensor([1.0, 0.0, -1.0])
+    assert RankSortLoss()(logits, torch.tensor([0, 1, -1])) == RankSortLoss()(logits, torch.tensor([0.0, 1.0, -1.0]))
+
+
+@every_loss
+@pytest.mark.parametrize(
+    ("logits", "targets", "arguments", "message"),
+    [
+        (torch.tensor([1.0, math.nan]), torch.tensor([1.0, 0.0]), {}, "logits contain NaN"),
+        (torch.zeros(3), torch.zeros(4), {}, r"targets have shape \(4,\), logits \(3,\)"),
+        (torch.zeros(3), torch.tensor([0.0, 1.5, 0.0]), {}, "target is 1.5; accepted are a quality of at most 1"),
+        (torch.zeros(3), torch.tensor([0.0, math.nan, 0.0]), {}, "target is nan"),
+        (torch.zeros(3), torch.zeros(3), {"positives": torch.zeros(3)}, "boolean mask"),
+        (torch.zeros(3), torch.zeros(3), {"positives": torch.zeros(2, dtype=torch.bool)}, "boolean mask"),
+    ],
+)
+def test_wrong_input_is_explained(
+    cls: type[RankingLoss], logits: torch.Tensor, targets: torch.Tensor, arguments: dict, message: str
+):
+    with pytest.raises(ValueError, match=message):
+        cls()(logits, targets, **arguments)
+
+
+def test_wrong_lists_of_positives_are_explained():
+    logits = torch.zeros(4, 2)
+    with pytest.raises(ValueError, match=r"positive_index is torch.int64 of shape \(2,\), quality has shape \(1,\)"):
+        RankSortLoss().terms_at(logits, torch.tensor([0, 1]), torch.tensor([0.5]))
+    with pytest.raises(ValueError, match=r"ignored has shape \(2,\), the logits \(4, 2\)"):
+        RankSortLoss().terms_at(
+            logits, torch.tensor([0]), torch.tensor([0.5]), ignored=torch.zeros(2, dtype=torch.bool)
+        )
+    with pytest.raises(ValueError, match=r"ignored is torch\.float32; accepted is a boolean mask"):
+        RankSortLoss().terms_at(logits, torch.tensor([0]), torch.tensor([0.5]), ignored=torch.zeros(4))
+    with pytest.raises(ValueError, match="image_index is missing"):
+        RankSortLoss(scope="image").terms_at(logits, torch.tensor([0]), torch.tensor([0.5]))
+    with pytest.raises(TypeError, match=r"logits are torch\.int64"):
+        RankSortLoss().terms_at(logits.long(), torch.tensor([0]), torch.tensor([0.5]))
+
+
+def test_wrong_constructor_arguments_are_explained():
+    with pytest.raises(ValueError, match="delta is -1"):
+        RankSortLoss(delta=-1)
+    with pytest.raises(ValueError, match="scope is 'images'; accepted are 'batch' and 'image'"):
+        RankSortLoss(scope="images")
+    with pytest.raises(ValueError, match="tau is 1"):
+        ALRPLoss(tau=1)
+
+
+def test_localisation_errors_must_be_as_many_as_positives():
+    logits, targets = torch.zeros(3), torch.tensor([0.5, 0.0, 1.0])
+    with pytest.raises(ValueError, match=r"localisation_errors have shape \(0,\), but there are 2 positives"):
+        alrp_loss(logits, targets, torch.zeros(0))
+    with pytest.raises(ValueError, match="but there are 2 positives"):
+        ALRPLoss()(logits, targets, torch.zeros(3))
+
+
+def test_alrp_takes_its_errors_from_the_quality_or_as_given():
+    logits, targets = random_problem(10, 100)
+    errors = (1 - targets[targets > 0]) / (1 - 0.7)
+    loss = ALRPLoss(tau=0.7)
+    given, (of_given,) = loss(logits, targets, errors), torch.autograd.grad(loss(logits, targets, errors), logits)
+    torch.testing.assert_close(given, loss(logits, targets))
+    torch.testing.assert_close(of_given, torch.autograd.grad(loss(logits, targets), logits)[0])
+    assert alrp_loss(logits, torch.zeros_like(targets), torch.zeros(0))[1] == 0
