@@ -74,8 +74,9 @@ class Boxes:
         """(len(places), 4) the boxes themselves."""
         return self.xywh[places]
 
-    def overlaps(self, places: Ints, others: Boxes, other_places: Ints, crowd: Bools, at_least: float) -> Floats:  # noqa: ARG002
-        """(P,) overlaps of pairs, as in `Shapes`."""
+    def overlaps(self, places: Ints, others: Boxes, other_places: Ints, crowd: Bools, at_least: float) -> Floats:
+        """(P,) overlaps of pairs, as in `Shapes`; exact below ``at_least``, too."""
+        del at_least
         return box_overlaps(self.xywh[places], others.xywh[other_places], crowd)
 
 
