@@ -142,22 +142,22 @@ def test_faster_rcnn_detects_like_torchvision():
     def pool(features: Tensor, regions: Tensor, stride: int) -> Tensor:
         return roi_align(features, regions, (7, 7), 1 / stride, 2, aligned=False)
 
-    ours.roi.pooler._pool = pool
+    ours.roi.stages[0].pooler._pool = pool
     names = {
         "rpn.head.conv.0.0.": "rpn.head.tower.",
         "rpn.head.cls_logits.": "rpn.head.classify.",
         "rpn.head.bbox_pred.": "rpn.head.regress.",
-        "roi_heads.box_head.fc6.": "roi.head.first.",
-        "roi_heads.box_head.fc7.": "roi.head.second.",
-        "roi_heads.box_predictor.cls_score.": "roi.head.classify.",
-        "roi_heads.box_predictor.bbox_pred.": "roi.head.regress.",
+        "roi_heads.box_head.fc6.": "roi.stages.0.head.first.",
+        "roi_heads.box_head.fc7.": "roi.stages.0.head.second.",
+        "roi_heads.box_predictor.cls_score.": "roi.stages.0.head.classify.",
+        "roi_heads.box_predictor.bbox_pred.": "roi.stages.0.head.regress.",
     }
     state = renamed(theirs, {**BODY, **fpn_names(4), **names})
     # torchvision's background is the first row of the softmax, ours the last; its boxes have four rows for it.
     for kind in ("weight", "bias"):
-        classify = state[f"roi.head.classify.{kind}"]
-        state[f"roi.head.classify.{kind}"] = torch.cat((classify[1:], classify[:1]))
-        state[f"roi.head.regress.{kind}"] = state[f"roi.head.regress.{kind}"][4:]
+        classify = state[f"roi.stages.0.head.classify.{kind}"]
+        state[f"roi.stages.0.head.classify.{kind}"] = torch.cat((classify[1:], classify[:1]))
+        state[f"roi.stages.0.head.regress.{kind}"] = state[f"roi.stages.0.head.regress.{kind}"][4:]
     load(ours, state)
     images = [torch.rand(3, 128, 128), torch.rand(3, 128, 128)]
     with torch.no_grad():

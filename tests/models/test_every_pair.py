@@ -9,7 +9,17 @@ from torch import Tensor
 from rankdet.criteria import BoxIoU, Centerness, RankingCriterion, ScoreCriterion
 from rankdet.losses.boxes import GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import QualityFocalLoss
-from rankdet.models import ATSS, FasterRCNN, RetinaNet, softmax_criterion
+from rankdet.models import (
+    ATSS,
+    CascadeMaskRCNN,
+    CascadeRCNN,
+    FasterRCNN,
+    MaskRCNN,
+    ProposalSelection,
+    RetinaNet,
+    TwoStageDetector,
+    softmax_criterion,
+)
 
 K = 3
 SMALL = {"num_classes": K, "backbone": "test_resnet", "channels": 16}
@@ -35,7 +45,21 @@ PAIRS = [
     (recipe, criterion)
     for recipe in (ATSS, RetinaNet)
     for criterion in (ranking, focal, quality_focal, focal_with_centerness)
-] + [(FasterRCNN, criterion) for criterion in (ranking, softmax_criterion, focal)]
+]
+PAIRS += [(FasterRCNN, criterion) for criterion in (ranking, softmax_criterion, focal)]
+PAIRS += [
+    (recipe, criterion)
+    for recipe in (CascadeRCNN, MaskRCNN, CascadeMaskRCNN)
+    for criterion in (ranking, softmax_criterion)
+]
+
+
+def make(recipe, criterion) -> torch.nn.Module:
+    """A small detector; regions of two-stage ones are few, so that the suite stays quick."""
+    few = {"proposals": ProposalSelection(keep=30)} if issubclass(recipe, TwoStageDetector) else {}
+    return recipe(criterion=criterion(), **SMALL, **few)
+
+
 every_pair = pytest.mark.parametrize(("recipe", "criterion"), PAIRS, ids=lambda part: part.__name__)
 
 
@@ -44,8 +68,12 @@ def target(count: int, side: int, *, crowd: bool = False) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(count)
     corners = torch.rand(count, 2, generator=generator) * side * 0.6
     sizes = torch.rand(count, 2, generator=generator) * side * 0.35 + 3
+    boxes = torch.cat((corners, corners + sizes), 1)
+    pixels = torch.arange(side) + 0.5
+    inside = [(pixels > boxes[:, i, None]) & (pixels < boxes[:, i + 2, None]) for i in (0, 1)]
     return {
-        "boxes": torch.cat((corners, corners + sizes), 1),
+        "boxes": boxes,
+        "masks": inside[1][:, :, None] & inside[0][:, None, :],
         "labels": torch.arange(count) % K,
         "iscrowd": torch.full((count,), crowd),
     }
@@ -62,7 +90,7 @@ def images() -> list[Tensor]:
     ("first", "second"), [(0, 0), (2, 0), (60, 1)], ids=["no objects", "one empty image", "crowded"]
 )
 def test_a_step_is_finite_and_reaches_every_parameter(recipe, criterion, first, second, images):
-    model = recipe(criterion=criterion(), **SMALL)
+    model = make(recipe, criterion)
     losses = model(images, [target(first, 96), target(second, 50)])
     total = sum(losses.values())
     assert torch.isfinite(total)
@@ -74,7 +102,7 @@ def test_a_step_is_finite_and_reaches_every_parameter(recipe, criterion, first, 
 
 @every_pair
 def test_names_of_the_losses_do_not_depend_on_the_batch(recipe, criterion, images):
-    model = recipe(criterion=criterion(), **SMALL)
+    model = make(recipe, criterion)
     empty = model(images, [target(0, 96), target(0, 50)])
     full = model(images, [target(4, 96), target(1, 50)])
     assert list(empty) == list(full)
@@ -91,7 +119,7 @@ def test_ranking_without_objects_is_zero(recipe, images):
 @every_pair
 def test_crowd_regions_are_not_learned_as_objects(recipe, criterion, images):
     """Only crowd: the same losses as without any object."""
-    model = recipe(criterion=criterion(), **SMALL)
+    model = make(recipe, criterion)
     torch.manual_seed(1)
     crowd = model(images, [target(3, 96, crowd=True), target(0, 50)])
     torch.manual_seed(1)
@@ -102,7 +130,7 @@ def test_crowd_regions_are_not_learned_as_objects(recipe, criterion, images):
 
 @every_pair
 def test_detections_follow_the_convention(recipe, criterion, images):
-    model = recipe(criterion=criterion(), **SMALL).eval()
+    model = make(recipe, criterion).eval()
     with torch.no_grad():
         detections = model(images)
     assert len(detections) == 2
@@ -122,7 +150,7 @@ def test_detections_follow_the_convention(recipe, criterion, images):
 @every_pair
 def test_an_image_is_detected_alike_alone_and_in_a_batch_of_its_size(recipe, criterion):
     torch.manual_seed(3)
-    model = recipe(criterion=criterion(), **SMALL).eval()
+    model = make(recipe, criterion).eval()
     pair = [torch.rand(3, 64, 64), torch.rand(3, 64, 64)]
     with torch.no_grad():
         together, alone = model(pair)[1], model(pair[1:])[0]

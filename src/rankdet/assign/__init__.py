@@ -2,7 +2,7 @@
 
 from rankdet.assign.assignment import BACKGROUND, IGNORE, Assigner, Assignment
 from rankdet.assign.atss import ATSSAssigner
-from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.samplers import KeepAll, RandomSampler, Sampler
 
@@ -14,6 +14,7 @@ __all__ = [
     "Assignment",
     "BestPriors",
     "GroundTruth",
+    "InstanceTruth",
     "KeepAll",
     "MaxIoU",
     "RandomSampler",

@@ -84,9 +84,38 @@ class GroundTruth:
         return torch.cat([torch.full((len(b),), i, device=device) for i, b in enumerate(self.boxes)])
 
 
+@dataclass(frozen=True)
+class InstanceTruth(GroundTruth):
+    """Objects with their masks: N boolean tensors (G_i, H_i, W_i), in the order of the boxes."""
+
+    masks: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def from_targets(
+        cls, targets: Sequence[Mapping[str, Any]], *, num_classes: int, device: torch.device
+    ) -> InstanceTruth:
+        """`GroundTruth.from_targets` for targets that also have ``masks`` (G, H, W)."""
+        truth = GroundTruth.from_targets(targets, num_classes=num_classes, device=device)
+        masks = []
+        for position, target in enumerate(targets):
+            if "masks" not in target or target["masks"].shape[:1] != target["labels"].shape:
+                got = tuple(target["masks"].shape) if "masks" in target else "none"
+                raise ValueError(
+                    f"{_name(target, position)}: masks must be (G, H, W) with one mask per box; got {got}. Give the "
+                    f"dataset masks=True"
+                )
+            crowd = target.get("iscrowd", torch.zeros_like(target["labels"])).bool()
+            masks.append(target["masks"].as_subclass(torch.Tensor).to(device, torch.bool)[~crowd.to(device)])
+        return cls(truth.boxes, truth.labels, truth.crowd, tuple(masks))
+
+
+def _name(target: Mapping[str, Any], position: int) -> str:
+    return f"image {target['image_id']}" if "image_id" in target else f"targets[{position}]"
+
+
 def _checked(target: Mapping[str, Any], position: int, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes, labels and crowd flags of one target, or a ValueError that names it."""
-    name = f"image {target['image_id']}" if "image_id" in target else f"targets[{position}]"
+    name = _name(target, position)
     missing = [key for key in ("boxes", "labels") if key not in target]
     if missing:
         raise ValueError(f"{name} has no {' and no '.join(missing)}; a target is a dict with boxes (G, 4), labels (G,)")

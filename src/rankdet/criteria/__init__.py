@@ -2,6 +2,7 @@
 
 from rankdet.criteria.balance import ConstantBalance, TaskBalance, ValueBalance
 from rankdet.criteria.criterion import Criterion, CriterionOutput
+from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions
 from rankdet.criteria.measures import BoxIoU, Centerness, Measure, Score, Uniform
 from rankdet.criteria.predictions import Positives, Predictions
 from rankdet.criteria.ranking import RankingCriterion
@@ -13,6 +14,9 @@ __all__ = [
     "ConstantBalance",
     "Criterion",
     "CriterionOutput",
+    "MaskAssignment",
+    "MaskCriterion",
+    "MaskPredictions",
     "Measure",
     "PerPositive",
     "PerSample",

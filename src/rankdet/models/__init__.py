@@ -1,26 +1,36 @@
 """Detectors: recipes by name, the parts they are made of, and loading them from a checkpoint."""
 
 from rankdet.models.atss import ATSS
+from rankdet.models.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN
 from rankdet.models.checkpoint import CheckpointError, load, read_checkpoint
 from rankdet.models.dense import DenseDetector, DenseStage
 from rankdet.models.detector import Detector, Losses
 from rankdet.models.faster_rcnn import FasterRCNN, softmax_criterion
+from rankdet.models.mask_rcnn import MaskRCNN
+from rankdet.models.masks import MaskedCascade, MaskStage
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.retinanet import RetinaNet
 from rankdet.models.spec import build, spec_of
-from rankdet.models.two_stage import ProposalSelection, RoIStage, TwoStageDetector
+from rankdet.models.two_stage import Cascade, ProposalSelection, RoIHead, RoIStage, TwoStageDetector
 
 __all__ = [
     "ATSS",
+    "Cascade",
+    "CascadeMaskRCNN",
+    "CascadeRCNN",
     "CheckpointError",
     "DenseDetector",
     "DenseStage",
     "Detector",
     "FasterRCNN",
     "Losses",
+    "MaskRCNN",
+    "MaskStage",
+    "MaskedCascade",
     "Postprocess",
     "ProposalSelection",
     "RetinaNet",
+    "RoIHead",
     "RoIStage",
     "TwoStageDetector",
     "build",

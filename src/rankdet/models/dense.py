@@ -12,7 +12,7 @@ from rankdet.assign.ground_truth import GroundTruth
 from rankdet.assign.samplers import KeepAll, Sampler
 from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.criteria.predictions import Predictions
-from rankdet.models.detector import Detector, Losses
+from rankdet.models.detector import Detection, Detector, Losses
 from rankdet.models.postprocess import Postprocess
 from rankdet.nn.anchors import AnchorGenerator
 from rankdet.nn.preprocess import ImageBatch, Preprocess
@@ -113,7 +113,7 @@ class DenseDetector(Detector):
         losses.include(self.stage.loss(self.stage.predict(maps, batch), truth))
         return losses
 
-    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[dict[str, Tensor]]:
+    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
         """See `Detector`."""
         levels = list(self.stage.candidates(self.stage.predict(maps, batch), per_level=self.postprocess.pre_nms))
         boxes, logits, labels = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))

@@ -8,11 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.criteria.criterion import CriterionOutput
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.spec import spec_of
 from rankdet.nn.preprocess import ImageBatch, Preprocess
+
+Detection = dict[str, Tensor]
+"""What was found in an image: boxes (D, 4), labels, scores and logits (D,), perhaps masks (D, H, W)."""
 
 
 class Losses(dict[str, Tensor]):
@@ -22,10 +25,15 @@ class Losses(dict[str, Tensor]):
         super().__init__()
         self.logs: dict[str, Tensor] = {}
 
-    def include(self, output: CriterionOutput, *, prefix: str = "") -> None:
-        """Add what a criterion returned, its names behind a prefix such as ``rpn_``."""
-        self.update({f"{prefix}{name}": loss for name, loss in output.losses.items()})
+    def include(self, output: CriterionOutput, *, prefix: str = "", weight: float = 1.0) -> None:
+        """Add what a criterion returned, its names behind a prefix such as ``rpn_``, the losses times a weight."""
+        self.update({f"{prefix}{name}": weight * loss for name, loss in output.losses.items()})
         self.logs.update({f"{prefix}{name}": value for name, value in output.logs.items()})
+
+    def merge(self, others: Losses) -> None:
+        """Add the losses and logs of another part of the detector."""
+        self.update(others)
+        self.logs.update(others.logs)
 
 
 class Detector(nn.Module, ABC):
@@ -35,6 +43,9 @@ class Detector(nn.Module, ABC):
     image a dict of ``boxes`` (D, 4), ``labels`` (D,), ``scores`` (D,) and ``logits`` (D,), best first; boxes are in
     pixels of the image as it was given. Images are a list of CHW tensors, uint8 or floating point in [0, 1]; targets a
     list of dicts with ``boxes`` (G, 4) xyxy, ``labels`` (G,) in 0..K-1 and, optionally, ``iscrowd`` (G,).
+
+    Detectors that draw masks (``needs_masks``) want ``masks`` (G, H, W) in the targets, and return boolean ``masks``
+    (D, H, W).
     """
 
     def __init__(
@@ -55,10 +66,11 @@ class Detector(nn.Module, ABC):
         self.neck = neck
         self._num_maps = int(neck.num_inputs)  # type: ignore[arg-type]
         self.postprocess = postprocess
+        self.needs_masks = False
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]] | None = None
-    ) -> Losses | list[dict[str, Tensor]]:
+    ) -> Losses | list[Detection]:
         """See the class."""
         if self.training and targets is None:
             raise ValueError("a detector in training mode needs targets; call model.eval() to detect")
@@ -69,7 +81,8 @@ class Detector(nn.Module, ABC):
         if not self.training:
             return self.detect(maps, batch)
         device = batch.pixels.device
-        truth = GroundTruth.from_targets(targets or (), num_classes=self.num_classes, device=device)
+        kind = InstanceTruth if self.needs_masks else GroundTruth
+        truth = kind.from_targets(targets or (), num_classes=self.num_classes, device=device)
         return self.losses(maps, batch, truth)
 
     def plan(self) -> dict[str, Any]:
@@ -81,5 +94,5 @@ class Detector(nn.Module, ABC):
         """Losses of a batch given its pyramid maps and objects."""
 
     @abstractmethod
-    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[dict[str, Tensor]]:
+    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
         """Detections of each image of a batch given its pyramid maps."""

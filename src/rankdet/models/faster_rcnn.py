@@ -3,10 +3,13 @@
 By default RS-R-CNN of the Rank & Sort paper (sections 5.3 and 6.1.1): no sampling, one sigmoid per class and no
 background class, RPN losses weighted by 0.20, boxes by GIoU in both stages. With a `ScoreCriterion` it is the
 original: random samples, softmax or sigmoid, L1 on the deltas of the RPN.
+
+The functions below make the parts that Cascade and Mask R-CNN share with it.
 """
 
 from __future__ import annotations
 
+from rankdet.assign.assignment import Assigner
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.samplers import KeepAll, RandomSampler, Sampler
 from rankdet.criteria.criterion import Criterion
@@ -16,7 +19,7 @@ from rankdet.losses.boxes import SmoothL1Loss
 from rankdet.losses.classification import BinaryCrossEntropyLoss, SoftmaxCrossEntropyLoss
 from rankdet.models.dense import DenseStage
 from rankdet.models.postprocess import Postprocess
-from rankdet.models.two_stage import ProposalSelection, RoIStage, TwoStageDetector
+from rankdet.models.two_stage import Cascade, ProposalSelection, RoIStage, TwoStageDetector
 from rankdet.nn.anchors import AnchorGenerator
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.dense_head import RPNHead
@@ -34,10 +37,56 @@ def softmax_criterion() -> ScoreCriterion:
     )
 
 
-def _rpn_criterion(criterion: Criterion) -> Criterion:
-    """What a region proposal network learns from beside the given criterion of the second stage."""
-    if isinstance(criterion, RankingCriterion):
-        return criterion.with_weight(RPN_RANKING_WEIGHT)
+def rpn_stage(
+    channels: int,
+    *,
+    beside: Criterion,
+    criterion: Criterion | None = None,
+    sampler: Sampler | None = None,
+    coder: BoxCoder | None = None,
+    border: float | None = None,
+) -> DenseStage:
+    """A region proposal network that learns in the way of the criterion ``beside`` it, unless told otherwise."""
+    ranks = isinstance(beside, RankingCriterion)
+    if criterion is None:
+        criterion = _rpn_criterion(beside)
+    anchors = AnchorGenerator(strides=(4, 8, 16, 32, 64), scales=(8.0,), ratios=(0.5, 1.0, 2.0), border=border)
+    return DenseStage(
+        head=RPNHead(channels, anchors_per_cell=anchors.per_cell),
+        anchors=anchors,
+        coder=coder or (DeltaCoder() if ranks else DeltaCoder(stds=(1.0, 1.0, 1.0, 1.0))),
+        assigner=MaxIoU(positive_iou=0.7, negative_iou=0.3, low_quality=BestPriors(min_iou=0.3)),
+        criterion=criterion,
+        sampler=sampler or (KeepAll() if ranks else RandomSampler(num=256, positive_fraction=0.5)),
+    )
+
+
+def box_stage(
+    channels: int,
+    *,
+    num_classes: int,
+    criterion: Criterion,
+    assigner: Assigner,
+    sampler: Sampler | None = None,
+    coder: BoxCoder | None = None,
+    box_outputs: int,
+) -> RoIStage:
+    """A region stage with two fully connected layers on 7 x 7 cells."""
+    ranks = isinstance(criterion, RankingCriterion)
+    return RoIStage(
+        pooler=RoIPooler(7, strides=(4, 8, 16, 32)),
+        head=BoxHead(channels, pool_size=7, num_logits=criterion.num_logits(num_classes), box_outputs=box_outputs),
+        coder=coder or DeltaCoder(),
+        assigner=assigner,
+        criterion=criterion,
+        sampler=sampler or (KeepAll() if ranks else RandomSampler(num=512, positive_fraction=0.25)),
+    )
+
+
+def _rpn_criterion(beside: Criterion) -> Criterion:
+    """The same ranking with less weight, or the original binary cross entropy and L1."""
+    if isinstance(beside, RankingCriterion):
+        return beside.with_weight(RPN_RANKING_WEIGHT)
     return ScoreCriterion(
         classification=BinaryCrossEntropyLoss(), box_loss=SmoothL1Loss(beta=0.0), normaliser=PerSample()
     )
@@ -49,7 +98,8 @@ class FasterRCNN(TwoStageDetector):
     Args:
         num_classes: K, without a background.
         backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
-        `Backbone`. criterion: what the second stage learns from; `softmax_criterion` gives the original one.
+            `Backbone`.
+        criterion: what the second stage learns from; `softmax_criterion` gives the original one.
         rpn_criterion: what the first stage learns from. By default the same ranking with weight 0.20, or binary cross
             entropy and L1 when ``criterion`` does not rank.
         sampler: regions of the second stage to learn from; by default all for ranking, 512 at random (a quarter
@@ -83,31 +133,21 @@ class FasterRCNN(TwoStageDetector):
     ) -> None:
         backbone = Backbone(backbone) if isinstance(backbone, str) else backbone
         criterion = criterion or RankingCriterion()
-        ranks = isinstance(criterion, RankingCriterion)
-        anchors = AnchorGenerator(strides=(4, 8, 16, 32, 64), scales=(8.0,), ratios=(0.5, 1.0, 2.0))
-        rpn = DenseStage(
-            head=RPNHead(channels, anchors_per_cell=anchors.per_cell),
-            anchors=anchors,
-            coder=rpn_coder or (DeltaCoder() if ranks else DeltaCoder(stds=(1.0, 1.0, 1.0, 1.0))),
-            assigner=MaxIoU(positive_iou=0.7, negative_iou=0.3, low_quality=BestPriors(min_iou=0.3)),
-            criterion=rpn_criterion or _rpn_criterion(criterion),
-            sampler=rpn_sampler or (KeepAll() if ranks else RandomSampler(num=256, positive_fraction=0.5)),
-        )
-        roi = RoIStage(
-            pooler=RoIPooler(7, strides=(4, 8, 16, 32)),
-            head=BoxHead(channels, pool_size=7, num_logits=criterion.num_logits(num_classes), box_outputs=num_classes),
-            coder=DeltaCoder(),
-            assigner=MaxIoU(positive_iou=0.5, negative_iou=0.5),
+        stage = box_stage(
+            channels,
+            num_classes=num_classes,
             criterion=criterion,
-            sampler=sampler or (KeepAll() if ranks else RandomSampler(num=512, positive_fraction=0.25)),
+            assigner=MaxIoU(positive_iou=0.5, negative_iou=0.5),
+            sampler=sampler,
+            box_outputs=num_classes,
         )
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
             neck=FPN(backbone.channels[-4:], channels=channels, extra_levels=PoolLevel()),
-            rpn=rpn,
+            rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, sampler=rpn_sampler, coder=rpn_coder),
             proposals=proposals or ProposalSelection(),
-            roi=roi,
+            roi=Cascade([stage]),
             postprocess=postprocess or Postprocess(),
         )
         self.channels = channels

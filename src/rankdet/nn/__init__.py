@@ -6,7 +6,7 @@ from rankdet.nn.dense_head import DenseHead, DenseOutputs, RPNHead
 from rankdet.nn.fpn import FPN, ConvLevelsOnInput, ConvLevelsOnOutput, PoolLevel
 from rankdet.nn.norm import BatchStatistics, FrozenStatistics, GroupStatistics, NormPolicy, group_norm
 from rankdet.nn.preprocess import ImageBatch, Preprocess
-from rankdet.nn.roi import BoxHead, RoIPooler
+from rankdet.nn.roi import BoxHead, MaskHead, RoIPooler
 
 __all__ = [
     "FPN",
@@ -21,6 +21,7 @@ __all__ = [
     "FrozenStatistics",
     "GroupStatistics",
     "ImageBatch",
+    "MaskHead",
     "NormPolicy",
     "PoolLevel",
     "Preprocess",

@@ -1,4 +1,4 @@
-"""Region features: RoIAlign over a pyramid, and the box head on top of it."""
+"""Region features: RoIAlign over a pyramid, and the box and mask heads on top of it."""
 
 from __future__ import annotations
 
@@ -87,3 +87,31 @@ class BoxHead(nn.Module):
         """Pooled features (R, C, S, S) -> logits (R, num_logits) and deltas (R, 4 * box_outputs), class after class."""
         hidden = F.relu(self.second(F.relu(self.first(pooled.flatten(1)))))
         return self.classify(hidden), self.regress(hidden)
+
+
+class MaskHead(nn.Module):
+    """Convolutions, one upsampling by two, and a mask per class (Mask R-CNN, figure 4, right).
+
+    Args:
+        in_channels: channels of the pooled features, and of the convolutions.
+        num_classes: K, masks per region.
+        stacked: 3 x 3 convolutions before the upsampling.
+    """
+
+    def __init__(self, in_channels: int, *, num_classes: int, stacked: int = 4) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(stacked):
+            layers += [nn.Conv2d(in_channels, in_channels, 3, padding=1), nn.ReLU()]
+        self.tower = nn.Sequential(*layers)
+        self.upsample = nn.ConvTranspose2d(in_channels, in_channels, 2, stride=2)
+        self.classify = nn.Conv2d(in_channels, num_classes, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+
+    def forward(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        """Pooled features (R, C, S, S) and classes (R,) -> mask logits (R, 2 S, 2 S) of these classes."""
+        masks = self.classify(F.relu(self.upsample(self.tower(pooled))))
+        return masks[torch.arange(len(labels), device=labels.device), labels]

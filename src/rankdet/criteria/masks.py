@@ -1,0 +1,53 @@
+"""What a mask branch learns from, weighted and balanced by the stage whose positives it draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from rankdet.criteria.balance import ConstantBalance, TaskBalance, ValueBalance
+from rankdet.criteria.criterion import CriterionOutput, weighted_mean
+from rankdet.losses.masks import DiceLoss, MaskCrossEntropyLoss, MaskLoss
+
+
+@dataclass(frozen=True)
+class MaskPredictions:
+    """Masks of M positives. ``logits`` (M, h, w), each of the class of its object."""
+
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class MaskAssignment:
+    """What those masks shall be: ``targets`` (M, h, w) of 0 and 1; ``rows`` (M,) among the positives of the stage."""
+
+    targets: Tensor
+    rows: Tensor
+
+
+class MaskCriterion(nn.Module):
+    """Mean of the mask losses, each weighted like its box, scaled by a task balance.
+
+    The defaults are those of RS-Mask R-CNN: Dice loss, weighted by score and balanced to the value of the ranking
+    loss. With a box criterion of equal weights, `MaskCrossEntropyLoss` and `ConstantBalance` it is that of Mask R-CNN.
+    """
+
+    def __init__(self, *, mask_loss: MaskLoss | None = None, balance: TaskBalance | None = None) -> None:
+        super().__init__()
+        self.mask_loss = mask_loss or DiceLoss()
+        self.balance = balance or ValueBalance()
+
+    def forward(
+        self, predictions: MaskPredictions, assignment: MaskAssignment, stage: CriterionOutput
+    ) -> CriterionOutput:
+        """Masks, their targets, and what the criterion of their stage said -> a loss called ``mask``."""
+        weights = stage.weights[assignment.rows]
+        losses = self.mask_loss(predictions.logits, assignment.targets)
+        mask = self.balance(weighted_mean(losses, weights), stage.classification_value)
+        return CriterionOutput({"mask": mask}, stage.classification_value, weights)
+
+
+def cross_entropy_masks() -> MaskCriterion:
+    """The mask loss of Mask R-CNN: binary cross entropy, averaged over the positives."""
+    return MaskCriterion(mask_loss=MaskCrossEntropyLoss(), balance=ConstantBalance())

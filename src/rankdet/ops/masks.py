@@ -1,0 +1,55 @@
+"""Masks of regions: cutting ground truth to them, and pasting predictions back into the image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+
+def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """Ground-truth masks seen through regions: (G, H, W), rows (M,) and regions (M, 4) -> (M, side, side) of 0 and 1.
+
+    Each region is cut to the image, its mask averaged over ``side`` x ``side`` cells (RoIAlign with as many points as
+    there are pixels) and set where at least half of the cell is covered.
+
+    >>> masks = torch.zeros(1, 8, 8)
+    >>> masks[0, :, 4:] = 1
+    >>> crop_masks(masks, torch.tensor([0]), torch.tensor([[0., 0., 8., 8.]]), 2)
+    tensor([[[0., 1.],
+             [0., 1.]]])
+    """
+    height, width = masks.shape[-2:]
+    bounds = boxes.new_tensor([width, height, width, height])
+    regions = torch.cat((index[:, None].to(boxes.dtype), boxes.clamp(min=0).minimum(bounds)), 1)
+    covered = roi_align(masks[:, None].to(boxes.dtype), regions, (side, side), 1.0, 0, aligned=True)
+    return (covered[:, 0] >= 0.5).to(boxes.dtype)
+
+
+def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], *, threshold: float = 0.5) -> Tensor:
+    """Mask probabilities of regions, (D, S, S) in boxes (D, 4) -> boolean masks (D, H, W) of an image of (H, W).
+
+    Bilinear between the centres of the cells, 0 outside of the box, set from ``threshold`` on. The interpolation is
+    separable, so an image row and an image column each have S weights per box and no sampling grid is formed.
+
+    >>> paste_masks(torch.ones(1, 2, 2), torch.tensor([[1., 1., 3., 3.]]), (4, 4))[0].int()
+    tensor([[0, 0, 0, 0],
+            [0, 1, 1, 0],
+            [0, 1, 1, 0],
+            [0, 0, 0, 0]], dtype=torch.int32)
+    """
+    cells = probabilities.shape[-1]
+    pasted = []
+    for part, box in zip(probabilities.split(16), boxes.split(16), strict=True):
+        rows = _weights(box[:, 1], box[:, 3], size[0], cells)
+        columns = _weights(box[:, 0], box[:, 2], size[1], cells)
+        pasted.append(rows @ part @ columns.transpose(1, 2) >= threshold)
+    return torch.cat(pasted) if pasted else probabilities.new_zeros((0, *size), dtype=torch.bool)
+
+
+def _weights(low: Tensor, high: Tensor, pixels: int, cells: int) -> Tensor:
+    """Weight (D, pixels, cells) of each cell between ``low`` and ``high`` (D,) for the centre of each pixel."""
+    centres = torch.arange(pixels, device=low.device) + 0.5
+    position = (centres - low[:, None]) / (high - low).clamp(min=1e-6)[:, None] * cells - 0.5
+    distance = (position[..., None] - torch.arange(cells, device=low.device)).abs()
+    return (1 - distance).clamp(min=0)
