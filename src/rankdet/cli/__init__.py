@@ -1,1 +1,83 @@
-"""The cli floor."""
+"""The command line. A command is imported when it is called, so that ``rankdet --help`` is there at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from rankdet import __version__
+
+COMMANDS = {
+    "train": "train a detector, from a preset or a configuration of your own",
+    "eval": "AP and oLRP of a checkpoint, or of a file of results of any tool",
+    "predict": "detect objects in images: pictures and a file of COCO results",
+    "show": "what there is: detectors, losses, presets; and the resolved configuration",
+}
+WRONG_INPUT, INTERRUPTED = 2, 130
+_TRACEBACK = "RANKDET_TRACEBACK"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, 2 for a wrong input, 130 after Ctrl-C.
+
+    With ``RANKDET_TRACEBACK=1`` in the environment errors come with the place they happened at.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"rankdet {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        return _complain("rankdet", f"there is no command {name}{_near(name)} (there are {', '.join(COMMANDS)})")
+    try:
+        return importlib.import_module(f"rankdet.cli.{name}").main(rest)
+    except KeyboardInterrupt:
+        return _complain(f"rankdet {name}", "stopped", code=INTERRUPTED)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError, RuntimeError) as error:
+        return _report(f"rankdet {name}", error)
+
+
+def _report(command: str, error: Exception) -> int:
+    """Say what is wrong with the input; errors of ours and of nobody's input keep their traceback."""
+    from rankdet.train.errors import TrainingError, TrainingInterrupted
+
+    if isinstance(error, TrainingInterrupted):
+        return _complain(command, str(error), code=INTERRUPTED)
+    if os.environ.get(_TRACEBACK) or (isinstance(error, RuntimeError) and not isinstance(error, TrainingError)):
+        raise error
+    return _complain(command, _plain(error))
+
+
+def _plain(error: Exception) -> str:
+    """The message without the traceback that a loading process put into it."""
+    text = str(error)
+    if text.startswith("Caught ") and "Original Traceback" in text:
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return text
+
+
+def _complain(command: str, message: str, *, code: int = WRONG_INPUT) -> int:
+    print(f"{command}: {message}", file=sys.stderr)
+    return code
+
+
+def _near(name: str) -> str:
+    from rankdet.cli.errors import near
+
+    return near(name, COMMANDS)
+
+
+def _usage() -> str:
+    lines = "\n".join(f"  {name:<9} {purpose}" for name, purpose in COMMANDS.items())
+    return (
+        f"usage: rankdet COMMAND [options]\n\nTrain object detectors by ranking.\n\ncommands:\n{lines}\n\n"
+        "`rankdet COMMAND --help` tells more. Start with: rankdet train --config demo"
+    )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
@@ -157,6 +158,15 @@ def _make_engine(
     options: TrainerOptions, schedule: Schedule, folder: Path, start: Start, watchers: list[Callback]
 ) -> pl.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    try:
+        return _trainer(options, schedule, folder, start, watchers)
+    except (MisconfigurationException, TypeError) as error:
+        raise ValueError(f"the settings of the trainer do not fit this machine: {error}") from error
+
+
+def _trainer(
+    options: TrainerOptions, schedule: Schedule, folder: Path, start: Start, watchers: list[Callback]
+) -> pl.Trainer:
     return pl.Trainer(
         accelerator=options.accelerator,
         devices=options.devices,

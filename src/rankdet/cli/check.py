@@ -1,0 +1,198 @@
+"""Is every key of a configuration an argument, and every class a class of the right kind? With near names if not.
+
+The signatures are the truth: what a constructor takes is what may be stated. Types of plain values are left to
+jsonargparse, which knows more about them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rankdet.cli.errors import CommandError, near
+from rankdet.cli.layers import ARGUMENTS, CLASS, Configuration
+
+_PLAIN_MODULES = ("builtins", "pathlib", "collections.abc", "typing", "types")
+
+
+@dataclass(frozen=True)
+class Section:
+    """One key at the top of a configuration.
+
+    ``kind`` is a class: its subclasses may be named if ``chosen``, else its arguments are stated directly; None for a
+    plain value, which ``help`` explains. ``given`` are arguments that come from elsewhere and need not be stated.
+    """
+
+    kind: type | None = None
+    chosen: bool = False
+    needed: bool = False
+    given: frozenset[str] = field(default=frozenset())
+    help: str = ""
+
+
+def check(configuration: Configuration, sections: Mapping[str, Section]) -> None:
+    """Spell the class paths out; `CommandError` for what no constructor takes, and for what one needs and lacks."""
+    tree = configuration.tree
+    for key in tree:
+        if key not in sections:
+            raise CommandError(
+                f"{configuration.origin(key)}: unknown key {key}{near(key, sections)} (accepted: {', '.join(sections)})"
+            )
+    for key, section in sections.items():
+        if key not in tree:
+            if section.needed:
+                raise CommandError(f"the configuration lacks {key}; give it in a file (--config) or as --{key}")
+            continue
+        if section.kind is not None and section.chosen:
+            tree[key] = _check_object(configuration, key, tree[key], [section.kind], section.given)
+        elif section.kind is not None:
+            tree[key] = tree[key] if tree[key] is not None else {}
+            _check_arguments(configuration, key, tree[key], section.kind, section.given)
+
+
+def _check_object(
+    configuration: Configuration, key: str, value: Any, kinds: Sequence[type], given: frozenset[str] = frozenset()
+) -> Any:
+    """An object's mapping, or a class name alone; returns the mapping with the full path."""
+    origin = configuration.origin(key)
+    if isinstance(value, str):
+        value = {CLASS: value}
+    if not isinstance(value, dict):
+        raise CommandError(f"{origin}: {key} must be a class, as {CLASS} and {ARGUMENTS}; got {value!r}")
+    found = _find_class(value.get(CLASS), kinds, f"{origin}: {key}")
+    for name in value:
+        if name not in (CLASS, ARGUMENTS):
+            meant = f"; did you mean {key}.{ARGUMENTS}.{name}?" if name in _parameters(found) else ""
+            raise CommandError(f"{origin}: unknown key {key}.{name}{meant} (an object has {CLASS} and {ARGUMENTS})")
+    arguments = value.get(ARGUMENTS) or {}
+    _check_arguments(configuration, f"{key}.{ARGUMENTS}", arguments, found, given)
+    return {CLASS: public_path(found), ARGUMENTS: arguments}
+
+
+def public_path(found: type) -> str:
+    """The shortest import path of a class: that of the outermost package that exports it.
+
+    >>> from rankdet.train import SGD
+    >>> public_path(SGD)
+    'rankdet.train.SGD'
+    """
+    parts = found.__module__.split(".")
+    packages = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    exporting = (package for package in packages if getattr(sys.modules[package], found.__name__, None) is found)
+    return f"{next(exporting, found.__module__)}.{found.__qualname__}"
+
+
+def _check_arguments(
+    configuration: Configuration, key: str, arguments: Any, owner: type, given: frozenset[str]
+) -> None:
+    """The arguments of one constructor; objects among them are spelt out in place."""
+    if not isinstance(arguments, dict):
+        raise CommandError(f"{configuration.origin(key)}: {key} must be a mapping of arguments, got {arguments!r}")
+    parameters = _parameters(owner)
+    for name in arguments:
+        if name not in parameters:
+            origin = configuration.origin(f"{key}.{name}")
+            raise CommandError(
+                f"{origin}: unknown key {key}.{name}{near(name, parameters)} "
+                f"({owner.__name__} takes {', '.join(parameters)})"
+            )
+    lacking = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and name not in arguments and name not in given
+    ]
+    if lacking:
+        raise CommandError(
+            f"{owner.__name__} needs {', '.join(f'{key}.{name}' for name in lacking)}; "
+            f"give it in a file (--config) or as --{key}.{lacking[0]}"
+        )
+    hints = _hints(owner)
+    for name, value in arguments.items():
+        if kinds := [kind for kind in _classes(hints.get(name)) if isinstance(kind, type)]:
+            arguments[name] = _check_value(configuration, f"{key}.{name}", value, hints[name], kinds)
+
+
+def _check_value(configuration: Configuration, key: str, value: Any, hint: Any, kinds: Sequence[type]) -> Any:
+    if isinstance(value, list):
+        return [_check_value(configuration, f"{key}[{row}]", item, hint, kinds) for row, item in enumerate(value)]
+    takes_text = str in _members(hint)
+    if isinstance(value, dict) or (isinstance(value, str) and not takes_text):
+        return _check_object(configuration, key, value, kinds)
+    return value
+
+
+def _find_class(name: Any, kinds: Sequence[type], where: str) -> type:
+    """A class of one of the kinds by its name or full path; without a name the kind itself, if it can be built."""
+    if name is None and len(kinds) == 1 and not inspect.isabstract(kinds[0]):
+        return kinds[0]
+    accepted = {known.__name__: known for kind in kinds for known in _subclasses(kind)}
+    if isinstance(name, str) and "." in name:
+        found = _import(name, where)
+        if isinstance(found, type) and issubclass(found, tuple(kinds)):
+            return found
+        raise CommandError(f"{where}: {name} is no {_names(kinds)}{near(name.rpartition('.')[2], accepted)}")
+    if name in accepted:
+        return accepted[name]
+    known = ", ".join(sorted(accepted)[:20]) + (", ..." if len(accepted) > 20 else "")
+    said = f"there is no {_names(kinds)} called {name}{near(str(name), accepted)}" if name else f"{CLASS} is missing"
+    raise CommandError(f"{where}: {said} (accepted: {known}, or the full path of one of yours)")
+
+
+def public_classes(kind: type) -> list[type]:
+    """The classes of a kind that rankdet exports, by name."""
+    found = {known for known in _subclasses(kind) if not public_path(known).startswith(known.__module__)}
+    return sorted(found, key=lambda known: known.__name__)
+
+
+def _import(path: str, where: str) -> Any:
+    import importlib
+
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise CommandError(f"{where}: {path} cannot be imported: {error}") from error
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    """The class and those derived from it that are public and can be built."""
+    if not inspect.isabstract(kind) and not kind.__name__.startswith("_"):
+        yield kind
+    derived: type
+    for derived in kind.__subclasses__():
+        yield from _subclasses(derived)
+
+
+def _parameters(owner: type) -> dict[str, inspect.Parameter]:
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name: item for name, item in inspect.signature(owner).parameters.items() if item.kind not in kinds}
+
+
+def _hints(owner: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(owner.__init__)  # type: ignore[misc]
+    except (NameError, AttributeError):  # names that exist for type checkers only
+        return {}
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, or the hint alone."""
+    is_union = typing.get_origin(hint) is typing.Union or type(hint).__name__ == "UnionType"
+    return typing.get_args(hint) if is_union else (hint,)
+
+
+def _classes(hint: Any) -> Iterator[Any]:
+    """The classes of objects, as opposed to plain values, in a type hint."""
+    if arguments := typing.get_args(hint):
+        for argument in arguments:
+            yield from _classes(argument)
+    elif isinstance(hint, type) and hint.__module__ not in _PLAIN_MODULES:
+        yield hint
+
+
+def _names(kinds: Sequence[type]) -> str:
+    return " or ".join(kind.__name__ for kind in kinds)

@@ -1,0 +1,74 @@
+"""Help texts from signatures and docstrings: what a constructor takes, what for, and what it is by default."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+
+import docstring_parser
+
+from rankdet.cli.check import Section, public_classes
+
+_WIDTH = 110
+_INDENT = " " * 6
+
+
+def describe_sections(sections: Mapping[str, Section]) -> str:
+    """Every key of a configuration, section by section."""
+    return "\n".join(line for name, section in sections.items() for line in _section(name, section))
+
+
+def describe_class(owner: type, *, prefix: str = "") -> str:
+    """The arguments of one class, each with its type, its default and its meaning."""
+    meanings = argument_meanings(owner)
+    lines = []
+    for name, parameter in inspect.signature(owner).parameters.items():
+        default = "" if parameter.default is parameter.empty else f" = {_shown(parameter.default)}"
+        lines.append(f"  {prefix}{name}: {parameter.annotation}{default}")
+        lines += textwrap.wrap(
+            meanings.get(name, ""), _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False
+        )
+    return "\n".join(lines)
+
+
+def argument_meanings(owner: type) -> dict[str, str]:
+    """What the docstring of a class says about each argument.
+
+    >>> from rankdet.train import SGD
+    >>> argument_meanings(SGD)["momentum"]
+    'in [0, 1).'
+    """
+    parsed = docstring_parser.parse(inspect.getdoc(owner) or "")
+    return {item.arg_name: _plain(item.description or "") for item in parsed.params}
+
+
+def first_sentence(owner: type) -> str:
+    """What a class is, in one line."""
+    return _plain((inspect.getdoc(owner) or "").split("\n\n")[0])
+
+
+def _section(name: str, section: Section) -> Iterator[str]:
+    if section.kind is None:
+        yield f"\n{name}\n  --{name} VALUE\n{_INDENT}{section.help}"
+        return
+    yield f"\n{name}: {first_sentence(section.kind)}"
+    if not section.chosen:
+        yield describe_class(section.kind, prefix=f"--{name}.")
+        return
+    yield f"  --{name} CLASS"
+    for known in public_classes(section.kind):
+        yield f"{_INDENT}{known.__name__}: {first_sentence(known)}"
+    yield f"  --{name}.init_args.NAME VALUE\n{_INDENT}an argument of the class"
+
+
+def _plain(text: str) -> str:
+    """Without the marks of reStructuredText."""
+    text = re.sub(r":\w+:`~?\.?([^`]*)`", r"\1", text)
+    return " ".join(text.replace("``", "").replace("`", "").split())
+
+
+def _shown(default: object) -> str:
+    plain = isinstance(default, str | int | float | tuple | type(None))
+    return repr(default) if plain else type(default).__name__

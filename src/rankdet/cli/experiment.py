@@ -1,0 +1,138 @@
+"""An experiment from configuration files and options: read, checked, and made into objects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from rankdet.cli.check import Section, check
+from rankdet.cli.errors import CommandError
+from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
+from rankdet.data import DetectionData
+from rankdet.models import Detector
+from rankdet.train import Optimiser, Schedule, TrainerOptions
+
+NUM_CLASSES = "num_classes"
+SECTIONS = {
+    "model": Section(Detector, chosen=True, needed=True, given=frozenset({NUM_CLASSES})),
+    "data": Section(DetectionData, needed=True),
+    "optimiser": Section(Optimiser, chosen=True, needed=True),
+    "schedule": Section(Schedule, needed=True),
+    "trainer": Section(TrainerOptions),
+    "seed": Section(help="of weights, order, augmentation and every step; a whole number, 0 by default"),
+    "output": Section(help="folder of the run; by default a new one in runs, called as the last --config"),
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The objects of an experiment, fit for :func:`rankdet.train.fit`."""
+
+    model: Detector
+    data: DetectionData
+    optimiser: Optimiser
+    schedule: Schedule
+    trainer: TrainerOptions
+
+
+class Experiment:
+    """A checked configuration.
+
+    Args:
+        files: configuration files or names of presets, later ones winning.
+        overrides: options ``(dotted key, text)`` on top of them.
+
+    Raises:
+        CommandError: naming the key, where it was stated, and what is accepted.
+    """
+
+    def __init__(self, *, files: Sequence[str], overrides: Sequence[tuple[str, str]]) -> None:
+        configuration = read_layers(files, overrides)
+        check(configuration, SECTIONS)
+        self._stated_classes = _take_num_classes(configuration)
+        self._parser = experiment_parser()
+        self._settings = _parse(self._parser, configuration)
+        self.name = Path(files[-1]).stem if files else "run"
+
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
+        return self._settings.seed
+
+    @property
+    def output(self) -> str | None:
+        """The folder that the configuration names, if any."""
+        return self._settings.output
+
+    def dump(self) -> str:
+        """The resolved configuration as YAML: every argument with its value, fit for ``--config``."""
+        settings = self._settings.clone()
+        settings.pop("output", None)  # a second run must not go where the first one is
+        return self._parser.dump(settings, skip_none=False, skip_validation=True)
+
+    def build(self) -> Parts:
+        """Open the data and make the model and all else; `CommandError` if their numbers of classes differ."""
+        objects = self._parser.instantiate_classes(self._settings)
+        if self._stated_classes is not None:
+            stated, origin = self._stated_classes
+            if stated != objects.data.num_classes:
+                raise CommandError(
+                    f"{origin}: model.{ARGUMENTS}.{NUM_CLASSES} is {stated}, but the data have "
+                    f"{objects.data.num_classes} classes ({', '.join(objects.data.categories.names[:8])}"
+                    f"{', ...' if objects.data.num_classes > 8 else ''}); leave it out, it follows from the data"
+                )
+        return Parts(objects.model, objects.data, objects.optimiser, objects.schedule, objects.trainer)
+
+    def section(self, name: str) -> dict[str, Any]:
+        """The settings below a key as plain data."""
+        return self._settings[name].as_dict()
+
+
+def experiment_parser() -> ArgumentParser:
+    """The options of an experiment, with their help, from the signatures."""
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
+    parser.add_subclass_arguments(Detector, "model", required=True)
+    parser.add_class_arguments(DetectionData, "data")
+    parser.add_subclass_arguments(Optimiser, "optimiser", required=True)
+    parser.add_class_arguments(Schedule, "schedule")
+    parser.add_class_arguments(TrainerOptions, "trainer")
+    parser.add_argument("--seed", type=int, default=0, help=SECTIONS["seed"].help)
+    parser.add_argument("--output", type=str | None, default=None, help=SECTIONS["output"].help)
+    parser.link_arguments(
+        "data", f"model.{ARGUMENTS}.{NUM_CLASSES}", compute_fn=_number_of_classes, apply_on="instantiate"
+    )
+    return parser
+
+
+def _number_of_classes(data: DetectionData) -> int:
+    return data.num_classes
+
+
+def _take_num_classes(configuration: Configuration) -> tuple[Any, str] | None:
+    """Take the stated number of classes out: it follows from the data, and is compared with them."""
+    arguments = configuration.tree["model"][ARGUMENTS]
+    if NUM_CLASSES not in arguments:
+        return None
+    return arguments.pop(NUM_CLASSES), configuration.origin(f"model.{ARGUMENTS}.{NUM_CLASSES}")
+
+
+def _parse(parser: ArgumentParser, configuration: Configuration) -> Namespace:
+    try:
+        return parser.parse_object(configuration.tree)
+    except ArgumentError as error:
+        raise CommandError(_one_message(str(error), configuration)) from error
+
+
+def _one_message(text: str, configuration: Configuration) -> str:
+    """The innermost complaint of jsonargparse about a value, with the key and where it was stated."""
+    keys = re.findall(r'[Kk]ey "([\w.]+)"', text)
+    complaint = re.findall(r"(Expected .*?\. Got value: .*|Expected .*|[Kk]ey .* is required.*)", text)
+    key = keys[0] + "".join(f".{ARGUMENTS}.{inner}" for inner in keys[1:]) if keys else ""
+    wanted = re.sub(r"<class '([\w.]+)'>", r"\1", complaint[0] if complaint else " ".join(text.split()))
+    wanted = re.sub(r"^Expected an? (.*)\. Got value: (.*)$", r"must be of the type \1, got \2", wanted)
+    return f"{configuration.origin(key)}: {key} {wanted}" if key else wanted

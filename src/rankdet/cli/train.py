@@ -1,0 +1,79 @@
+"""``rankdet train``: an experiment from configuration files and options, trained and evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rankdet.cli.errors import CommandError
+from rankdet.cli.options import CONFIG, HELP, Option, describe_options, read_options
+
+OPTIONS = {
+    "config": CONFIG,
+    "resume": Option("CHECKPOINT", "go on from a last.ckpt, with the configuration of its run unless others are given"),
+    "help": HELP,
+}
+USAGE = """\
+usage: rankdet train --config FILE [--config FILE ...] [--KEY VALUE ...] [--resume CHECKPOINT]
+
+Trains a detector, evaluates it after each epoch, keeps the best, and draws what it predicts.
+
+examples:
+  rankdet train --config demo
+  rankdet train --config atss/rank_sort_r50_1x_coco --data.train instances_train.json --data.val instances_val.json
+  rankdet train --config demo --model.init_args.backbone resnet34 --schedule.epochs 20 --output runs/longer
+  rankdet train --resume runs/demo/last.ckpt
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; 0 when the training came to its end."""
+    from rankdet.cli.experiment import SECTIONS
+
+    given = read_options(arguments, OPTIONS, keys=SECTIONS)
+    if "help" in given.own:
+        from rankdet.cli.describe import describe_sections
+
+        print(f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\nkeys of the configuration, which are options too:")
+        print(describe_sections(SECTIONS))
+        return 0
+    train(files=given.files, overrides=given.overrides, resume=given.take("resume"))
+    return 0
+
+
+def train(*, files: Sequence[str], overrides: Sequence[tuple[str, str]], resume: str | None) -> None:
+    """Read, build and train."""
+    import torch
+
+    from rankdet.cli.experiment import Experiment
+
+    files = list(files) or _files_of(resume)
+    experiment = Experiment(files=files, overrides=overrides)
+    torch.manual_seed(experiment.seed)
+    parts = experiment.build()
+
+    from rankdet.train import fit
+
+    fit(
+        model=parts.model,
+        data=parts.data,
+        optimiser=parts.optimiser,
+        schedule=parts.schedule,
+        trainer=parts.trainer,
+        output=experiment.output,
+        resume=resume,
+        seed=experiment.seed,
+        name=experiment.name,
+        config=experiment.dump(),
+    )
+
+
+def _files_of(resume: str | None) -> list[str]:
+    """The configuration beside a checkpoint."""
+    from pathlib import Path
+
+    if resume is None:
+        raise CommandError("what is to be trained? Give --config FILE; `rankdet show presets` lists what there is")
+    file = Path(resume).parent / "config.yaml"
+    if not file.is_file():
+        raise CommandError(f"there is no {file}; say with --config what {resume} was trained with")
+    return [str(file)]
