@@ -207,3 +207,29 @@ def test_logits_order_what_scores_no_longer_can():
     assert evaluate_detections(truth, saturated).metrics["AP"] == pytest.approx(0.5)
     ordered = dataclasses.replace(saturated, logits=np.array([40.0, 41.0]))
     assert evaluate_detections(truth, ordered).metrics["AP"] == pytest.approx(1)
+
+
+def tied_pair() -> tuple[dict, list[dict]]:
+    """A detection that overlaps equally with two objects, then one that only fits the first of them."""
+    found = {"image_id": 1, "category_id": 1}
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {**found, "id": number + 1, "bbox": [x, 0, 10, 10], "area": 100, "iscrowd": 0}
+            for number, x in enumerate((0, 4))
+        ],
+    }
+    return truth, [{**found, "bbox": [2, 0, 10, 10], "score": 0.9}, {**found, "bbox": [0, 0, 10, 10], "score": 0.8}]
+
+
+def test_of_two_objects_of_equal_overlap_the_later_is_taken():
+    truth, results = tied_pair()
+    assert_equal_to_pycocotools(truth, results, "bbox")
+    assert evaluate(truth, results).details.matches.of_category(0).objects[:, 0, 0].tolist() == [1, 0]
+
+
+def test_an_iou_threshold_of_one_is_reached_by_equal_boxes():
+    truth, results = tied_pair()
+    precision = evaluate(truth, results, iou_thresholds=(0.5, 1.0)).details.recall_precision.precision
+    assert precision[1, 0, 0, 0] == pytest.approx(0.5)

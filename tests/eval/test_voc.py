@@ -63,3 +63,14 @@ def test_difficult_objects_count_for_nothing_found_or_not():
     assert evaluate_voc(truth, one).mean_average_precision == 1
     assert evaluate_voc(truth, both).mean_average_precision == 1
     assert evaluate_voc(truth, both).per_class[0].objects == 1
+
+
+def test_of_two_objects_of_equal_overlap_the_first_is_picked():
+    found = {"image_id": 1, "category_id": 1}
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{**found, "bbox": [0, 0, 10, 10]}, {**found, "bbox": [4, 0, 10, 10]}],
+    }
+    results = [{**found, "bbox": [2, 0, 10, 10], "score": 0.9}, {**found, "bbox": [0, 0, 10, 10], "score": 0.8}]
+    assert evaluate_voc(truth, results).mean_average_precision == pytest.approx(0.5)

@@ -172,10 +172,9 @@ def _runs(values: NDArray[np.int32], first: Ints) -> tuple[NDArray[np.int32], ND
     """The runs at even places and at odd places of all masks, which begin at places ``first``.
 
     Every other number adds up, so even and odd places of the whole text are two cumulative sums; what they are at the
-    begin of a mask is taken off again. Sums may overflow, which cancels. The first run of a mask is not part of a sum.
+    first run of a mask, that one included since it is no part of a sum, is taken off again. Overflows cancel.
     """
     start = values[first]
-    values[first] = 0
     padded = np.zeros((len(values) + 2) // 2 * 2, np.int32)  # at least one, since it is also read at -1
     padded[: len(values)] = values
     sums = np.cumsum(padded.reshape(-1, 2), axis=0, dtype=np.int32)
