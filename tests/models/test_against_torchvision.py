@@ -9,11 +9,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn
+from torchvision.models.detection import fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn, retinanet_resnet50_fpn
 from torchvision.ops import roi_align
 
 from rankdet.criteria import ScoreCriterion
-from rankdet.models import FasterRCNN, Postprocess, ProposalSelection, RetinaNet, softmax_criterion
+from rankdet.models import FasterRCNN, MaskRCNN, Postprocess, ProposalSelection, RetinaNet, softmax_criterion
 from rankdet.nn import AnchorGenerator, Backbone, ConvLevelsOnOutput, FrozenStatistics
 
 K = 5
@@ -112,53 +112,101 @@ def test_retinanet_detects_like_torchvision():
         assert_same(ours(images), theirs(images), shift=0)
 
 
+TWO_STAGE = {
+    "weights": None,
+    "weights_backbone": None,
+    "num_classes": K + 1,
+    "min_size": 128,
+    "max_size": 128,
+    "box_score_thresh": 0.0,
+    "box_detections_per_img": 50,
+    "rpn_pre_nms_top_n_test": 300,
+    "rpn_post_nms_top_n_test": 100,
+}
+TWO_STAGE_NAMES = {
+    "rpn.head.conv.0.0.": "rpn.head.tower.",
+    "rpn.head.cls_logits.": "rpn.head.classify.",
+    "rpn.head.bbox_pred.": "rpn.head.regress.",
+    "roi_heads.box_head.fc6.": "STAGE.head.first.",
+    "roi_heads.box_head.fc7.": "STAGE.head.second.",
+    "roi_heads.box_predictor.cls_score.": "STAGE.head.classify.",
+    "roi_heads.box_predictor.bbox_pred.": "STAGE.head.regress.",
+    "roi_heads.mask_head.0.0.": "roi.masks.0.head.tower.0.",
+    "roi_heads.mask_head.1.0.": "roi.masks.0.head.tower.2.",
+    "roi_heads.mask_head.2.0.": "roi.masks.0.head.tower.4.",
+    "roi_heads.mask_head.3.0.": "roi.masks.0.head.tower.6.",
+    "roi_heads.mask_predictor.conv5_mask.": "roi.masks.0.head.upsample.",
+    "roi_heads.mask_predictor.mask_fcn_logits.": "roi.masks.0.head.classify.",
+}
+PARTS = {
+    "num_classes": K,
+    "criterion": softmax_criterion(),
+    "proposals": ProposalSelection(per_level_evaluation=300, keep=100),
+    "postprocess": Postprocess(max_detections=50),
+}
+
+
+def their_pooling(pooler: nn.Module) -> None:
+    """torchvision's RoIAlign: two samples a side, regions not moved by half a pixel."""
+    size = (pooler.output_size,) * 2
+
+    def pool(features: Tensor, regions: Tensor, stride: int) -> Tensor:
+        return roi_align(features, regions, size, 1 / stride, 2, aligned=False)
+
+    pooler._pool = pool
+
+
+def convert_two_stage(theirs: nn.Module, ours: nn.Module, stage: str) -> None:
+    """Give a two-stage detector of ours the weights and ways of torchvision's."""
+    nn.init.normal_(theirs.roi_heads.box_predictor.cls_score.weight, std=0.01)
+    nn.init.normal_(theirs.rpn.head.cls_logits.weight, std=0.001)
+    ours.rpn.anchors = RoundedAnchors(strides=(4, 8, 16, 32, 64), scales=(8.0,), ratios=(0.5, 1.0, 2.0))
+    their_pooling(ours.roi.box_stages[0].pooler)
+    names = {old: new.replace("STAGE", stage) for old, new in TWO_STAGE_NAMES.items()}
+    state = renamed(theirs, {**BODY, **fpn_names(4), **names})
+    # torchvision's background is the first row of the softmax, ours the last; its boxes and masks have rows for it.
+    for kind in ("weight", "bias"):
+        classify = state[f"{stage}.head.classify.{kind}"]
+        state[f"{stage}.head.classify.{kind}"] = torch.cat((classify[1:], classify[:1]))
+        state[f"{stage}.head.regress.{kind}"] = state[f"{stage}.head.regress.{kind}"][4:]
+        drawn = f"roi.masks.0.head.classify.{kind}"
+        if drawn in state:
+            state[drawn] = state[drawn][1:]
+    load(ours, state)
+
+
 @pytest.mark.slow
 def test_faster_rcnn_detects_like_torchvision():
     torch.manual_seed(0)
-    theirs = lively(
-        fasterrcnn_resnet50_fpn(
-            weights=None,
-            weights_backbone=None,
-            num_classes=K + 1,
-            min_size=128,
-            max_size=128,
-            box_score_thresh=0.0,
-            box_detections_per_img=50,
-            rpn_pre_nms_top_n_test=300,
-            rpn_post_nms_top_n_test=100,
-        )
-    )
-    nn.init.normal_(theirs.roi_heads.box_predictor.cls_score.weight, std=0.1)
-    nn.init.normal_(theirs.rpn.head.cls_logits.weight, std=0.1)
-    ours = FasterRCNN(
-        num_classes=K,
-        backbone=Backbone("resnet50", norm=FrozenStatistics()),
-        criterion=softmax_criterion(),
-        proposals=ProposalSelection(per_level_evaluation=300, keep=100),
-        postprocess=Postprocess(max_detections=50),
-    ).eval()
-    ours.rpn.anchors = RoundedAnchors(strides=(4, 8, 16, 32, 64), scales=(8.0,), ratios=(0.5, 1.0, 2.0))
-
-    def pool(features: Tensor, regions: Tensor, stride: int) -> Tensor:
-        return roi_align(features, regions, (7, 7), 1 / stride, 2, aligned=False)
-
-    ours.roi.stages[0].pooler._pool = pool
-    names = {
-        "rpn.head.conv.0.0.": "rpn.head.tower.",
-        "rpn.head.cls_logits.": "rpn.head.classify.",
-        "rpn.head.bbox_pred.": "rpn.head.regress.",
-        "roi_heads.box_head.fc6.": "roi.stages.0.head.first.",
-        "roi_heads.box_head.fc7.": "roi.stages.0.head.second.",
-        "roi_heads.box_predictor.cls_score.": "roi.stages.0.head.classify.",
-        "roi_heads.box_predictor.bbox_pred.": "roi.stages.0.head.regress.",
-    }
-    state = renamed(theirs, {**BODY, **fpn_names(4), **names})
-    # torchvision's background is the first row of the softmax, ours the last; its boxes have four rows for it.
-    for kind in ("weight", "bias"):
-        classify = state[f"roi.stages.0.head.classify.{kind}"]
-        state[f"roi.stages.0.head.classify.{kind}"] = torch.cat((classify[1:], classify[:1]))
-        state[f"roi.stages.0.head.regress.{kind}"] = state[f"roi.stages.0.head.regress.{kind}"][4:]
-    load(ours, state)
+    theirs = lively(fasterrcnn_resnet50_fpn(**TWO_STAGE))
+    ours = FasterRCNN(backbone=Backbone("resnet50", norm=FrozenStatistics()), **PARTS).eval()
+    convert_two_stage(theirs, ours, "roi.stages.0")
     images = [torch.rand(3, 128, 128), torch.rand(3, 128, 128)]
     with torch.no_grad():
         assert_same(ours(images), theirs(images), shift=1)
+
+
+@pytest.mark.slow
+def test_mask_rcnn_detects_and_draws_like_torchvision(monkeypatch):
+    torch.manual_seed(0)
+    theirs = lively(maskrcnn_resnet50_fpn(**TWO_STAGE))
+    ours = MaskRCNN(backbone=Backbone("resnet50", norm=FrozenStatistics()), **PARTS).eval()
+    convert_two_stage(theirs, ours, "roi.cascade.stages.0")
+    their_pooling(ours.roi.mask_stages[0].pooler)
+    images = [torch.rand(3, 128, 128), torch.rand(3, 128, 128)]
+    drawn = []
+    stage = ours.roi.mask_stages[0]
+    probabilities = stage.probabilities
+
+    def keep(*arguments) -> Tensor:
+        drawn.append(probabilities(*arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(stage, "probabilities", keep)
+    # Compare before pasting, which torchvision does with boxes rounded to pixels.
+    theirs.transform.postprocess = lambda detections, *_: detections
+    with torch.no_grad():
+        mine, others = ours(images), theirs(images)
+    assert_same(mine, others, shift=1)
+    torch.testing.assert_close(drawn[0], torch.cat([o["masks"][:, 0] for o in others]), rtol=0, atol=1e-4)
+    assert mine[0]["masks"].shape == (50, 128, 128)
