@@ -160,6 +160,9 @@ def convert_two_stage(theirs: nn.Module, ours: nn.Module, stage: str) -> None:
     """Give a two-stage detector of ours the weights and ways of torchvision's."""
     nn.init.normal_(theirs.roi_heads.box_predictor.cls_score.weight, std=0.01)
     nn.init.normal_(theirs.rpn.head.cls_logits.weight, std=0.001)
+    # Sides beyond the clamp, which is one-sided there and two-sided here, are not what is compared.
+    nn.init.normal_(theirs.rpn.head.bbox_pred.weight, std=0.001)
+    nn.init.normal_(theirs.roi_heads.box_predictor.bbox_pred.weight, std=0.001)
     ours.rpn.anchors = RoundedAnchors(strides=(4, 8, 16, 32, 64), scales=(8.0,), ratios=(0.5, 1.0, 2.0))
     their_pooling(ours.roi.box_stages[0].pooler)
     names = {old: new.replace("STAGE", stage) for old, new in TWO_STAGE_NAMES.items()}
