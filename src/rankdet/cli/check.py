@@ -66,7 +66,7 @@ def _check_object(
     found = _find_class(value.get(CLASS), kinds, f"{origin}: {key}")
     for name in value:
         if name not in (CLASS, ARGUMENTS):
-            meant = f"; did you mean {key}.{ARGUMENTS}.{name}?" if name in _parameters(found) else ""
+            meant = f"; did you mean {key}.{ARGUMENTS}.{name}?" if name in parameters_of(found) else ""
             raise CommandError(f"{origin}: unknown key {key}.{name}{meant} (an object has {CLASS} and {ARGUMENTS})")
     arguments = value.get(ARGUMENTS) or {}
     _check_arguments(configuration, f"{key}.{ARGUMENTS}", arguments, found, given)
@@ -92,7 +92,7 @@ def _check_arguments(
     """The arguments of one constructor; objects among them are spelt out in place."""
     if not isinstance(arguments, dict):
         raise CommandError(f"{configuration.origin(key)}: {key} must be a mapping of arguments, got {arguments!r}")
-    parameters = _parameters(owner)
+    parameters = parameters_of(owner)
     for name in arguments:
         if name not in parameters:
             origin = configuration.origin(f"{key}.{name}")
@@ -167,7 +167,8 @@ def _subclasses(kind: type) -> Iterator[type]:
         yield from _subclasses(derived)
 
 
-def _parameters(owner: type) -> dict[str, inspect.Parameter]:
+def parameters_of(owner: type) -> dict[str, inspect.Parameter]:
+    """The arguments of a constructor by name, without sinks such as ``**kwargs``."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {name: item for name, item in inspect.signature(owner).parameters.items() if item.kind not in kinds}
 

@@ -18,6 +18,7 @@ from rankdet.models import Detector
 from rankdet.train import Optimiser, Schedule, TrainerOptions
 
 NUM_CLASSES = "num_classes"
+MISSING = "???"
 SECTIONS = {
     "model": Section(Detector, chosen=True, needed=True, given=frozenset({NUM_CLASSES})),
     "data": Section(DetectionData, needed=True),
@@ -46,13 +47,16 @@ class Experiment:
     Args:
         files: configuration files or names of presets, later ones winning.
         overrides: options ``(dotted key, text)`` on top of them.
+        complete: refuse a configuration that lacks something; if not, `MISSING` is put in its place, to be looked at.
 
     Raises:
         CommandError: naming the key, where it was stated, and what is accepted.
     """
 
-    def __init__(self, *, files: Sequence[str], overrides: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, *, files: Sequence[str], overrides: Sequence[tuple[str, str]], complete: bool = True) -> None:
         configuration = read_layers(files, overrides)
+        if not complete:
+            _mark_missing(configuration)
         check(configuration, SECTIONS)
         self._stated_classes = _take_num_classes(configuration)
         self._parser = experiment_parser()
@@ -109,6 +113,14 @@ def experiment_parser() -> ArgumentParser:
     return parser
 
 
+def _mark_missing(configuration: Configuration) -> None:
+    """Presets leave the data to their users."""
+    data = configuration.tree.setdefault("data", {})
+    if isinstance(data, dict):
+        data.setdefault("train", MISSING)
+        data.setdefault("val", MISSING)
+
+
 def _number_of_classes(data: DetectionData) -> int:
     return data.num_classes
 
@@ -125,10 +137,10 @@ def _parse(parser: ArgumentParser, configuration: Configuration) -> Namespace:
     try:
         return parser.parse_object(configuration.tree)
     except ArgumentError as error:
-        raise CommandError(_one_message(str(error), configuration)) from error
+        raise CommandError(one_message(str(error), configuration)) from error
 
 
-def _one_message(text: str, configuration: Configuration) -> str:
+def one_message(text: str, configuration: Configuration) -> str:
     """The innermost complaint of jsonargparse about a value, with the key and where it was stated."""
     keys = re.findall(r'[Kk]ey "([\w.]+)"', text)
     complaint = re.findall(r"(Expected .*?\. Got value: .*|Expected .*|[Kk]ey .* is required.*)", text)

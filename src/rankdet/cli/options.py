@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rankdet.cli.errors import CommandError, near
@@ -29,23 +29,25 @@ class Given:
         return self.own.get(name)
 
 
+KEYS = ("model", "data", "optimiser", "schedule", "trainer", "seed", "output")
+"""The keys at the top of a configuration."""
 CONFIG = Option("FILE", "a YAML file, or the name of a preset; several are put on one another")
 HELP = Option(None, "show this text")
 
 
-def read_options(arguments: Sequence[str], own: dict[str, Option], *, keys: Iterable[str]) -> Given:
+def read_options(arguments: Sequence[str], own: dict[str, Option]) -> Given:
     """Sort the arguments of a command; `CommandError` for an option that it does not have, or one without its value.
 
-    >>> given = read_options(["--config", "a.yaml", "--schedule.epochs=3"], {}, keys=["schedule"])
+    >>> given = read_options(["--config", "a.yaml", "--schedule.epochs=3"], {})
     >>> given.files, given.overrides
     (['a.yaml'], [('schedule.epochs', '3')])
     """
     known = {"config": CONFIG, "help": HELP, **own}
-    given, keys, rest = Given(), list(keys), list(arguments)
+    given, rest = Given(), list(arguments)
     while rest:
         name, value = _option(rest.pop(0))
-        if name not in known and name.split(".")[0] not in keys:
-            accepted = [*known, *keys]
+        if name not in known and name.split(".")[0] not in KEYS:
+            accepted = [*known, *KEYS]
             raise CommandError(
                 f"unknown option --{name}{near(name, accepted)} (accepted: "
                 f"{', '.join('--' + key for key in accepted)}, and what is within them, such as --schedule.epochs)"

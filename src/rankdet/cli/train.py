@@ -27,11 +27,10 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; 0 when the training came to its end."""
-    from rankdet.cli.experiment import SECTIONS
-
-    given = read_options(arguments, OPTIONS, keys=SECTIONS)
+    given = read_options(arguments, OPTIONS)
     if "help" in given.own:
         from rankdet.cli.describe import describe_sections
+        from rankdet.cli.experiment import SECTIONS
 
         print(f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\nkeys of the configuration, which are options too:")
         print(describe_sections(SECTIONS))

@@ -7,6 +7,7 @@ first, and perhaps ``logits`` (D,), whose sigmoid are the scores, and ``masks`` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,24 @@ def to_results(detection: Detection, *, image_id: int, categories: Categories) -
         for entry, mask in zip(results, detection["masks"], strict=True):
             entry["segmentation"] = _run_lengths(mask)
     return results
+
+
+@contextmanager
+def without_score_threshold(model: nn.Module) -> Iterator[float | None]:
+    """Within the block the model keeps detections of any score; gives the threshold that it has otherwise, if any.
+
+    Thresholding what it then finds, with :func:`above`, gives what it finds otherwise.
+    """
+    postprocess = getattr(model, "postprocess", None)
+    stated = getattr(postprocess, "score_threshold", None)
+    if postprocess is None or stated is None:
+        yield None
+        return
+    postprocess.score_threshold = None
+    try:
+        yield stated
+    finally:
+        postprocess.score_threshold = stated
 
 
 def class_thresholds(thresholds: Mapping[Any, float], categories: Categories) -> list[float]:

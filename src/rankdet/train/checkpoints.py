@@ -86,4 +86,5 @@ class Checkpoints(Checkpoint):
             if trainer.is_global_zero:
                 evaluation.save(self.folder / BEST_EVALUATION)
         numbers = "  ".join(f"{name} {evaluation.metrics[name]:.3f}" for name in ("AP", "AP50", "AP75", "oLRP"))
-        self.display.print(f"  validation  {numbers}{'  (best so far)' if is_best else ''}")
+        note = self.evaluation.threshold_note
+        self.display.print(f"  validation  {numbers}{'  (best so far)' if is_best else ''}{note}")

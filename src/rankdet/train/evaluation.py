@@ -15,13 +15,15 @@ from typing_extensions import override
 from rankdet.data.categories import Categories
 from rankdet.data.loader import Batch
 from rankdet.eval import Evaluation, evaluate
-from rankdet.eval.predict import rescale, to_results
+from rankdet.eval.predict import rescale, to_results, without_score_threshold
 from rankdet.ops.distributed import gather_objects, share_buffers
 from rankdet.train.display import Display
 from rankdet.train.loaders import Loaders
 from rankdet.train.task import DetectionTask
 
 Results = list[dict[str, Any]]
+
+_NOTABLE_AP = 0.0005
 
 
 class Evaluate(Callback):
@@ -49,6 +51,7 @@ class Evaluate(Callback):
         self.display = display
         self.every = every
         self.current: Evaluation | None = None
+        self.threshold_note = ""
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -58,9 +61,19 @@ class Evaluate(Callback):
         if finished % self.every and finished != trainer.max_epochs:
             return
         share_buffers(pl_module)  # what is evaluated is what the first process saves
-        self.current = evaluate(self.ground_truth, self._results(trainer, pl_module))
+        with without_score_threshold(pl_module.model) as threshold:
+            results = self._results(trainer, pl_module)
+        self.current = evaluate(self.ground_truth, [row for row in results if row["score"] >= (threshold or 0.0)])
+        self.threshold_note = self._cost(results, threshold) if threshold else ""
         pl_module.describe(self.current)
         pl_module.log_dict(self.current.metrics, rank_zero_only=True)
+
+    def _cost(self, results: Results, threshold: float) -> str:
+        """What the score threshold that the model states costs, for people."""
+        assert self.current is not None, "the cost of a threshold is that of an evaluation"
+        lost = evaluate(self.ground_truth, results).metrics["AP"] - self.current.metrics["AP"]
+        cost = f", which costs {lost:.3f} AP" if lost > _NOTABLE_AP else ""
+        return f"  (score threshold {threshold:g}{cost})"
 
     def _results(self, trainer: pl.Trainer, task: DetectionTask) -> Results:
         loaders = getattr(trainer, "datamodule", None)

@@ -248,7 +248,7 @@ def _finish(
         )
         model.cpu()
     display.print(evaluation.table())
-    if skipped := data.train.summary():
+    if skipped := data.summary():
         display.print(skipped)
     display.print(f"The run is in {folder}: {BEST}, {LAST}, {METRICS}, {PICTURES}")
     return Run(folder, folder / BEST, folder / LAST, evaluation, tuple(pictures))

@@ -1,0 +1,160 @@
+"""What ``eval`` and ``predict`` share: a model from a checkpoint, and the validation part of a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentError, ArgumentParser
+from torch import nn
+
+from rankdet.cli.check import Section, check, parameters_of
+from rankdet.cli.errors import CommandError
+from rankdet.cli.experiment import NUM_CLASSES, SECTIONS, one_message
+from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
+from rankdet.data import BlankCorrupt, Categories, DetectionData, DetectionDataset, build_loader, open_dataset
+from rankdet.data.transforms import FixedResize, ResizeShorter, resize_from_dict
+from rankdet.eval.predict import rescale, to_results
+from rankdet.models import Detector, load
+from rankdet.nn import without_pretrained_weights
+from rankdet.ops.checkpoint import KEY, CheckpointError, read_checkpoint
+from rankdet.train.display import Display
+
+
+class Validation:
+    """The validation images of an experiment.
+
+    Args:
+        val: a dataset, or what `rankdet.data.open_dataset` takes.
+        val_images: the folder of the images, where it is not found by itself.
+        classes: use only these classes, by name and in this order.
+        masks: give masks too.
+        batch_size: images in a batch.
+        workers: loading processes.
+        resize: None for the rule in the checkpoint.
+    """
+
+    def __init__(
+        self,
+        *,
+        val: str | DetectionDataset,
+        val_images: str | None = None,
+        classes: list[str] | None = None,
+        masks: bool = False,
+        batch_size: int = 16,
+        workers: int = 2,
+        resize: FixedResize | None = None,
+    ) -> None:
+        opened = (
+            open_dataset(val, images=val_images, classes=classes, masks=masks, shapes_seed=1)
+            if isinstance(val, str)
+            else val
+        )
+        self.data = BlankCorrupt(opened)
+        self.batch_size = batch_size
+        self.workers = workers
+        self.resize = resize
+
+    @torch.no_grad()
+    def detect(self, model: nn.Module, record: dict[str, Any], *, display: Display) -> list[dict[str, Any]]:
+        """COCO results of all images, in their own pixels."""
+        loader = build_loader(
+            self.data, batch_size=self.batch_size, transforms=self.resize or resize_rule(record), workers=self.workers
+        )
+        device = next(model.parameters()).device
+        results: list[dict[str, Any]] = []
+        for images, targets in display.track(loader, "evaluating"):
+            for image, target, found in zip(images, targets, model([x.to(device) for x in images]), strict=True):
+                size = (int(image.shape[-2]), int(image.shape[-1]))
+                found = rescale(found, from_size=size, to_size=tuple(target["original_size"]))
+                results += to_results(found, image_id=int(target["image_id"]), categories=self.data.categories)
+        if skipped := self.data.summary():
+            display.print(skipped)
+        return results
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """The model that a configuration describes; its number of classes is still to come."""
+
+    settings: dict[str, Any]
+
+    def build(self, num_classes: int) -> nn.Module:
+        """The model with random weights; nothing is downloaded."""
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(Detector, "model", required=True)
+        self.settings[ARGUMENTS][NUM_CLASSES] = num_classes
+        with without_pretrained_weights():
+            return parser.instantiate_classes(parser.parse_object({"model": self.settings})).model
+
+
+def open_validation(
+    files: Sequence[str], overrides: Sequence[tuple[str, str]], *, checkpoint: str
+) -> tuple[Validation, ModelPlan | None]:
+    """The validation data of a configuration, and its model if the user named the configuration.
+
+    Without files the configuration beside the checkpoint is used, if there is one.
+    """
+    beside = Path(checkpoint).parent / "config.yaml"
+    chosen = list(files) or ([str(beside)] if beside.is_file() else [])
+    configuration = read_layers(chosen, overrides)
+    configuration.tree.setdefault("data", {})
+    check(configuration, _sections())
+    wants_model = bool(files) or any(key.split(".")[0] == "model" for key, _ in overrides)
+    model = configuration.tree.get("model") if wants_model else None
+    return _make_validation(configuration), ModelPlan(model) if model is not None else None
+
+
+def open_model(checkpoint: str, *, plan: ModelPlan | None, num_classes: int) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of a checkpoint, built by the plan in it or by that of a configuration; and what it says of itself."""
+    record = read_checkpoint(checkpoint)[KEY]
+    return load(checkpoint, model=plan.build(num_classes) if plan is not None else None), record
+
+
+def check_categories(record: dict[str, Any], categories: Categories, *, checkpoint: str) -> None:
+    """`CheckpointError` unless the model knows the classes of the data, in their order."""
+    known = record.get("categories")
+    if known is not None and list(known["names"]) != list(categories.names):
+        difference = Categories.from_dict(known).difference(categories)
+        raise CheckpointError(
+            f"{checkpoint} (the first) was trained on other classes than those of the data (the second): {difference}; "
+            "give data with the same classes, or choose them with --data.classes"
+        )
+
+
+def resize_rule(record: dict[str, Any]) -> FixedResize:
+    """How the model wants images to be resized."""
+    rule = record.get("image_size")
+    return resize_from_dict(rule) if rule is not None else ResizeShorter()
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of a name, or the best one; `CommandError` when there is no such device."""
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise CommandError(f"the device {name} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _sections() -> dict[str, Section]:
+    sections = {name: Section(item.kind, chosen=item.chosen, given=item.given) for name, item in SECTIONS.items()}
+    return {**sections, "data": Section(DetectionData, given=frozenset({"train"}))}
+
+
+def _make_validation(configuration: Configuration) -> Validation:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Validation, "data")
+    stated = configuration.tree["data"]
+    settings = {name: value for name, value in stated.items() if name in parameters_of(Validation)}
+    try:
+        parsed = parser.parse_object({"data": settings})
+    except ArgumentError as error:
+        raise CommandError(one_message(str(error), configuration)) from error
+    return parser.instantiate_classes(parsed).data

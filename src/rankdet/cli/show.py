@@ -1,0 +1,150 @@
+"""``rankdet show``: what there is. Reads the sources instead of importing them, which would take seconds."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rankdet.cli.errors import CommandError, near
+from rankdet.cli.options import CONFIG, HELP, describe_options, read_options
+from rankdet.cli.presets import preset_names, presets_folder
+
+TOPICS = {
+    "detectors": "the detectors, and with a name all arguments of one",
+    "losses": "the losses, and with a name all arguments of one",
+    "presets": "the experiments that --config takes by name",
+    "config": "the resolved configuration of an experiment: --config FILE [--KEY VALUE ...]",
+}
+USAGE = """\
+usage: rankdet show TOPIC
+
+topics:
+"""
+_SOURCE = Path(__file__).parent.parent
+_WIDTH = 110
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A public class as its source shows it."""
+
+    name: str
+    path: str
+    node: ast.ClassDef
+    subject: str
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of its docstring."""
+        return " ".join((ast.get_docstring(self.node) or "").split("\n\n")[0].split()).replace("`", "")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE + "\n".join(f"  {name:<11} {purpose}" for name, purpose in TOPICS.items()))
+        return 0
+    topic, *rest = arguments
+    if topic not in TOPICS:
+        raise CommandError(
+            f"there is nothing called {topic} to show{near(topic, TOPICS)} (there are {', '.join(TOPICS)})"
+        )
+    if topic == "config":
+        return _show_config(rest)
+    if topic == "presets":
+        _show_presets()
+        return 0
+    entries = list(_detectors() if topic == "detectors" else _losses())
+    _show_one(entries, rest[0]) if rest else _show_all(entries)
+    return 0
+
+
+def _show_all(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        print(entry.path)
+        for text in (entry.summary, entry.subject):
+            for line in textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="    "):
+                print(line)
+
+
+def _show_one(entries: Sequence[Entry], name: str) -> None:
+    named = {entry.name: entry for entry in entries}
+    if name not in named:
+        raise CommandError(f"there is no {name}{near(name, named)} (there are {', '.join(named)})")
+    entry = named[name]
+    arguments = "".join(f"    {argument},\n" for argument in _arguments(entry.node))
+    print(f"{entry.path}(\n{arguments})\n\n{ast.get_docstring(entry.node)}")
+
+
+def _show_presets() -> None:
+    folder = presets_folder()
+    for name in preset_names():
+        first = (folder / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+        print(f"{name:<44} {first.removeprefix('#').strip() if first.startswith('#') else ''}")
+
+
+def _show_config(arguments: Sequence[str]) -> int:
+    options = {"config": CONFIG, "help": HELP}
+    given = read_options(arguments, options)
+    if "help" in given.own or not (given.files or given.overrides):
+        print(f"usage: rankdet show config --config FILE [--KEY VALUE ...]\n\noptions:\n{describe_options(options)}")
+        return 0
+    from rankdet.cli.experiment import Experiment
+
+    print(Experiment(files=given.files, overrides=given.overrides, complete=False).dump(), end="")
+    return 0
+
+
+def _detectors() -> Iterator[Entry]:
+    """The recipes: exported classes that take a backbone by its name."""
+    for entry in _exported("models"):
+        if any(argument.startswith("backbone: str") for argument in _arguments(entry.node)):
+            yield entry
+
+
+def _losses() -> Iterator[Entry]:
+    for entry in _exported("losses"):
+        if entry.name.endswith("Loss") and _constructor(entry.node) is not None:
+            yield replace(entry, subject="")
+
+
+def _exported(floor: str) -> Iterator[Entry]:
+    """The classes that a floor exports, with the subject of their module."""
+    exported = _strings(ast.parse((_SOURCE / floor / "__init__.py").read_text(encoding="utf-8")))
+    for file in sorted((_SOURCE / floor).rglob("*.py")):
+        module = ast.parse(file.read_text(encoding="utf-8"))
+        subject = " ".join((ast.get_docstring(module) or "").split("\n\n")[0].split())
+        for node in module.body:
+            if isinstance(node, ast.ClassDef) and node.name in exported:
+                yield Entry(name=node.name, path=f"rankdet.{floor}.{node.name}", node=node, subject=subject)
+
+
+def _strings(tree: ast.AST) -> set[str]:
+    """All names that a package mentions: what it imports, and its strings."""
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return names | {
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
+    return next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
+
+
+def _arguments(node: ast.ClassDef) -> list[str]:
+    """Each argument of the constructor with its type and default, the star that parts keywords among them."""
+    constructor = _constructor(node)
+    if constructor is None:
+        return []
+    given = constructor.args
+    defaults = [None] * (len(given.args) - len(given.defaults)) + list(given.defaults)
+    positional = [_argument(item, default) for item, default in zip(given.args, defaults, strict=True)][1:]
+    keywords = [_argument(item, default) for item, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    return [*positional, *(["*"] if keywords else []), *keywords]
+
+
+def _argument(item: ast.arg, default: ast.expr | None) -> str:
+    return ast.unparse(item) + (f" = {ast.unparse(default)}" if default is not None else "")
