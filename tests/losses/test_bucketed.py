@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from hypothesis import given, settings
 
 from rankdet.losses import BucketedAveragePrecisionLoss, BucketedRankSortLoss, RankSortLoss
-from tests.losses.problems import gradients, random_problem
+from tests.losses.problems import Problem, assert_same_terms, gradients, problems, random_problem
+from tests.reference import ranking as reference
 from tests.reference.bucketed import bucketed_rank_sort
 
 LOGITS = [0.30, 0.10, 0.45, -0.20, 0.60, 0.05, -0.55, 0.25, 0.80, -0.10]
@@ -22,6 +26,17 @@ def test_agrees_with_the_table_of_buckets(delta: float, positives: int, negative
     torch.testing.assert_close(torch.stack(list(terms.values())), values, rtol=1e-12, atol=1e-13)
     for got, expected in zip(gradients(terms, logits).values(), exact, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-13)
+
+
+@settings(max_examples=150, deadline=None)
+@given(problem=problems(largest=8))
+def test_agrees_with_the_loss_of_the_means(problem: Problem):
+    on_grid = [round(value * 64) / 64 for value in problem.logits]  # whether one is in a bucket is never close
+    problem = replace(problem, logits=on_grid)
+    logits, targets = problem.tensors()
+    means = reference.bucketed(problem.logits, problem.targets, delta=problem.delta)
+    expected = reference.rank_sort(means, problem.targets, delta=problem.delta)
+    assert_same_terms(BucketedRankSortLoss(delta=problem.delta).terms(logits, targets), logits, expected, 1e-11)
 
 
 def test_the_numbers_of_the_published_code():
