@@ -1,0 +1,44 @@
+"""The recipes are the published networks: the same number of parameters, with 80 classes and a ResNet-50.
+
+The numbers are those of MMDetection's models by instantiation. Ranking models differ on purpose: one sigmoid per class
+and no background, three anchors per cell, no centerness.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rankdet.criteria import Centerness, ScoreCriterion
+from rankdet.models import (
+    ATSS,
+    CascadeMaskRCNN,
+    CascadeRCNN,
+    FasterRCNN,
+    MaskRCNN,
+    RetinaNet,
+    softmax_criterion,
+)
+from rankdet.nn import Backbone, FrozenStatistics
+
+
+def focal_with_centerness() -> ScoreCriterion:
+    return ScoreCriterion(weighting=Centerness(), judged=Centerness())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "criterion", "millions"),
+    [
+        (FasterRCNN, softmax_criterion, 41.753),
+        (MaskRCNN, softmax_criterion, 44.396),
+        (CascadeRCNN, softmax_criterion, 69.395),
+        (CascadeMaskRCNN, softmax_criterion, 77.325),
+        (RetinaNet, ScoreCriterion, 37.969),
+        (ATSS, focal_with_centerness, 32.295),
+    ],
+)
+def test_number_of_parameters(recipe, criterion, millions: float):
+    with torch.device("meta"):
+        backbone = Backbone("resnet50", frozen_stages=1, norm=FrozenStatistics())
+        model = recipe(num_classes=80, backbone=backbone, criterion=criterion())
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 3) == millions
