@@ -11,6 +11,7 @@ import pytest
 
 from rankdet.eval import evaluate, evaluate_detections, evaluate_proposals, overlaps, read_ground_truth, read_results
 from rankdet.eval.coco import mean_of_defined
+from rankdet.eval.shapes import box_overlaps
 from tests.reference.coco_sets import pycocotools_evaluation, random_problem, twelve_numbers, with_masks
 
 TWELVE = "AP AP50 AP75 AP_small AP_medium AP_large AR_1 AR_10 AR_100 AR_small AR_medium AR_large".split()
@@ -229,7 +230,10 @@ def test_of_two_objects_of_equal_overlap_the_later_is_taken():
     assert evaluate(truth, results).details.matches.of_category(0).objects[:, 0, 0].tolist() == [1, 0]
 
 
-def test_an_iou_threshold_of_one_is_reached_by_equal_boxes():
+def test_an_iou_threshold_of_one_is_reached_by_equal_boxes_in_spite_of_rounding():
+    box = [0.1, 0.7, 0.1, 0.1]
+    assert 0 < 1 - box_overlaps(np.array([box]), np.array([box]), np.array([False]))[0] < 1e-10
     truth, results = tied_pair()
+    truth["annotations"][0]["bbox"] = results[1]["bbox"] = box
     precision = evaluate(truth, results, iou_thresholds=(0.5, 1.0)).details.recall_precision.precision
     assert precision[1, 0, 0, 0] == pytest.approx(0.5)

@@ -17,7 +17,7 @@ NAMES = (
 
 
 def evaluation_of(num_classes: int, names: list[str] | None = None) -> Evaluation:
-    """Class c has c + 1 objects, all found with score 0.8765 but that of class 1."""
+    """Class c has c + 1 objects, all found with score 0.8768 but that of class 1."""
     names = names or [f"class {c}" for c in range(num_classes)]
     truth = {
         "images": [{"id": i} for i in range(num_classes)],
@@ -28,7 +28,7 @@ def evaluation_of(num_classes: int, names: list[str] | None = None) -> Evaluatio
             for i in range(c + 1)
         ],
     }
-    results = [{**a, "score": 0.8765} for a in truth["annotations"] if a["category_id"] != 2]
+    results = [{**a, "score": 0.8768} for a in truth["annotations"] if a["category_id"] != 2]
     return evaluate(truth, results)
 
 
@@ -53,7 +53,7 @@ def test_json_comes_back():
     again = Evaluation.from_json(evaluation.to_json())
     assert again == evaluation
     assert again.details is None
-    assert again.thresholds == evaluation.thresholds == {1: 0.8765, 3: 0.8765, 4: 0.8765}
+    assert again.thresholds == evaluation.thresholds == {1: 0.8768, 3: 0.8768, 4: 0.8768}
 
 
 def test_classes_of_one_name_stay_apart():
