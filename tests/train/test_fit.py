@@ -233,7 +233,7 @@ class TestRefusals:
                 model=TinyDetector(num_classes=5),
                 data=tiny_data(),
                 optimiser=SGD(lr=1),
-                schedule=Schedule(),
+                schedule=Schedule(epochs=1),
                 output=tmp_path,
             )
 

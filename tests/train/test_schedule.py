@@ -61,7 +61,7 @@ def test_the_rate_is_scaled_only_when_asked():
     assert ONE_X.full_rate(0.008, 4) == 0.008
     assert "not" not in ONE_X.describe_rate(0.008, 16)
     assert "would make it 0.002" in ONE_X.describe_rate(0.008, 4)
-    scaled = Schedule(base_batch_size=16, scale_lr=True)
+    scaled = Schedule(epochs=12, base_batch_size=16, scale_lr=True)
     assert scaled.full_rate(0.008, 4) == pytest.approx(0.002)
     assert "scaled from 0.008" in scaled.describe_rate(0.008, 4)
 
@@ -83,7 +83,7 @@ def test_a_milestone_beyond_the_end_is_named():
 )
 def test_impossible_schedules_are_refused(arguments: dict, message: str):
     with pytest.raises(ValueError, match=message):
-        Schedule(**arguments)
+        Schedule(**{"epochs": 12, **arguments})
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,15 @@ _PLAIN_MODULES = ("builtins", "pathlib", "collections.abc", "typing", "types")
 class Section:
     """One key at the top of a configuration.
 
-    ``kind`` is a class: its subclasses may be named if ``chosen``, else its arguments are stated directly; None for a
+    ``kind`` is a class: its subclasses may be named if ``chosen``, and classes of the ``wider`` kind by their full path;
+    if not ``chosen``, its arguments are stated directly. None for a
     plain value, which ``help`` explains. ``given`` are arguments that come from elsewhere and need not be stated.
     """
 
     kind: type | None = None
     chosen: bool = False
     needed: bool = False
+    wider: type | None = None
     given: frozenset[str] = field(default=frozenset())
     help: str = ""
 
@@ -48,14 +50,22 @@ def check(configuration: Configuration, sections: Mapping[str, Section]) -> None
                 raise CommandError(f"the configuration lacks {key}; give it in a file (--config) or as --{key}")
             continue
         if section.kind is not None and section.chosen:
-            tree[key] = _check_object(configuration, key, tree[key], [section.kind], section.given)
+            tree[key] = _check_object(
+                configuration, key, tree[key], [section.kind], wider=section.wider, given=section.given
+            )
         elif section.kind is not None:
             tree[key] = tree[key] if tree[key] is not None else {}
             _check_arguments(configuration, key, tree[key], section.kind, section.given)
 
 
 def _check_object(
-    configuration: Configuration, key: str, value: Any, kinds: Sequence[type], given: frozenset[str] = frozenset()
+    configuration: Configuration,
+    key: str,
+    value: Any,
+    kinds: Sequence[type],
+    *,
+    wider: type | None = None,
+    given: frozenset[str] = frozenset(),
 ) -> Any:
     """An object's mapping, or a class name alone; returns the mapping with the full path."""
     origin = configuration.origin(key)
@@ -63,7 +73,7 @@ def _check_object(
         value = {CLASS: value}
     if not isinstance(value, dict):
         raise CommandError(f"{origin}: {key} must be a class, as {CLASS} and {ARGUMENTS}; got {value!r}")
-    found = _find_class(value.get(CLASS), kinds, f"{origin}: {key}")
+    found = _find_class(value.get(CLASS), kinds, where=f"{origin}: {key}", wider=wider)
     for name in value:
         if name not in (CLASS, ARGUMENTS):
             meant = f"; did you mean {key}.{ARGUMENTS}.{name}?" if name in parameters_of(found) else ""
@@ -125,14 +135,14 @@ def _check_value(configuration: Configuration, key: str, value: Any, hint: Any, 
     return value
 
 
-def _find_class(name: Any, kinds: Sequence[type], where: str) -> type:
+def _find_class(name: Any, kinds: Sequence[type], *, where: str, wider: type | None) -> type:
     """A class of one of the kinds by its name or full path; without a name the kind itself, if it can be built."""
     if name is None and len(kinds) == 1 and not inspect.isabstract(kinds[0]):
         return kinds[0]
     accepted = {known.__name__: known for kind in kinds for known in _subclasses(kind)}
     if isinstance(name, str) and "." in name:
         found = _import(name, where)
-        if isinstance(found, type) and issubclass(found, tuple(kinds)):
+        if isinstance(found, type) and issubclass(found, (*kinds, *([wider] if wider else []))):
             return found
         raise CommandError(f"{where}: {name} is no {_names(kinds)}{near(name.rpartition('.')[2], accepted)}")
     if name in accepted:

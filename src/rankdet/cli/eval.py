@@ -22,6 +22,7 @@ OPTIONS = {
     "json": Option("FILE", "write all numbers there too"),
     "save-results": Option("FILE", "with --checkpoint: write its detections there, as COCO results"),
     "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1, mps; by default the best there is"),
+    "trust": Option("PACKAGE", "build the model from classes of this package, too, if the checkpoint names them"),
     "help": HELP,
 }
 _MORE = (
@@ -82,7 +83,10 @@ def evaluate_checkpoint(given: Given, iou_type: IouType) -> Evaluation:
     from rankdet.train.display import Display
 
     validation, model_plan = open_validation(given.files, given.overrides, checkpoint=given.own["checkpoint"])
-    model, record = open_model(given.own["checkpoint"], plan=model_plan, num_classes=len(validation.data.categories))
+    classes = len(validation.data.categories)
+    model, record = open_model(
+        given.own["checkpoint"], plan=model_plan, num_classes=classes, trusted=given.take("trust")
+    )
     check_categories(record, validation.data.categories, checkpoint=given.own["checkpoint"])
     display = Display()
     display.print(f"{given.own['checkpoint']}: {type(model).__name__}\n{validation.data.report.summary()}")

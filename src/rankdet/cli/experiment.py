@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from torch import nn
 
 from rankdet.cli.check import Section, check
 from rankdet.cli.errors import CommandError
@@ -20,7 +21,7 @@ from rankdet.train import Optimiser, Schedule, TrainerOptions
 NUM_CLASSES = "num_classes"
 MISSING = "???"
 SECTIONS = {
-    "model": Section(Detector, chosen=True, needed=True, given=frozenset({NUM_CLASSES})),
+    "model": Section(Detector, chosen=True, needed=True, wider=nn.Module, given=frozenset({NUM_CLASSES})),
     "data": Section(DetectionData, needed=True),
     "optimiser": Section(Optimiser, chosen=True, needed=True),
     "schedule": Section(Schedule, needed=True),
@@ -34,7 +35,7 @@ SECTIONS = {
 class Parts:
     """The objects of an experiment, fit for :func:`rankdet.train.fit`."""
 
-    model: Detector
+    model: nn.Module
     data: DetectionData
     optimiser: Optimiser
     schedule: Schedule
@@ -100,7 +101,7 @@ class Experiment:
 def experiment_parser() -> ArgumentParser:
     """The options of an experiment, with their help, from the signatures."""
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
-    parser.add_subclass_arguments(Detector, "model", required=True)
+    parser.add_subclass_arguments(nn.Module, "model", required=True)
     parser.add_class_arguments(DetectionData, "data")
     parser.add_subclass_arguments(Optimiser, "optimiser", required=True)
     parser.add_class_arguments(Schedule, "schedule")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from rankdet.cli.check import Section, check, parameters_of
 from rankdet.cli.errors import CommandError
 from rankdet.cli.experiment import NUM_CLASSES, SECTIONS, one_message
 from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
-from rankdet.data import BlankCorrupt, Categories, DetectionData, DetectionDataset, build_loader, open_dataset
+from rankdet.data import BlankCorrupt, Categories, DetectionDataset, build_loader, open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, resize_from_dict
 from rankdet.eval.predict import rescale, to_results
-from rankdet.models import Detector, load
+from rankdet.models import load
 from rankdet.nn import without_pretrained_weights
 from rankdet.ops.checkpoint import KEY, CheckpointError, read_checkpoint
 from rankdet.train.display import Display
@@ -85,7 +85,7 @@ class ModelPlan:
     def build(self, num_classes: int) -> nn.Module:
         """The model with random weights; nothing is downloaded."""
         parser = ArgumentParser(exit_on_error=False)
-        parser.add_subclass_arguments(Detector, "model", required=True)
+        parser.add_subclass_arguments(nn.Module, "model", required=True)
         self.settings[ARGUMENTS][NUM_CLASSES] = num_classes
         with without_pretrained_weights():
             return parser.instantiate_classes(parser.parse_object({"model": self.settings})).model
@@ -108,10 +108,13 @@ def open_validation(
     return _make_validation(configuration), ModelPlan(model) if model is not None else None
 
 
-def open_model(checkpoint: str, *, plan: ModelPlan | None, num_classes: int) -> tuple[nn.Module, dict[str, Any]]:
+def open_model(
+    checkpoint: str, *, plan: ModelPlan | None = None, num_classes: int = 0, trusted: str | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """The model of a checkpoint, built by the plan in it or by that of a configuration; and what it says of itself."""
     record = read_checkpoint(checkpoint)[KEY]
-    return load(checkpoint, model=plan.build(num_classes) if plan is not None else None), record
+    model = plan.build(num_classes) if plan is not None else None
+    return load(checkpoint, model=model, trusted=("rankdet", *([trusted] if trusted else []))), record
 
 
 def check_categories(record: dict[str, Any], categories: Categories, *, checkpoint: str) -> None:
@@ -144,8 +147,8 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def _sections() -> dict[str, Section]:
-    sections = {name: Section(item.kind, chosen=item.chosen, given=item.given) for name, item in SECTIONS.items()}
-    return {**sections, "data": Section(DetectionData, given=frozenset({"train"}))}
+    sections = {name: replace(section, needed=False) for name, section in SECTIONS.items()}
+    return {**sections, "data": replace(sections["data"], given=frozenset({"train"}))}
 
 
 def _make_validation(configuration: Configuration) -> Validation:

@@ -22,6 +22,7 @@ OPTIONS = {
     "threshold": Option("SCORE", "lowest score shown; none; or optimal: the LRP-optimal one of each class (default)"),
     "batch-size": Option("N", "images that go through the model together (default: 8)"),
     "device": Option("DEVICE", "cpu, cuda, cuda:1, mps; by default the best there is"),
+    "trust": Option("PACKAGE", "build the model from classes of this package, too, if the checkpoint names them"),
     "help": HELP,
 }
 USAGE = """\
@@ -54,12 +55,20 @@ def main(arguments: Sequence[str]) -> int:
         threshold=options.get("threshold"),
         batch_size=_whole("batch-size", options.get("batch-size", "8")),
         device=options.get("device"),
+        trusted=options.get("trust"),
     )
     return 0
 
 
 def predict_files(
-    *, checkpoint: str, place: Path, output: Path, threshold: str | None, batch_size: int, device: str | None
+    *,
+    checkpoint: str,
+    place: Path,
+    output: Path,
+    threshold: str | None,
+    batch_size: int,
+    device: str | None,
+    trusted: str | None,
 ) -> None:
     """Pictures and results of an image or a folder."""
     from rankdet.cli.inference import choose_device, open_model, resize_rule
@@ -72,7 +81,7 @@ def predict_files(
     display = Display()
     files = [file for file in find_images(place) if output.resolve() not in file.resolve().parents]
     make_folder(output)
-    model, record = open_model(checkpoint, plan=None, num_classes=0)
+    model, record = open_model(checkpoint, trusted=trusted)
     categories = _categories(record, model.num_classes, Categories)  # type: ignore[arg-type]
     least, said = choose_threshold(threshold, record, categories)
     images = _Reader(files, display)

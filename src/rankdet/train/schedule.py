@@ -100,7 +100,7 @@ class Schedule:
     def __init__(
         self,
         *,
-        epochs: int = 12,
+        epochs: int,
         warmup_iterations: int = 0,
         warmup_ratio: float = 0.001,
         decay: Decay | None = None,

@@ -38,7 +38,7 @@ class DetectionTask(pl.LightningModule):
 
     >>> from rankdet.train import SGD
     >>> task = DetectionTask(
-    ...     nn.Linear(2, 2), optimiser=SGD(lr=0.1), schedule=Schedule(), batches_per_epoch=10, batch_size=16
+    ...     nn.Linear(2, 2), optimiser=SGD(lr=0.1), schedule=Schedule(epochs=12), batches_per_epoch=10, batch_size=16
     ... )
     >>> task.lr
     0.1
