@@ -26,6 +26,28 @@ def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, side: int) -> Tensor
     return (covered[:, 0] >= 0.5).to(boxes.dtype)
 
 
+def boxes_around(masks: Tensor) -> Tensor:
+    """Boxes (D, 4) that the masks (D, H, W), boolean, just fill, in units of their pixels; 0, 0, 0, 0 for empty ones.
+
+    >>> masks = torch.zeros(2, 4, 6, dtype=torch.bool)
+    >>> masks[0, 1:3, 2:6] = True
+    >>> boxes_around(masks)
+    tensor([[2., 1., 6., 3.],
+            [0., 0., 0., 0.]])
+    """
+    x1, x2 = _extent(masks.any(1))
+    y1, y2 = _extent(masks.any(2))
+    return torch.stack((x1, y1, x2, y2), 1).float()
+
+
+def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """First True and one past the last True in each row of (D, S); 0 and 0 without any."""
+    place = torch.arange(occupied.shape[1], device=occupied.device)
+    end = torch.where(occupied, place + 1, 0).amax(1)
+    start = torch.where(occupied, place, occupied.shape[1]).amin(1)
+    return torch.minimum(start, end), end
+
+
 def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], *, threshold: float = 0.5) -> Tensor:
     """Mask probabilities of regions, (D, S, S) in boxes (D, 4) -> boolean masks (D, H, W) of an image of (H, W).
 
