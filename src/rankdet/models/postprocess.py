@@ -43,13 +43,21 @@ class Postprocess:
     def __call__(self, boxes: Tensor, logits: Tensor, labels: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         """Candidates (D, 4), (D,), (D,) of an image of (height, width) -> boxes, labels, scores, logits, best first."""
         boxes = clip_boxes(boxes, size)
+        kept = self.select(boxes, logits, labels)
+        logits = logits[kept].float()
+        return {"boxes": boxes[kept], "labels": labels[kept], "scores": logits.sigmoid(), "logits": logits}
+
+    def select(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Rows of the candidates that become detections, best first; the boxes are cut to the image already."""
         sound = (boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(logits)
         if self.score_threshold is not None:
             sound &= logits > _logit(self.score_threshold)
-        boxes, logits, labels = boxes[sound], logits[sound], labels[sound]
-        kept = top_after_nms(boxes, logits, labels, threshold=self.nms_threshold, limit=self.max_detections)
-        logits = logits[kept].float()
-        return {"boxes": boxes[kept], "labels": labels[kept], "scores": logits.sigmoid(), "logits": logits}
+        rows = sound.nonzero().squeeze(1)
+        return rows[self.suppress(boxes[rows], logits[rows], labels[rows])]
+
+    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Rows of the sound candidates that no better one stands for, best first; what subclasses may replace."""
+        return top_after_nms(boxes, logits, labels, threshold=self.nms_threshold, limit=self.max_detections)
 
     def __repr__(self) -> str:
         return f"Postprocess({', '.join(f'{name}={value}' for name, value in vars(self).items())})"

@@ -14,7 +14,7 @@ from rankdet.assign.ground_truth import GroundTruth
 from rankdet.assign.samplers import KeepAll, Sampler
 from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.criteria.predictions import Predictions
-from rankdet.models.dense import DenseStage
+from rankdet.models.dense import Candidates, DenseStage
 from rankdet.models.detector import Detection, Detector, Losses
 from rankdet.models.postprocess import Postprocess
 from rankdet.nn.preprocess import ImageBatch, Preprocess
@@ -53,8 +53,8 @@ class ProposalSelection:
         """Predictions of the first stage -> one (R_i, 4) tensor per image, best first, cut to the image."""
         per_level = self.per_level_training if stage.training else self.per_level_evaluation
         levels = list(stage.candidates(predictions, per_level=per_level))
-        boxes, logits, _ = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
-        sizes = [level_logits.shape[1] for _, level_logits, _ in levels]
+        boxes, logits, _, _ = Candidates.joined(levels)
+        sizes = [candidates.logits.shape[1] for candidates in levels]
         level = torch.cat([torch.full((n,), i, device=logits.device) for i, n in enumerate(sizes)])
         return [self._of_image(boxes[i], logits[i], level, size) for i, size in enumerate(batch.sizes)]
 
