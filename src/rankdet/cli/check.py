@@ -23,9 +23,9 @@ _PLAIN_MODULES = ("builtins", "pathlib", "collections.abc", "typing", "types")
 class Section:
     """One key at the top of a configuration.
 
-    ``kind`` is a class: its subclasses may be named if ``chosen``, and classes of the ``wider`` kind by their full path;
-    if not ``chosen``, its arguments are stated directly. None for a
-    plain value, which ``help`` explains. ``given`` are arguments that come from elsewhere and need not be stated.
+    ``kind`` is a class: if ``chosen``, its subclasses may be named, and classes of the ``wider`` kind by their full
+    path; if not, its arguments are stated directly. None for a plain value, which ``help`` explains. ``given`` are
+    arguments that come from elsewhere and need not be stated.
     """
 
     kind: type | None = None
@@ -78,6 +78,7 @@ def _check_object(
         if name not in (CLASS, ARGUMENTS):
             meant = f"; did you mean {key}.{ARGUMENTS}.{name}?" if name in parameters_of(found) else ""
             raise CommandError(f"{origin}: unknown key {key}.{name}{meant} (an object has {CLASS} and {ARGUMENTS})")
+    configuration.inherit(key, value := {**value, CLASS: found.__qualname__})
     arguments = value.get(ARGUMENTS) or {}
     _check_arguments(configuration, f"{key}.{ARGUMENTS}", arguments, found, given)
     return {CLASS: public_path(found), ARGUMENTS: arguments}

@@ -78,11 +78,11 @@ class Experiment:
         """The resolved configuration as YAML: every argument with its value, fit for ``--config``."""
         settings = self._settings.clone()
         settings.pop("output", None)  # a second run must not go where the first one is
-        return self._parser.dump(settings, skip_none=False, skip_validation=True)
+        return self._parser.dump(settings, skip_unset=False, skip_validation=True)
 
     def build(self) -> Parts:
         """Open the data and make the model and all else; `CommandError` if their numbers of classes differ."""
-        objects = self._parser.instantiate_classes(self._settings)
+        objects = self._parser.instantiate(self._settings)
         if self._stated_classes is not None:
             stated, origin = self._stated_classes
             if stated != objects.data.num_classes:

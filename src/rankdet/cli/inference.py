@@ -88,7 +88,7 @@ class ModelPlan:
         parser.add_subclass_arguments(nn.Module, "model", required=True)
         self.settings[ARGUMENTS][NUM_CLASSES] = num_classes
         with without_pretrained_weights():
-            return parser.instantiate_classes(parser.parse_object({"model": self.settings})).model
+            return parser.instantiate(parser.parse_object({"model": self.settings})).model
 
 
 def open_validation(
@@ -160,4 +160,4 @@ def _make_validation(configuration: Configuration) -> Validation:
         parsed = parser.parse_object({"data": settings})
     except ArgumentError as error:
         raise CommandError(one_message(str(error), configuration)) from error
-    return parser.instantiate_classes(parsed).data
+    return parser.instantiate(parsed).data

@@ -18,14 +18,20 @@ from rankdet.cli.presets import find_config
 
 Tree = dict[str, Any]
 CLASS, ARGUMENTS = "class_path", "init_args"
+OUTPUT = "output"
 
 
 @dataclass
 class Configuration:
-    """The merged tree, and which layer each stated value came from (by dotted key), for messages."""
+    """The merged tree, and which layer each stated value came from (by dotted key), for messages.
+
+    ``replaced`` has the objects that a later layer put a text in the place of: if that text turns out to be a class,
+    and no plain value, then :meth:`inherit` judges what becomes of their arguments.
+    """
 
     tree: Tree = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    replaced: dict[str, Tree] = field(default_factory=dict)
 
     def put(self, layer: Tree, origin: str) -> None:
         """Lay a tree over what is there."""
@@ -38,10 +44,20 @@ class Configuration:
         within = (origin for name, origin in self.origins.items() if name.startswith(f"{key}."))
         return next(within, "the configuration")
 
+    def inherit(self, name: str, value: Tree) -> None:
+        """Give an object whose class was named alone the arguments stated before, or refuse if they are another's."""
+        below = self.replaced.pop(name, None)
+        if below is None:
+            return
+        self._check_class(below, value, name, self.origin(name))
+        if _short(below[CLASS]) == _short(value[CLASS]):
+            value[ARGUMENTS] = {**(below.get(ARGUMENTS) or {}), **(value.get(ARGUMENTS) or {})}
+
     def _merge(self, below: Tree, above: Mapping[str, Any], prefix: str, origin: str) -> None:
         for key, value in above.items():
             name = f"{prefix}{key}"
-            value = _spelt_out(value, below.get(key))
+            if isinstance(value, str) and isinstance(below.get(key), dict) and CLASS in below[key]:
+                self.replaced[name] = below[key]
             if isinstance(below.get(key), str) and isinstance(value, dict) and ARGUMENTS in value:
                 below[key] = {CLASS: below[key]}
             if isinstance(value, dict) and isinstance(below.get(key), dict):
@@ -75,6 +91,7 @@ def read_layers(files: Sequence[str], overrides: Sequence[tuple[str, str]]) -> C
         options.put(_nested(key, parse_value(text)), f"--{key}")
     configuration.put(options.tree, "the command line")
     configuration.origins |= options.origins
+    configuration.replaced |= options.replaced
     return configuration
 
 
@@ -90,7 +107,7 @@ def read_file(path: Path, *, within: tuple[Path, ...] = ()) -> Tree:
         raise CommandError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise CommandError(f"{path} must be a mapping of names, such as `seed: 0`; got {type(content).__name__}")
-    return {key: _included(value, path, (*within, path)) for key, value in content.items()}
+    return {key: value if key == OUTPUT else _included(value, path, (*within, path)) for key, value in content.items()}
 
 
 def parse_value(text: str) -> Any:
@@ -130,17 +147,10 @@ def _included(value: Any, path: Path, within: tuple[Path, ...]) -> Any:
 
 
 def _nested(key: str, value: Any) -> Tree:
-    if isinstance(value, str) and value.endswith((".yaml", ".yml")):
+    if key != OUTPUT and isinstance(value, str) and value.endswith((".yaml", ".yml")):
         value = read_file(find_config(value))
     for part in reversed(key.split(".")):
         value = {part: value}
-    return value
-
-
-def _spelt_out(value: Any, below: Any) -> Any:
-    """A class given by its name alone, where a class is known, as a mapping."""
-    if isinstance(value, str) and isinstance(below, dict) and CLASS in below:
-        return {CLASS: value}
     return value
 
 

@@ -46,10 +46,11 @@ def read_options(arguments: Sequence[str], own: dict[str, Option]) -> Given:
     given, rest = Given(), list(arguments)
     while rest:
         name, value = _option(rest.pop(0))
-        if name not in known and name.split(".")[0] not in KEYS:
+        section = name.split(".")[0]
+        if name not in known and section not in KEYS:
             accepted = [*known, *KEYS]
             raise CommandError(
-                f"unknown option --{name}{near(name, accepted)} (accepted: "
+                f"unknown option --{name}{near(section, accepted)} (accepted: "
                 f"{', '.join('--' + key for key in accepted)}, and what is within them, such as --schedule.epochs)"
             )
         if name in known and known[name].value is None:

@@ -160,7 +160,7 @@ def _make_engine(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
         return _trainer(options, schedule, folder, start, watchers)
-    except (MisconfigurationException, TypeError) as error:
+    except (MisconfigurationException, TypeError, ValueError) as error:
         raise ValueError(f"the settings of the trainer do not fit this machine: {error}") from error
 
 

@@ -1,0 +1,125 @@
+"""``rankdet train`` from the command line to the folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return torch.load(checkpoint, weights_only=True)["state_dict"]
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    one, two = weights(first), weights(second)
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_training_leaves_a_folder_in_runs(rankdet, tiny: Path, tmp_path: Path):
+    outcome = rankdet("train", "--config", tiny)
+    assert outcome.code == 0, outcome.err
+    assert "3: circle, square, triangle" in outcome.out
+    assert "The run is in runs/tiny" in outcome.out
+    assert (tmp_path / "runs" / "tiny" / "best.ckpt").exists()
+
+
+def test_every_key_is_an_option(rankdet, tiny: Path, tmp_path: Path):
+    outcome = rankdet(
+        *("train", "--config", tiny, "--output", "out", "--schedule.epochs", 2, "--model.init_args.width=4"),
+        *("--optimiser.init_args.momentum", 0.5, "--seed", 7, "--data.batch_size", 2, "--schedule.decay", "Cosine"),
+    )
+    assert outcome.code == 0, outcome.err
+    assert "epoch 2/2" in outcome.out
+    assert weights(tmp_path / "out" / "last.ckpt")["model.classify.weight"].shape[1] == 4
+    written = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert written["optimiser"]["init_args"] == {"lr": 0.1, "momentum": 0.5, "weight_decay": 1e-4}
+    assert written["schedule"]["decay"]["class_path"] == "rankdet.train.Cosine"
+    assert (written["seed"], written["data"]["batch_size"]) == (7, 2)
+
+
+def test_the_resolved_configuration_repeats_the_run(rankdet, trained: Path, tmp_path: Path):
+    assert rankdet("train", "--config", trained / "config.yaml", "--output", "again").code == 0
+    assert same_weights(trained / "last.ckpt", tmp_path / "again" / "last.ckpt")
+    assert (trained / "config.yaml").read_text() == (tmp_path / "again" / "config.yaml").read_text()
+
+
+def test_resuming_needs_the_checkpoint_alone(rankdet, tiny: Path, tmp_path: Path):
+    assert rankdet("train", "--config", tiny, "--output", "whole", "--schedule.epochs", 2).code == 0
+    assert rankdet("train", "--config", tiny, "--output", "parts").code == 0
+    outcome = rankdet("train", "--resume", "parts/last.ckpt", "--schedule.epochs", 2)
+    assert outcome.code == 0, outcome.err
+    assert "epoch 2/2" in outcome.out
+    assert "epoch 1/2" not in outcome.out
+    assert same_weights(tmp_path / "whole" / "last.ckpt", tmp_path / "parts" / "last.ckpt")
+
+
+def test_several_configurations_are_put_on_one_another(rankdet, tiny: Path, tmp_path: Path):
+    (tmp_path / "more.yaml").write_text("schedule: {epochs: 2}")
+    outcome = rankdet("train", "--config", tiny, "--config", "more.yaml")
+    assert "epoch 2/2" in outcome.out
+    assert (tmp_path / "runs" / "more").exists()
+
+
+def test_the_number_of_classes_follows_from_the_data(rankdet, tiny: Path, tmp_path: Path):
+    sizes = ["--data.train.init_args.num_classes", 5, "--data.val.init_args.num_classes", 5]
+    assert rankdet("train", "--config", tiny, "--output", "five", *sizes).code == 0
+    assert weights(tmp_path / "five" / "last.ckpt")["model.classify.weight"].shape[0] == 5
+
+
+def test_help_explains_every_key(rankdet):
+    said = rankdet("train", "--help").out
+    for key in (
+        "--config",
+        "--resume",
+        "--model CLASS",
+        "--data.train_images",
+        "--schedule.warmup_ratio",
+        "--trainer.precision",
+    ):
+        assert key in said
+    entries = [line for line in said.splitlines() if line.startswith("  --data.")]
+    following = said.split("  --data.")[1:]
+    assert len(entries) == len(following) >= 10
+    assert all(text.splitlines()[1].strip() for text in following), "a key without a meaning"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+def test_ctrl_c_saves_and_says_how_to_go_on(tiny: Path, tmp_path: Path):
+    """In a process of its own, as the terminal does it."""
+    command = [
+        sys.executable,
+        "-m",
+        "rankdet",
+        "train",
+        "--config",
+        str(tiny),
+        "--output",
+        "run",
+        "--schedule.epochs",
+        "9999",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "validation" in line and line.startswith("  validation  AP"):
+                process.send_signal(2)
+                break
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "go on with --resume run/last.ckpt" in err
+    assert "Traceback" not in err
+    assert (tmp_path / "run" / "last.ckpt").exists()
