@@ -3,7 +3,7 @@
 from rankdet.nn.anchors import AnchorGenerator, octave_scales
 from rankdet.nn.backbone import Backbone, without_pretrained_weights
 from rankdet.nn.dense_head import DenseHead, DenseOutputs, RPNHead
-from rankdet.nn.fpn import FPN, ConvLevelsOnInput, ConvLevelsOnOutput, PoolLevel
+from rankdet.nn.fpn import FPN, Bilinear, ConvLevelsOnInput, ConvLevelsOnOutput, Nearest, PoolLevel, Upsampling
 from rankdet.nn.norm import BatchStatistics, FrozenStatistics, GroupStatistics, NormPolicy, group_norm
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.nn.roi import BoxHead, MaskHead, RoIPooler
@@ -12,6 +12,7 @@ __all__ = [
     "FPN",
     "AnchorGenerator",
     "Backbone",
+    "Bilinear",
     "BatchStatistics",
     "BoxHead",
     "ConvLevelsOnInput",
@@ -22,11 +23,13 @@ __all__ = [
     "GroupStatistics",
     "ImageBatch",
     "MaskHead",
+    "Nearest",
     "NormPolicy",
     "PoolLevel",
     "Preprocess",
     "RPNHead",
     "RoIPooler",
+    "Upsampling",
     "group_norm",
     "octave_scales",
     "without_pretrained_weights",

@@ -43,7 +43,7 @@ class AnchorGenerator(nn.Module):
     def __init__(
         self,
         *,
-        strides: Sequence[int],
+        strides: Sequence[float],
         scales: Sequence[float],
         ratios: Sequence[float] = (1.0,),
         base_sizes: Sequence[float] | None = None,

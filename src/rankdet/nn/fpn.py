@@ -1,4 +1,4 @@
-"""Feature pyramid network (Lin et al., CVPR 2017) with the extra levels of its users."""
+"""Feature pyramid network (Lin et al., CVPR 2017) with the extra levels and the upsampling of its users."""
 
 from __future__ import annotations
 
@@ -52,6 +52,43 @@ class ConvLevelsOnOutput(ExtraLevels):
         return _Convs(channels, channels, num=self.num, relu_between=self.relu_between, source=1)
 
 
+class Upsampling(ABC):
+    """How a map of the top-down path grows to the next finer one."""
+
+    @abstractmethod
+    def build(self, channels: int) -> nn.Module:
+        """A module that maps (coarser map (N, C, h, w), (height, width)) to (N, C, height, width); one per step."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Nearest(Upsampling):
+    """Every cell repeated, as in the paper."""
+
+    def build(self, channels: int) -> nn.Module:  # noqa: ARG002
+        """See `Upsampling`."""
+        return _Nearest()
+
+
+class Bilinear(Upsampling):
+    """Bilinear between the centres of the cells: YOLACT."""
+
+    def build(self, channels: int) -> nn.Module:  # noqa: ARG002
+        """See `Upsampling`."""
+        return _Bilinear()
+
+
+class _Nearest(nn.Module):
+    def forward(self, level: Tensor, size: tuple[int, int]) -> Tensor:
+        return F.interpolate(level, size=size, mode="nearest")
+
+
+class _Bilinear(nn.Module):
+    def forward(self, level: Tensor, size: tuple[int, int]) -> Tensor:
+        return F.interpolate(level, size=size, mode="bilinear", align_corners=False)
+
+
 class _Pool(nn.Module):
     def forward(self, backbone_map: Tensor, pyramid_map: Tensor) -> list[Tensor]:  # noqa: ARG002
         return [F.max_pool2d(pyramid_map, kernel_size=1, stride=2)]
@@ -76,12 +113,13 @@ class _Convs(nn.Module):
 
 
 class FPN(nn.Module):
-    """Backbone maps -> pyramid maps of equal width: laterals, a top-down path by nearest neighbours, 3 x 3 outputs.
+    """Backbone maps -> pyramid maps of equal width: laterals, a top-down path, 3 x 3 outputs.
 
     Args:
         in_channels: channels of the backbone maps it is given, finest first.
         channels: channels of every pyramid map.
         extra_levels: what lies above the last backbone map.
+        upsampling: how the top-down path grows; `Nearest` by default.
 
     Attributes:
         channels: the width.
@@ -94,7 +132,12 @@ class FPN(nn.Module):
     """
 
     def __init__(
-        self, in_channels: Sequence[int], *, channels: int = 256, extra_levels: ExtraLevels | None = None
+        self,
+        in_channels: Sequence[int],
+        *,
+        channels: int = 256,
+        extra_levels: ExtraLevels | None = None,
+        upsampling: Upsampling | None = None,
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -106,12 +149,14 @@ class FPN(nn.Module):
             if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
+        upsampling = upsampling or Nearest()
+        self.upsamplers = nn.ModuleList(upsampling.build(channels) for _ in in_channels[1:])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Backbone maps, finest first -> pyramid maps, finest first."""
         merged = [lateral(level) for lateral, level in zip(self.laterals, maps, strict=True)]
         for finer in reversed(range(len(merged) - 1)):
-            above = F.interpolate(merged[finer + 1], size=merged[finer].shape[-2:], mode="nearest")
+            above = self.upsamplers[finer](merged[finer + 1], merged[finer].shape[-2:])
             merged[finer] = merged[finer] + above
         levels = [output(level) for output, level in zip(self.outputs, merged, strict=True)]
         return levels if self.extra is None else levels + self.extra(maps[-1], levels[-1])
