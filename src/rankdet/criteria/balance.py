@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from rankdet.losses.ranking import SelfBalance
+
+
+@dataclass(frozen=True)
+class Task:
+    """A scalar loss and the outputs of the head that it is computed from, both connected to the graph."""
+
+    loss: Tensor
+    outputs: Tensor
+
+    def magnitude(self) -> Tensor:
+        """L1 norm of the gradient of the loss on the outputs, a detached scalar; 0 where no graph is kept.
+
+        >>> outputs = torch.tensor([1.0, -2.0], requires_grad=True)
+        >>> Task((3 * outputs).sum(), outputs).magnitude()
+        tensor(6.)
+        """
+        if not self.loss.requires_grad:
+            return torch.zeros_like(self.loss)
+        (gradient,) = torch.autograd.grad(self.loss, self.outputs, retain_graph=True)
+        return gradient.abs().sum(dtype=torch.float32)
 
 
 class TaskBalance(nn.Module, ABC):
@@ -14,6 +37,10 @@ class TaskBalance(nn.Module, ABC):
     @abstractmethod
     def forward(self, task_loss: Tensor, classification_value: Tensor) -> Tensor:
         """See the class."""
+
+    def between(self, task: Task, classification: Task) -> Tensor:
+        """The same for tasks whose outputs are known as well; what counts are the values, unless overridden."""
+        return self(task.loss, classification.loss.detach())
 
 
 class ConstantBalance(TaskBalance):
@@ -40,6 +67,64 @@ class ValueBalance(TaskBalance):
 
     def forward(self, task_loss: Tensor, classification_value: Tensor) -> Tensor:
         """See `TaskBalance`."""
-        value = task_loss.detach()
-        factor = torch.where(value > 0, classification_value / value, torch.ones_like(value))
-        return factor * task_loss
+        return _ratio(classification_value, task_loss.detach()) * task_loss
+
+
+class MagnitudeBalance(TaskBalance):
+    """Every task pulls as hard as the ranking: lambda = |dL_cls/ds| / |dL_task/db|, without gradient, in each step.
+
+    Rank & Sort paper, appendix B.1, magnitude-based task balancing: L1 norms of the gradients on the outputs s of the
+    classification and b of the box regression. A task without gradient stays as it is.
+
+    >>> logits, deltas = torch.tensor([1.0], requires_grad=True), torch.tensor([2.0], requires_grad=True)
+    >>> float(MagnitudeBalance().between(Task(deltas.sum(), deltas), Task((3 * logits).sum(), logits)).detach())
+    6.0
+    """
+
+    def forward(self, task_loss: Tensor, classification_value: Tensor) -> Tensor:  # noqa: ARG002
+        """See `TaskBalance`.
+
+        Raises:
+            TypeError: always: values alone do not tell the gradients.
+        """
+        raise TypeError(
+            "MagnitudeBalance compares gradients on the outputs of two branches, of which a mask branch knows its own "
+            "alone; give it a ValueBalance or a ConstantBalance"
+        )
+
+    def between(self, task: Task, classification: Task) -> Tensor:
+        """See `TaskBalance`."""
+        return _ratio(classification.magnitude(), task.magnitude()) * task.loss
+
+
+class EpochBalance(TaskBalance):
+    """The self-balance of aLRP Loss: a weight that is renewed at the end of every epoch, 50 in the first.
+
+    lambda = mean of (L_cls + L_task) over the last epoch / mean of L_task (aLRP paper, section 4.2; `SelfBalance` has
+    the rule and its state, which a checkpoint carries). A training loop tells the end of an epoch by calling
+    ``end_epoch()`` of every module of the model that has such a method, as `rankdet train` does; without one, an epoch
+    can be a fixed number of ``steps``.
+
+    >>> balance = EpochBalance()
+    >>> float(balance(torch.tensor(0.2), torch.tensor(0.8)))
+    10.0
+    >>> balance.rule.end_epoch()
+    >>> float(balance(torch.tensor(0.2), torch.tensor(0.8)))
+    1.0
+    """
+
+    def __init__(self, *, initial: float = 50.0, steps: int | None = None) -> None:
+        super().__init__()
+        self.initial = initial
+        self.steps = steps
+        self.rule = SelfBalance(initial=initial, steps=steps)
+
+    def forward(self, task_loss: Tensor, classification_value: Tensor) -> Tensor:
+        """See `TaskBalance`. In training mode the values count towards the weight of the next epoch."""
+        balanced: Tensor = self.rule(classification_value, task_loss)
+        return balanced
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """The quotient of two detached scalars >= 0, and 1 where the denominator is 0."""
+    return torch.where(denominator > 0, numerator / denominator, torch.ones_like(denominator))

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from rankdet.assign.assignment import Assignment
-from rankdet.criteria.predictions import Predictions
+from rankdet.criteria.predictions import Positives, Predictions
+from rankdet.losses.boxes import BoxLoss
+from rankdet.losses.classification import ClassificationLoss
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,17 @@ class Criterion(nn.Module, ABC):
     def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:
         """Outputs (..., C) and (..., Q) -> logits (..., K), whose sigmoid is the score of a detection."""
 
+    def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:  # noqa: ARG002
+        """How badly each positive of an assignment predicts its object, (M,), for assigners that choose by it.
+
+        Raises:
+            TypeError: when the criterion does not define it.
+        """
+        raise TypeError(
+            f"{type(self).__name__} does not say what a candidate costs, which the assigner wants to know; use another "
+            f"criterion or another assigner"
+        )
+
     @abstractmethod
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """Losses of one stage over all images and levels of the batch on this process."""
@@ -57,3 +71,14 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     """Sum of w_k loss_k over sum of w_k; the divisor is 1 where the weights vanish, so that nothing gives 0."""
     total = weights.sum()
     return (losses * weights).sum() / total.where(total >= 1e-10, total.new_ones(()))
+
+
+@torch.no_grad()
+def candidate_cost(
+    predictions: Predictions, candidates: Assignment, *, classification: ClassificationLoss, box_loss: BoxLoss
+) -> Tensor:
+    """Classification loss, as if each candidate were a perfect positive, summed over classes, plus box loss; (M,)."""
+    positives = Positives.of(predictions, candidates)
+    perfect = torch.ones_like(positives.boxes[:, 0])
+    of_class = classification.of_rows(positives.logits.float(), positives.labels, perfect)
+    return of_class + box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)

@@ -1,7 +1,8 @@
 """Measures: one number in [0, 1] for each positive.
 
 The same few serve as quality label of a ranking loss, as weight of the box loss, and as target of a quality branch
-(centerness, predicted IoU). Rank & Sort paper: labels in section 4, weights in table A.11.
+(centerness, predicted IoU). Rank & Sort paper: labels in section 4, weights in table A.11. `RankWeight` alone looks at
+the ranking, and is a weight for that reason.
 """
 
 from __future__ import annotations
@@ -11,12 +12,20 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from rankdet.criteria.predictions import Positives
-from rankdet.ops.boxes import aligned_iou, centres_and_sizes
+from rankdet.criteria.predictions import Positives, RankedPositives
+from rankdet.losses.ranking.numbers import accumulator
+from rankdet.losses.ranking.pairs import pairs_of
+from rankdet.ops.boxes import aligned_giou, aligned_iou, centres_and_sizes
 
 
 class Measure(ABC):
-    """Positives -> (M,) numbers in [0, 1] without gradient."""
+    """Positives -> (M,) numbers in [0, 1] without gradient.
+
+    Attributes:
+        needs_ranks: whether it takes `RankedPositives`, which exist behind a ranking loss only.
+    """
+
+    needs_ranks = False
 
     @abstractmethod
     def __call__(self, positives: Positives) -> Tensor:
@@ -42,6 +51,17 @@ class BoxIoU(Measure):
         return aligned_iou(positives.boxes, positives.targets)
 
 
+class NormalisedGIoU(Measure):
+    """(1 + GIoU) / 2 of the predicted box with its object: tells boxes apart that do not even touch it.
+
+    As quality it gives aLRP Loss its localisation error, (1 - GIoU) / (2 (1 - tau)) (aLRP paper, section 4).
+    """
+
+    def __call__(self, positives: Positives) -> Tensor:
+        """See `Measure`."""
+        return (1 + aligned_giou(positives.boxes, positives.targets)) / 2
+
+
 class Score(Measure):
     """The highest score of the positive, over all classes (not that of its object's class), as published."""
 
@@ -63,3 +83,44 @@ class Centerness(Measure):
         behind = (positives.targets[:, 2:] - centres).clamp(min=0)
         shares = torch.minimum(before, behind) / torch.maximum(before, behind).clamp(min=1e-6)
         return shares.prod(1).sqrt()
+
+
+class RankWeight(Measure):
+    """How much a positive counts in the ranks of all: mean over i of H(s_k - s_i) / rank(i) for positive k.
+
+    The ranking-based weight of aLRP Loss (NeurIPS 2020, Equation A.46; Rank & Sort paper, Equation A.35): a positive at
+    the top counts everywhere, one at the bottom for itself alone. Divided by nothing (`WeightedSum`) it gives the
+    localisation part of aLRP Loss. Above 1 only where a ranking loss counts a positive as less than 1 in its own rank.
+
+    Args:
+        delta_loc: half-width of the step H in the numerator, in logits; 0 is the hard step of aLRP Loss, which counts a
+            tie for both. The paper found 1.5 to be best with RS Loss (table A.13). Above 0 the sum runs over the
+            positives of this process. Ranks always keep the step of their ranking loss.
+    """
+
+    needs_ranks = True
+
+    def __init__(self, *, delta_loc: float = 0.0) -> None:
+        if not 0 <= delta_loc < float("inf"):
+            raise ValueError(f"delta_loc must be a finite number >= 0, half the width of a step; got {delta_loc}")
+        self.delta_loc = delta_loc
+
+    def __call__(self, positives: Positives) -> Tensor:
+        """See `Measure`.
+
+        Raises:
+            TypeError: when the positives were not ranked.
+        """
+        if not isinstance(positives, RankedPositives):
+            raise TypeError("RankWeight needs positives that a ranking loss has ranked: weight boxes with it, there")
+        if self.delta_loc == 0 or len(positives) == 0:
+            return positives.soft_sampling
+        dtype = accumulator(positives.rank.device)
+        shares = 1 / positives.rank.to(dtype)
+        logits = positives.class_logits.to(dtype)
+        # H(s_k - s_i) = 1 - H(s_i - s_k)
+        above = pairs_of(logits, logits, self.delta_loc).above(shares[None])[0]
+        return ((shares.sum() - above) / len(positives)).to(positives.rank.dtype)
+
+    def __repr__(self) -> str:
+        return f"RankWeight(delta_loc={self.delta_loc})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -117,3 +117,27 @@ class Positives:
     def __len__(self) -> int:
         """M."""
         return len(self.index)
+
+    @property
+    def class_logits(self) -> Tensor:
+        """The logit of each positive for the class of its object, (M,)."""
+        return self.logits.gather(1, self.labels[:, None])[:, 0]
+
+    def with_ranks(self, rank: Tensor, soft_sampling: Tensor) -> RankedPositives:
+        """The same positives and where they rank, both (M,)."""
+        known = {field.name: getattr(self, field.name) for field in fields(Positives)}
+        return RankedPositives(**known, rank=rank, soft_sampling=soft_sampling)
+
+
+@dataclass(frozen=True)
+class RankedPositives(Positives):
+    """Positives that a ranking loss has ranked, among all priors and classes of the stage.
+
+    Attributes:
+        rank: (M,) the rank of each, as its ranking loss counts.
+        soft_sampling: (M,) ``mean over i of [s_k >= s_i] / rank(i)`` of positive k, over all processes that rank
+            together.
+    """
+
+    rank: Tensor
+    soft_sampling: Tensor

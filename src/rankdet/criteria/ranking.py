@@ -4,21 +4,27 @@ Rank & Sort paper (Oksuz et al., ICCV 2021), section 5.2. As in its published co
 highest score over all classes, the task balance has no gradient, all images and levels of a stage are one ranking.
 Unlike it: a positive of quality 0 stays a positive, every term has its own gradient, and a batch without positives is
 a loss of 0.
+
+The functions at the end are the other ranking losses with the parts that they were published with.
 """
 
 from __future__ import annotations
 
 import copy
 
+import torch
 from torch import Tensor
 
 from rankdet.assign.assignment import IGNORE, Assignment
-from rankdet.criteria.balance import TaskBalance, ValueBalance
-from rankdet.criteria.criterion import Criterion, CriterionOutput, weighted_mean
-from rankdet.criteria.measures import BoxIoU, Measure, Score
+from rankdet.criteria.balance import ConstantBalance, EpochBalance, Task, TaskBalance, ValueBalance
+from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, weighted_mean
+from rankdet.criteria.measures import BoxIoU, Measure, NormalisedGIoU, RankWeight, Score, Uniform
 from rankdet.criteria.predictions import Positives, Predictions
-from rankdet.losses.boxes import BoxLoss, GIoULoss
-from rankdet.losses.ranking import RankingLoss, RankSortLoss
+from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
+from rankdet.losses.boxes import BoxLoss, GIoULoss, SmoothL1Loss
+from rankdet.losses.classification import FocalLoss
+from rankdet.losses.ranking import ALRPLoss, AveragePrecisionLoss, NDCGLoss, Ranked, RankingLoss, RankSortLoss
+from rankdet.ops.correlation import spearman
 
 
 class RankingCriterion(Criterion):
@@ -30,9 +36,13 @@ class RankingCriterion(Criterion):
         ranking: the ranking loss over all (prior, class) pairs of the stage; RS Loss by default.
         quality: label of the positives, for losses that sort them.
         box_loss: loss of each positive's box.
-        weighting: weight of each positive's box loss, normalised to a mean.
-        balance: how the box loss is scaled to the value of the ranking loss.
+        weighting: weight of each positive's box loss; `RankWeight` looks at the ranking too.
+        reduction: how the weighted box losses become one number.
+        balance: how the box loss is scaled beside the ranking loss.
         loss_weight: factor on all losses of the stage (0.20 for an RPN in the paper).
+
+    Logs ``quality``, its mean, and ``correlation``, Spearman's rho between the logits and the IoUs of the positives
+    (Rank & Sort paper, section 6.3).
     """
 
     def __init__(
@@ -42,6 +52,7 @@ class RankingCriterion(Criterion):
         quality: Measure | None = None,
         box_loss: BoxLoss | None = None,
         weighting: Measure | None = None,
+        reduction: Reduction | None = None,
         balance: TaskBalance | None = None,
         loss_weight: float = 1.0,
     ) -> None:
@@ -50,8 +61,16 @@ class RankingCriterion(Criterion):
         self.quality = quality or BoxIoU()
         self.box_loss = box_loss or GIoULoss()
         self.weighting = weighting or Score()
+        self.reduction = reduction or WeightedMean()
         self.balance = balance or ValueBalance()
         self.loss_weight = loss_weight
+        if self.quality.needs_ranks:
+            raise ValueError(
+                f"quality is {self.quality}, which looks at the ranking that it is to be a label for; use a measure of "
+                f"the boxes, such as BoxIoU"
+            )
+        self._candidate_loss = FocalLoss()
+        self._overlap = BoxIoU()
 
     def with_weight(self, loss_weight: float) -> RankingCriterion:
         """A copy with parts of its own (none of its state is shared) and another factor on its losses."""
@@ -67,30 +86,75 @@ class RankingCriterion(Criterion):
         """The class logits themselves: no auxiliary branch takes part."""
         return logits
 
+    def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
+        """See `Criterion`. Focal loss of the logits plus the loss of the box, as in the paper's code for PAA."""
+        return candidate_cost(predictions, candidates, classification=self._candidate_loss, box_loss=self.box_loss)
+
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """See `Criterion`."""
         positives = Positives.of(predictions, assignment)
         quality = self.quality(positives)
-        terms = self._rank(predictions, assignment, positives, quality)
-        ranking_value = sum(terms.values(), predictions.logits.new_zeros(())).detach()
-        weights = self.weighting(positives)
+        ranked = self._rank(predictions, assignment, positives, quality)
+        ranking = sum(ranked.terms.values(), predictions.logits.new_zeros(()))
+        weights = self.weighting(positives.with_ranks(ranked.rank, ranked.soft_sampling))
         box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
-        losses = {**terms, "box": self.balance(weighted_mean(box_losses, weights), ranking_value)}
+        box = Task(self.reduction(box_losses, weights), predictions.deltas)
+        losses = {**ranked.terms, "box": self.balance.between(box, Task(ranking, predictions.logits))}
         return CriterionOutput(
             losses={name: self.loss_weight * loss for name, loss in losses.items()},
-            classification_value=self.loss_weight * ranking_value,
+            classification_value=self.loss_weight * ranking.detach(),
             weights=weights,
-            logs={"quality": weighted_mean(quality, weights.new_ones(weights.shape))},
+            logs=self._logs(positives, quality),
         )
 
-    def _rank(
-        self, predictions: Predictions, assignment: Assignment, positives: Positives, quality: Tensor
-    ) -> dict[str, Tensor]:
-        """Named terms of the ranking loss."""
+    def _rank(self, predictions: Predictions, assignment: Assignment, positives: Positives, quality: Tensor) -> Ranked:
+        """The terms of the ranking loss, and where the positives rank."""
         classes = predictions.logits.shape[1]
-        return self.ranking.terms_at(
+        return self.ranking.ranked_at(
             predictions.logits,
             positives.index * classes + positives.labels,
             quality,
             ignored=assignment.labels == IGNORE,
         )
+
+    def _logs(self, positives: Positives, quality: Tensor) -> dict[str, Tensor]:
+        return {
+            "quality": weighted_mean(quality, torch.ones_like(quality)),
+            "correlation": spearman(positives.class_logits, self._overlap(positives)),
+        }
+
+
+def alrp_criterion(*, tau: float = 0.5, loss_weight: float = 1.0) -> RankingCriterion:
+    """The published aLRP Loss (Oksuz et al., NeurIPS 2020): localisation error from GIoU, boxes weighted by rank.
+
+    The box loss is (1 - GIoU) / (2 (1 - tau)), at most 1 / (1 - tau), summed with the weights of `RankWeight` and
+    balanced per epoch. For an RPN the paper takes ``tau=0.7, loss_weight=0.20``.
+    """
+    return RankingCriterion(
+        ranking=ALRPLoss(tau=tau),
+        quality=NormalisedGIoU(),
+        box_loss=GIoULoss(weight=1 / (2 * (1 - tau))),
+        weighting=RankWeight(),
+        reduction=WeightedSum(),
+        balance=EpochBalance(),
+        loss_weight=loss_weight,
+    )
+
+
+def average_precision_criterion(*, beta: float = 1.0) -> RankingCriterion:
+    """The published AP Loss (Chen et al., CVPR 2019): smooth L1 loss, averaged over the four deltas of all positives.
+
+    ``beta`` is 1 for RetinaNet; for FoveaBox the aLRP paper takes 0.11.
+    """
+    return RankingCriterion(
+        ranking=AveragePrecisionLoss(),
+        quality=Uniform(),
+        box_loss=SmoothL1Loss(beta=beta, weight=0.25),
+        weighting=Uniform(),
+        balance=ConstantBalance(),
+    )
+
+
+def ndcg_criterion() -> RankingCriterion:
+    """NDCG Loss (aLRP paper, appendix D), whose authors trained no detector: boxes are learned as beside RS Loss."""
+    return RankingCriterion(ranking=NDCGLoss(), quality=Uniform())

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankdet.assign.assignment import IGNORE, Assignment
-from rankdet.criteria.criterion import Criterion, CriterionOutput
+from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost
 from rankdet.criteria.measures import BoxIoU, Measure, Uniform
 from rankdet.criteria.predictions import Positives, Predictions
 from rankdet.losses.boxes import BoxLoss, GIoULoss
 from rankdet.losses.classification import ClassificationLoss, FocalLoss
+from rankdet.ops.correlation import spearman
 from rankdet.ops.distributed import mean_over_processes
 from rankdet.ops.nms import probability_logit
 
@@ -22,8 +23,8 @@ class Normaliser(ABC):
     """What sums of losses are divided by: (classification, boxes), scalars >= 1 or the like, without gradient."""
 
     @abstractmethod
-    def __call__(self, assignment: Assignment, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Assignment and the weights (M,) of its positives -> the two divisors."""
+    def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:
+        """Assignment, the weights (M,) of its positives, N -> the two divisors."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -32,20 +33,69 @@ class Normaliser(ABC):
 class PerPositive(Normaliser):
     """By the positives, and by the sum of their weights for the boxes; averaged over processes, at least 1 (ATSS)."""
 
-    def __call__(self, assignment: Assignment, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """See `Normaliser`."""
-        counts = torch.stack((weights.new_tensor(len(assignment.positive_index)), weights.sum()))
-        positives, weight = mean_over_processes(counts).clamp(min=1).unbind()
+        positives, weight = _totals(assignment, weights).clamp(min=1).unbind()
         return positives, weight
+
+
+class PerPositiveAndImage(Normaliser):
+    """By the positives and the images together, and by the sum of the positives' weights, at least 1 (FoveaBox)."""
+
+    def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        positives, weight = _totals(assignment, weights).unbind()
+        return positives + num_images, weight.clamp(min=1)
+
+
+class PerPositiveOrImage(Normaliser):
+    """By the positives, at least one per image, and by the sum of the positives' weights, however small (PAA)."""
+
+    def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        positives, weight = _totals(assignment, weights).unbind()
+        return positives.clamp(min=num_images), weight.clamp(min=1e-6)
 
 
 class PerSample(Normaliser):
     """By all priors that are not ignored, positive or not (Faster R-CNN)."""
 
-    def __call__(self, assignment: Assignment, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """See `Normaliser`."""
         samples = (assignment.labels != IGNORE).sum().clamp(min=1).to(weights.dtype)
         return samples, samples
+
+
+def _totals(assignment: Assignment, weights: Tensor) -> Tensor:
+    """Number of the positives and sum of their weights, (2,), averaged over processes."""
+    return mean_over_processes(torch.stack((weights.new_tensor(len(assignment.positive_index)), weights.sum())))
+
+
+class Fusion(ABC):
+    """How a detection's score comes about from the score of its class and the judgement of its quality."""
+
+    @abstractmethod
+    def __call__(self, log_class: Tensor, log_quality: Tensor) -> Tensor:
+        """Logarithms of two probabilities, of shapes that broadcast -> logarithm of the score."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Product(Fusion):
+    """Class probability times quality (ATSS, FCOS)."""
+
+    def __call__(self, log_class: Tensor, log_quality: Tensor) -> Tensor:
+        """See `Fusion`."""
+        return log_class + log_quality
+
+
+class GeometricMean(Fusion):
+    """Square root of class probability times quality (PAA)."""
+
+    def __call__(self, log_class: Tensor, log_quality: Tensor) -> Tensor:
+        """See `Fusion`."""
+        return (log_class + log_quality) / 2
 
 
 class ScoreCriterion(Criterion):
@@ -55,10 +105,13 @@ class ScoreCriterion(Criterion):
         classification: focal loss by default.
         box_loss: loss of each positive's box, with its own weight.
         weighting: weight of each positive in the box loss.
-        judged: what a quality branch of the head predicts for the positives (`Centerness`, `BoxIoU`); its probability
-            multiplies the score of a detection. None: no such branch.
+        judged: what a quality branch of the head predicts for the positives (`Centerness`, `BoxIoU`). None: no such
+            branch.
         judged_weight: factor on the loss of that branch.
+        fusion: how its probability enters the score of a detection; by default it multiplies the class probability.
         normaliser: what sums are divided by.
+
+    Logs as `RankingCriterion`.
     """
 
     def __init__(
@@ -69,6 +122,7 @@ class ScoreCriterion(Criterion):
         weighting: Measure | None = None,
         judged: Measure | None = None,
         judged_weight: float = 1.0,
+        fusion: Fusion | None = None,
         normaliser: Normaliser | None = None,
     ) -> None:
         super().__init__()
@@ -77,8 +131,12 @@ class ScoreCriterion(Criterion):
         self.weighting = weighting or Uniform()
         self.judged = judged
         self.judged_weight = judged_weight
+        self.fusion = fusion or Product()
         self.normaliser = normaliser or PerPositive()
         self._quality = BoxIoU()
+        for name, measure in {"weighting": self.weighting, "judged": self.judged}.items():
+            if measure is not None and measure.needs_ranks:
+                raise ValueError(f"{name} is {measure}, but nothing is ranked here; it belongs to a RankingCriterion")
 
     @property
     def quality_channels(self) -> int:
@@ -90,19 +148,23 @@ class ScoreCriterion(Criterion):
         return num_classes + int(self.classification.softmax)
 
     def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:
-        """Logit of class probability times judged quality."""
+        """Logit of the class probability, fused with the judged quality where there is one."""
         if self.classification.softmax:
             return probability_logit(logits.float().log_softmax(-1)[..., :-1])
         if self.judged is None:
             return logits
-        return probability_logit(F.logsigmoid(logits.float()) + F.logsigmoid(quality_logits.float()))
+        return probability_logit(self.fusion(F.logsigmoid(logits.float()), F.logsigmoid(quality_logits.float())))
+
+    def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
+        """See `Criterion`."""
+        return candidate_cost(predictions, candidates, classification=self.classification, box_loss=self.box_loss)
 
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """See `Criterion`."""
         positives = Positives.of(predictions, assignment)
         quality = self._quality(positives)
         weights = self.weighting(positives)
-        per_class, per_box = self.normaliser(assignment, weights)
+        per_class, per_box = self.normaliser(assignment, weights, predictions.priors.num_images)
         considered = assignment.labels != IGNORE
         logits = predictions.logits.float()
         classification = self.classification(logits, assignment.labels, quality, considered) / per_class
@@ -112,5 +174,8 @@ class ScoreCriterion(Criterion):
             judged = predictions.quality_logits[positives.index, 0].float()
             judging = F.binary_cross_entropy_with_logits(judged, self.judged(positives), reduction="sum")
             losses["quality"] = self.judged_weight * judging / per_class
-        logs = {"quality": quality.sum() / max(len(quality), 1)}
+        logs = {
+            "quality": quality.sum() / max(len(quality), 1),
+            "correlation": spearman(positives.class_logits, quality),
+        }
         return CriterionOutput(losses, classification.detach(), weights, logs)

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rankdet.losses.boxes import BoxLoss, GIoULoss, SmoothL1Loss
+    from rankdet.losses.boxes import BoxLoss, GIoULoss, IoULoss, SmoothL1Loss
     from rankdet.losses.classification import (
         BinaryCrossEntropyLoss,
         ClassificationLoss,
@@ -44,6 +44,7 @@ _MODULES = {
     "ClassificationLoss": "classification",
     "FocalLoss": "classification",
     "GIoULoss": "boxes",
+    "IoULoss": "boxes",
     "NDCGLoss": "ranking",
     "PositiveError": "ranking",
     "QualityFocalLoss": "classification",
@@ -68,6 +69,7 @@ __all__ = [
     "ClassificationLoss",
     "FocalLoss",
     "GIoULoss",
+    "IoULoss",
     "NDCGLoss",
     "PositiveError",
     "QualityFocalLoss",

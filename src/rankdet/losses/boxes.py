@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rankdet.ops.boxes import aligned_giou
+from rankdet.ops.boxes import aligned_giou, aligned_iou
 from rankdet.ops.coder import BoxCoder
 
 
@@ -42,6 +42,25 @@ class GIoULoss(BoxLoss):
     def forward(self, deltas: Tensor, priors: Tensor, targets: Tensor, coder: BoxCoder) -> Tensor:
         """See `BoxLoss`."""
         return self.weight * (1 - aligned_giou(coder.decode(priors, deltas), targets))
+
+
+class IoULoss(BoxLoss):
+    """1 - IoU of the decoded boxes, in [0, 1], times ``weight``; no gradient to a box that misses its object.
+
+    >>> import torch
+    >>> from rankdet.ops import DeltaCoder
+    >>> prior = torch.tensor([[0., 0., 10., 10.]])
+    >>> IoULoss()(torch.zeros(1, 4), prior, torch.tensor([[0., 0., 10., 8.]]), DeltaCoder())
+    tensor([0.2000])
+    """
+
+    def __init__(self, *, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, deltas: Tensor, priors: Tensor, targets: Tensor, coder: BoxCoder) -> Tensor:
+        """See `BoxLoss`."""
+        return self.weight * (1 - aligned_iou(coder.decode(priors, deltas), targets))
 
 
 class SmoothL1Loss(BoxLoss):

@@ -1,7 +1,6 @@
 """Score-based classification losses, the baselines: each entry by itself, no comparison between entries.
 
-All take logits (P, C), class labels (P,) with background < 0, and a weight per row (0 for ignored ones), and return the
-sum. Normalising it is the criterion's business.
+All take logits (P, C) and class labels (P,) with background < 0. Normalising their sum is the criterion's business.
 """
 
 from __future__ import annotations
@@ -25,9 +24,13 @@ class ClassificationLoss(nn.Module, ABC):
 
     softmax = False
 
-    @abstractmethod
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:
         """See the class."""
+        return (self.of_rows(logits, labels, quality) * considered).sum()
+
+    @abstractmethod
+    def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
+        """The loss of each row, summed over its entries, (P,)."""
 
 
 def _one_hot(logits: Tensor, labels: Tensor, values: Tensor) -> Tensor:
@@ -51,14 +54,14 @@ class FocalLoss(ClassificationLoss):
         self.alpha = alpha
         self.weight = weight
 
-    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:
+    def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
         """See `ClassificationLoss`."""
         targets = _one_hot(logits, labels, torch.ones_like(quality))
         cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         probability = logits.sigmoid()
         miss = probability + targets - 2 * probability * targets
         alpha = self.alpha * targets + (1 - self.alpha) * (1 - targets)
-        return self.weight * (alpha * miss.pow(self.gamma) * cross_entropy * considered[:, None]).sum()
+        return self.weight * (alpha * miss.pow(self.gamma) * cross_entropy).sum(1)
 
 
 class QualityFocalLoss(ClassificationLoss):
@@ -74,12 +77,12 @@ class QualityFocalLoss(ClassificationLoss):
         self.beta = beta
         self.weight = weight
 
-    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:
+    def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
         """See `ClassificationLoss`."""
         targets = _one_hot(logits, labels, quality)
         cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         modulation = (targets - logits.sigmoid()).abs().pow(self.beta)
-        return self.weight * (modulation * cross_entropy * considered[:, None]).sum()
+        return self.weight * (modulation * cross_entropy).sum(1)
 
 
 class BinaryCrossEntropyLoss(ClassificationLoss):
@@ -89,11 +92,11 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
         super().__init__()
         self.weight = weight
 
-    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:
+    def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
         """See `ClassificationLoss`."""
         targets = _one_hot(logits, labels, torch.ones_like(quality))
         cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-        return self.weight * (cross_entropy * considered[:, None]).sum()
+        return self.weight * cross_entropy.sum(1)
 
 
 class SoftmaxCrossEntropyLoss(ClassificationLoss):
@@ -105,7 +108,7 @@ class SoftmaxCrossEntropyLoss(ClassificationLoss):
         super().__init__()
         self.weight = weight
 
-    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:  # noqa: ARG002
+    def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:  # noqa: ARG002
         """See `ClassificationLoss`."""
         columns = torch.where(labels >= 0, labels, logits.shape[1] - 1)
-        return self.weight * (F.cross_entropy(logits, columns, reduction="none") * considered).sum()
+        return self.weight * F.cross_entropy(logits, columns, reduction="none")
