@@ -1,8 +1,9 @@
-"""Masks of regions: cutting ground truth to them, and pasting predictions back into the image."""
+"""Masks: cutting or shrinking ground truth to what a network draws, drawing, and pasting back into the image."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
@@ -24,6 +25,66 @@ def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, side: int) -> Tensor
     regions = torch.cat((index[:, None].to(boxes.dtype), boxes.clamp(min=0).minimum(bounds)), 1)
     covered = roi_align(masks[:, None].to(boxes.dtype), regions, (side, side), 1.0, 0, aligned=True)
     return (covered[:, 0] >= 0.5).to(boxes.dtype)
+
+
+def shrink_masks(masks: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Masks (G, H, W) of an image at the upper left of a canvas -> (G, h, w) of 0 and 1 that show the whole canvas.
+
+    Bilinear between the nearest pixels, without smoothing, and set from a half on, as in the published code of YOLACT
+    and SOLOv2.
+
+    >>> masks = torch.zeros(1, 4, 8)
+    >>> masks[0, :, 3:] = 1
+    >>> shrink_masks(masks, (8, 8), (2, 2))
+    tensor([[[0., 1.],
+             [0., 0.]]])
+    """
+    below, beside = canvas[0] - masks.shape[1], canvas[1] - masks.shape[2]
+    shrunk = [_resized(F.pad(part, (0, beside, 0, below)).float(), size) >= 0.5 for part in masks.split(32)]
+    return torch.cat(shrunk).float() if shrunk else masks.new_zeros((0, *size), dtype=torch.float)
+
+
+def grow_masks(logits: Tensor, canvas: tuple[int, int], size: tuple[int, int], *, threshold: float = 0.5) -> Tensor:
+    """Mask logits (D, h, w) of a whole canvas -> boolean masks (D, H, W) of the image at its upper left.
+
+    The probabilities are interpolated bilinearly, and set above ``threshold``.
+    """
+    grown = [_resized(part.float().sigmoid(), canvas)[:, : size[0], : size[1]] > threshold for part in logits.split(16)]
+    return torch.cat(grown) if grown else logits.new_zeros((0, *size), dtype=torch.bool)
+
+
+def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def mix_maps(maps: Tensor, weights: Tensor, image_index: Tensor) -> Tensor:
+    """Maps (N, C, h, w) of images, summed over C with weights (M, C) of their own for each instance -> (M, h, w).
+
+    Instance m belongs to image ``image_index[m]``, which must not descend. It is a 1 x 1 convolution with a kernel for
+    each instance: the prototypes and coefficients of YOLACT, the features and kernels of SOLOv2.
+
+    >>> mix_maps(torch.tensor([[[[1.]], [[2.]]], [[[3.]], [[4.]]]]), torch.eye(2), torch.tensor([0, 1])).flatten()
+    tensor([1., 4.])
+    """
+    counts = torch.bincount(image_index, minlength=len(maps)).tolist()
+    parts = zip(weights.split(counts), maps.flatten(2), strict=True)
+    return torch.cat([of_image @ flat for of_image, flat in parts]).unflatten(1, maps.shape[2:])
+
+
+def inside_boxes(boxes: Tensor, size: tuple[int, int], *, margin: float = 0.0) -> Tensor:
+    """Which cells of a map of (h, w) lie in boxes (M, 4), given in cells: (M, h, w).
+
+    Cell j of a row is inside when x1 - margin <= j < x2 + margin, cells of a column alike.
+
+    >>> inside_boxes(torch.tensor([[1., 0., 3., 1.]]), (2, 4)).int()
+    tensor([[[0, 1, 1, 0],
+             [0, 0, 0, 0]]], dtype=torch.int32)
+    """
+    x1, y1, x2, y2 = boxes[:, None].unbind(-1)
+    rows, columns = (torch.arange(side, device=boxes.device) for side in size)
+    in_row = (columns >= x1 - margin) & (columns < x2 + margin)
+    in_column = (rows >= y1 - margin) & (rows < y2 + margin)
+    return in_column[:, :, None] & in_row[:, None, :]
 
 
 def boxes_around(masks: Tensor) -> Tensor:
