@@ -41,7 +41,7 @@ def shrink_masks(masks: Tensor, canvas: tuple[int, int], size: tuple[int, int]) 
     """
     below, beside = canvas[0] - masks.shape[1], canvas[1] - masks.shape[2]
     shrunk = [_resized(F.pad(part, (0, beside, 0, below)).float(), size) >= 0.5 for part in masks.split(32)]
-    return torch.cat(shrunk).float() if shrunk else masks.new_zeros((0, *size), dtype=torch.float)
+    return torch.cat(shrunk).float()
 
 
 def grow_masks(logits: Tensor, canvas: tuple[int, int], size: tuple[int, int], *, threshold: float = 0.5) -> Tensor:
@@ -50,11 +50,11 @@ def grow_masks(logits: Tensor, canvas: tuple[int, int], size: tuple[int, int], *
     The probabilities are interpolated bilinearly, and set above ``threshold``.
     """
     grown = [_resized(part.float().sigmoid(), canvas)[:, : size[0], : size[1]] > threshold for part in logits.split(16)]
-    return torch.cat(grown) if grown else logits.new_zeros((0, *size), dtype=torch.bool)
+    return torch.cat(grown)
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def mix_maps(maps: Tensor, weights: Tensor, image_index: Tensor) -> Tensor:
