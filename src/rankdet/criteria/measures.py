@@ -8,6 +8,7 @@ the ranking, and is a weight for that reason.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from rankdet.criteria.predictions import Positives, RankedPositives
 from rankdet.losses.ranking.numbers import accumulator
 from rankdet.losses.ranking.pairs import pairs_of
+from rankdet.losses.masks import dice
 from rankdet.ops.boxes import aligned_giou, aligned_iou, centres_and_sizes
 
 
@@ -60,6 +62,49 @@ class NormalisedGIoU(Measure):
     def __call__(self, positives: Positives) -> Tensor:
         """See `Measure`."""
         return (1 + aligned_giou(positives.boxes, positives.targets)) / 2
+
+
+class MaskDice(Measure):
+    """Dice coefficient of the predicted mask with that of the object: the label of RS-SOLOv2.
+
+    For stages that draw all positives before they are judged (YOLACT without a ``mask_limit``, SOLOv2). ``eps`` as in
+    `rankdet.losses.masks.dice`.
+    """
+
+    def __init__(self, *, eps: float = 1e-5) -> None:
+        self.eps = eps
+
+    def __call__(self, positives: Positives) -> Tensor:
+        """See `Measure`.
+
+        Raises:
+            ValueError: the stage has drawn no masks, or not of all positives.
+        """
+        if positives.masks is None:
+            raise ValueError(
+                "MaskDice compares masks, but this stage does not draw all of its positives before it is judged; use "
+                "BoxIoU, or YOLACT without a mask_limit, or SOLOv2"
+            )
+        return dice(positives.masks.logits, positives.masks.targets, eps=self.eps)
+
+    def __repr__(self) -> str:
+        return f"MaskDice(eps={self.eps})"
+
+
+class MeanOf(Measure):
+    """Mean of several measures, such as box IoU and mask Dice (Rank & Sort paper, table A.16)."""
+
+    def __init__(self, measures: Sequence[Measure]) -> None:
+        if not measures:
+            raise ValueError("MeanOf needs at least one measure; got none")
+        self.measures = tuple(measures)
+
+    def __call__(self, positives: Positives) -> Tensor:
+        """See `Measure`."""
+        return torch.stack([measure(positives) for measure in self.measures]).mean(0)
+
+    def __repr__(self) -> str:
+        return f"MeanOf({list(self.measures)})"
 
 
 class Score(Measure):
