@@ -13,17 +13,24 @@ from rankdet.losses.masks import DiceLoss, MaskCrossEntropyLoss, MaskLoss
 
 @dataclass(frozen=True)
 class MaskPredictions:
-    """Masks of M positives. ``logits`` (M, h, w), each of the class of its object."""
+    """``logits`` (M, h, w) of M masks, each of the class of its object where a stage draws one per class."""
 
     logits: Tensor
 
 
 @dataclass(frozen=True)
 class MaskAssignment:
-    """What those masks shall be: ``targets`` (M, h, w) of 0 and 1; ``rows`` (M,) among the positives of the stage."""
+    """What those masks shall be.
+
+    Attributes:
+        targets: (M, h, w), 0 and 1.
+        rows: (M,), the positive of the stage that each belongs to; a positive may have none, or several.
+        shares: (M,), the part of its map that the box of each object takes; None where a map shows the box alone.
+    """
 
     targets: Tensor
     rows: Tensor
+    shares: Tensor | None = None
 
 
 class MaskCriterion(nn.Module):
@@ -43,7 +50,7 @@ class MaskCriterion(nn.Module):
     ) -> CriterionOutput:
         """Masks, their targets, and what the criterion of their stage said -> a loss called ``mask``."""
         weights = stage.weights[assignment.rows]
-        losses = self.mask_loss(predictions.logits, assignment.targets)
+        losses = self.mask_loss(predictions.logits, assignment.targets, assignment.shares)
         mask = self.balance(weighted_mean(losses, weights), stage.classification_value)
         return CriterionOutput({"mask": mask}, stage.classification_value, weights)
 

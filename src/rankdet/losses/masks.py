@@ -9,10 +9,13 @@ from torch import Tensor, nn
 
 
 class MaskLoss(nn.Module, ABC):
-    """Logits (M, h, w) and targets (M, h, w) of 0 and 1 -> losses (M,), all >= 0."""
+    """Logits (M, h, w) and targets (M, h, w) of 0 and 1 -> losses (M,), all >= 0.
+
+    ``shares`` (M,) says which part of its map the box of each object takes; None: the map shows the box alone.
+    """
 
     @abstractmethod
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """See the class."""
 
 
@@ -38,7 +41,7 @@ class DiceLoss(MaskLoss):
         super().__init__()
         self.eps = eps
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """See `MaskLoss`."""
         return 1 - dice(logits, targets, eps=self.eps)
 
@@ -46,7 +49,29 @@ class DiceLoss(MaskLoss):
 class MaskCrossEntropyLoss(MaskLoss):
     """Binary cross entropy, averaged over the pixels (Mask R-CNN, section 3)."""
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """See `MaskLoss`."""
         losses = F.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")
         return losses.flatten(1).mean(1)
+
+
+class AreaNormalised(MaskLoss):
+    """Another mask loss, divided by the share of the map that the object's box takes.
+
+    A mean over the map, of masks cut to their boxes, becomes a mean over the box, so that small objects count as much
+    as large ones: "size-based normalisation" in table 6 of the Rank & Sort paper, from YOLACT.
+
+    >>> import torch
+    >>> logits, targets = torch.tensor([[[0., -100.]]]), torch.tensor([[[1., 0.]]])
+    >>> AreaNormalised(MaskCrossEntropyLoss())(logits, targets, torch.tensor([0.5]))
+    tensor([0.6931])
+    """
+
+    def __init__(self, loss: MaskLoss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
+        """See `MaskLoss`."""
+        losses: Tensor = self.loss(logits, targets, shares)
+        return losses if shares is None else losses / shares
