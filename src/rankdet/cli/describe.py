@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import docstring_parser
 
-from rankdet.cli.check import Section, public_classes
+from rankdet.cli.signatures import Section, public_classes
 
 _WIDTH = 110
 _INDENT = " " * 6

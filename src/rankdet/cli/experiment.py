@@ -11,9 +11,9 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from torch import nn
 
-from rankdet.cli.check import Section, check
 from rankdet.cli.errors import CommandError
 from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
+from rankdet.cli.signatures import Section, check
 from rankdet.data import DetectionData
 from rankdet.models import Detector
 from rankdet.train import Optimiser, Schedule, TrainerOptions

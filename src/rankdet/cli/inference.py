@@ -11,10 +11,10 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
-from rankdet.cli.check import Section, check, parameters_of
 from rankdet.cli.errors import CommandError
 from rankdet.cli.experiment import NUM_CLASSES, SECTIONS, one_message
 from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
+from rankdet.cli.signatures import Section, check, parameters_of
 from rankdet.data import BlankCorrupt, Categories, DetectionDataset, build_loader, open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, resize_from_dict
 from rankdet.eval.predict import rescale, to_results
