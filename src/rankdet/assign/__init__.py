@@ -1,9 +1,11 @@
 """Assigners and samplers: who is positive, and who is looked at."""
 
-from rankdet.assign.assignment import BACKGROUND, IGNORE, Assigner, Assignment
+from rankdet.assign.assignment import BACKGROUND, IGNORE, Assigner, Assignment, CostAssigner
 from rankdet.assign.atss import ATSSAssigner
+from rankdet.assign.fovea import FoveaAssigner
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.assign.max_iou import BestPriors, MaxIoU
+from rankdet.assign.paa import PAAAssigner
 from rankdet.assign.samplers import KeepAll, RandomSampler, Sampler
 
 __all__ = [
@@ -13,10 +15,13 @@ __all__ = [
     "Assigner",
     "Assignment",
     "BestPriors",
+    "CostAssigner",
+    "FoveaAssigner",
     "GroundTruth",
     "InstanceTruth",
     "KeepAll",
     "MaxIoU",
+    "PAAAssigner",
     "RandomSampler",
     "Sampler",
 ]

@@ -62,6 +62,17 @@ class Assignment:
             self.matched_boxes[still],
         )
 
+    def demote(self, kept: Tensor) -> Assignment:
+        """The same with the positives outside the mask (M,) turned into background."""
+        still = kept.nonzero().squeeze(1)
+        demoted = torch.where(kept, self.labels[self.positive_index], BACKGROUND)
+        return Assignment(
+            self.labels.index_copy(0, self.positive_index, demoted),
+            self.positive_index[still],
+            self.matched_index[still],
+            self.matched_boxes[still],
+        )
+
 
 class Assigner(ABC):
     """Decides for every prior which object it shall predict.
@@ -72,6 +83,18 @@ class Assigner(ABC):
     @abstractmethod
     def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
         """Priors and objects of the same N images -> assignment of all P priors."""
+
+
+class CostAssigner(Assigner):
+    """An assigner that decides in two steps, in dense stages.
+
+    Called, it names candidates: every one a positive of the object that it may be assigned to. Then it chooses among
+    them by what their predictions would cost, which the criterion of the stage knows.
+    """
+
+    @abstractmethod
+    def choose(self, candidates: Assignment, cost: Tensor, *, priors: Priors, truth: GroundTruth) -> Assignment:
+        """Candidates and the cost of each positive among them (M,), lower is better -> the final assignment."""
 
 
 def check_same_images(priors: Priors, truth: GroundTruth) -> None:

@@ -1,7 +1,7 @@
 """The ground floor: what torchvision.ops lacks."""
 
 from rankdet.ops.boxes import aligned_giou, aligned_iou, pairwise_iou
-from rankdet.ops.coder import BoxCoder, DeltaCoder
+from rankdet.ops.coder import BoxCoder, DeltaCoder, LogDistanceCoder
 from rankdet.ops.priors import Priors
 
-__all__ = ["BoxCoder", "DeltaCoder", "Priors", "aligned_giou", "aligned_iou", "pairwise_iou"]
+__all__ = ["BoxCoder", "DeltaCoder", "LogDistanceCoder", "Priors", "aligned_giou", "aligned_iou", "pairwise_iou"]

@@ -1,0 +1,97 @@
+"""Probabilistic anchor assignment (Kim & Lee, ECCV 2020, section 3.2).
+
+Two steps. First every prior with some overlap is a candidate of an object. When the network has been asked about them,
+each object keeps those that it predicts better than the rest: costs are modelled by a mixture of two Gaussians, fitted
+for all objects of the batch at once. As in the published code the cheap component is taken up to its likeliest member,
+all other candidates are background and none is ignored.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rankdet.assign.assignment import Assigner, Assignment, CostAssigner
+from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.max_iou import BestPriors, MaxIoU
+from rankdet.assign.mixture import fit_two_gaussians
+from rankdet.ops.priors import Priors
+
+
+class PAAAssigner(CostAssigner):
+    """Each object keeps the candidates whose cost belongs to the lower of two Gaussians.
+
+    The pool of an object are its ``topk`` cheapest candidates on each pyramid level. An object with a pool of less than
+    two has no positive.
+
+    Invariant: positives are candidates, with the objects they are candidates of.
+
+    Args:
+        topk: candidates of an object that each level may send to its pool.
+        candidates: the first step; by default every prior goes to the object it overlaps most, from an IoU of 0.1 on,
+            and every object that is touched at all gets its best priors.
+        reg_covar: added to the variances of the mixture. 1e-5 is that of the Rank & Sort paper, 1e-6 the original.
+
+    >>> truth = GroundTruth((torch.tensor([[0., 0., 8., 8.]]),), (torch.tensor([1]),), (torch.empty(0, 4),))
+    >>> boxes = [[0., 0., 8., 8.], [0., 0., 8., 7.], [0., 0., 8., 4.], [0., 0., 4., 4.], [9., 9., 12., 12.]]
+    >>> priors, assigner = Priors.proposals([torch.tensor(boxes)]), PAAAssigner()
+    >>> candidates = assigner(priors, truth)
+    >>> candidates.labels
+    tensor([ 1,  1,  1,  1, -1])
+    >>> assigner.choose(candidates, torch.tensor([0.3, 0.2, 2.0, 2.2]), priors=priors, truth=truth).labels
+    tensor([-1,  1, -1, -1, -1])
+    """
+
+    def __init__(self, *, topk: int = 9, candidates: Assigner | None = None, reg_covar: float = 1e-5) -> None:
+        if topk < 1 or not reg_covar > 0:
+            raise ValueError(f"topk must be at least 1 and reg_covar above 0; got {topk=}, {reg_covar=}")
+        self.topk = topk
+        self.candidates = candidates or MaxIoU(positive_iou=0.1, negative_iou=0.1, low_quality=BestPriors())
+        self.reg_covar = reg_covar
+
+    def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
+        """The first step: every candidate is a positive of its object."""
+        return self.candidates(priors, truth)
+
+    @torch.no_grad()
+    def choose(self, candidates: Assignment, cost: Tensor, *, priors: Priors, truth: GroundTruth) -> Assignment:
+        """See `CostAssigner`."""
+        if len(cost) == 0:
+            return candidates
+        pool = self._pool(candidates, cost, priors, len(truth.all_boxes))
+        precise = cost if cost.device.type == "mps" else cost.double()
+        costs, order = torch.cat((precise, precise.new_full((1,), torch.inf)))[pool].sort(1)
+        chosen = choose_lower(costs, costs.isfinite(), reg_covar=self.reg_covar)
+        kept = torch.zeros(len(cost) + 1, dtype=torch.bool, device=cost.device)
+        return candidates.demote(kept.scatter_(0, pool.gather(1, order).flatten(), chosen.flatten())[:-1])
+
+    def _pool(self, candidates: Assignment, cost: Tensor, priors: Priors, objects: int) -> Tensor:
+        """The cheapest candidates of each object, level by level: (G, L topk) rows of the M candidates, M for none."""
+        level, levels = _levels(candidates.positive_index, priors)
+        group = candidates.matched_index * levels + level
+        by_cost = cost.argsort(stable=True)
+        order = by_cost[group[by_cost].argsort(stable=True)]
+        sorted_group = group[order]
+        place = torch.arange(len(cost), device=cost.device) - torch.searchsorted(sorted_group, sorted_group)
+        slots = objects * levels * self.topk
+        slot = torch.where(place < self.topk, sorted_group * self.topk + place, slots)
+        pool = torch.full((slots + 1,), len(cost), device=cost.device).scatter_(0, slot, order)
+        return pool[:-1].view(objects, -1)
+
+
+def choose_lower(costs: Tensor, valid: Tensor, *, reg_covar: float) -> Tensor:
+    """Which costs (G, C), ascending in each row, belong to the lower component up to its likeliest member, (G, C)."""
+    mixture = fit_two_gaussians(costs, valid, reg_covar=reg_covar)
+    joint = mixture.log_joint(costs.masked_fill(~valid, 0))
+    lower = valid & (joint[0] >= joint[1]) & (valid.sum(1, keepdim=True) >= 2)
+    likelihood = torch.logaddexp(joint[0], joint[1]).masked_fill(~lower, -torch.inf)
+    last = likelihood.argmax(1, keepdim=True)
+    return lower & (torch.arange(costs.shape[1], device=costs.device) <= last)
+
+
+def _levels(index: Tensor, priors: Priors) -> tuple[Tensor, int]:
+    """Pyramid level of each of the priors (M,), and how many levels there are."""
+    if not priors.level_sizes:
+        return torch.zeros_like(index), 1
+    ends = torch.tensor(priors.level_sizes, device=index.device).cumsum(0)
+    return torch.bucketize(index % sum(priors.level_sizes), ends, right=True), len(priors.level_sizes)
