@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rankdet.losses.ranking.grid import Grid, Search
@@ -23,6 +23,7 @@ numbers = st.one_of(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(numbers, min_size=1, max_size=20), st.lists(numbers, min_size=1, max_size=40), st.integers(2, 6))
+@example([0.0, -0.0], [0.0], 2)
 def test_a_grid_finds_what_a_search_finds(edges: list[float], values: list[float], bits: int):
     ordered, x = torch.tensor(edges).sort().values, torch.tensor(values + edges)
     expected = torch.tensor([sum(e <= v for e in ordered.tolist()) for v in x.tolist()], dtype=torch.int32)

@@ -34,7 +34,7 @@ class Grid:
         largest = torch.finfo(edges.dtype).max / 8
         self.lowest = edges[0].clamp(-largest, largest)
         width = edges[-1].clamp(-largest, largest) - self.lowest
-        self.scale = ((cells - 2) / width).clamp(max=largest)
+        self.scale = ((cells - 2) / width.abs()).clamp(max=largest)  # -0.0 is possible
         in_cell = self._cell(edges).bincount(minlength=cells)
         before = in_cell.cumsum(0) - in_cell
         # The answer; where a cell holds edges, the complement of the least possible answer, a negative number.
