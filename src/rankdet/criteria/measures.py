@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from rankdet.criteria.predictions import Positives, RankedPositives
+from rankdet.losses.masks import dice
 from rankdet.losses.ranking.numbers import accumulator
 from rankdet.losses.ranking.pairs import pairs_of
-from rankdet.losses.masks import dice
 from rankdet.ops.boxes import aligned_giou, aligned_iou, centres_and_sizes
 
 
@@ -98,6 +98,7 @@ class MeanOf(Measure):
         if not measures:
             raise ValueError("MeanOf needs at least one measure; got none")
         self.measures = tuple(measures)
+        self.needs_ranks = any(measure.needs_ranks for measure in measures)
 
     def __call__(self, positives: Positives) -> Tensor:
         """See `Measure`."""

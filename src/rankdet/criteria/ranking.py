@@ -97,9 +97,11 @@ class RankingCriterion(Criterion):
         ranked = self._rank(predictions, assignment, positives, quality)
         ranking = sum(ranked.terms.values(), predictions.logits.new_zeros(()))
         weights = self.weighting(positives.with_ranks(ranked.rank, ranked.soft_sampling))
-        box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
-        box = Task(self.reduction(box_losses, weights), predictions.deltas)
-        losses = {**ranked.terms, "box": self.balance.between(box, Task(ranking, predictions.logits))}
+        losses = dict(ranked.terms)
+        if predictions.regresses_boxes:
+            box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
+            box = Task(self.reduction(box_losses, weights), predictions.deltas)
+            losses["box"] = self.balance.between(box, Task(ranking, predictions.logits))
         return CriterionOutput(
             losses={name: self.loss_weight * loss for name, loss in losses.items()},
             classification_value=self.loss_weight * ranking.detach(),

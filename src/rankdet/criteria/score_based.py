@@ -11,6 +11,7 @@ from torch import Tensor
 from rankdet.assign.assignment import IGNORE, Assignment
 from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost
 from rankdet.criteria.measures import BoxIoU, Measure, Uniform
+from rankdet.criteria.mining import Mining
 from rankdet.criteria.predictions import Positives, Predictions
 from rankdet.losses.boxes import BoxLoss, GIoULoss
 from rankdet.losses.classification import ClassificationLoss, FocalLoss
@@ -37,6 +38,15 @@ class PerPositive(Normaliser):
         """See `Normaliser`."""
         positives, weight = _totals(assignment, weights).clamp(min=1).unbind()
         return positives, weight
+
+
+class PerPositiveAndOne(Normaliser):
+    """By the positives and one more, and by the sum of the positives' weights, at least 1 (SOLOv2)."""
+
+    def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """See `Normaliser`."""
+        positives, weight = _totals(assignment, weights).unbind()
+        return positives + 1, weight.clamp(min=1)
 
 
 class PerPositiveAndImage(Normaliser):
@@ -103,6 +113,8 @@ class ScoreCriterion(Criterion):
 
     Args:
         classification: focal loss by default.
+        quality: label of the positives, for losses that learn it (quality focal loss).
+        mining: which negatives are looked at; None for all.
         box_loss: loss of each positive's box, with its own weight.
         weighting: weight of each positive in the box loss.
         judged: what a quality branch of the head predicts for the positives (`Centerness`, `BoxIoU`). None: no such
@@ -118,6 +130,8 @@ class ScoreCriterion(Criterion):
         self,
         *,
         classification: ClassificationLoss | None = None,
+        quality: Measure | None = None,
+        mining: Mining | None = None,
         box_loss: BoxLoss | None = None,
         weighting: Measure | None = None,
         judged: Measure | None = None,
@@ -127,14 +141,16 @@ class ScoreCriterion(Criterion):
     ) -> None:
         super().__init__()
         self.classification = classification or FocalLoss()
+        self.quality = quality or BoxIoU()
+        self.mining = mining
         self.box_loss = box_loss or GIoULoss()
         self.weighting = weighting or Uniform()
         self.judged = judged
         self.judged_weight = judged_weight
         self.fusion = fusion or Product()
         self.normaliser = normaliser or PerPositive()
-        self._quality = BoxIoU()
-        for name, measure in {"weighting": self.weighting, "judged": self.judged}.items():
+        self._overlap = BoxIoU()
+        for name, measure in {"quality": self.quality, "weighting": self.weighting, "judged": self.judged}.items():
             if measure is not None and measure.needs_ranks:
                 raise ValueError(f"{name} is {measure}, but nothing is ranked here; it belongs to a RankingCriterion")
 
@@ -162,20 +178,29 @@ class ScoreCriterion(Criterion):
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """See `Criterion`."""
         positives = Positives.of(predictions, assignment)
-        quality = self._quality(positives)
+        quality = self.quality(positives)
         weights = self.weighting(positives)
         per_class, per_box = self.normaliser(assignment, weights, predictions.priors.num_images)
-        considered = assignment.labels != IGNORE
-        logits = predictions.logits.float()
-        classification = self.classification(logits, assignment.labels, quality, considered) / per_class
-        box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
-        losses = {"classification": classification, "box": (box_losses * weights).sum() / per_box}
+        classification = self._classify(predictions, assignment.labels, quality) / per_class
+        losses = {"classification": classification}
+        if predictions.regresses_boxes:
+            box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
+            losses["box"] = (box_losses * weights).sum() / per_box
         if self.judged is not None:
             judged = predictions.quality_logits[positives.index, 0].float()
             judging = F.binary_cross_entropy_with_logits(judged, self.judged(positives), reduction="sum")
             losses["quality"] = self.judged_weight * judging / per_class
         logs = {
             "quality": quality.sum() / max(len(quality), 1),
-            "correlation": spearman(positives.class_logits, quality),
+            "correlation": spearman(positives.class_logits, self._overlap(positives)),
         }
         return CriterionOutput(losses, classification.detach(), weights, logs)
+
+    def _classify(self, predictions: Predictions, labels: Tensor, quality: Tensor) -> Tensor:
+        """Sum of the classification losses of the rows that are looked at."""
+        losses = self.classification.of_rows(predictions.logits.float(), labels, quality)
+        considered = labels != IGNORE
+        if self.mining is not None:
+            counts = [len(of_image) for of_image in predictions.priors.boxes]
+            considered = considered & self.mining(losses.detach(), labels, counts)
+        return (losses * considered).sum()
