@@ -79,9 +79,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve images of three classes as a COCO folder; not to be written to."""
+    """Twelve images of three classes, with masks, as a COCO folder; not to be written to."""
     folder = tmp_path_factory.mktemp("exported") / "coco"
-    Shapes(length=12, seed=3, image_size=64, num_classes=3).export(folder)
+    Shapes(length=12, seed=3, image_size=64, num_classes=3, masks=True).export(folder)
     return folder
 
 

@@ -1,0 +1,170 @@
+"""``rankdet eval`` and ``rankdet predict``: the numbers of the training again, and detections in the user's pixels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from rankdet.data import Categories
+from rankdet.eval import Evaluation, evaluate
+from rankdet.ops.checkpoint import read_checkpoint
+
+TRUST = ("--trust", "tests")
+
+
+@pytest.fixture
+def predicted(rankdet, trained: Path, exported: Path, tmp_path: Path):
+    def run(place: object = exported, *arguments: object) -> tuple[list[dict], str]:
+        given = ["--checkpoint", trained / "best.ckpt", place, "--output", "out", *TRUST, *arguments]
+        outcome = rankdet("predict", *given)
+        assert outcome.code == 0, outcome.err
+        return json.loads((tmp_path / "out" / "results.json").read_text()), outcome.out
+
+    return run
+
+
+class TestEval:
+    def test_gives_the_numbers_of_the_training(self, rankdet, trained: Path, tmp_path: Path):
+        outcome = rankdet("eval", "--checkpoint", trained / "best.ckpt", "--json", "out.json", *TRUST)
+        assert outcome.code == 0, outcome.err
+        found = Evaluation.from_json((tmp_path / "out.json").read_text())
+        assert found == Evaluation.from_json((trained / "best.json").read_text())
+        assert "oLRP" in outcome.out
+        assert "threshold" in outcome.out
+
+    def test_builds_the_model_of_a_configuration(self, rankdet, trained: Path, tmp_path: Path):
+        given = ["--config", trained / "config.yaml", "--checkpoint", trained / "best.ckpt", "--json", "out.json"]
+        assert rankdet("eval", *given).code == 0
+        found = Evaluation.from_json((tmp_path / "out.json").read_text())
+        assert found == Evaluation.from_json((trained / "best.json").read_text())
+
+    def test_other_data(self, rankdet, trained: Path, exported: Path, tmp_path: Path):
+        given = ["--data.val", exported, "--save-results", "results.json", "--json", "out.json", *TRUST]
+        outcome = rankdet("eval", "--checkpoint", trained / "best.ckpt", *given)
+        assert outcome.code == 0, outcome.err
+        again = evaluate(exported / "annotations.json", tmp_path / "results.json")
+        assert again == Evaluation.from_json((tmp_path / "out.json").read_text())
+        assert sum(row.objects for row in again.per_class) > 0
+
+    def test_needs_no_configuration(self, rankdet, trained: Path, exported: Path, tmp_path: Path):
+        alone = shutil.copy(trained / "best.ckpt", tmp_path / "alone.ckpt")
+        assert rankdet("eval", "--checkpoint", alone, "--data.val", exported, *TRUST).code == 0
+
+    def test_refuses_data_with_other_classes(self, rankdet, trained: Path, coco: Path):
+        content = json.loads((coco / "annotations.json").read_text())
+        content["categories"][1]["name"] = "cube"
+        (coco / "annotations.json").write_text(json.dumps(content))
+        outcome = rankdet("eval", "--checkpoint", trained / "best.ckpt", "--data.val", coco, *TRUST)
+        assert outcome.code == 2
+        assert "was trained on other classes" in outcome.err
+        assert "cube" in outcome.err
+
+    @pytest.mark.parametrize(("iou_type", "shape"), [("bbox", "bbox"), ("segm", "segmentation")])
+    def test_results_of_any_tool(self, rankdet, exported: Path, tmp_path: Path, iou_type: str, shape: str):
+        truth = exported / "annotations.json"
+        perfect = [
+            {"image_id": item["image_id"], "category_id": item["category_id"], shape: item[shape], "score": 0.9}
+            for item in json.loads(truth.read_text())["annotations"]
+        ]
+        (tmp_path / "perfect.json").write_text(json.dumps(perfect))
+        given = ["--results", "perfect.json", "--annotations", truth, "--iou-type", iou_type, "--json", "out.json"]
+        outcome = rankdet("eval", *given)
+        assert outcome.code == 0, outcome.err
+        numbers = json.loads((tmp_path / "out.json").read_text())
+        assert numbers["AP"] == pytest.approx(1)
+        assert numbers["oLRP"] == pytest.approx(0, abs=1e-9)
+        assert numbers["per_class"]["circle"]["threshold"] == 0.9
+
+
+class TestPredict:
+    def test_names_images_and_classes_as_they_were(self, predicted, trained: Path, tmp_path: Path):
+        results, said = predicted()
+        categories = Categories.from_dict(read_checkpoint(trained / "best.ckpt")["rankdet"]["categories"])
+        assert {entry["category_id"] for entry in results} <= set(categories.ids)
+        for entry in results:
+            assert categories.names[categories.ids.index(entry["category_id"])] == entry["category_name"]
+            assert entry["image_id"] == int(Path(entry["file_name"]).stem)
+        pictures = sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.jpg"))
+        assert [picture.as_posix() for picture in pictures] == [f"images/{number:06d}.jpg" for number in range(1, 13)]
+        assert "12 images" in said
+
+    def test_the_results_can_be_evaluated(self, rankdet, predicted, exported: Path):
+        predicted(exported, "--threshold", "none")
+        given = ["--results", "out/results.json", "--annotations", exported / "annotations.json"]
+        assert rankdet("eval", *given).code == 0
+
+    def test_boxes_are_in_the_pixels_of_the_image(self, predicted, exported: Path, tmp_path: Path):
+        small = sorted((exported / "images").iterdir())[0]
+        (tmp_path / "large").mkdir()
+        Image.open(small).resize((192, 128)).save(tmp_path / "large" / small.name)
+        one, _ = predicted(small, "--threshold", "none")
+        other, _ = predicted(tmp_path / "large", "--threshold", "none")
+        assert len(one) == len(other) == 48
+        assert max(entry["bbox"][0] + entry["bbox"][2] for entry in other) > 64
+
+    def test_a_threshold_is_a_lower_bound(self, predicted, exported: Path):
+        everything, _ = predicted(exported, "--threshold", "none")
+        scores = sorted(entry["score"] for entry in everything)
+        chosen = scores[len(scores) // 2]
+        some, said = predicted(exported, "--threshold", repr(chosen))
+        expected = [entry for entry in everything if entry["score"] >= chosen]
+        assert [entry["bbox"] for entry in some] == [entry["bbox"] for entry in expected]
+        assert 0 < len(some) < len(everything) == 12 * 48
+        assert "score of at least" in said
+
+    def test_unreadable_files_are_named_and_the_others_done(self, predicted, exported: Path, tmp_path: Path):
+        folder = Path(shutil.copytree(exported / "images", tmp_path / "folder"))
+        (folder / "broken.png").write_bytes((folder / "000001.png").read_bytes()[:90])
+        (folder / "notes.txt").write_text("not an image")
+        (folder / "deeper").mkdir()
+        (folder / "000002.png").rename(folder / "deeper" / "x.png")
+        results, said = predicted(folder)
+        assert "broken.png cannot be read" in said
+        assert "12 images" in said
+        assert "1 files could not be read" in said
+        assert (tmp_path / "out" / "deeper" / "x.jpg").exists()
+        assert not (tmp_path / "out" / "broken.jpg").exists()
+        assert results == sorted(results, key=lambda entry: entry["image_id"])
+
+    def test_an_output_in_the_folder_is_not_read_again(self, rankdet, trained: Path, exported: Path, tmp_path: Path):
+        folder = Path(shutil.copytree(exported / "images", tmp_path / "folder"))
+        for _ in range(2):
+            given = ["--checkpoint", trained / "best.ckpt", folder, "--output", folder / "out", *TRUST]
+            outcome = rankdet("predict", *given)
+            assert "12 images" in outcome.out
+
+    def test_images_of_one_name_do_not_overwrite_one_another(self, predicted, exported: Path, tmp_path: Path):
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        image = Image.open(sorted((exported / "images").iterdir())[0])
+        image.save(folder / "a.png")
+        image.convert("L").save(folder / "a.jpg")
+        predicted(folder)
+        assert {path.name for path in (tmp_path / "out").glob("*.jpg")} == {"a.png.jpg", "a.jpg.jpg"}
+
+    def test_optimal_thresholds_are_those_of_the_checkpoint(
+        self, rankdet, trained: Path, exported: Path, tmp_path: Path
+    ):
+        content = torch.load(trained / "best.ckpt", weights_only=True)
+        content["rankdet"]["thresholds"] = {"1": 0.0, "2": 1.1, "3": 1.1}
+        torch.save(content, tmp_path / "changed.ckpt")
+        given = ["--checkpoint", "changed.ckpt", exported, "--output", "out", *TRUST]
+        assert "optimal threshold" in rankdet("predict", *given).out
+        results = json.loads((tmp_path / "out" / "results.json").read_text())
+        assert {entry["category_id"] for entry in results} == {1}
+        assert len(results) == 12 * 16
+
+    def test_without_thresholds_optimal_is_refused(self, rankdet, trained: Path, exported: Path, tmp_path: Path):
+        content = torch.load(trained / "best.ckpt", weights_only=True)
+        del content["rankdet"]["thresholds"]
+        torch.save(content, tmp_path / "changed.ckpt")
+        given = ["--checkpoint", "changed.ckpt", exported, "--output", "out", *TRUST]
+        outcome = rankdet("predict", *given, "--threshold", "optimal")
+        assert outcome.code == 2
+        assert "has no optimal thresholds" in outcome.err
+        assert "score of at least 0.3" in rankdet("predict", *given).out

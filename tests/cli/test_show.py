@@ -1,0 +1,98 @@
+"""``rankdet show``, and how fast the command line answers."""
+
+from __future__ import annotations
+
+import inspect
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rankdet import models
+from rankdet.models import Detector
+
+
+def processor_seconds(*arguments: str) -> float:
+    """Processor time of the command in a process of its own; other than the wall clock it ignores the neighbours."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "rankdet", *arguments], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds"),
+    [
+        (["--help"], 0.5),
+        (["--version"], 0.5),
+        (["show", "detectors"], 3),
+        (["show", "losses"], 3),
+        (["show", "presets"], 3),
+        (["predict", "--help"], 3),
+    ],
+)
+def test_answers_come_at_once(arguments: list[str], seconds: float):
+    assert processor_seconds(*arguments) < seconds
+
+
+def test_every_recipe_is_shown(rankdet):
+    said = rankdet("show", "detectors").out
+    recipes = [
+        found
+        for name in models.__all__
+        if isinstance(found := getattr(models, name), type)
+        and issubclass(found, Detector)
+        and "backbone" in inspect.signature(found).parameters
+        and inspect.signature(found).parameters["backbone"].default == "resnet50"
+    ]
+    assert len(recipes) >= 3
+    for recipe in recipes:
+        assert f"rankdet.models.{recipe.__name__}\n" in said
+
+
+def test_a_detector_is_shown_with_its_arguments(rankdet):
+    from rankdet.models import ATSS
+
+    said = rankdet("show", "detectors", "ATSS").out
+    for name, parameter in inspect.signature(ATSS).parameters.items():
+        assert f"    {name}: {parameter.annotation}" in said
+    assert "num_classes: K, without a background" in said
+
+
+def test_the_losses_are_shown(rankdet):
+    said = rankdet("show", "losses").out
+    for name in ("RankSortLoss", "FocalLoss", "GIoULoss"):
+        assert f"rankdet.losses.{name}\n" in said
+    assert "delta: float" in rankdet("show", "losses", "RankSortLoss").out
+
+
+def test_the_presets_are_shown_with_their_purpose(rankdet):
+    lines = rankdet("show", "presets").out.splitlines()
+    names = {line.split()[0] for line in lines}
+    assert {"demo", "atss/rank_sort_r50_1x_coco", "faster_rcnn/softmax_r50_1x_coco"} <= names
+    assert all(len(line.split()) > 3 for line in lines), "a preset that does not say what it is"
+    assert not any(name.startswith(("data/", "schedules/", "criteria/")) for name in names)
+
+
+def test_the_resolved_configuration_has_every_default(rankdet, tiny: Path):
+    shown = yaml.safe_load(rankdet("show", "config", "--config", tiny, "--optimiser.init_args.lr", "0.3").out)
+    assert shown["optimiser"]["init_args"] == {"lr": 0.3, "momentum": 0.9, "weight_decay": 1e-4}
+    assert shown["schedule"]["warmup_iterations"] == 0
+    assert shown["trainer"]["precision"] == "32-true"
+
+
+def test_data_that_a_preset_leaves_open_are_marked(rankdet):
+    shown = yaml.safe_load(rankdet("show", "config", "--config", "atss/rank_sort_r50_1x_coco").out)
+    assert shown["data"]["train"] == shown["data"]["val"] == "???"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["show"], ["show", "--help"], ["eval", "--help"], ["show", "config"]]
+)
+def test_help_is_no_error(rankdet, arguments: list[str]):
+    outcome = rankdet(*arguments)
+    assert outcome.code == 0
+    assert outcome.out.startswith("usage: rankdet")
