@@ -28,8 +28,15 @@ if TYPE_CHECKING:
     from rankdet.data.loader import build_loader as build_loader
     from rankdet.data.loader import collate as collate
     from rankdet.data.module import DetectionData as DetectionData
+    from rankdet.data.repeat_factor import RepeatFactor as RepeatFactor
+    from rankdet.data.repeat_factor import RoundAtRandom as RoundAtRandom
+    from rankdet.data.repeat_factor import Rounding as Rounding
+    from rankdet.data.repeat_factor import RoundUp as RoundUp
     from rankdet.data.report import DatasetReport as DatasetReport
     from rankdet.data.report import Fault as Fault
+    from rankdet.data.sampling import EachOnce as EachOnce
+    from rankdet.data.sampling import RepeatRare as RepeatRare
+    from rankdet.data.sampling import Sampling as Sampling
     from rankdet.data.shapes import Shapes as Shapes
     from rankdet.data.sources import open_dataset as open_dataset
     from rankdet.data.transforms import FixedResize as FixedResize
@@ -54,6 +61,7 @@ _HOMES = {
     "DetectionBatches": "batches",
     "DetectionData": "module",
     "DetectionDataset": "dataset",
+    "EachOnce": "sampling",
     "Fault": "report",
     "FixedResize": "transforms",
     "InOrder": "batches",
@@ -61,10 +69,16 @@ _HOMES = {
     "Order": "batches",
     "RandomResizeShorter": "transforms",
     "RandomResizeShorterRange": "transforms",
+    "RepeatFactor": "repeat_factor",
+    "RepeatRare": "sampling",
     "Resize": "transforms",
     "ResizeExactly": "transforms",
     "ResizeShorter": "transforms",
+    "RoundAtRandom": "repeat_factor",
+    "RoundUp": "repeat_factor",
+    "Rounding": "repeat_factor",
     "Sample": "dataset",
+    "Sampling": "sampling",
     "Sanitise": "transforms",
     "Shapes": "shapes",
     "Shuffled": "batches",

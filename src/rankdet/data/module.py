@@ -9,13 +9,14 @@ import numpy as np
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from rankdet.data.batches import Shuffled, group_by_orientation
+from rankdet.data.batches import group_by_orientation
 from rankdet.data.categories import Categories
 from rankdet.data.corrupt import BlankCorrupt, SkipCorrupt
 from rankdet.data.dataset import DetectionDataset
 from rankdet.data.errors import CorruptImageError, DatasetError
 from rankdet.data.image import read_size
 from rankdet.data.loader import build_loader
+from rankdet.data.sampling import EachOnce, Sampling
 from rankdet.data.sources import open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, Sanitise
 from rankdet.data.voc import VOCDetection
@@ -38,6 +39,7 @@ class DetectionData:
         resize: the rule for validation and deployment; None for ``ResizeShorter(short=800, long=1333)``.
         train_transforms: resizing and augmentation of training images, in their order; None for `resize` and a
             horizontal flip with probability 0.5. Boxes are clipped and degenerate ones dropped after them in any case.
+        sampling: how often training images come in an epoch; None for each once. ``RepeatRare()`` is for long tails.
         skip_empty: leave images without objects out of the training, as the published experiments do.
         min_size: leave images whose shorter side is below so many pixels out of the training.
 
@@ -69,6 +71,7 @@ class DetectionData:
         workers: int = 2,
         resize: FixedResize | None = None,
         train_transforms: list[v2.Transform] | None = None,
+        sampling: Sampling | None = None,
         skip_empty: bool = True,
         min_size: int = 32,
     ) -> None:
@@ -80,6 +83,7 @@ class DetectionData:
         self.train = SkipCorrupt(
             _open(train, train_images, classes=classes, masks=masks, seed=0, skip_empty=skip_empty, min_size=min_size)
         )
+        self._order = (sampling or EachOnce()).order(self.train)
         validation = _open(val, val_images, classes=classes, masks=masks, seed=1)
         if isinstance(validation, VOCDetection) and isinstance(val, str):
             validation = _with_classes_of(self.train.categories, validation, val, val_images)
@@ -108,7 +112,7 @@ class DetectionData:
         return build_loader(
             self.train,
             batch_size=self.batch_size,
-            order=Shuffled(len(self.train)),
+            order=self._order,
             transforms=self.train_transforms,
             groups=group_by_orientation(self.train.image_sizes),
             workers=self.workers,
