@@ -5,6 +5,7 @@ The messages name the place of the entry, what was there, and what is accepted.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn
@@ -129,12 +130,15 @@ class Columns:
 def _plain_counts(segmentations: list[Any], sizes: Ints) -> tuple[list[str], Ints] | None:
     """The masks if all are compressed strings of the sizes of their images: the fast way."""
     try:
-        own_sizes = _array([mask["size"] for mask in segmentations])
+        own_sizes = [mask["size"] for mask in segmentations]
         counts = [mask["counts"] for mask in segmentations]
     except (TypeError, KeyError):
         return None
-    plain = own_sizes.dtype == np.int64 and np.array_equal(own_sizes, sizes) and set(map(type, counts)) == {str}
-    return (counts, own_sizes) if plain else None
+    if set(map(type, own_sizes)) != {list} or set(map(len, own_sizes)) != {2} or set(map(type, counts)) != {str}:
+        return None
+    flat = list(itertools.chain.from_iterable(own_sizes))
+    plain = set(map(type, flat)) == {int} and np.array_equal(np.reshape(flat, (-1, 2)), sizes) and (sizes > 0).all()
+    return (counts, sizes) if plain else None
 
 
 def _array(values: list[Any]) -> np.ndarray[Any, np.dtype[Any]]:

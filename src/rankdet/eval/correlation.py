@@ -38,7 +38,7 @@ def score_iou_correlation(matches: Matches) -> Correlation:
 
 def true_positive_points(matches: Matches, category: int) -> tuple[Floats, Floats]:
     """Scores and IoUs of the true positives of a category (its index), by falling score; for scatter plots."""
-    found = matches.of_category(category)
+    found = matches.of_category(category, thresholds=slice(1))
     hit = found.true_positive[:, 0, 0]
     return found.scores[found.candidates[hit]], found.overlaps[hit, 0, 0]
 

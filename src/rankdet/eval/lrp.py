@@ -20,6 +20,8 @@ import numpy as np
 from rankdet.eval.matching import Matches, MatchesOfCategory
 from rankdet.eval.shapes import Floats
 
+FIRST = slice(1)
+
 
 @dataclass(frozen=True)
 class LRP:
@@ -45,7 +47,7 @@ def optimal_lrp(matches: Matches) -> LRP:
     """
     columns = np.full((5, matches.num_categories, len(matches.area_ranges)), -1.0)
     for category in range(matches.num_categories):
-        found = matches.of_category(category)
+        found = matches.of_category(category, thresholds=FIRST)
         for area in np.flatnonzero(found.num_objects).tolist():
             columns[:, category, area] = _at_optimum(_curve(found, area, float(matches.iou_thresholds[0])))
     return LRP(*columns)
@@ -56,7 +58,7 @@ def lrp_curve(matches: Matches, category: int, *, area: int = 0) -> LRP:
 
     ``category`` and ``area`` are indices. Empty where there is no object or no detection.
     """
-    found = matches.of_category(category)
+    found = matches.of_category(category, thresholds=FIRST)
     curve = _curve(found, area, float(matches.iou_thresholds[0]))
     return curve if found.num_objects[area] else LRP(*(np.zeros(0) for _ in range(5)))
 
@@ -70,7 +72,7 @@ def lrp_at(matches: Matches, thresholds: Floats | float) -> LRP:
     limits = np.broadcast_to(np.asarray(thresholds, np.float64), (matches.num_categories,))
     columns = np.full((5, matches.num_categories, len(matches.area_ranges)), -1.0)
     for category, limit in enumerate(limits.tolist()):
-        found = matches.of_category(category)
+        found = matches.of_category(category, thresholds=FIRST)
         kept = int(np.count_nonzero(found.scores >= limit))
         for area in np.flatnonzero(found.num_objects).tolist():
             columns[:, category, area] = (1.0, np.nan, np.nan, 1.0, limit)

@@ -115,55 +115,39 @@ class Masks:
         return np.concatenate(parts) if parts else np.zeros((0, 4))
 
     def overlaps(self, places: Ints, others: Masks, other_places: Ints, crowd: Bools, at_least: float) -> Floats:
-        """(P,) overlaps of pairs, as in `Shapes`; 0 where boxes and areas already rule out ``at_least``."""
-        near = np.flatnonzero((self.sizes[places] == others.sizes[other_places]).all(axis=1))
-        for bound in (self._bounds_by_area, self._bounds_by_box):
-            near = near[bound(places[near], others, other_places[near], crowd[near]) >= at_least]
+        """(P,) overlaps of pairs, as in `Shapes`; 0 where the areas already rule out ``at_least``."""
+        own, other = self.areas[places], others.areas[other_places]
+        # Two masks share no more pixels than each of them has.
+        bound = _ratio(np.minimum(own, other), np.where(crowd, own, np.maximum(own, other)))
+        same_size = (self.sizes[places] == others.sizes[other_places]).all(axis=1)
+        near = np.flatnonzero((bound >= at_least) & same_size)
         overlaps = np.zeros(len(places))
         overlaps[near] = self._overlaps(places[near], others, other_places[near], crowd[near])
         return overlaps
 
-    def _bounds_by_area(self, places: Ints, others: Masks, other_places: Ints, crowd: Bools) -> Floats:
-        """(P,) upper bounds of the overlaps: two masks share no more pixels than each of them has."""
-        own, other = self.areas[places], others.areas[other_places]
-        return _ratio(np.minimum(own, other), np.where(crowd, own, np.maximum(own, other)))
-
-    def _bounds_by_box(self, places: Ints, others: Masks, other_places: Ints, crowd: Bools) -> Floats:
-        """(P,) lower upper bounds of the overlaps: two masks share no more pixels than their boxes do, either."""
-        unique, row = np.unique(places, return_inverse=True)
-        other_unique, other_row = np.unique(other_places, return_inverse=True)
-        boxes, other_boxes = self.boxes(unique)[row], others.boxes(other_unique)[other_row]
-        own, other = self.areas[places], others.areas[other_places]
-        shared = np.minimum(np.minimum(own, other), _intersections(boxes, other_boxes))
-        return _ratio(shared, np.where(crowd, own, own + other - shared))
-
     def _overlaps(self, places: Ints, others: Masks, other_places: Ints, crowd: Bools) -> Floats:
         """(P,) overlaps; one call for each block of pairs, which is faster than one for each pair."""
+        unique, row = np.unique(places, return_inverse=True)
+        other_unique, first, column = np.unique(other_places, return_index=True, return_inverse=True)
+        own, theirs, is_crowd = self.rles(unique), others.rles(other_unique), crowd[first].astype(int).tolist()
         overlaps = np.zeros(len(places))
-        own, theirs = self._rles_by_place(places), others._rles_by_place(other_places)
-        is_crowd = dict(zip(other_places.tolist(), crowd.astype(int).tolist(), strict=True))
-        pairs = list(zip(places.tolist(), other_places.tolist(), strict=True))
-        for start, stop in _connected(places, other_places):
-            block = pairs[start:stop]
-            rows = {place: row for row, place in enumerate(dict.fromkeys(place for place, _ in block))}
-            columns = {place: column for column, place in enumerate(dict.fromkeys(place for _, place in block))}
-            table = codec.iou([own[i] for i in rows], [theirs[i] for i in columns], [is_crowd[i] for i in columns])
-            overlaps[start:stop] = table[[rows[i] for i, _ in block], [columns[i] for _, i in block]]
+        for pairs in _connected(row, column):
+            rows, columns = row[pairs], column[pairs]
+            top, left = rows[0], columns.min()  # what a block has of either side is without gaps
+            here = slice(left, columns.max() + 1)
+            table = codec.iou(own[top : rows[-1] + 1], theirs[here], is_crowd[here])
+            overlaps[pairs] = table[rows - top, columns - left]
         return overlaps
 
-    def _rles_by_place(self, places: Ints) -> dict[int, dict[str, object]]:
-        unique = np.unique(places)
-        return dict(zip(unique.tolist(), self.rles(unique), strict=True))
 
-
-def _connected(places: Ints, other_places: Ints) -> Iterator[tuple[int, int]]:
-    """Start and stop of runs of pairs of which no later one shares a shape with an earlier run."""
-    if not len(places):
+def _connected(rows: Ints, columns: Ints) -> Iterator[slice]:
+    """Blocks of consecutive pairs such that no row and no column, nor one between two columns, is in two of them."""
+    if not len(rows):
         return
-    highest = np.maximum.accumulate(other_places)
-    lowest = np.minimum.accumulate(other_places[::-1])[::-1]
-    breaks = np.flatnonzero((highest[:-1] < lowest[1:]) & (places[:-1] != places[1:])) + 1
-    yield from zip([0, *breaks.tolist()], [*breaks.tolist(), len(places)], strict=True)
+    highest = np.maximum.accumulate(columns)
+    lowest = np.minimum.accumulate(columns[::-1])[::-1]
+    breaks = (np.flatnonzero((highest[:-1] < lowest[1:]) & (rows[:-1] != rows[1:])) + 1).tolist()
+    yield from map(slice, [0, *breaks], [*breaks, len(rows)])
 
 
 def box_overlaps(boxes: Floats, others: Floats, crowd: Bools) -> Floats:
