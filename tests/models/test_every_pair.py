@@ -11,13 +11,17 @@ from rankdet.losses.boxes import GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import (
     ATSS,
+    PAA,
     CascadeMaskRCNN,
     CascadeRCNN,
     FasterRCNN,
+    FoveaBox,
     MaskRCNN,
     ProposalSelection,
     RetinaNet,
     TwoStageDetector,
+    fovea_criterion,
+    paa_criterion,
     softmax_criterion,
 )
 
@@ -46,6 +50,8 @@ PAIRS = [
     for recipe in (ATSS, RetinaNet)
     for criterion in (ranking, focal, quality_focal, focal_with_centerness)
 ]
+PAIRS += [(PAA, criterion) for criterion in (ranking, quality_focal, paa_criterion)]
+PAIRS += [(FoveaBox, criterion) for criterion in (ranking, quality_focal, fovea_criterion)]
 PAIRS += [(FasterRCNN, criterion) for criterion in (ranking, softmax_criterion, focal)]
 PAIRS += [
     (recipe, criterion)
@@ -110,7 +116,7 @@ def test_names_of_the_losses_do_not_depend_on_the_batch(recipe, criterion, image
     assert all(not value.requires_grad for value in full.logs.values())
 
 
-@pytest.mark.parametrize("recipe", [ATSS, RetinaNet])
+@pytest.mark.parametrize("recipe", [ATSS, RetinaNet, PAA, FoveaBox])
 def test_ranking_without_objects_is_zero(recipe, images):
     losses = recipe(**SMALL)(images, [target(0, 96), target(0, 50)])
     assert {name: float(value) for name, value in losses.items()} == dict.fromkeys(losses, 0.0)
@@ -157,7 +163,7 @@ def test_an_image_is_detected_alike_alone_and_in_a_batch_of_its_size(recipe, cri
     torch.testing.assert_close(together["logits"][:20], alone["logits"][:20], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("recipe", [ATSS, FasterRCNN])
+@pytest.mark.parametrize("recipe", [ATSS, FasterRCNN, PAA, FoveaBox])
 def test_autocast_keeps_losses_finite(recipe, images):
     model = recipe(**SMALL)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -6,12 +6,15 @@ from rankdet.models.checkpoint import CheckpointError, load, read_checkpoint
 from rankdet.models.dense import DenseDetector, DenseStage
 from rankdet.models.detector import Detector, Losses
 from rankdet.models.faster_rcnn import FasterRCNN, softmax_criterion
+from rankdet.models.fovea_box import FoveaBox, fovea_criterion
 from rankdet.models.mask_rcnn import MaskRCNN
 from rankdet.models.masks import MaskedCascade, MaskStage
+from rankdet.models.paa import PAA, paa_criterion
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.retinanet import RetinaNet
 from rankdet.models.spec import build, spec_of
 from rankdet.models.two_stage import Cascade, ProposalSelection, RoIHead, RoIStage, TwoStageDetector
+from rankdet.models.voting import ScoreVoting, VotingPostprocess
 
 __all__ = [
     "ATSS",
@@ -23,18 +26,24 @@ __all__ = [
     "DenseStage",
     "Detector",
     "FasterRCNN",
+    "FoveaBox",
     "Losses",
     "MaskRCNN",
     "MaskStage",
     "MaskedCascade",
+    "PAA",
     "Postprocess",
     "ProposalSelection",
     "RetinaNet",
     "RoIHead",
     "RoIStage",
+    "ScoreVoting",
     "TwoStageDetector",
+    "VotingPostprocess",
     "build",
+    "fovea_criterion",
     "load",
+    "paa_criterion",
     "read_checkpoint",
     "softmax_criterion",
     "spec_of",

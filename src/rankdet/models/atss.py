@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rankdet.assign.assignment import Assigner
 from rankdet.assign.atss import ATSSAssigner
 from rankdet.criteria.criterion import Criterion
 from rankdet.criteria.ranking import RankingCriterion
@@ -19,6 +20,35 @@ from rankdet.nn.dense_head import DenseHead
 from rankdet.nn.fpn import FPN, ConvLevelsOnOutput
 from rankdet.nn.norm import group_norm
 from rankdet.ops.coder import DeltaCoder
+
+
+def square_anchor_scales(criterion: Criterion) -> tuple[float, ...]:
+    """Sides of the anchors in strides: three octave steps from 4 for a criterion that ranks, 8 for others."""
+    return octave_scales(4, 3) if isinstance(criterion, RankingCriterion) else (8.0,)
+
+
+def square_anchor_stage(
+    channels: int,
+    *,
+    num_classes: int,
+    criterion: Criterion,
+    assigner: Assigner,
+    anchor_scales: Sequence[float],
+    stacked: int,
+) -> DenseStage:
+    """Square anchors on P3 to P7 and a head with group normalisation, which ATSS and PAA share."""
+    anchors = AnchorGenerator(strides=(8, 16, 32, 64, 128), scales=anchor_scales)
+    head = DenseHead(
+        channels,
+        num_logits=criterion.num_logits(num_classes),
+        anchors_per_cell=anchors.per_cell,
+        num_levels=5,
+        stacked=stacked,
+        norm=group_norm,
+        scaled_boxes=True,
+        quality_channels=criterion.quality_channels,
+    )
+    return DenseStage(head=head, anchors=anchors, coder=DeltaCoder(), assigner=assigner, criterion=criterion)
 
 
 class ATSS(DenseDetector):
@@ -56,30 +86,22 @@ class ATSS(DenseDetector):
     ) -> None:
         backbone = Backbone(backbone, strides=(8, 16, 32)) if isinstance(backbone, str) else backbone
         criterion = criterion or RankingCriterion()
-        if anchor_scales is None:
-            anchor_scales = octave_scales(4, 3) if isinstance(criterion, RankingCriterion) else (8.0,)
-        anchors = AnchorGenerator(strides=(8, 16, 32, 64, 128), scales=anchor_scales)
-        head = DenseHead(
-            channels,
-            num_logits=criterion.num_logits(num_classes),
-            anchors_per_cell=anchors.per_cell,
-            num_levels=5,
-            stacked=stacked,
-            norm=group_norm,
-            scaled_boxes=True,
-            quality_channels=criterion.quality_channels,
-        )
-        stage = DenseStage(
-            head=head, anchors=anchors, coder=DeltaCoder(), assigner=ATSSAssigner(topk=topk), criterion=criterion
-        )
+        anchor_scales = tuple(anchor_scales or square_anchor_scales(criterion))
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
             neck=FPN(backbone.channels[-3:], channels=channels, extra_levels=ConvLevelsOnOutput(2)),
-            stage=stage,
+            stage=square_anchor_stage(
+                channels,
+                num_classes=num_classes,
+                criterion=criterion,
+                assigner=ATSSAssigner(topk=topk),
+                anchor_scales=anchor_scales,
+                stacked=stacked,
+            ),
             postprocess=postprocess or Postprocess(nms_threshold=0.6),
         )
         self.topk = topk
-        self.anchor_scales = tuple(anchor_scales)
+        self.anchor_scales = anchor_scales
         self.stacked = stacked
         self.channels = channels

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rankdet.assign.assignment import Assigner, Assignment
+from rankdet.assign.assignment import Assigner, Assignment, CostAssigner
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.assign.samplers import KeepAll, Sampler
 from rankdet.criteria.criterion import Criterion, CriterionOutput
@@ -75,7 +75,12 @@ class DenseStage(nn.Module):
 
     def assign(self, predictions: Predictions, truth: GroundTruth) -> Assignment:
         """Who is positive, and who is looked at."""
-        return self.sampler(self.assigner(predictions.priors, truth), predictions.priors)
+        priors = predictions.priors
+        assignment = self.assigner(priors, truth)
+        if isinstance(self.assigner, CostAssigner):
+            cost = self.criterion.cost(predictions, assignment)
+            assignment = self.assigner.choose(assignment, cost, priors=priors, truth=truth)
+        return self.sampler(assignment, priors)
 
     def loss(self, predictions: Predictions, truth: GroundTruth) -> CriterionOutput:
         """Assign, sample, compare."""

@@ -49,11 +49,15 @@ class Postprocess:
 
     def select(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Rows of the candidates that become detections, best first; the boxes are cut to the image already."""
+        rows = self.sound(boxes, logits)
+        return rows[self.suppress(boxes[rows], logits[rows], labels[rows])]
+
+    def sound(self, boxes: Tensor, logits: Tensor) -> Tensor:
+        """Rows of the candidates that have an area, a finite logit and a score above the threshold."""
         sound = (boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(logits)
         if self.score_threshold is not None:
             sound &= logits > _logit(self.score_threshold)
-        rows = sound.nonzero().squeeze(1)
-        return rows[self.suppress(boxes[rows], logits[rows], labels[rows])]
+        return sound.nonzero().squeeze(1)
 
     def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Rows of the sound candidates that no better one stands for, best first; what subclasses may replace."""

@@ -68,9 +68,9 @@ class LogDistanceCoder(BoxCoder):
     """Logarithms of the distances from the prior's centre to the four sides, in units of its width (FoveaBox).
 
     Kong et al., "FoveaBox: Beyound Anchor-based Object Detection", TIP 2020, section 3.4; order left, top, right,
-    bottom. Targets are cut to distances of 1/16 to 16 units, as in the published code, so the invariant of `BoxCoder` holds for
-    boxes within. Unlike it, decoding is cut to 16/1000 .. 1000/16 units, which only a box loss on an untrained network
-    would ever notice.
+    bottom. Targets are cut to distances of 1/16 to 16 units, as in the published code, so the invariant of `BoxCoder`
+    holds for boxes within. Unlike it, decoding is cut to 16/1000 .. 1000/16 units, which only a box loss on an
+    untrained network would ever notice.
 
     >>> prior, box = torch.tensor([[8., 8., 24., 24.]]), torch.tensor([[8., 0., 32., 32.]])
     >>> LogDistanceCoder().encode(prior, box)
