@@ -9,9 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
-import timm
 import torch
-from timm.models import list_pretrained
 from torch import Tensor, nn
 
 from rankdet.nn.norm import FrozenStatistics, GroupStatistics, NormPolicy
@@ -82,7 +80,7 @@ class Backbone(nn.Module):
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Pixels (N, 3, H, W) -> one map (N, C_l, H / stride, W / stride) per stride."""
         maps = self.network(pixels)
-        if getattr(self.network, "output_fmt", None) == timm.layers.Format.NHWC:
+        if getattr(self.network, "output_fmt", None) == _timm().layers.Format.NHWC:
             maps = [level.permute(0, 3, 1, 2) for level in maps]
         return list(maps)
 
@@ -96,13 +94,20 @@ class Backbone(nn.Module):
         return self
 
 
+def _timm() -> Any:
+    """timm, imported when the first network is built: commands that build none answer half a second sooner."""
+    import timm
+
+    return timm
+
+
 def _create(name: str, weights: str | Path | None, strides: Sequence[int]) -> nn.Module:
     """The timm network with the outputs of the given strides and the given weights."""
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+    if not _timm().is_model(name):
+        near = difflib.get_close_matches(name, _timm().list_models(), n=3)
         raise ValueError(f"backbone {name!r} is not a timm model{_did_you_mean(near)}; see timm.list_models()")
     with torch.device("meta"):
-        reductions = _feature_info(timm.create_model(name, features_only=True)).reduction()
+        reductions = _feature_info(_timm().create_model(name, features_only=True)).reduction()
     missing = [stride for stride in strides if stride not in reductions]
     if missing:
         raise ValueError(f"backbone {name!r} has maps of strides {reductions}, none of {missing}; choose another one")
@@ -110,12 +115,12 @@ def _create(name: str, weights: str | Path | None, strides: Sequence[int]) -> nn
     options: dict[str, Any] = {"features_only": True, "out_indices": wanted}
     loads = weights is not None and _WEIGHTS_WANTED.get() and torch.get_default_device().type != "meta"
     if not loads:
-        return timm.create_model(name, pretrained=False, **options)
+        return _timm().create_model(name, pretrained=False, **options)
     if Path(str(weights)).is_file():
         overlay = {"state_dict": _read_weights(name, Path(str(weights)))}
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+        return _timm().create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     _check_tag(name, str(weights))
-    return timm.create_model(f"{name}.{weights}", pretrained=True, **options)
+    return _timm().create_model(f"{name}.{weights}", pretrained=True, **options)
 
 
 def _feature_info(network: nn.Module) -> Any:
@@ -133,7 +138,7 @@ def _read_weights(name: str, path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         state = next((state[key] for key in ("state_dict", "model") if key in state), state)
     with torch.device("meta"):
-        expected = set(timm.create_model(name).state_dict())
+        expected = set(_timm().create_model(name).state_dict())
     if not expected & set(state):
         raise ValueError(
             f"{path} holds no weights of {name!r}: it starts with {sorted(state)[:3]}, expected are names such as "
@@ -143,7 +148,7 @@ def _read_weights(name: str, path: Path) -> dict[str, Tensor]:
 
 
 def _check_tag(name: str, tag: str) -> None:
-    tags = [known.removeprefix(f"{name}.") for known in list_pretrained(f"{name}.*")]
+    tags = [known.removeprefix(f"{name}.") for known in _timm().list_pretrained(f"{name}.*")]
     if tag not in tags:
         near = difflib.get_close_matches(tag, tags, n=3)
         raise ValueError(

@@ -6,7 +6,6 @@ import math
 from abc import ABC
 from collections.abc import Callable
 
-from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -66,6 +65,8 @@ class GroupStatistics(NormPolicy):
 
 
 def _as_group_norm(batch_norm: _BatchNorm) -> nn.Module:
+    from timm.layers import BatchNormAct2d  # here, as timm takes half a second to import
+
     replacement: nn.Module = group_norm(batch_norm.num_features)
     replacement.load_state_dict({"weight": batch_norm.weight, "bias": batch_norm.bias})
     if isinstance(batch_norm, BatchNormAct2d):
