@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdet.criteria.balance import ConstantBalance, TaskBalance, ValueBalance
@@ -53,6 +54,22 @@ class MaskCriterion(nn.Module):
         losses = self.mask_loss(predictions.logits, assignment.targets, assignment.shares)
         mask = self.balance(weighted_mean(losses, weights), stage.classification_value)
         return CriterionOutput({"mask": mask}, stage.classification_value, weights)
+
+
+class SemanticCriterion(nn.Module):
+    """Binary cross entropy of a class map: which classes there are at each cell, whatever the object.
+
+    The auxiliary task of YOLACT (section 3.4): summed over classes, averaged over images and cells, times ``weight``.
+    """
+
+    def __init__(self, *, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Logits (N, K, h, w) and targets (N, K, h, w) of 0 and 1 -> a scalar."""
+        losses = F.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")
+        return self.weight * losses.sum(1).mean()
 
 
 def cross_entropy_masks() -> MaskCriterion:
