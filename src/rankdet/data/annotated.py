@@ -10,6 +10,7 @@ import numpy as np
 from rankdet.data.categories import Categories
 from rankdet.data.dataset import DetectionDataset, Sample, check_index, make_target
 from rankdet.data.image import read_image
+from rankdet.data.lvis import Federation
 from rankdet.data.report import DatasetReport
 from rankdet.data.segmentation import decode_segmentation
 from rankdet.data.table import Annotations, PackedStrings
@@ -26,6 +27,7 @@ class AnnotatedImages(DetectionDataset):
         annotations: the annotations, sorted by image.
         categories: the class map.
         report: what was found while reading.
+        federation: what LVIS says beside; None for other data.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class AnnotatedImages(DetectionDataset):
         annotations: Annotations,
         categories: Categories,
         report: DatasetReport,
+        federation: Federation | None = None,
     ) -> None:
         self.folder = folder
         self.files = files
         self.annotations = annotations
         self.categories = categories
         self.report = report
+        self.federation = federation
         self._ids = ids
         self._sizes = sizes
 
@@ -89,16 +93,30 @@ class AnnotatedImages(DetectionDataset):
 
         It holds the boxes as the file has them, degenerate ones and unclipped ones too, so that an evaluation says
         what pycocotools says of the file. Annotation ids are those of the file, or 1, 2, ... where some are missing or
-        below 1 (pycocotools takes a match with annotation 0 for none). Masks are there when the dataset has masks.
+        below 1 (pycocotools takes a match with annotation 0 for none). Masks are there when the dataset has masks, and
+        what LVIS says of images and categories when it is LVIS's.
         """
         return {
-            "images": [
-                {"id": number, "file_name": name, "height": height, "width": width}
-                for number, name, (height, width) in zip(self.image_ids, self.files, self.image_sizes, strict=True)
-            ],
+            "images": self._coco_images(),
             "annotations": self._coco_annotations(),
-            "categories": self.categories.to_coco(),
+            "categories": self._coco_categories(),
         }
+
+    def _coco_images(self) -> list[dict[str, Any]]:
+        images: list[dict[str, Any]] = [
+            {"id": number, "file_name": name, "height": height, "width": width}
+            for number, name, (height, width) in zip(self.image_ids, self.files, self.image_sizes, strict=True)
+        ]
+        if self.federation is not None:
+            for place, image in enumerate(images):
+                image |= self.federation.image_entry(place)
+        return images
+
+    def _coco_categories(self) -> list[dict[str, Any]]:
+        categories = self.categories.to_coco()
+        if self.federation is None:
+            return categories
+        return [entry | self.federation.category_entry(label) for label, entry in enumerate(categories)]
 
     def _coco_annotations(self) -> list[dict[str, Any]]:
         table = self.annotations

@@ -21,7 +21,9 @@ class CocoDetection(AnnotatedImages):
     """Images and objects of a COCO-format annotation file.
 
     Labels follow the order of the categories in the file, or of `classes`. Category, image and annotation ids may be
-    any integers; annotation ids may be missing. Annotations marked ``ignore`` count as crowd regions.
+    any integers; annotation ids may be missing. Annotations marked ``ignore`` count as crowd regions. Of LVIS, images
+    are found by their ``coco_url``, and :meth:`ground_truth` keeps which classes were looked for in which image, and
+    how frequent they are.
 
     Args:
         annotations: the JSON file.
@@ -63,11 +65,13 @@ class CocoDetection(AnnotatedImages):
             categories = content.categories(classes)
             table, faults = content.annotations(categories, masks=masks)
             names, from_url = content.file_names()
+            federation = content.federation(categories)
         counts = table.object_counts() if skip_empty else None
         called = [f"image {number}" for number in content.image_ids]
         keep, left_out = filter_images(content.sizes, counts, names=called, source=file, min_size=min_size)
         if len(keep) < len(content.image_ids):
             table, names = table.select_images(keep), [names[index] for index in keep]
+            federation = federation and federation.select_images(keep)
         folder, names = _locate(file, names, images, from_url=from_url)
         super().__init__(
             folder=folder,
@@ -77,6 +81,7 @@ class CocoDetection(AnnotatedImages):
             annotations=table,
             categories=categories,
             report=make_report(str(file), table, [*faults, *left_out]),
+            federation=federation,
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from rankdet.data.categories import Categories
 from rankdet.data.errors import DatasetError
+from rankdet.data.lvis import Federation
 from rankdet.data.report import EXAMPLES, Fault
 from rankdet.data.segmentation import usable_segmentation
 from rankdet.data.table import Annotations, PackedObjects, clean_boxes, make_fault
@@ -59,6 +60,13 @@ class CocoFile:
             return ["/".join(PurePosixPath(image["coco_url"]).parts[-2:]) for image in self._images], True
         self._column("images", self._images, "file_name")
         raise AssertionError("the line above raises")
+
+    def federation(self, categories: Categories) -> Federation | None:
+        """What LVIS says beside its objects; None for other files."""
+        try:
+            return Federation.of_entries(self._images, self._categories, categories)
+        except DatasetError as error:
+            raise DatasetError(f"{self.file}: {error}") from None
 
     def annotations(self, categories: Categories, *, masks: bool) -> tuple[Annotations, list[Fault]]:
         """The annotations of the classes in use, sorted by image, and their faults."""

@@ -138,13 +138,14 @@ class ConcatDetection(DetectionDataset):
         """The truth of all datasets, with the image ids of this one."""
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
+        truth: dict[str, Any] = {}
         for dataset, end in zip(self.datasets, self._ends, strict=True):
             new_ids = dict(zip(dataset.image_ids, self._ids[end - len(dataset) : end], strict=True))
             truth = dataset.ground_truth()
             images += [{**image, "id": new_ids[image["id"]]} for image in truth["images"]]
             annotations += [{**item, "image_id": new_ids[item["image_id"]]} for item in truth["annotations"]]
         annotations = [{**item, "id": number} for number, item in enumerate(annotations, start=1)]
-        return {"images": images, "annotations": annotations, "categories": self.categories.to_coco()}
+        return {"images": images, "annotations": annotations, "categories": truth["categories"]}
 
     def _inner(self, index: int) -> tuple[DetectionDataset, int]:
         index = check_index(index, len(self))
