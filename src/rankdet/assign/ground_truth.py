@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rankdet.ops.masks import shrink_masks
+
 
 @dataclass(frozen=True)
 class GroundTruth:
@@ -107,6 +109,13 @@ class InstanceTruth(GroundTruth):
             crowd = target.get("iscrowd", torch.zeros_like(target["labels"])).bool()
             masks.append(target["masks"].as_subclass(torch.Tensor).to(device, torch.bool)[~crowd.to(device)])
         return cls(truth.boxes, truth.labels, truth.crowd, tuple(masks))
+
+    def shrunk(self, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """Masks of all objects of the batch below one another, (G, h, w) of 0 and 1, as seen on the padded canvas.
+
+        See `rankdet.ops.masks.shrink_masks`.
+        """
+        return torch.cat([shrink_masks(masks, canvas, size) for masks in self.masks])
 
 
 def _name(target: Mapping[str, Any], position: int) -> str:

@@ -40,6 +40,11 @@ def shrink_masks(masks: Tensor, canvas: tuple[int, int], size: tuple[int, int]) 
              [0., 0.]]])
     """
     below, beside = canvas[0] - masks.shape[1], canvas[1] - masks.shape[2]
+    if below < 0 or beside < 0:
+        raise ValueError(
+            f"masks of {tuple(masks.shape[1:])} pixels do not fit the batch of images, {canvas} with padding; masks "
+            f"must be resized with their image"
+        )
     shrunk = [_resized(F.pad(part, (0, beside, 0, below)).float(), size) >= 0.5 for part in masks.split(32)]
     return torch.cat(shrunk).float()
 
