@@ -25,7 +25,8 @@ class DetectionTask(pl.LightningModule):
     """Trains a model of torchvision's calling convention: ``model(images, targets)`` is a dict of losses to add up.
 
     Everything random in a step follows from `seed`, the number of the step and the rank, so that a resumed training
-    equals an uninterrupted one bit for bit.
+    equals an uninterrupted one bit for bit. Between two epochs every module of the model that has a method
+    ``end_epoch()`` is told by it, such as a loss that balances itself by the epoch before.
 
     Args:
         model: in training mode gives named scalar losses; an attribute ``logs`` of that dict is logged and no more.
@@ -73,6 +74,8 @@ class DetectionTask(pl.LightningModule):
 
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        if self.batches_seen and self.batches_seen % self.batches_per_epoch == 0:
+            self._end_epoch()
         torch.manual_seed(seed_for(self.seed, self.batches_seen, self.global_rank))
         self.batches_seen += 1
 
@@ -118,3 +121,10 @@ class DetectionTask(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches_seen = int(checkpoint[PROGRESS]["batches_seen"])
         self.record = {**checkpoint[RECORD], **self.record}
+
+    def _end_epoch(self) -> None:
+        # Not in on_train_epoch_end: a checkpoint is written there, before it or behind it, and resuming tells it here.
+        for module in self.model.modules():
+            end_epoch = getattr(module, "end_epoch", None)
+            if callable(end_epoch):
+                end_epoch()
