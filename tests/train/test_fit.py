@@ -16,7 +16,7 @@ from torch import nn
 
 from rankdet.data import Categories, CocoDetection, DetectionData, KeepSize, Shapes
 from rankdet.eval import evaluate
-from rankdet.eval.predict import predict, to_results
+from rankdet.eval.inference import predict, to_results
 from rankdet.ops.checkpoint import read_checkpoint
 from rankdet.train import SGD, Run, Schedule, TrainerOptions, TrainingError, fit
 from tests.train.conftest import tiny_data

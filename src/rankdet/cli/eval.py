@@ -79,7 +79,7 @@ def evaluate_checkpoint(given: Given, iou_type: IouType) -> Evaluation:
     """Numbers of a model on the validation images of its configuration, or on others."""
     from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
     from rankdet.eval import evaluate
-    from rankdet.eval.predict import without_score_threshold
+    from rankdet.eval.inference import without_score_threshold
     from rankdet.train.display import Display
 
     validation, model_plan = open_validation(given.files, given.overrides, checkpoint=given.own["checkpoint"])

@@ -17,7 +17,7 @@ from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
 from rankdet.cli.signatures import Section, check, parameters_of
 from rankdet.data import BlankCorrupt, Categories, DetectionDataset, build_loader, open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, resize_from_dict
-from rankdet.eval.predict import rescale, to_results
+from rankdet.eval.inference import rescale, to_results
 from rankdet.models import load
 from rankdet.nn import without_pretrained_weights
 from rankdet.ops.checkpoint import KEY, CheckpointError, read_checkpoint

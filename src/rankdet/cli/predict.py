@@ -74,7 +74,7 @@ def predict_files(
     from rankdet.cli.inference import choose_device, open_model, resize_rule
     from rankdet.data import Categories
     from rankdet.eval.draw import draw
-    from rankdet.eval.predict import find_images, predict
+    from rankdet.eval.inference import find_images, predict
     from rankdet.train.display import Display
     from rankdet.train.files import make_folder, write_text
 
@@ -108,7 +108,7 @@ def choose_threshold(
     text: str | None, record: dict[str, Any], categories: Categories
 ) -> tuple[float | list[float] | None, str]:
     """The score from which on detections count, and how to say it. Without a wish: optimal if known, else 0.3."""
-    from rankdet.eval.predict import class_thresholds
+    from rankdet.eval.inference import class_thresholds
 
     known = record.get("thresholds")
     if text == "none":
@@ -153,7 +153,7 @@ class _Reader:
 
 
 def _entries(detection: Any, file: Path, image_id: int, categories: Categories) -> list[dict[str, Any]]:
-    from rankdet.eval.predict import to_results
+    from rankdet.eval.inference import to_results
 
     names = dict(zip(categories.ids, categories.names, strict=True))
     return [

@@ -21,9 +21,15 @@ from rankdet.eval.thresholding import ScoreThresholdWarning, ThresholdCost, thre
 from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, evaluate_voc
 
 if TYPE_CHECKING:
+    from rankdet.eval.inference import predict, to_results
     from rankdet.eval.metric import DetectionMetric, ResultsMetric
 
-_LAZY = {"DetectionMetric": "rankdet.eval.metric", "ResultsMetric": "rankdet.eval.metric"}
+_LAZY = {
+    "DetectionMetric": "rankdet.eval.metric",
+    "ResultsMetric": "rankdet.eval.metric",
+    "predict": "rankdet.eval.inference",
+    "to_results": "rankdet.eval.inference",
+}
 
 __all__ = [
     "COCO_AREA_RANGES",
@@ -54,10 +60,12 @@ __all__ = [
     "lrp_curve",
     "match",
     "optimal_lrp",
+    "predict",
     "read_ground_truth",
     "read_results",
     "score_iou_correlation",
     "threshold_cost",
+    "to_results",
     "warn_of_threshold",
 ]
 

@@ -15,7 +15,7 @@ from typing_extensions import override
 from rankdet.data.categories import Categories
 from rankdet.data.loader import Batch
 from rankdet.eval import Evaluation, evaluate
-from rankdet.eval.predict import rescale, to_results, without_score_threshold
+from rankdet.eval.inference import rescale, to_results, without_score_threshold
 from rankdet.ops.distributed import gather_objects, share_buffers
 from rankdet.train.display import Display
 from rankdet.train.loaders import Loaders

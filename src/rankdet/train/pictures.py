@@ -13,7 +13,7 @@ from torch import nn
 from rankdet.data.categories import Categories
 from rankdet.data.dataset import Sample
 from rankdet.eval.draw import draw, side_by_side
-from rankdet.eval.predict import above, class_thresholds
+from rankdet.eval.inference import above, class_thresholds
 from rankdet.train.evaluation import evaluating
 from rankdet.train.files import make_folder
 

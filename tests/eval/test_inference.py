@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from rankdet.data import Categories, CorruptImageError, ResizeExactly
-from rankdet.eval.predict import (
+from rankdet.eval.inference import (
     above,
     class_thresholds,
     find_images,
