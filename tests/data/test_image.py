@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from rankdet.data import CorruptImageError, read_image
-from rankdet.data.image import read_size
+from rankdet.data.raster import Header, read_header, read_size
 from tests.data.files import write_image
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -100,3 +100,35 @@ def test_missing_files_and_floating_point_images_are_named(tmp_path):
         read_size(tmp_path / "absent.png")
     with pytest.raises(CorruptImageError, match="floating point pixels"):
         read_image(save(tmp_path / "f.tif", np.zeros((3, 3), np.float32)))
+
+
+@pytest.mark.parametrize(("suffix", "orientation"), [("jpg", 6), ("jpg", 3), ("png", 8), ("webp", 5)])
+def test_headers_tell_size_and_orientation(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = save(tmp_path / f"a.{suffix}", np.zeros((10, 20, 3), np.uint8), exif=exif)
+    header = read_header(path)
+    assert header == Header((10, 20), orientation)
+    assert header.turned_size == ((10, 20) if orientation == 3 else (20, 10))
+    assert not header.upright
+
+
+def test_a_tiff_is_turned_by_pillow(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    path = save(tmp_path / "a.tif", np.zeros((10, 20, 3), np.uint8), exif=exif)
+    assert read_header(path) == Header((20, 10))
+    assert read_image(path).shape == (3, 20, 10)
+
+
+def test_headers_without_orientation_or_with_a_senseless_one_are_upright(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 77
+    assert read_header(save(tmp_path / "a.jpg", np.zeros((10, 20, 3), np.uint8), exif=exif)).upright
+    assert read_header(save(tmp_path / "b.jpg", np.zeros((10, 20, 3), np.uint8))) == Header((10, 20))
+
+
+def test_the_header_of_a_png_is_read_without_its_pixels(tmp_path):
+    path = write_image(tmp_path / "a.png", height=400, width=400)
+    path.write_bytes(path.read_bytes()[:200])
+    assert read_header(path) == Header((400, 400))

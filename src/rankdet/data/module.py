@@ -14,8 +14,8 @@ from rankdet.data.categories import Categories
 from rankdet.data.corrupt import BlankCorrupt, SkipCorrupt
 from rankdet.data.dataset import DetectionDataset
 from rankdet.data.errors import CorruptImageError, DatasetError
-from rankdet.data.image import read_size
 from rankdet.data.loader import build_loader
+from rankdet.data.raster import read_size
 from rankdet.data.sampling import EachOnce, Sampling
 from rankdet.data.sources import open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, Sanitise
