@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 
@@ -61,3 +65,71 @@ def atss(priors: Tensor, objects: Tensor, level_sizes: tuple[int, ...], *, topk:
             if value >= mean + spread and inside and value > best[row][0]:
                 best[row] = (value, number)
     return [number for _, number in best]
+
+
+def fovea(
+    grids: list[tuple[int, int]],
+    strides: tuple[int, ...],
+    ranges: tuple[tuple[float, float], ...],
+    objects: Tensor,
+    *,
+    sigma: float,
+) -> list[int]:
+    """Object of each cell, level by level and row by row, -1 for background: objects painted from large to small."""
+    areas = [(o[2] - o[0]) * (o[3] - o[1]) for o in objects.tolist()]
+    painting = sorted(range(len(areas)), key=lambda number: -areas[number])
+    matches: list[int] = []
+    for (rows, columns), stride, (low, high) in zip(grids, strides, ranges, strict=True):
+        level = [[-1] * columns for _ in range(rows)]
+        for number in painting:
+            if not low <= math.sqrt(areas[number]) <= high:
+                continue
+            x1, y1, x2, y2 = (side / stride for side in objects[number].tolist())
+            half_width, half_height = (x2 - x1) / 2, (y2 - y1) / 2
+            first_column = math.ceil(x1 + (1 - sigma) * half_width - 0.5)
+            last_column = math.floor(x1 + (1 + sigma) * half_width - 0.5)
+            first_row = math.ceil(y1 + (1 - sigma) * half_height - 0.5)
+            last_row = math.floor(y1 + (1 + sigma) * half_height - 0.5)
+            for row in range(max(first_row, 0), min(last_row, rows - 1) + 1):
+                for column in range(max(first_column, 0), min(last_column, columns - 1) + 1):
+                    level[row][column] = number
+        matches += [number for row in level for number in row]
+    return matches
+
+
+def paa_choice(owners: list[int], levels: list[int], costs: list[float], *, topk: int, reg_covar: float) -> list[bool]:
+    """Which candidates stay positive, given the object, the level and the cost of each; scikit-learn fits."""
+    stays = [False] * len(owners)
+    for number in set(owners):
+        pool = []
+        for level in set(levels):
+            rows = [r for r in range(len(owners)) if owners[r] == number and levels[r] == level]
+            pool += sorted(rows, key=lambda r: costs[r])[:topk]
+        if len(pool) < 2:
+            continue
+        pool.sort(key=lambda r: costs[r])
+        values = np.array([[costs[r]] for r in pool])
+        mixture = fitted_mixture(values, reg_covar=reg_covar)
+        cheap = [place for place, component in enumerate(mixture.predict(values)) if component == 0]
+        if cheap:
+            likelihood = mixture.score_samples(values)
+            likeliest = max(cheap, key=lambda place: likelihood[place])
+            for place in cheap:
+                if place <= likeliest:
+                    stays[pool[place]] = True
+    return stays
+
+
+def fitted_mixture(values: np.ndarray, *, reg_covar: float) -> GaussianMixture:
+    """Of numbers (C, 1), with the start that PAA was published with."""
+    mixture = GaussianMixture(
+        2,
+        weights_init=np.array([0.5, 0.5]),
+        means_init=np.array([[values.min()], [values.max()]]),
+        precisions_init=np.array([[1.0], [1.0]]),
+        covariance_type="diag",
+        reg_covar=reg_covar,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(values)
