@@ -1,0 +1,66 @@
+"""The documentation of training and of the command line: what it shows works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rankdet.cli import COMMANDS, predict, train
+from rankdet.cli import eval as evaluation
+from rankdet.cli.experiment import Experiment
+from rankdet.cli.options import read_options
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+PAGES = [DOCS / "command-line.md", DOCS / "training.md"]
+
+
+def blocks(language: str) -> list[str]:
+    return [block for page in PAGES for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.S)]
+
+
+LINES = [line for block in blocks("console") for line in block.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_shown_commands_are_accepted(line: str):
+    program, command, *arguments = shlex.split(line)
+    assert program == "rankdet"
+    assert command in COMMANDS
+    if command == "predict":
+        predict._split(arguments)
+    elif command in ("train", "eval"):
+        given = read_options(arguments, {"train": train, "eval": evaluation}[command].OPTIONS)
+        if given.files:
+            Experiment(files=given.files, overrides=given.overrides, complete=False)
+
+
+def test_shown_commands_of_show_run(rankdet):
+    for line in LINES:
+        if line.startswith("rankdet show"):
+            assert rankdet(*shlex.split(line)[1:]).code == 0, line
+
+
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_shown_configurations_are_accepted(block: str, tmp_path: Path):
+    (tmp_path / "shown.yaml").write_text(block)
+    assert Experiment(files=[str(tmp_path / "shown.yaml")], overrides=[]).dump()
+    assert yaml.safe_load(block)
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_shown_programs_run(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "training.md", "exec"), {})
+    assert {path.name for path in (tmp_path / "runs" / "example").iterdir()} >= {
+        *("best.ckpt", "best.json", "last.ckpt", "metrics.csv", "tensorboard", "pictures")
+    }
+
+
+def test_every_file_of_a_run_is_explained(trained: Path):
+    text = (DOCS / "training.md").read_text()
+    for path in trained.iterdir():
+        assert f"`{path.name}{'/' if path.is_dir() else ''}`" in text
