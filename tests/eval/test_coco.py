@@ -237,3 +237,20 @@ def test_an_iou_threshold_of_one_is_reached_by_equal_boxes_in_spite_of_rounding(
     truth["annotations"][0]["bbox"] = results[1]["bbox"] = box
     precision = evaluate(truth, results, iou_thresholds=(0.5, 1.0)).details.recall_precision.precision
     assert precision[1, 0, 0, 0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"iou_thresholds": ()}, "iou_thresholds are"),
+        ({"iou_thresholds": (0.0,)}, "iou_thresholds are"),
+        ({"iou_thresholds": (0.5, 1.5)}, "iou_thresholds are"),
+        ({"area_ranges": {}}, "area_ranges are"),
+        ({"area_ranges": {"all": (5, 1)}}, "area_ranges are"),
+        ({"max_detections": ()}, "max_detections is empty"),
+        ({"max_detections": (0,)}, "max_detections is 0"),
+    ],
+)
+def test_impossible_arguments_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(*tied_pair(), **options)

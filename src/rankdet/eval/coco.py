@@ -58,7 +58,9 @@ def evaluate_detections(
     max_detections: tuple[int, ...] = (1, 10, 100),
 ) -> Evaluation:
     """As `evaluate`, for columns that are already read."""
-    limits = tuple(sorted(max_detections))
+    limits = tuple(sorted(set(max_detections)))
+    if not limits:
+        raise ValueError("max_detections is empty; accepted is at least one number from 1")
     matches = match(
         ground_truth,
         detections,

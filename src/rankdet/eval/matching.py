@@ -130,6 +130,7 @@ def match(
     ``max_detections`` is the number per image and category, None for all; ``pool_categories`` matches regardless of
     category, as for class-agnostic proposals. Objects and unmatched detections with an area outside [low, high] of an
     area range count for nothing in it. Invariant: a counted object is matched at most once per threshold and range.
+    Raises ValueError for an IoU threshold outside (0, 1], for no threshold, range or detection.
 
     >>> from rankdet.eval.reading import read_ground_truth, read_results
     >>> truth = read_ground_truth({"images": [{"id": 1}], "categories": [{"id": 1, "name": "cat"}], "annotations": [
@@ -138,6 +139,7 @@ def match(
     >>> match(truth, found, area_ranges={"all": (0, 1e10)}).pair[0, :, 0]
     array([ 0,  0,  0,  0,  0,  0,  0, -1, -1, -1], dtype=int32)
     """
+    _check(iou_thresholds, area_ranges, max_detections)
     thresholds = np.minimum(np.array(iou_thresholds, np.float64), 1 - 1e-10)
     num_categories = 1 if pool_categories else ground_truth.num_categories
     categories = detections.categories * (not pool_categories)
@@ -157,7 +159,7 @@ def match(
     place[by_category] = np.arange(len(by_category))
     candidates = place[by_key[reaching]]
     ascending = np.argsort(candidates)
-    unverified = np.isin(keys[by_category], ground_truth.not_exhaustive)
+    unverified = np.isin(keys[by_category], ground_truth.not_exhaustive) & (not pool_categories)
     return Matches(
         ground_truth=ground_truth,
         iou_thresholds=np.array(iou_thresholds, np.float64),
@@ -178,6 +180,19 @@ def match(
         pair_objects=pairs[1][order],
         pair_overlaps=pairs[2][order],
     )
+
+
+def _check(
+    iou_thresholds: tuple[float, ...], area_ranges: Mapping[str, tuple[float, float]], max_detections: int | None
+) -> None:
+    if not iou_thresholds or not all(0 < threshold <= 1 for threshold in iou_thresholds):
+        raise ValueError(f"iou_thresholds are {iou_thresholds}; accepted are numbers above 0, at most 1, at least one")
+    if not area_ranges or not all(low <= high for low, high in area_ranges.values()):
+        raise ValueError(
+            f"area_ranges are {dict(area_ranges)}; accepted is at least one name: (low, high), low <= high"
+        )
+    if max_detections is not None and max_detections < 1:
+        raise ValueError(f"max_detections is {max_detections}; accepted are numbers from 1, or None for no limit")
 
 
 def _orders(detections: Detections, categories: Ints, max_detections: int | None) -> tuple[Ints, Ints, Ints]:
