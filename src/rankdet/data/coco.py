@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from rankdet.data.annotated import AnnotatedImages
 from rankdet.data.coco_file import CocoFile, no_garbage_collection
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import find_images
+from rankdet.data.files import coco_image_folders, find_images
 from rankdet.data.table import PackedStrings, filter_images, make_report
 
 
@@ -87,7 +87,7 @@ class CocoDetection(AnnotatedImages):
 
 def _locate(file: Path, names: list[str], images: str | Path | None, *, from_url: bool) -> tuple[Path, list[str]]:
     """The folder of the images and their paths in it."""
-    candidates = _candidates(file) if images is None else [Path(images)]
+    candidates = coco_image_folders(file) if images is None else [Path(images)]
     try:
         return find_images(candidates, names, wanted_by=file), names
     except DatasetError:
@@ -95,21 +95,3 @@ def _locate(file: Path, names: list[str], images: str | Path | None, *, from_url
             raise
     names = [PurePosixPath(name).name for name in names]
     return find_images(candidates, names, wanted_by=file), names
-
-
-def _candidates(file: Path) -> list[Path]:
-    """Where the images of an annotation file may be."""
-    home, split = file.absolute().parent, file.stem
-    for prefix in ("instances_", "annotations_", "lvis_v1_", "lvis_v0.5_"):
-        split = split.removeprefix(prefix)
-    up = home.parent
-    return [
-        home,
-        home / "images",
-        home / split,
-        home / "images" / split,
-        up / split,
-        up / "images",
-        up / "images" / split,
-        up,
-    ]

@@ -1,13 +1,22 @@
-"""Finding the image files of a dataset by listing folders, never by asking for each file."""
+"""Where the files of a dataset are: its annotations, and its images, found by listing folders.
+
+No file is asked for by itself, which takes minutes on a network drive. Also here: folders that appear complete or not
+at all.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rankdet.data.errors import DatasetError
 from rankdet.data.report import EXAMPLES
+
+_COCO_NAMES = ("annotations.json", "_annotations.coco.json")
 
 
 class Listing:
@@ -68,3 +77,61 @@ def missing_files(folder: Path, missing: Sequence[str], *, total: int, wanted_by
         f"{len(missing)} of the {total} images of {wanted_by} are missing in {folder}: {shown}; "
         "add the files or remove them from the annotations"
     )
+
+
+def split_off(source: str) -> tuple[Path, str | None]:
+    """A folder and the name of a split after the last colon, unless the whole is a path."""
+    before, colon, split = source.rpartition(":")
+    if colon and not Path(source).exists() and Path(before).is_dir():
+        return Path(before), split
+    return Path(source), None
+
+
+def coco_file(path: Path) -> Path | None:
+    """The COCO annotation file that a path means; None when it means none."""
+    if path.suffix == ".json":
+        return path
+    return next((path / name for name in _COCO_NAMES if (path / name).is_file()), None)
+
+
+def coco_image_folders(file: Path) -> list[Path]:
+    """Where the images of a COCO annotation file may be, likeliest first."""
+    home, split = file.absolute().parent, file.stem
+    for prefix in ("instances_", "annotations_", "lvis_v1_", "lvis_v0.5_"):
+        split = split.removeprefix(prefix)
+    up = home.parent
+    return [
+        home,
+        home / "images",
+        home / split,
+        home / "images" / split,
+        up / split,
+        up / "images",
+        up / "images" / split,
+        up,
+    ]
+
+
+def voc_image_folders(home: Path) -> list[Path]:
+    """Where the images of a folder of VOC annotation files may be, likeliest first."""
+    up = home.absolute().parent
+    return [up / "JPEGImages", up / "images", home / "JPEGImages", home / "images", home, up]
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which gets its name at the end of the block, or is removed after an error.
+
+    :class:`DatasetError` when `folder` exists already.
+    """
+    if folder.exists():
+        raise DatasetError(f"{folder} exists already; name a folder that does not exist, or remove it first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)
+        os.replace(unfinished, folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,7 @@ from torchvision import tv_tensors
 
 from rankdet.data.categories import Categories
 from rankdet.data.dataset import DetectionDataset, Sample, check_index, make_target
-from rankdet.data.errors import DatasetError
+from rankdet.data.files import new_folder
 from rankdet.data.report import DatasetReport
 from rankdet.data.scenes import CLUTTER, NOBODY, SHAPES, Canvas, Piece, Scene, paint
 
@@ -159,21 +156,12 @@ class Shapes(DetectionDataset):
         The folder appears when it is complete and not before. :class:`DatasetError` when it exists already.
         """
         folder = Path(folder)
-        if folder.exists():
-            raise DatasetError(f"{folder} exists already; name a folder that does not exist, or remove it first")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        with new_folder(folder) as unfinished:
             (unfinished / "images").mkdir()
             for index, number in enumerate(self.image_ids):
                 pixels = paint(self.scene(index), RandomState([self.seed, index, _PAINT]), noise=self.noise)
                 Image.fromarray(pixels).save(unfinished / "images" / _file_name(number))
             (unfinished / "annotations.json").write_text(json.dumps(self.ground_truth()))
-            unfinished.chmod(0o755)
-            os.replace(unfinished, folder)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
         return folder / "annotations.json"
 
     def _piece(self, rng: RandomState, is_object: bool) -> Piece:

@@ -9,12 +9,12 @@ from rankdet.data.categories import Categories
 from rankdet.data.coco import CocoDetection
 from rankdet.data.dataset import DetectionDataset
 from rankdet.data.errors import DatasetError
+from rankdet.data.files import coco_file, split_off
 from rankdet.data.shapes import Shapes
 from rankdet.data.voc import VOCDetection
 
 SHAPES = "shapes"
 _SHAPES_LENGTH = 1000
-_COCO_NAMES = ("annotations.json", "_annotations.coco.json")
 
 
 def open_dataset(
@@ -49,8 +49,8 @@ def open_dataset(
     """
     if str(source) == SHAPES:
         return _open_shapes(images, masks=masks, classes=classes, seed=shapes_seed)
-    path, split = _split_off(str(source))
-    annotations = _coco_file(path)
+    path, split = split_off(str(source))
+    annotations = coco_file(path)
     if annotations is not None:
         names = classes.names if isinstance(classes, Categories) else classes
         return CocoDetection(annotations, images, masks=masks, classes=names, skip_empty=skip_empty, min_size=min_size)
@@ -68,18 +68,3 @@ def _open_shapes(
     if images is not None or classes is not None:
         raise DatasetError("the built-in dataset takes neither an image folder nor classes; leave them out")
     return Shapes(length=_SHAPES_LENGTH, seed=seed, masks=masks)
-
-
-def _split_off(source: str) -> tuple[Path, str | None]:
-    """A folder and the name of a split after the last colon, unless the whole is a path."""
-    before, colon, split = source.rpartition(":")
-    if colon and not Path(source).exists() and Path(before).is_dir():
-        return Path(before), split
-    return Path(source), None
-
-
-def _coco_file(path: Path) -> Path | None:
-    """The COCO annotation file that a path means; None when it means none."""
-    if path.suffix == ".json":
-        return path
-    return next((path / name for name in _COCO_NAMES if (path / name).is_file()), None)

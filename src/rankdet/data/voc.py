@@ -16,7 +16,7 @@ import numpy as np
 from rankdet.data.annotated import AnnotatedImages
 from rankdet.data.categories import Categories
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import Listing, find_images
+from rankdet.data.files import Listing, find_images, voc_image_folders
 from rankdet.data.raster import SUFFIXES, read_size
 from rankdet.data.report import EXAMPLES, Fault
 from rankdet.data.table import Annotations, PackedStrings, clean_boxes, filter_images, make_report
@@ -129,9 +129,7 @@ def _locate(
     home: Path, stems: Sequence[str], files: Sequence[VOCFile], images: str | Path | None
 ) -> tuple[Path, list[str]]:
     """The folder of the images and the name of each image in it, with or without the help of ``<filename>``."""
-    up = home.absolute().parent
-    candidates = [up / "JPEGImages", up / "images", home / "JPEGImages", home / "images", home, up]
-    candidates = candidates if images is None else [Path(images)]
+    candidates = voc_image_folders(home) if images is None else [Path(images)]
     listing = Listing()
     names: list[str] = []
     for folder in candidates:
