@@ -12,17 +12,24 @@ from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import (
     ATSS,
     PAA,
+    YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
+    DynamicMaskDetector,
     FasterRCNN,
     FoveaBox,
     MaskRCNN,
     ProposalSelection,
     RetinaNet,
+    SOLOv2,
+    SOLOv2Light,
     TwoStageDetector,
+    dice_ranking_criterion,
     fovea_criterion,
     paa_criterion,
     softmax_criterion,
+    solo_criterion,
+    yolact_criterion,
 )
 
 K = 3
@@ -58,11 +65,21 @@ PAIRS += [
     for recipe in (CascadeRCNN, MaskRCNN, CascadeMaskRCNN)
     for criterion in (ranking, softmax_criterion)
 ]
+PAIRS += [(YOLACT, criterion) for criterion in (ranking, yolact_criterion, quality_focal, focal_with_centerness)]
+PAIRS += [(SOLOv2, criterion) for criterion in (dice_ranking_criterion, ranking, solo_criterion, focal_with_centerness)]
+PAIRS += [(SOLOv2Light, criterion) for criterion in (dice_ranking_criterion, quality_focal)]
+# Regions, cells and channels are few, so that the suite stays quick.
+FEW = {
+    TwoStageDetector: {"proposals": ProposalSelection(keep=30)},
+    DynamicMaskDetector: {"grids": (12, 10, 8, 6, 4)},
+    SOLOv2: {"width": 16, "stacked": 2, "kernel_channels": 16},
+    YOLACT: {"image_size": 96},
+}
 
 
 def make(recipe, criterion) -> torch.nn.Module:
-    """A small detector; regions of two-stage ones are few, so that the suite stays quick."""
-    few = {"proposals": ProposalSelection(keep=30)} if issubclass(recipe, TwoStageDetector) else {}
+    """A small detector."""
+    few = {name: value for kind, some in FEW.items() if issubclass(recipe, kind) for name, value in some.items()}
     return recipe(criterion=criterion(), **SMALL, **few)
 
 

@@ -2,6 +2,7 @@
 
 from rankdet.assign.assignment import BACKGROUND, IGNORE, Assigner, Assignment, CostAssigner
 from rankdet.assign.atss import ATSSAssigner
+from rankdet.assign.cells import CellAssignment, CellConflict, CentreCells, FirstObject, LastObject
 from rankdet.assign.fovea import FoveaAssigner
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.assign.max_iou import BestPriors, MaxIoU
@@ -15,11 +16,16 @@ __all__ = [
     "Assigner",
     "Assignment",
     "BestPriors",
+    "CellAssignment",
+    "CellConflict",
+    "CentreCells",
     "CostAssigner",
+    "FirstObject",
     "FoveaAssigner",
     "GroundTruth",
     "InstanceTruth",
     "KeepAll",
+    "LastObject",
     "MaxIoU",
     "PAAAssigner",
     "RandomSampler",

@@ -2,9 +2,20 @@
 
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, MagnitudeBalance, Task, TaskBalance, ValueBalance
 from rankdet.criteria.criterion import Criterion, CriterionOutput
-from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions
-from rankdet.criteria.measures import BoxIoU, Centerness, Measure, NormalisedGIoU, RankWeight, Score, Uniform
-from rankdet.criteria.predictions import Positives, Predictions, RankedPositives
+from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions, SemanticCriterion
+from rankdet.criteria.measures import (
+    BoxIoU,
+    Centerness,
+    MaskDice,
+    MeanOf,
+    Measure,
+    NormalisedGIoU,
+    RankWeight,
+    Score,
+    Uniform,
+)
+from rankdet.criteria.mining import HardNegatives, Mining
+from rankdet.criteria.predictions import DrawnMasks, Positives, Predictions, RankedPositives
 from rankdet.criteria.ranking import RankingCriterion, alrp_criterion, average_precision_criterion, ndcg_criterion
 from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
 from rankdet.criteria.score_based import (
@@ -13,6 +24,7 @@ from rankdet.criteria.score_based import (
     Normaliser,
     PerPositive,
     PerPositiveAndImage,
+    PerPositiveAndOne,
     PerPositiveOrImage,
     PerSample,
     Product,
@@ -25,18 +37,24 @@ __all__ = [
     "ConstantBalance",
     "Criterion",
     "CriterionOutput",
+    "DrawnMasks",
     "EpochBalance",
     "Fusion",
     "GeometricMean",
+    "HardNegatives",
     "MagnitudeBalance",
     "MaskAssignment",
     "MaskCriterion",
+    "MaskDice",
     "MaskPredictions",
+    "MeanOf",
     "Measure",
+    "Mining",
     "NormalisedGIoU",
     "Normaliser",
     "PerPositive",
     "PerPositiveAndImage",
+    "PerPositiveAndOne",
     "PerPositiveOrImage",
     "PerSample",
     "Positives",
@@ -48,6 +66,7 @@ __all__ = [
     "Reduction",
     "Score",
     "ScoreCriterion",
+    "SemanticCriterion",
     "Task",
     "TaskBalance",
     "Uniform",

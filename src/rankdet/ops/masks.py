@@ -92,6 +92,23 @@ def inside_boxes(boxes: Tensor, size: tuple[int, int], *, margin: float = 0.0) -
     return in_column[:, :, None] & in_row[:, None, :]
 
 
+def mass_centres(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres of mass (G, 2), x and y, and areas (G,) of masks (G, H, W), in pixels; the centre of nothing is 0, 0.
+
+    A pixel's mass lies in its middle.
+
+    >>> masks = torch.zeros(1, 4, 4, dtype=torch.bool)
+    >>> masks[0, 1, :2] = True
+    >>> mass_centres(masks)
+    (tensor([[1.0000, 1.5000]]), tensor([2.]))
+    """
+    columns, rows = masks.sum(1).float(), masks.sum(2).float()
+    area = rows.sum(1)
+    middles = [torch.arange(line.shape[1], device=masks.device) + 0.5 for line in (columns, rows)]
+    moments = torch.stack([(line * middle).sum(1) for line, middle in zip((columns, rows), middles, strict=True)], 1)
+    return moments / area.clamp(min=1)[:, None], area
+
+
 def boxes_around(masks: Tensor) -> Tensor:
     """Boxes (D, 4) that the masks (D, H, W), boolean, just fill, in units of their pixels; 0, 0, 0, 0 for empty ones.
 
