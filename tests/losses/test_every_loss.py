@@ -285,6 +285,12 @@ def test_a_positive_of_quality_0_stays_one():
     assert terms["sorting"].item() == pytest.approx((0 + (1 + 0.5) / 2 - 0.5) / 2)
 
 
+def test_a_positive_named_outright_has_no_quality_below_0():
+    logits, mask = torch.tensor([1.0, 0.0, -1.0]), torch.tensor([False, True, True])
+    named = RankSortLoss().terms(logits, torch.tensor([0.0, -1.0, 0.5]), positives=mask)
+    assert named == RankSortLoss().terms(logits, torch.tensor([0.0, 0.0, 0.5]), positives=mask)
+
+
 def test_integer_targets_are_labels():
     logits = torch.tensor([1.0, 0.0, -1.0])
     assert RankSortLoss()(logits, torch.tensor([0, 1, -1])) == RankSortLoss()(logits, torch.tensor([0.0, 1.0, -1.0]))

@@ -37,6 +37,17 @@ def test_float32_agrees_to_1e_6(name: str, problem: Problem):
     assert_same_terms(build(problem.delta).terms(logits, targets), logits, expected, 1e-6)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("delta", [0.3, 0.5])
+def test_float32_far_from_zero_loses_nothing(name: str, delta: float):
+    """There s - delta is no float32: the edges of the steps are rounded, the sums are not."""
+    build, oracle = LOSSES[name]
+    logits, targets = random_problem(20, 60, spread=0.5, dtype=torch.float32)
+    logits = (logits.detach() + 5000).requires_grad_()
+    expected = oracle(logits.tolist(), targets.tolist(), delta=delta)
+    assert_same_terms(build(delta).terms(logits, targets), logits, expected, 1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", LOSSES)
 def test_16_bit_gradients_are_rounded_once(name: str, dtype: torch.dtype):

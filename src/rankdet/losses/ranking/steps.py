@@ -72,10 +72,10 @@ class Edges:
         above = suffix_sums(count)
         if self.delta == 0:
             return above[self.end]
-        placed = suffix_sums(torch.where(self.covered, offset, 0.0) + count * (self.position + self.rounding))
+        placed = suffix_sums(offset + count * (self.position + self.rounding))
         in_ramp = above[self.begin] - above[self.end]
         ramp = placed[self.begin] - placed[self.end] - self.position[self.begin] * in_ramp
-        return above[self.end] + (ramp / (2 * self.delta)).clamp(min=0) * (in_ramp > 0)
+        return above[self.end] + (ramp / (2 * self.delta)).clamp(min=0)
 
     def lines(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Per interval, height at the origin and slope of ``x -> sum_i w_i H(x - s_i)``; (P,) to two (I,)."""
