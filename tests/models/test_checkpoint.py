@@ -9,16 +9,20 @@ import pytest
 import torch
 
 import rankdet.models as models
-from rankdet.criteria import RankingCriterion, ScoreCriterion
+from rankdet.criteria import MagnitudeBalance, RankingCriterion, RankWeight, ScoreCriterion, alrp_criterion
 from rankdet.losses.boxes import SmoothL1Loss
 from rankdet.models import (
     ATSS,
+    PAA,
     CheckpointError,
     FasterRCNN,
+    FoveaBox,
     Postprocess,
     RetinaNet,
     build,
+    fovea_criterion,
     load,
+    paa_criterion,
     softmax_criterion,
     spec_of,
 )
@@ -32,6 +36,12 @@ MODELS = [
         **{**SMALL, "backbone": Backbone("test_resnet", frozen_stages=2)}, criterion=softmax_criterion()
     ),
     lambda: FasterRCNN(**SMALL, criterion=RankingCriterion(loss_weight=2.0)),
+    lambda: PAA(**SMALL, criterion=paa_criterion(), stacked=2),
+    lambda: PAA(**SMALL, criterion=alrp_criterion()),
+    lambda: FoveaBox(**SMALL, criterion=fovea_criterion(), sigma=0.3),
+    lambda: FoveaBox(
+        **SMALL, criterion=RankingCriterion(weighting=RankWeight(delta_loc=1.5), balance=MagnitudeBalance())
+    ),
 ]
 
 
@@ -131,7 +141,7 @@ def test_an_object_that_forgets_its_arguments_is_named():
         spec_of(ATSS(**SMALL, criterion=Forgetful()))
 
 
-@pytest.mark.parametrize("recipe", [ATSS, RetinaNet, FasterRCNN])
+@pytest.mark.parametrize("recipe", [ATSS, RetinaNet, FasterRCNN, PAA, FoveaBox])
 def test_recipes_are_closed_and_keyword_only(recipe):
     parameters = inspect.signature(recipe).parameters.values()
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters)
