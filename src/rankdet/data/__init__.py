@@ -9,6 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rankdet.data.augment import Expand as Expand
+    from rankdet.data.augment import MinIoUCrop as MinIoUCrop
+    from rankdet.data.augment import PhotometricDistortion as PhotometricDistortion
     from rankdet.data.batches import DetectionBatches as DetectionBatches
     from rankdet.data.batches import InOrder as InOrder
     from rankdet.data.batches import Order as Order
@@ -62,11 +65,14 @@ _HOMES = {
     "DetectionData": "module",
     "DetectionDataset": "dataset",
     "EachOnce": "sampling",
+    "Expand": "augment",
     "Fault": "report",
     "FixedResize": "transforms",
     "InOrder": "batches",
     "KeepSize": "transforms",
+    "MinIoUCrop": "augment",
     "Order": "batches",
+    "PhotometricDistortion": "augment",
     "RandomResizeShorter": "transforms",
     "RandomResizeShorterRange": "transforms",
     "RepeatFactor": "repeat_factor",

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -149,7 +148,7 @@ class RandomResizeShorterRange(Resize):
         return keep_ratio(height, width, short=short, long=long)
 
 
-class Sanitise(nn.Module):
+class Sanitise(v2.Transform):
     """Clip boxes to the image and drop objects with a side below `min_size` pixels, with all that belongs to them.
 
     To be put after whatever crops or shrinks.
