@@ -91,7 +91,9 @@ def evaluate_checkpoint(given: Given, iou_type: IouType) -> Evaluation:
     display = Display()
     display.print(f"{given.own['checkpoint']}: {type(model).__name__}\n{validation.data.report.summary()}")
     with without_score_threshold(model) as threshold:
-        results = validation.detect(model.to(choose_device(given.take("device"))), record, display=display)
+        results = validation.detect(
+            model.to(choose_device(given.take("device"))), record, masks=iou_type == "segm", display=display
+        )
     truth, kept = validation.data.ground_truth(), [row for row in results if row["score"] >= (threshold or 0.0)]
     if target := given.take("save-results"):
         _write_results(Path(target), kept)

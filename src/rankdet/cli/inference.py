@@ -17,7 +17,7 @@ from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
 from rankdet.cli.signatures import Section, check, parameters_of
 from rankdet.data import BlankCorrupt, Categories, DetectionDataset, build_loader, open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, resize_from_dict
-from rankdet.eval.inference import rescale, to_results
+from rankdet.eval.inference import boxes_only, rescale, to_results
 from rankdet.models import load
 from rankdet.nn import without_pretrained_weights
 from rankdet.ops.checkpoint import KEY, CheckpointError, read_checkpoint
@@ -59,8 +59,10 @@ class Validation:
         self.resize = resize
 
     @torch.no_grad()
-    def detect(self, model: nn.Module, record: dict[str, Any], *, display: Display) -> list[dict[str, Any]]:
-        """COCO results of all images, in their own pixels."""
+    def detect(
+        self, model: nn.Module, record: dict[str, Any], *, masks: bool, display: Display
+    ) -> list[dict[str, Any]]:
+        """COCO results of all images, in their own pixels; with masks if they are wanted and the model gives any."""
         loader = build_loader(
             self.data, batch_size=self.batch_size, transforms=self.resize or resize_rule(record), workers=self.workers
         )
@@ -69,7 +71,8 @@ class Validation:
         for images, targets in display.track(loader, "evaluating"):
             for image, target, found in zip(images, targets, model([x.to(device) for x in images]), strict=True):
                 size = (int(image.shape[-2]), int(image.shape[-1]))
-                found = rescale(found, from_size=size, to_size=tuple(target["original_size"]))
+                wanted = found if masks else boxes_only(found)
+                found = rescale(wanted, from_size=size, to_size=tuple(target["original_size"]))
                 results += to_results(found, image_id=int(target["image_id"]), categories=self.data.categories)
         if skipped := self.data.summary():
             display.print(skipped)

@@ -87,6 +87,11 @@ def rescale(detection: Detection, *, from_size: tuple[int, int], to_size: tuple[
     return found
 
 
+def boxes_only(detection: Detection) -> Detection:
+    """A detection without its masks, where only its boxes are wanted: masks of whole images cost time to carry."""
+    return {name: value for name, value in detection.items() if name != "masks"}
+
+
 def above(detection: Detection, threshold: float | Sequence[float] | None) -> Detection:
     """The part of a detection whose scores are at least `threshold`: one for all, one per class, or None for all of it.
 

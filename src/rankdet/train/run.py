@@ -250,7 +250,7 @@ def _finish(
     display.print(evaluation.table())
     if skipped := data.summary():
         display.print(skipped)
-    display.print(f"The run is in {folder}: {BEST}, {LAST}, {METRICS}, {PICTURES}")
+    display.print(f"The run is in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return Run(folder, folder / BEST, folder / LAST, evaluation, tuple(pictures))
 
 

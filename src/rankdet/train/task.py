@@ -85,10 +85,12 @@ class DetectionTask(pl.LightningModule):
         losses = self.model(images, targets)
         total = torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
         named = {name: loss.detach() for name, loss in losses.items()}
-        shown = {"loss": total.detach()} | {f"loss/{name}": loss for name, loss in named.items()}
-        shown |= {f"log/{name}": value for name, value in getattr(losses, "logs", {}).items()}
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log_dict({**shown, "lr": lr}, batch_size=len(images))
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.global_step + 1) % every == 0:  # what other steps log is forgotten, and costs milliseconds
+            shown = {"loss": total.detach(), **{f"loss/{name}": loss for name, loss in named.items()}}
+            logs = {f"log/{name}": value for name, value in getattr(losses, "logs", {}).items()}
+            self.log_dict({**shown, **logs, "lr": lr}, batch_size=len(images))
         return {"loss": total, "losses": named, "lr": lr}
 
     @override
