@@ -136,8 +136,9 @@ def _pixel_counts(counts: Sequence[str], lengths: Ints, sizes: Ints) -> NDArray[
     _check_text(text, continued, ends, lengths)
     values, numbers_before = _signed_numbers(text, continued, ends)
     first = np.r_[0, (ends - numbers_before)[:-1]]
-    even, odd = _runs(values, first)
-    return _check_sums(even, odd, first, len(values), sizes)
+    alternate, lowest = _sums_of_runs(values, first)
+    _check_sums(values[first] + alternate.sum(axis=0), np.minimum(values[first], lowest), sizes)
+    return alternate[1 - first % 2, np.arange(len(first))]  # runs 1, 3, 5, ... are set
 
 
 def _check_text(text: NDArray[np.uint8], continued: NDArray[np.bool_], ends: Ints, lengths: Ints) -> None:
@@ -175,46 +176,31 @@ def _signed_numbers(
     return numbers, np.searchsorted(inner, ends)
 
 
-def _runs(values: NDArray[np.int32], first: Ints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The runs at even places and at odd places of all masks, which begin at places ``first``.
+def _sums_of_runs(values: NDArray[np.int32], first: Ints) -> tuple[Ints, Ints]:
+    """The sums (2, M) of each mask's runs at even and at odd places of all, run 0 left out, and the least run (M,).
 
-    Every other number adds up, so even and odd places of the whole text are two cumulative sums; what they are at the
-    first run of a mask, that one included since it is no part of a sum, is taken off again. Overflows cancel.
+    ``first`` (M,) are the places of the runs 0. As every other number adds up, the runs at even places are a cumulative
+    sum, minus what that was at the mask's run 0, which is no part of it; those at odd places, too.
     """
-    even, odd = (np.cumsum(values[parity::2], dtype=np.int32) for parity in (0, 1))
-    at_even, at_odd = even[first // 2], np.r_[np.int32(0), odd][(first + 1) // 2]
-    even -= np.repeat(at_even, np.diff((first + 1) // 2, append=len(even)))
-    odd -= np.repeat(at_odd, np.diff(first // 2, append=len(odd)))
-    is_odd = first % 2 == 1
-    even[first[~is_odd] // 2] = values[first[~is_odd]]
-    odd[first[is_odd] // 2] = values[first[is_odd]]
-    return even, odd
+    sums, lowest = np.zeros((2, len(first)), np.int64), np.zeros(len(first), np.int64)
+    after = np.r_[first[1:], len(values)]
+    for parity in (0, 1):
+        runs = np.cumsum(values[parity::2], dtype=np.int64)
+        begin, end = (first + 1 - parity) // 2, (after + 1 - parity) // 2
+        at_run_0 = np.r_[0, runs][(first + 2 - parity) // 2]
+        there = np.flatnonzero(end > begin)
+        if len(there):
+            below = at_run_0[there]
+            sums[parity, there] = np.add.reduceat(runs, begin[there]) - below * (end - begin)[there]
+            lowest[there] = np.minimum(lowest[there], np.minimum.reduceat(runs, begin[there]) - below)
+    return sums, lowest
 
 
-def _check_sums(
-    even: NDArray[np.int32], odd: NDArray[np.int32], first: Ints, total: int, sizes: Ints
-) -> NDArray[np.int64]:
-    """(M,) the pixels of each mask, which are its runs 1, 3, 5, ...; even and odd are places in the whole text."""
-    stops = np.r_[first[1:], total]
-    at_even = _sums_between(even, (first + 1) // 2, (stops + 1) // 2)
-    at_odd = _sums_between(odd, first // 2, stops // 2)
-    whole = sizes[:, 0] * sizes[:, 1]
-    wrong = at_even + at_odd != whole
+def _check_sums(sums: Ints, lowest: Ints, sizes: Ints) -> None:
+    wrong = sums != sizes[:, 0] * sizes[:, 1]
     if wrong.any():
         place = int(np.argmax(wrong))
-        complaint = f"add up to {at_even[place] + at_odd[place]} pixels"
-        raise MalformedMaskError(place, f"the run lengths of a mask of {sizes[place].tolist()} {complaint}")
-    if even.min(initial=0) < 0 or odd.min(initial=0) < 0:
-        places = np.flatnonzero(even < 0) * 2 if (even < 0).any() else np.flatnonzero(odd < 0) * 2 + 1
-        owner = int(np.searchsorted(first, places[0], side="right")) - 1
-        raise MalformedMaskError(owner, "a run of a mask is negative")
-    return np.where(first % 2 == 1, at_even, at_odd)
-
-
-def _sums_between(runs: NDArray[np.int32], starts: Ints, stops: Ints) -> NDArray[np.int64]:
-    """Sums of consecutive pieces of ``runs``, some of which are empty."""
-    sums = np.zeros(len(starts), np.int64)
-    there = stops > starts
-    if there.any():
-        sums[there] = np.add.reduceat(runs, starts[there], dtype=np.int64)
-    return sums
+        complaint = f"the run lengths of a mask of {sizes[place].tolist()} add up to {sums[place]} pixels"
+        raise MalformedMaskError(place, complaint)
+    if (lowest < 0).any():
+        raise MalformedMaskError(int(np.argmax(lowest < 0)), "a run of a mask is negative")
