@@ -20,13 +20,8 @@ from rankdet.data.files import Listing, find_images, voc_image_folders
 from rankdet.data.raster import SUFFIXES, read_size
 from rankdet.data.report import EXAMPLES, Fault
 from rankdet.data.table import Annotations, PackedStrings, clean_boxes, filter_images, make_report
+from rankdet.data.voc_classes import VOC_CLASSES
 from rankdet.data.voc_xml import VOCFile, read_voc
-
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
-"""The 20 classes of the VOC challenge, in their customary order."""
 
 
 class VOCDetection(AnnotatedImages):

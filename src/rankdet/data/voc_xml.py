@@ -13,7 +13,8 @@ from xml.parsers import expat
 
 from rankdet.data.errors import DatasetError
 
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+"""The elements of a ``<bndbox>``."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ def _object(file: Path, item: Element) -> VOCObject:
     name = _text(item, "name")
     if not name:
         raise DatasetError(f"{file} has an <object> without <name>; name its class")
-    texts = [_text(item, f"bndbox/{key}") for key in _CORNERS]
+    texts = [_text(item, f"bndbox/{key}") for key in CORNERS]
     if None in texts:
-        raise DatasetError(f"{file}: an object of class {name!r} has no <bndbox> with {', '.join(_CORNERS)}")
+        raise DatasetError(f"{file}: an object of class {name!r} has no <bndbox> with {', '.join(CORNERS)}")
     x1, y1, x2, y2 = (_number(file, text or "", "bndbox") for text in texts)
     return VOCObject(name, (x1, y1, x2, y2), difficult=_text(item, "difficult") in ("1", "true", "True"))
 
