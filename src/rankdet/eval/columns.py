@@ -132,13 +132,12 @@ def _plain_counts(segmentations: list[Any], sizes: Ints) -> tuple[list[str], Int
     try:
         own_sizes = [mask["size"] for mask in segmentations]
         counts = [mask["counts"] for mask in segmentations]
-    except (TypeError, KeyError):
+        if set(map(type, own_sizes)) != {list} or set(map(len, own_sizes)) != {2} or set(map(type, counts)) != {str}:
+            return None
+        flat = np.fromiter(itertools.chain.from_iterable(own_sizes), np.int64, 2 * len(counts))
+    except (TypeError, KeyError, ValueError, OverflowError):
         return None
-    if set(map(type, own_sizes)) != {list} or set(map(len, own_sizes)) != {2} or set(map(type, counts)) != {str}:
-        return None
-    flat = list(itertools.chain.from_iterable(own_sizes))
-    plain = set(map(type, flat)) == {int} and np.array_equal(np.reshape(flat, (-1, 2)), sizes) and (sizes > 0).all()
-    return (counts, sizes) if plain else None
+    return (counts, sizes) if (sizes > 0).all() and np.array_equal(flat.reshape(-1, 2), sizes) else None
 
 
 def _array(values: list[Any]) -> np.ndarray[Any, np.dtype[Any]]:
