@@ -8,9 +8,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rankdet.losses.functional import alrp_loss, average_precision_loss, ndcg_loss, rank_sort_loss
+from rankdet.losses.ranking import negatives
 from tests.losses.problems import LOSSES, WORKED, Problem, assert_same_terms, problems, random_problem
 from tests.reference import ranking as reference
 from tests.reference import ranking_loop
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_problems_go_through_the_grid_too():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(negatives, "GRID", 1)
+        yield
+
 
 CASES = [(name, delta) for name, case in WORKED.items() if "delta" in case for delta in case["delta"]]
 

@@ -19,6 +19,7 @@ from rankdet.losses.ranking.steps import Edges
 from rankdet.losses.ranking.targets import Positives, indices_from
 
 LISTED = 1 / 8  # negatives are listed if fewer of the logits than this reach a positive
+GRID = 1 << 12  # from as many logits on a grid pays, on a CPU
 REPLICAS = 8  # of each total, so that the additions to one interval need not wait for one another
 
 
@@ -76,7 +77,8 @@ def locate(logits: Tensor, edges: Edges, found: Positives) -> Negatives:
     """Find the negatives of flattened logits (N,) among the edges."""
     index = indices_from(logits, edges.located[0]) if _few_reach(logits, edges.located[0]) else None
     chosen = logits if index is None else logits.index_select(0, index)
-    search = Grid(edges.located, _cells(chosen.numel())) if on_cpu(logits) else Search(edges.located)
+    quicker_by_grid = on_cpu(logits) and chosen.numel() >= GRID
+    search = Grid(edges.located, _cells(chosen.numel())) if quicker_by_grid else Search(edges.located)
     interval = torch.empty(chosen.shape, dtype=torch.int32, device=logits.device)
     for piece in _pieces(chosen):
         interval[piece] = search(chosen[piece].to(edges.located.dtype))

@@ -35,5 +35,5 @@ def rounded_up(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def suffix_sums(values: Tensor) -> Tensor:
-    """``out[k] = sum of values[k:]``."""
-    return values.flip(0).cumsum(0).flip(0)
+    """``out[..., k] = sum of values[..., k:]``."""
+    return values.flip(-1).cumsum(-1).flip(-1)

@@ -69,13 +69,12 @@ class Edges:
 
     def step_sums(self, count: Tensor, offset: Tensor) -> Tensor:
         """(P,): sum over all located logits of H(x_j - s_i), from the count and the sum of offsets of each interval."""
-        above = suffix_sums(count)
+        number, place = suffix_sums(torch.stack([count, offset + count * (self.position + self.rounding)]))
+        above = number[self.end]
         if self.delta == 0:
-            return above[self.end]
-        placed = suffix_sums(offset + count * (self.position + self.rounding))
-        in_ramp = above[self.begin] - above[self.end]
-        ramp = placed[self.begin] - placed[self.end] - self.position[self.begin] * in_ramp
-        return above[self.end] + (ramp / (2 * self.delta)).clamp(min=0)
+            return above
+        ramp = place[self.begin] - place[self.end] - self.position[self.begin] * (number[self.begin] - above)
+        return above + (ramp / (2 * self.delta)).clamp(min=0)
 
     def lines(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Per interval, height at the origin and slope of ``x -> sum_i w_i H(x - s_i)``; (P,) to two (I,)."""
