@@ -30,8 +30,8 @@ def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, side: int) -> Tensor
 def shrink_masks(masks: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Masks (G, H, W) of an image at the upper left of a canvas -> (G, h, w) of 0 and 1 that show the whole canvas.
 
-    Bilinear between the nearest pixels, without smoothing, and set from a half on, as in the published code of YOLACT
-    and SOLOv2.
+    Bilinear between the nearest pixels, without smoothing, and set from a half on, as in the published code of SOLOv2;
+    that of YOLACT sets above a half, which differs for sizes that divide evenly only.
 
     >>> masks = torch.zeros(1, 4, 8)
     >>> masks[0, :, 3:] = 1
