@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankdet.eval import rle
-from rankdet.eval.rle import MalformedMaskError, compressed, pixel_counts
+from rankdet.data import rle
+from rankdet.data.rle import MalformedMaskError, compressed, pixel_counts
 from rankdet.eval.shapes import Boxes, Masks
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))

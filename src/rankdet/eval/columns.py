@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from rankdet.eval.rle import MalformedMaskError, compressed
+from rankdet.data.rle import MalformedMaskError, compressed
 from rankdet.eval.shapes import Boxes, Floats, Ints, Masks, Shapes
 
 IouType = Literal["bbox", "segm"]

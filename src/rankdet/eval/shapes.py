@@ -14,7 +14,7 @@ import numpy as np
 import pycocotools.mask as codec
 from numpy.typing import NDArray
 
-from rankdet.eval.rle import pixel_counts
+from rankdet.data.rle import pixel_counts
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

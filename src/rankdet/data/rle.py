@@ -97,7 +97,7 @@ def pixel_counts(counts: Sequence[str], sizes: Ints) -> NDArray[np.float64]:
     array([6.])
     >>> pixel_counts(["031O1O4"], np.array([[4, 4]]))
     Traceback (most recent call last):
-    rankdet.eval.rle.MalformedMaskError: the run lengths of a mask of [4, 4] add up to 15 pixels
+    rankdet.data.rle.MalformedMaskError: the run lengths of a mask of [4, 4] add up to 15 pixels
     """
     lengths = np.fromiter(map(len, counts), np.int64, len(counts))
 
