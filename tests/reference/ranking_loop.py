@@ -22,12 +22,14 @@ def relevant(logits: Tensor, targets: Tensor, delta: float) -> tuple[Tensor, Ten
     return pos, neg
 
 
-def rank_sort(logits: Tensor, targets: Tensor, delta: float = 0.5) -> tuple[Tensor, Tensor]:
-    """RS Loss: terms ranking and sorting."""
+def rank_sort(
+    logits: Tensor, targets: Tensor, delta: float = 0.5, *, positives: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """RS Loss: terms ranking and sorting; for timing alone, of only so many positives."""
     pos, neg = relevant(logits, targets, delta)
     s, n, y = logits[pos], logits[neg], targets[pos]
     values, on_pos, on_neg = logits.new_zeros(2), logits.new_zeros(2, len(pos)), logits.new_zeros(len(neg))
-    for i in range(len(pos)):
+    for i in range(len(pos) if positives is None else positives):
         among, false = step(s - s[i], delta), step(n - s[i], delta)
         rank_pos, number = among.sum(), false.sum()
         error = number / (rank_pos + number)

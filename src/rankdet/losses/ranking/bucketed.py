@@ -16,7 +16,8 @@ from torch import Tensor
 
 from rankdet.losses.ranking.average_precision import AveragePrecisionLoss
 from rankdet.losses.ranking.base import Scope
-from rankdet.losses.ranking.negatives import Negatives, locate
+from rankdet.losses.ranking.negatives import Negatives, locate, searched
+from rankdet.losses.ranking.numbers import rounded_up
 from rankdet.losses.ranking.rank_sort import RankSortLoss
 from rankdet.losses.ranking.steps import Edges
 from rankdet.losses.ranking.targets import Positives
@@ -63,12 +64,12 @@ class BucketedAveragePrecisionLoss(AveragePrecisionLoss):
 def _in_buckets(flat: Tensor, edges: Edges, found: Positives) -> Negatives:
     """The negatives of flattened logits, each with the mean of its bucket."""
     exact = locate(flat, edges, found)
-    logits = exact.chosen(flat).to(edges.centres.dtype)
-    bucket = torch.bucketize(logits, edges.centres.sort().values, right=True)
-    bucket = torch.where(exact.interval > 0, bucket, edges.centres.numel() + 1)  # what takes no part
-    number = logits.new_zeros(edges.centres.numel() + 2)
-    total = number.index_add(0, bucket, torch.where(exact.interval > 0, logits, 0.0))
-    mean = total / number.index_add(0, bucket, torch.ones_like(logits)).clamp(min=1)
-    values = mean.index_select(0, bucket).to(edges.located.dtype)
-    interval = torch.bucketize(values, edges.located, right=True, out_int32=True) * (exact.interval > 0)
-    return Negatives(interval, exact.index, values)
+    logits = exact.chosen(flat).to(edges.located.dtype)
+    bounds = rounded_up(edges.centres.sort().values, logits.dtype)
+    bucket = torch.where(exact.interval > 0, searched(logits, bounds), bounds.numel() + 1)  # the last takes no part
+    number = edges.centres.new_zeros(bounds.numel() + 2)
+    total = number.index_add(0, bucket, logits.to(number.dtype))
+    mean = (total / number.index_add(0, bucket, number.new_ones(()).expand(bucket.shape)).clamp(min=1)).to(logits.dtype)
+    interval = torch.bucketize(mean, edges.located, right=True, out_int32=True)
+    interval[-1], mean[-1] = 0, 0.0
+    return Negatives(interval.index_select(0, bucket), exact.index, mean.index_select(0, bucket))

@@ -77,16 +77,22 @@ def locate(logits: Tensor, edges: Edges, found: Positives) -> Negatives:
     """Find the negatives of flattened logits (N,) among the edges."""
     index = indices_from(logits, edges.located[0]) if _few_reach(logits, edges.located[0]) else None
     chosen = logits if index is None else logits.index_select(0, index)
-    quicker_by_grid = on_cpu(logits) and chosen.numel() >= GRID
-    search = Grid(edges.located, _cells(chosen.numel())) if quicker_by_grid else Search(edges.located)
-    interval = torch.empty(chosen.shape, dtype=torch.int32, device=logits.device)
-    for piece in _pieces(chosen):
-        interval[piece] = search(chosen[piece].to(edges.located.dtype))
+    interval = searched(chosen, edges.located)
     if index is None:
         _leave_out(interval, found)
     else:
         _leave_out_listed(interval, index, found, logits.numel())
     return Negatives(interval, index)
+
+
+def searched(logits: Tensor, edges: Tensor) -> Tensor:
+    """How many of the sorted edges are not above each of the logits, (N,) int32."""
+    quicker_by_grid = on_cpu(logits) and logits.numel() >= GRID
+    search = Grid(edges, _cells(logits.numel())) if quicker_by_grid else Search(edges)
+    found = torch.empty(logits.shape, dtype=torch.int32, device=logits.device)
+    for piece in _pieces(logits):
+        found[piece] = search(logits[piece].to(edges.dtype))
+    return found
 
 
 def _few_reach(logits: Tensor, lowest: Tensor) -> bool:
@@ -127,7 +133,7 @@ def _add_to_bins(sums: Tensor, bins: Tensor, values: Tensor) -> None:
 
 def _piece(values: Tensor) -> int:
     """How many are handled at a time."""
-    return 1 << (18 if on_cpu(values) else 24)
+    return 1 << (17 if on_cpu(values) else 24)
 
 
 def _pieces(values: Tensor) -> Iterator[slice]:
