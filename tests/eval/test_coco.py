@@ -9,10 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankdet.eval import evaluate, evaluate_detections, evaluate_proposals, overlaps, read_ground_truth, read_results
+from rankdet.eval import (
+    evaluate,
+    evaluate_detections,
+    evaluate_proposals,
+    overlaps,
+    precision_recall_curve,
+    read_ground_truth,
+    read_results,
+)
 from rankdet.eval.coco import mean_of_defined
 from rankdet.eval.shapes import box_overlaps
 from tests.reference.coco_sets import pycocotools_evaluation, random_problem, twelve_numbers, with_masks
+from tests.reference.lrp import outcomes as definition_of_outcomes
 
 TWELVE = "AP AP50 AP75 AP_small AP_medium AP_large AR_1 AR_10 AR_100 AR_small AR_medium AR_large".split()
 SEVEN = "oLRP oLRP_Loc oLRP_FP oLRP_FN oLRP_small oLRP_medium oLRP_large".split()
@@ -192,6 +201,41 @@ def test_matches_say_which_detection_found_which_object():
     assert part.overlaps[:, 0, 0] == pytest.approx([0.6, 0.8])
     assert part.objects[:, -1, 0].tolist() == [-1, -1]  # at an IoU of 0.95
     assert matches.ground_truth.annotation_ids[part.objects[0, 0, 0]] == 70
+
+
+def test_outcomes_add_up_to_what_the_definition_counts():
+    rng = np.random.default_rng(13)
+    for _ in range(40):
+        truth, results = random_problem(rng)
+        matches = evaluate(truth, results).details.matches
+        outcomes = matches.outcomes()
+        kinds = np.stack([outcomes.ignored, outcomes.true_positive, outcomes.false_positive])
+        assert (kinds.sum(axis=0) == 1).all()
+        for place, category in enumerate(matches.ground_truth.category_ids.tolist()):
+            own = outcomes.categories == place
+            names = np.array(["ignored", "tp", "fp"])[kinds.argmax(axis=0)[own]]
+            overlaps = np.where(outcomes.true_positive, outcomes.overlaps, 0)[own]
+            found = list(zip(outcomes.scores[own].tolist(), names.tolist(), overlaps.tolist(), strict=True))
+            assert found == definition_of_outcomes(truth, results, category, 0.5)
+        counted = sum(not annotation["iscrowd"] for annotation in truth["annotations"])
+        assert len(outcomes.missed) == counted - np.count_nonzero(outcomes.true_positive)
+        assert set(outcomes.missed).isdisjoint(outcomes.objects)
+
+
+def test_the_precision_recall_curve_interpolates_to_the_precision_at_the_levels():
+    rng = np.random.default_rng(14)
+    for _ in range(40):
+        truth, results = random_problem(rng)
+        details = evaluate(truth, results).details
+        for category, threshold, area in np.ndindex(details.matches.num_categories, 2, 4):
+            curve = precision_recall_curve(details.matches, category, threshold=threshold, area=area)
+            precision, recall, scores = curve
+            assert (np.diff(recall) > 0).all()
+            assert (np.diff(scores) <= 0).all()
+            expected = [precision[recall >= level].max(initial=0.0) for level in np.linspace(0, 1, 101)]
+            if details.matches.num_objects[category, area]:
+                found = details.recall_precision.precision[threshold, :, category, area]
+                np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_logits_order_what_scores_no_longer_can():

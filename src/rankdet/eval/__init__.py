@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from rankdet.eval.average_precision import precision_recall_curve
 from rankdet.eval.coco import evaluate, evaluate_detections
 from rankdet.eval.correlation import Correlation, score_iou_correlation
 from rankdet.eval.evaluation import CategoryResult, Details, Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.lrp import LRP, lrp_at, lrp_curve, optimal_lrp
 from rankdet.eval.lvis import evaluate_lvis
-from rankdet.eval.matching import COCO_AREA_RANGES, COCO_IOU_THRESHOLDS, Matches, match
+from rankdet.eval.matching import COCO_AREA_RANGES, COCO_IOU_THRESHOLDS, Matches, Outcomes, match
 from rankdet.eval.proposals import evaluate_proposals
 from rankdet.eval.reading import GroundTruthError, ResultsError, read_ground_truth, read_results
 from rankdet.eval.thresholding import ScoreThresholdWarning, ThresholdCost, threshold_cost, warn_of_threshold
@@ -44,6 +45,7 @@ __all__ = [
     "GroundTruthError",
     "LRP",
     "Matches",
+    "Outcomes",
     "ResultsError",
     "ResultsMetric",
     "ScoreThresholdWarning",
@@ -60,6 +62,7 @@ __all__ = [
     "lrp_curve",
     "match",
     "optimal_lrp",
+    "precision_recall_curve",
     "predict",
     "read_ground_truth",
     "read_results",

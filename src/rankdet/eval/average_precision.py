@@ -49,6 +49,21 @@ def recall_precision(matches: Matches, *, max_detections: tuple[int, ...] = (1, 
     return RecallPrecision(precision, recall, max_detections)
 
 
+def precision_recall_curve(
+    matches: Matches, category: int, *, threshold: int = 0, area: int = 0
+) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and score after each true positive of a category, by falling score; not interpolated.
+
+    ``category``, ``threshold`` and ``area`` are indices. Empty where there is no true positive.
+    """
+    found = matches.of_category(category)
+    hit = found.true_positive[:, threshold, area]
+    true_positives = np.arange(1, np.count_nonzero(hit) + 1)
+    false_positives = _false_positives(found)[hit, threshold, area]
+    precision = true_positives / (true_positives + false_positives)
+    return precision, true_positives / max(int(found.num_objects[area]), 1), found.scores[found.candidates[hit]]
+
+
 def _recall(found: MatchesOfCategory, max_detections: tuple[int, ...]) -> Floats:
     """(T, A, M)."""
     ranks = found.ranks[found.candidates]

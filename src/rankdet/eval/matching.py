@@ -92,6 +92,57 @@ class Matches:
             num_objects=self.num_objects[category],
         )
 
+    def outcomes(self, *, threshold: int = 0, area: int = 0) -> Outcomes:
+        """What became of each detection at one IoU threshold and area range, given by their indices."""
+        objects, overlaps = np.full(len(self), NO_MATCH), np.zeros(len(self))
+        pair = self.pair[:, threshold, area]
+        matched = self.candidates[pair >= 0]
+        objects[matched] = self.pair_objects[pair[pair >= 0]]
+        overlaps[matched] = self.pair_overlaps[pair[pair >= 0]]
+        ignored = self.out_of_range[:, area].copy()
+        ignored[matched] = self.ignored[objects[matched], area]
+        found = np.zeros(len(self.ground_truth), np.bool_)
+        found[objects[matched]] = True
+        return Outcomes(
+            chosen=self.chosen,
+            images=self.images,
+            categories=self.categories,
+            scores=self.scores,
+            objects=objects,
+            overlaps=overlaps,
+            ignored=ignored,
+            missed=np.flatnonzero(~found & ~self.ignored[:, area]),
+        )
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What became of each detection, (D,) columns in the order of `Matches`, and which objects nobody found.
+
+    ``objects`` are indices of the matched objects, or -1, and ``overlaps`` the overlaps with them, or 0. ``ignored``
+    detections count for nothing. ``missed`` (M,) are indices of counted objects. Invariant: each detection is exactly
+    one of ignored, true positive and false positive.
+    """
+
+    chosen: Ints
+    images: Ints
+    categories: Ints
+    scores: Floats
+    objects: Ints
+    overlaps: Floats
+    ignored: Bools
+    missed: Ints
+
+    @property
+    def true_positive(self) -> Bools:
+        """(D,) detections that found a counted object."""
+        return (self.objects >= 0) & ~self.ignored
+
+    @property
+    def false_positive(self) -> Bools:
+        """(D,) detections that found nothing where they would have counted."""
+        return (self.objects < 0) & ~self.ignored
+
 
 @dataclass(frozen=True)
 class MatchesOfCategory:
