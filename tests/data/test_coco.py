@@ -186,9 +186,9 @@ def test_masks_equal_those_of_pycocotools(tmp_path):
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
-        ({"size": [10, 10], "counts": [100]}, r"size is \[10, 10\], the image is \[48, 64\]"),
-        ({"size": [48, 64], "counts": [5, 5]}, "do not add up to 48 x 64"),
-        ({"size": [48, 64], "counts": "not run lengths"}, "cannot be decoded"),
+        ({"size": [10, 10], "counts": [100]}, r"size \[10, 10\] in an image of \[48, 64\]"),
+        ({"size": [48, 64], "counts": [5, 5]}, r"\[48, 64\] add up to 10 pixels"),
+        ({"size": [48, 64], "counts": "ooooooooooooooo"}, "cannot be decoded: the run lengths of a mask break off"),
         ([["a", "b", "c", "d", "e", "f"]], "cannot be decoded"),
     ],
 )

@@ -109,8 +109,11 @@ def pixel_counts(counts: Sequence[str], sizes: Ints) -> NDArray[np.float64]:
             error.place += start
             raise
 
+    blocks = list(_blocks(lengths))
+    if len(blocks) < 2:
+        return np.concatenate([np.zeros(0), *map(of_block, blocks)])
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
-        areas = list(pool.map(of_block, _blocks(lengths)))
+        areas = list(pool.map(of_block, blocks))
     return np.concatenate([np.zeros(0), *areas])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from rankdet.data.errors import DatasetError
+from rankdet.data.rle import compressed, pixel_counts
 
 
 def usable_segmentation(segmentation: Any) -> Any | None:
@@ -32,19 +33,8 @@ def decode_segmentation(segmentation: Any, *, size: tuple[int, int], name: str) 
     :class:`DatasetError`, with `name` in the message, when it is malformed or made for another image size.
     """
     try:
-        return coco_mask.decode(to_rle(segmentation, size=size))
-    except Exception as error:  # pycocotools raises bare ones
+        text, own_size = compressed(segmentation, *size)
+        pixel_counts([text], np.array([own_size]))
+    except ValueError as error:
         raise DatasetError(f"{name} has a segmentation that cannot be decoded: {error}; mend or remove it") from error
-
-
-def to_rle(segmentation: Any, *, size: tuple[int, int]) -> dict[str, Any]:
-    """A segmentation in any of the three forms as compressed run lengths, for an image of `size` (H, W)."""
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-    if tuple(segmentation["size"]) != size:
-        raise DatasetError(f"its size is {segmentation['size']}, the image is {list(size)}")
-    if isinstance(segmentation["counts"], list):
-        if sum(segmentation["counts"]) != size[0] * size[1] or min(segmentation["counts"]) < 0:
-            raise DatasetError(f"its run lengths do not add up to {size[0]} x {size[1]}")
-        return coco_mask.frPyObjects(segmentation, *size)
-    return segmentation
+    return coco_mask.decode({"size": own_size, "counts": text})

@@ -14,6 +14,7 @@ from rankdet.data.doctor.table import Table
 _MOST = 0.5  # share of boxes from which on it is a habit of the file
 _SURELY = 0.99
 _ROUNDING = 1.0  # pixels by which file formats round
+_EXACT = 1e-6  # pixels by which sums round
 
 
 def check_boxes(table: Table) -> Iterator[Finding]:
@@ -110,7 +111,7 @@ def _check_place(table: Table, sound: np.ndarray) -> Iterator[Finding]:
     corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     inside = np.clip(corners, 0, limits)
     sides = inside[:, 2:] - inside[:, :2]
-    outside = sound & (sides < np.minimum(xywh[:, 2:], 1)).any(1)
+    outside = sound & (sides < np.minimum(xywh[:, 2:], 1) - _EXACT).any(1)
     beyond = sound & ~outside & (np.abs(corners - inside).max(1, initial=0) > _ROUNDING)
     yield from find(
         "box-outside-image",

@@ -78,7 +78,7 @@ def find(
         name: see `Finding`.
         severity: see `Finding`.
         rows: (R,) the places that have it, or a mask.
-        what: a sentence with ``{}`` for the count and its noun, see :func:`counted`; such as ``"{box/boxes} lie ..."``.
+        what: a sentence to go on after the count, see :func:`counted`; such as ``"{box lies/boxes lie} outside"``.
         remedy: see `Finding`.
         example: how one row is called.
         repair: see `Finding`.
@@ -90,12 +90,11 @@ def find(
 
 
 def counted(sentence: str, count: int) -> str:
-    """A sentence with a count, in which ``{one/many}`` stands for the form that goes with it; the first has the number.
+    """A count and a sentence, in which ``{one/many}`` stands for the form that goes with it.
 
-    >>> counted("{box/boxes} {lies/lie} outside", 1), counted("{box/boxes} {lies/lie} outside", 1200)
+    >>> counted("{box lies/boxes lie} outside", 1), counted("{box lies/boxes lie} outside", 1200)
     ('1 box lies outside', '1,200 boxes lie outside')
     """
     parts = sentence.replace("}", "{").split("{")
-    forms = [part.partition("/")[::2][count != 1] if place % 2 else part for place, part in enumerate(parts)]
-    forms[1] = f"{count:,} {forms[1]}"
-    return "".join(forms)
+    forms = (part.partition("/")[::2][count != 1] if place % 2 else part for place, part in enumerate(parts))
+    return f"{count:,} {''.join(forms)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -63,16 +64,23 @@ def check_files(table: Table) -> Iterator[Finding]:
         example=lambda row: f"{table.image_name(row)} is there as {found_as[row]}",
         repair=SetFiles({row: found_as[row] for row in misspelt.tolist()}),
     )
-    yield from _check_others(table)
 
 
-def _check_others(table: Table) -> Iterator[Finding]:
-    others = table.files.others
+def check_unlisted(*tables: Table) -> Iterator[Finding]:
+    """Images in the folders of some tables that none of them lists."""
+    named = {path for table in tables for path in table.paths}
+    folders = {os.path.realpath(table.files.folder): table for table in tables if table.files.folder is not None}
+    others = sorted(
+        path
+        for folder, table in folders.items()
+        for name in table.files.others
+        if (path := os.path.join(folder, name)) not in named
+    )
     yield from find(
         "unlisted-image",
         Severity.NOTE,
         np.arange(len(others)),
-        what=f"image {{file/files}} in {table.files.folder} {{is/are}} not in the annotations",
+        what="image {file is/files are} not in the annotations",
         remedy="fine if they belong to another split; else they are lost to the training",
         example=lambda row: others[row],
     )

@@ -6,6 +6,7 @@ missing or senseless are 0 for sizes of images and NaN for boxes and areas.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -126,6 +127,14 @@ class Table:
         """How a finding calls a class."""
         name = self.classes.names[row]
         return repr(name) if self.format == "VOC" else f"{name!r} (id {self.classes.ids[row]})"
+
+    @cached_property
+    def paths(self) -> Sequence[str]:
+        """(N,) the paths of the images, links in the path of the folder followed; none without a folder."""
+        if self.files.folder is None:
+            return ()
+        folder = os.path.realpath(self.files.folder)
+        return [os.path.normpath(os.path.join(folder, file)) for file in self.images.files]
 
     @cached_property
     def sizes_of_objects(self) -> np.ndarray:

@@ -1,0 +1,29 @@
+"""The dataset doctor: finds what ruins trainings before it costs one, and writes a repaired copy.
+
+``diagnose(Source("instances_train.json"))`` reads a COCO, LVIS or VOC dataset into a :class:`Table`, whatever is wrong
+with it, and runs checks over its columns; each yields :class:`Finding` objects. ``write_repaired`` applies the repairs
+that findings offer to a copy. No module here needs torch.
+"""
+
+from rankdet.data.doctor.census import Census, ClassCount
+from rankdet.data.doctor.diagnosis import Diagnosis, Examination, diagnose
+from rankdet.data.doctor.finding import Finding, Severity
+from rankdet.data.doctor.read import Source, read_table
+from rankdet.data.doctor.scan import Headers, Pixels, Scan
+from rankdet.data.doctor.table import Table
+
+__all__ = [
+    "Census",
+    "ClassCount",
+    "Diagnosis",
+    "Examination",
+    "Finding",
+    "Headers",
+    "Pixels",
+    "Scan",
+    "Severity",
+    "Source",
+    "Table",
+    "diagnose",
+    "read_table",
+]
