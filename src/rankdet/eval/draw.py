@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ _GOLDEN_RATIO = 0.618034
 _MASK_OPACITY = 0.45
 _PAPER: Colour = (255, 255, 255)
 _INK: Colour = (30, 30, 30)
+_GREY: Colour = (128, 128, 128)
 
 
 def class_colour(label: int) -> Colour:
@@ -45,16 +46,12 @@ def draw(image: Tensor, objects: Mapping[str, Any], *, names: Sequence[str]) -> 
     pen = ImageDraw.Draw(picture)
     width = max(2, round(min(picture.size) / 240))
     font = _font(max(11, round(min(picture.size) / 36)))
-    rows = list(zip(objects["boxes"].tolist(), objects["labels"].tolist(), strict=True))
-    for row in reversed(range(len(rows))):  # the best ones on top
-        box = [coordinate * scale for coordinate in rows[row][0]]
-        label = int(rows[row][1])
-        ignored = "iscrowd" in objects and bool(objects["iscrowd"][row])
-        colour = (128, 128, 128) if ignored else class_colour(label)
-        text = names[label] + (f" {float(objects['scores'][row]):.2f}" if "scores" in objects else "")
+    marks = list(_marks(objects, names, scale))
+    for box, colour, _ in marks:
         pen.rectangle(_ordered(box), outline=colour, width=width)
+    for box, colour, text in marks:
         place = (min(box[0], picture.width - pen.textlength(text, font) - 6), box[1])
-        _write(pen, place, f"{text} (ignored)" if ignored else text, font=font, colour=colour)
+        _write(pen, place, text, font=font, colour=colour)
     return picture
 
 
@@ -71,6 +68,16 @@ def side_by_side(pictures: Mapping[str, Image.Image]) -> Image.Image:
         sheet.paste(picture, (left, title + gap))
         left += picture.width + gap
     return sheet
+
+
+def _marks(objects: Mapping[str, Any], names: Sequence[str], scale: int) -> Iterator[tuple[list[float], Colour, str]]:
+    """Box in pixels of the picture, colour and text of each object, the best one last, so that it lies on top."""
+    for row in reversed(range(len(objects["boxes"]))):
+        label = int(objects["labels"][row])
+        ignored = "iscrowd" in objects and bool(objects["iscrowd"][row])
+        score = f" {float(objects['scores'][row]):.2f}" if "scores" in objects else ""
+        box = [coordinate * scale for coordinate in objects["boxes"][row].tolist()]
+        yield box, _GREY if ignored else class_colour(label), names[label] + score + " (ignored)" * ignored
 
 
 def _with_masks(image: Tensor, objects: Mapping[str, Any]) -> Image.Image:
