@@ -102,7 +102,7 @@ def test_targets_without_an_id_are_images_of_their_own():
 
 def test_masks_are_compared_pixel_by_pixel():
     masks = torch.zeros(2, 20, 20, dtype=torch.uint8)
-    masks[0, :10, :10], masks[1, 10:, 10:] = 1, 1
+    masks[0, :10, :10], masks[1, 10:, 10:] = 1, 255
     found = masks.clone()
     found[0, :2] = 0  # 80 of 100 pixels are left
     target = {"boxes": torch.zeros(2, 4), "labels": torch.tensor([0, 0]), "masks": masks}
@@ -113,7 +113,7 @@ def test_masks_are_compared_pixel_by_pixel():
     nothing = {**empty, "masks": torch.zeros(0, 20, 20)}
     metric.update([{**nothing, "scores": torch.zeros(0)}], [nothing])
     assert metric.compute().metrics["oLRP_Loc"] == pytest.approx(0.1)
-    with pytest.raises(ValueError, match="have no 'masks'"):
+    with pytest.raises(ValueError, match="have no 'masks', only"):
         metric.update([{**empty, "scores": torch.zeros(0)}], [empty])
 
 
@@ -133,7 +133,9 @@ def test_logits_order_the_detections():
         ({"labels": torch.tensor([99])}, "labels 99 to 99; accepted are 0 to"),
         ({"labels": torch.tensor([0, 0])}, "of shape"),
         ({"boxes": torch.tensor([[0.0, 0, float("nan"), 1]])}, "a box that is not four finite numbers"),
-        ({"scores": torch.tensor([float("nan")])}, "a score that is no finite number"),
+        ({"scores": torch.tensor([float("nan")])}, r"'scores' that are no numbers \(NaN\)"),
+        ({"logits": torch.tensor([float("nan")])}, r"'logits' that are no numbers \(NaN\)"),
+        ({"scores": torch.tensor([0.5, 0.6])}, "'scores' of shape"),
     ],
 )
 def test_faulty_detections_are_named_by_image(changes, message):

@@ -100,32 +100,27 @@ class DetectionMetric:
         return evaluate_detections(truth, detections, max_detections=self.max_detections)
 
     def _image(self, found: Mapping[str, Tensor], target: Mapping[str, Any], key: tuple[int, ...]) -> _Image:
-        where = f"of image {key[0]}" if len(key) == 1 else f"of image number {key[1]}"
-        shapes = _shapes(target, self.iou_type, f"the target {where}")
-        count = len(shapes)
-        scores = _column(found, "scores", len(found["labels"]), f"the detections {where}")
-        if not np.isfinite(scores).all():
-            raise ResultsError(f"the detections {where} have a score that is no finite number")
+        image = f"image {key[0]}" if len(key) == 1 else f"image number {key[1]}"
+        here, there = f"the target of {image}", f"the detections of {image}"
+        shapes, found_shapes = _shapes(target, self.iou_type, here), _shapes(found, self.iou_type, there)
+        count, found_count = len(shapes), len(found_shapes)
         return _Image(
-            labels=self._labels(target["labels"], count, f"the target {where}"),
+            labels=self._labels(target, count, here),
             shapes=shapes,
-            areas=_column(target, "area", count, f"the target {where}") if "area" in target else shapes.areas,
-            crowd=_column(target, "iscrowd", count, where) > 0 if "iscrowd" in target else np.zeros(count, np.bool_),
-            found_labels=self._labels(found["labels"], len(scores), f"the detections {where}"),
-            found_shapes=_shapes(found, self.iou_type, f"the detections {where}"),
-            scores=scores,
-            logits=_column(found, "logits", len(scores), f"the detections {where}") if "logits" in found else None,
+            areas=_column(target, "area", count, here) if "area" in target else shapes.areas,
+            crowd=_column(target, "iscrowd", count, here) > 0 if "iscrowd" in target else np.zeros(count, np.bool_),
+            found_labels=self._labels(found, found_count, there),
+            found_shapes=found_shapes,
+            scores=_column(found, "scores", found_count, there),
+            logits=_column(found, "logits", found_count, there) if "logits" in found else None,
         )
 
-    def _labels(self, labels: Tensor, count: int, where: str) -> Ints:
-        column = labels.detach().cpu().numpy().astype(np.int64)
-        if column.shape != (count,):
-            raise ValueError(f"{where} have labels of shape {column.shape} for {count} shapes; give one each")
-        if len(column) and not (0 <= column.min() and column.max() < len(self.categories)):
-            raise ValueError(
-                f"{where} have labels {column.min()} to {column.max()}; accepted are 0 to {len(self.categories) - 1}"
-            )
-        return column
+    def _labels(self, columns: Mapping[str, Tensor], count: int, where: str) -> Ints:
+        labels: Ints = _column(columns, "labels", count, where).astype(np.int64)
+        if count and not (0 <= labels.min() and labels.max() < len(self.categories)):
+            accepted = f"accepted are 0 to {len(self.categories) - 1}"
+            raise ValueError(f"{where} have labels {labels.min()} to {labels.max()}; {accepted}")
+        return labels
 
     def _columns(self, keys: Sequence[tuple[int, ...]], images: Sequence[_Image]) -> tuple[GroundTruth, Detections]:
         """All images together; those without an id are numbered from 0."""
@@ -203,23 +198,29 @@ class ResultsMetric:
 
 def _shapes(columns: Mapping[str, Tensor], iou_type: IouType, where: str) -> Shapes:
     if iou_type == "bbox":
-        boxes = columns["boxes"].detach().cpu().double().numpy().reshape(-1, 4)
+        boxes = _required(columns, "boxes", where).double().numpy().reshape(-1, 4)
         if not np.isfinite(boxes).all():
             raise ValueError(f"{where} have a box that is not four finite numbers")
         return Boxes(np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1))
-    if "masks" not in columns:
-        raise ValueError(f"{where} have no 'masks'; give them (M, H, W), or evaluate boxes with iou_type='bbox'")
-    masks = columns["masks"].detach().cpu().numpy().astype(np.uint8, copy=False)
+    masks = (_required(columns, "masks", where) != 0).numpy().astype(np.uint8)
     rles = codec.encode(np.asfortranarray(masks.transpose(1, 2, 0))) if len(masks) else []
     sizes = np.tile(np.array(masks.shape[-2:], np.int64), (len(rles), 1))
     return Masks(tuple(rle["counts"].decode() for rle in rles), sizes, masks.sum(axis=(1, 2), dtype=np.float64))
 
 
 def _column(columns: Mapping[str, Tensor], name: str, count: int, where: str) -> Floats:
-    column: Floats = torch.as_tensor(columns[name]).detach().cpu().double().numpy()
+    column: Floats = _required(columns, name, where).double().numpy()
     if column.shape != (count,):
         raise ValueError(f"{where} have {name!r} of shape {column.shape}; accepted is ({count},), one number each")
+    if np.isnan(column).any():
+        raise ResultsError(f"{where} have {name!r} that are no numbers (NaN)")
     return column
+
+
+def _required(columns: Mapping[str, Tensor], name: str, where: str) -> Tensor:
+    if name not in columns:
+        raise ValueError(f"{where} have no {name!r}, only {sorted(columns)}")
+    return torch.as_tensor(columns[name]).detach().cpu()
 
 
 def _joined(parts: Sequence[Shapes]) -> Shapes:
