@@ -327,6 +327,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--problems", type=int, default=1000, help="small random ones, for the second table")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "evaluation.md")
+    parser.add_argument("--note", default="", help="a line about the circumstances, for the report")
     parser.add_argument("--folder", type=Path, help="where the simulated files are; a temporary folder by default")
     parser.add_argument("--iou-type", choices=["bbox", "segm"])
     parser.add_argument("--child", choices=list(CONTESTANTS), help=argparse.SUPPRESS)
