@@ -137,13 +137,36 @@ def test_what_cannot_be_resumed_is_said_before_training(train: Callable[..., Run
 
 
 def test_a_second_signal_stops_at_once(train: Callable[..., Run], tmp_path: Path):
-    def twice():
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
+    class TwiceInAStep(Watch):
+        def on_train_batch_start(self, *_):
+            if len(self.batches) == BATCHES:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
+    watch = TwiceInAStep()
     with pytest.raises(TrainingInterrupted):
-        train("run", callbacks=[Watch(stop_in=BATCHES + 1, how=twice)])
-    assert content(tmp_path / "run" / "last.ckpt")["global_step"] >= BATCHES
+        train("run", callbacks=[watch])
+    assert len(watch.batches) == BATCHES, "the step was finished all the same"
+    assert content(tmp_path / "run" / "last.ckpt")["global_step"] == BATCHES
+
+
+def test_rows_behind_the_checkpoint_are_dropped(train: Callable[..., Run], tmp_path: Path):
+    class Crash(pl.Callback):
+        """As if the machine went down in the second epoch: what was logged since the checkpoint is there."""
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            if trainer.current_epoch == 1:
+                trainer.save_checkpoint = lambda *_: None
+                raise OSError("gone")
+
+    full = train("full")
+    with pytest.raises(OSError, match="gone"):
+        train("parts", callbacks=[Crash()])
+    rows = (tmp_path / "parts" / "metrics.csv").read_text().splitlines()
+    assert content(tmp_path / "parts" / "last.ckpt")["global_step"] == BATCHES
+    assert rows[-1].startswith("11,"), "nothing was logged behind the checkpoint, so nothing is tested"
+    resumed = train("parts", resume=tmp_path / "parts" / "last.ckpt")
+    assert (resumed.folder / "metrics.csv").read_text() == (full.folder / "metrics.csv").read_text()
 
 
 def test_the_handlers_of_the_caller_come_back(train: Callable[..., Run]):
