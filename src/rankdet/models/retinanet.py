@@ -27,7 +27,8 @@ class RetinaNet(DenseDetector):
     Args:
         num_classes: K, without a background.
         backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
-        `Backbone`. criterion: what it learns from; ``ScoreCriterion()`` is the original focal loss.
+            `Backbone`.
+        criterion: what it learns from; ``ScoreCriterion()`` is the original focal loss.
         assigner: who is positive; `ATSSAssigner` makes it "RetinaNet with ATSS".
         anchor_scales: sides of the anchors in strides, per cell and ratio.
         anchor_ratios: height / width.
