@@ -20,7 +20,6 @@ from rankdet.losses.ranking.targets import Positives, indices_from
 
 LISTED = 1 / 8  # negatives are listed if fewer of the logits than this reach a positive
 GRID = 1 << 12  # from as many logits on a grid pays, on a CPU
-REPLICAS = 8  # of each total, so that the additions to one interval need not wait for one another
 
 
 @dataclass(frozen=True)
@@ -37,21 +36,19 @@ class Negatives:
     index: Tensor | None
     values: Tensor | None = None
 
-    def step_sums(self, logits: Tensor, edges: Edges) -> Tensor:
-        """(P,): N_FP of each positive, from the flattened logits."""
-        return edges.step_sums(*self.totals(logits, edges))
-
     def totals(self, logits: Tensor, edges: Edges) -> Tensor:
         """(2, I): per interval, the number of negatives and the sum of their offsets, from the flattened logits."""
         dtype = accumulator(logits.device)
-        sums = torch.zeros(2, len(edges) * REPLICAS, dtype=dtype, device=logits.device)
         chosen = self.chosen(logits)
-        replica = torch.arange(min(chosen.numel(), _piece(logits)), dtype=torch.int32, device=logits.device) % REPLICAS
+        # Of each total there are replicas, so that the additions to one interval need not wait for one another.
+        number = _replicas(chosen, len(edges))
+        sums = torch.zeros(2, len(edges) * number, dtype=dtype, device=logits.device)
+        replica = torch.arange(min(chosen.numel(), _piece(chosen)), dtype=torch.int32, device=logits.device) % number
         for piece in _pieces(chosen):
             interval = self.interval[piece]
             offset = edges.offsets(chosen[piece].to(edges.origin.dtype), interval).to(dtype)
-            _add_to_bins(sums, torch.add(replica[: interval.numel()], interval, alpha=REPLICAS), offset)
-        return sums.view(2, -1, REPLICAS).sum(2)
+            _add_to_bins(sums, torch.add(replica[: interval.numel()], interval, alpha=number), offset)
+        return sums.view(2, -1, number).sum(2)
 
     def write_gradient(self, gradient: Tensor, logits: Tensor, edges: Edges, weights: Tensor) -> None:
         """Write ``sum_i weights[i] H(x_j - s_i)`` where the negatives are; gradient and logits (N,), weights (P,)."""
@@ -131,9 +128,14 @@ def _add_to_bins(sums: Tensor, bins: Tensor, values: Tensor) -> None:
         sums[1].index_add_(0, bins, values)
 
 
+def _replicas(values: Tensor, intervals: int) -> int:
+    """On an accelerator, where neighbouring values are added at once, as many as take no more room than the values."""
+    return 8 if on_cpu(values) else min(max(values.numel() // (4 * intervals), 8), 1024)
+
+
 def _piece(values: Tensor) -> int:
     """How many are handled at a time."""
-    return 1 << (17 if on_cpu(values) else 24)
+    return 1 << 17 if on_cpu(values) else max(1 << 20, -(-values.numel() // 4))
 
 
 def _pieces(values: Tensor) -> Iterator[slice]:
