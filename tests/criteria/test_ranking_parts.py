@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -284,3 +286,21 @@ def test_a_balance_sees_both_tasks_with_their_outputs():
     RankingCriterion(balance=Twice())(predictions, assignment)
     assert seen[0][0] is predictions.deltas
     assert seen[0][1] is predictions.logits
+
+
+def test_images_can_be_ranked_by_themselves():
+    """The loss over two images is then the mean of the losses of each."""
+    predictions, assignment = a_stage()
+    halves = Priors.proposals([predictions.priors.boxes[0][:4], predictions.priors.boxes[0][4:]])
+    together = dataclasses.replace(predictions, priors=halves)
+    criterion = RankingCriterion(ranking=RankSortLoss(scope="image"))
+    losses = criterion(together, assignment).losses
+    alone = []
+    for rows, positives in ((slice(0, 4), slice(0, 2)), (slice(4, 7), slice(2, 3))):
+        priors = Priors.proposals([predictions.priors.boxes[0][rows]])
+        parts = (predictions.logits[rows], predictions.deltas[rows], predictions.quality_logits[rows])
+        index = INDEX[positives] - rows.start
+        own = Assignment(assignment.labels[rows], index, index, assignment.matched_boxes[positives])
+        alone.append(criterion(Predictions(*parts, priors, predictions.coder), own).losses)
+    for name in ("ranking", "sorting"):
+        torch.testing.assert_close(losses[name], (alone[0][name] + alone[1][name]) / 2)

@@ -112,11 +112,13 @@ class RankingCriterion(Criterion):
     def _rank(self, predictions: Predictions, assignment: Assignment, positives: Positives, quality: Tensor) -> Ranked:
         """The terms of the ranking loss, and where the positives rank."""
         classes = predictions.logits.shape[1]
+        by_image = self.ranking.scope == "image"
         return self.ranking.ranked_at(
             predictions.logits,
             positives.index * classes + positives.labels,
             quality,
             ignored=assignment.labels == IGNORE,
+            image_index=predictions.priors.image_index if by_image else None,
         )
 
     def _logs(self, positives: Positives, quality: Tensor) -> dict[str, Tensor]:
