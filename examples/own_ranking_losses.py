@@ -34,9 +34,9 @@ class PrecisionAtKLoss(RankingLoss):
         now, without_negatives = ranking.rank > self.k, ranking.rank_among_positives > self.k
         return {"ranking": RankingError(now.to(ranking.rank), without_negatives.to(ranking.rank))}
 
-    def normaliser(self, ranking: Ranking) -> Tensor:
+    def normaliser(self, ranking: Ranking) -> float:
         """As many positives as fit among the k best."""
-        return ranking.rank.new_tensor(min(self.k, len(ranking)))
+        return min(self.k, len(ranking))
 
 
 class KendallLoss(RankingLoss):

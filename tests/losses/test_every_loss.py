@@ -186,6 +186,19 @@ def test_the_way_of_accelerators_agrees(cls: type[RankingLoss], dtype: torch.dty
     torch.testing.assert_close(found[0], found[1], rtol=1e-6 if dtype == torch.float32 else 1e-11, atol=1e-9)
 
 
+@every_loss
+@pytest.mark.parametrize("positives", [10, 1000])
+def test_the_host_never_waits_for_a_list_of_positives(cls: type[RankingLoss], positives: int):
+    """On the meta device there are no values to wait for: whatever asks for one fails."""
+    logits = torch.zeros(5000, 8, device="meta", requires_grad=True)
+    index = torch.zeros(positives, dtype=torch.long, device="meta")
+    ignored = torch.zeros(5000, dtype=torch.bool, device="meta")
+    ranked = cls().ranked_at(logits, index, index.float(), ignored=ignored)
+    sum(ranked.terms.values()).backward()
+    assert logits.grad.shape == logits.shape
+    assert ranked.rank.shape == (positives,)
+
+
 def test_nan_on_an_accelerator_is_a_nan_loss(monkeypatch: pytest.MonkeyPatch):
     for module in (base, negatives, targets_module):
         monkeypatch.setattr(module, "on_cpu", lambda _: False)

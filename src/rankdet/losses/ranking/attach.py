@@ -40,7 +40,7 @@ class Piece:
     edges: Edges
     negatives: Negatives
 
-    def scaled(self, factor: Tensor) -> Piece:
+    def scaled(self, factor: Tensor | float) -> Piece:
         """The same gradients times a scalar."""
         return replace(self, gradients=self.gradients * factor, weights=self.weights * factor)
 

@@ -90,9 +90,9 @@ class RankingLoss(nn.Module, ABC):
     def errors(self, ranking: Ranking) -> Mapping[str, Error]:
         """The named errors of the positives; called without gradient, with at least one positive."""
 
-    def normaliser(self, ranking: Ranking) -> Tensor:
-        """What the sums over positives are divided by; their number unless overridden."""
-        return ranking.logits.new_tensor(len(ranking))
+    def normaliser(self, ranking: Ranking) -> Tensor | float:
+        """What the sums over positives are divided by, a scalar; their number unless overridden."""
+        return float(len(ranking))
 
     def forward(
         self, logits: Tensor, targets: Tensor, *, positives: Tensor | None = None, image_index: Tensor | None = None
@@ -212,7 +212,7 @@ class RankingLoss(nn.Module, ABC):
             standing[:, inside] = update.standing
             pieces += [replace(piece, span=span) for piece in update.pieces]
         group = processes(together=self.gather_across_devices)
-        *sums, images = group.total(torch.cat([values, values.new_tensor([len(pieces)])])).unbind()
+        *sums, images = group.total(torch.cat([values, values.new_full((1,), len(pieces))])).unbind()
         share = 1 / images.clamp(min=1)
         scaled = tuple(piece.scaled(share * group.size) for piece in pieces)
         return Update(torch.stack(sums) * share, standing, scaled, order)
@@ -232,7 +232,7 @@ class RankingLoss(nn.Module, ABC):
         values, gradients, weights = self._rows(ranking)
         piece = Piece(slice(0, flat.numel()), found.index, gradients[:, mine], weights, edges, negatives)
         standing = torch.stack([ranking.rank[mine], ranking.soft_sampling[mine] * group.size])
-        return Update(values, standing, (piece.scaled(gradients.new_tensor(group.size)),))
+        return Update(values, standing, (piece.scaled(group.size),))
 
     def _locate(self, flat: Tensor, edges: Edges, found: Positives) -> Negatives:
         """The negatives; what they stand for may be overridden."""

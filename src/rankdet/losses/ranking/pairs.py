@@ -132,8 +132,8 @@ class _Runs:
 
     def _tree_sums(self, start: Tensor, weights: Tensor) -> Tensor:
         """The rest: on every level, the block after the one where the suffix starts, if both have the same parent."""
-        sizes = [LEAF << level for level in range(max(-(-self.number // LEAF) - 1, 0).bit_length())]
-        size = torch.tensor(sizes, device=start.device)[:, None]
+        levels = max(-(-self.number // LEAF) - 1, 0).bit_length()
+        size = LEAF * 2 ** torch.arange(levels, device=start.device)[:, None]
         stride = self.number + 1
         block = start // size + 1
         index = torch.arange(self.number, device=start.device)
