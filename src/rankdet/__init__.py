@@ -12,13 +12,11 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("assign", "cli", "criteria", "data", "eval", "losses", "models", "nn", "ops", "train")
-
-__all__ = ["__version__", *_SUBPACKAGES]
+__all__ = ["__version__", "assign", "cli", "criteria", "data", "eval", "losses", "models", "nn", "ops", "train"]
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in _SUBPACKAGES:
+    if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

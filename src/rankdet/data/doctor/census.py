@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from rankdet.data.doctor.classes import class_counts
 from rankdet.data.doctor.table import Table
 
 SMALL, LARGE = 32.0**2, 96.0**2
@@ -88,7 +87,7 @@ def _sizes(table: Table) -> tuple[tuple[int, int], ...]:
 
 
 def _classes(table: Table) -> tuple[ClassCount, ...]:
-    objects, images = class_counts(table)
+    objects, images = table.class_counts
     order = np.argsort(-objects, kind="stable")
     classes = table.classes
     return tuple(

@@ -93,7 +93,7 @@ def _check_images(table: Table) -> Iterator[Finding]:
 
 def check_abundance(table: Table) -> Iterator[Finding]:
     """Classes of a training set without objects, or with too few."""
-    objects, images = class_counts(table)
+    objects, images = table.class_counts
     if not objects.any():
         return
     yield from find(
@@ -123,7 +123,7 @@ def check_abundance(table: Table) -> Iterator[Finding]:
 
 def check_coverage(table: Table) -> Iterator[Finding]:
     """Classes of a validation set of which nothing can be said."""
-    objects, _ = class_counts(table)
+    objects, _ = table.class_counts
     yield from find(
         "unused-class",
         Severity.NOTE,
@@ -132,14 +132,6 @@ def check_coverage(table: Table) -> Iterator[Finding]:
         remedy="their AP and oLRP are undefined and left out of the means",
         example=table.class_name,
     )
-
-
-def class_counts(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) objects and (K,) images of each class, without what is to be ignored."""
-    labels, images = table.objects.labels[table.learnable], table.objects.images[table.learnable]
-    number = max(len(table.classes), 1)
-    in_images = np.unique(images * number + labels) % number
-    return tuple(np.bincount(each, minlength=len(table.classes)) for each in (labels, in_images))  # type: ignore[return-value]
 
 
 def _plain(name: str) -> str:

@@ -84,6 +84,8 @@ def _check_stated(
     table: Table, rows: np.ndarray, found: Mapping[int, tuple[int, int]], stated: Mapping[int, tuple[int, int]]
 ) -> Iterator[Finding]:
     """Images of another size than stated; where all boxes lie within the file, the statement is what is wrong."""
+    if not len(rows):
+        return
     sizes = table.images.sizes.copy()
     for row in rows.tolist():
         sizes[row] = found[row]

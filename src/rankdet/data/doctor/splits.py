@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rankdet.data.doctor.classes import class_counts
 from rankdet.data.doctor.draft import LeaveOutImages
 from rankdet.data.doctor.finding import Finding, Severity, find
 from rankdet.data.doctor.scan import Look
@@ -60,8 +59,8 @@ def _check_classes(train: Table, val: Table) -> Iterator[Finding]:
 
 def _check_learnt(train: Table, val: Table) -> Iterator[Finding]:
     """Classes to be found that nobody has shown."""
-    learnt = {name for name, count in zip(train.classes.names, class_counts(train)[0], strict=True) if count}
-    wanted = class_counts(val)[0]
+    learnt = {name for name, count in zip(train.classes.names, train.class_counts[0], strict=True) if count}
+    wanted = val.class_counts[0]
     never = [row for row, name in enumerate(val.classes.names) if wanted[row] and name not in learnt]
     yield from find(
         "class-not-learnt",

@@ -151,6 +151,14 @@ class Table:
         referring = (objects.images >= 0) & (objects.labels >= 0)
         return referring & ~objects.ignored & (objects.xywh[:, 2] > 0) & (objects.xywh[:, 3] > 0)
 
+    @cached_property
+    def class_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """(K,) objects and (K,) images of each class, without what is to be ignored."""
+        labels, images = self.objects.labels[self.learnable], self.objects.images[self.learnable]
+        number = max(len(self.classes), 1)
+        in_images = np.unique(images * number + labels) % number
+        return np.bincount(labels, minlength=len(self.classes)), np.bincount(in_images, minlength=len(self.classes))
+
 
 def box_text(xywh: np.ndarray) -> str:
     """A box as people write it.
