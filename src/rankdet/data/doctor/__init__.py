@@ -8,22 +8,29 @@ that findings offer to a copy. No module here needs torch.
 from rankdet.data.doctor.census import Census, ClassCount
 from rankdet.data.doctor.diagnosis import Diagnosis, Examination, diagnose
 from rankdet.data.doctor.finding import Finding, Severity
+from rankdet.data.doctor.placement import Copies, Links, Placement
 from rankdet.data.doctor.read import Source, read_table
+from rankdet.data.doctor.repair import Part, write_repaired
 from rankdet.data.doctor.scan import Headers, Pixels, Scan
 from rankdet.data.doctor.table import Table
 
 __all__ = [
     "Census",
     "ClassCount",
+    "Copies",
     "Diagnosis",
     "Examination",
     "Finding",
     "Headers",
+    "Links",
+    "Part",
     "Pixels",
+    "Placement",
     "Scan",
     "Severity",
     "Source",
     "Table",
     "diagnose",
     "read_table",
+    "write_repaired",
 ]

@@ -16,7 +16,9 @@ class Draft:
     """What a copy of a table will have: the columns that repairs may change, and which rows stay.
 
     ``turned`` (N,) marks images to be stored upright, ``without_mask`` (M,) objects that lose their segmentation,
-    ``malformed`` the places of entries of a COCO file that are not in the table at all.
+    ``malformed`` the places of entries of a COCO file that are not in the table at all; ``renumbered`` says whether
+    annotations are to have the ids 1, 2, ..., ``named`` whether VOC objects without a name go. ``files`` are the names
+    of the images in the copy, ``sources`` those on disk.
     """
 
     def __init__(self, table: Table) -> None:
@@ -27,13 +29,15 @@ class Draft:
         self.keeps_class = np.ones(len(table.classes), dtype=bool)
         self.sizes = table.images.sizes.copy()
         self.files = list(table.images.files)
+        self.sources = self.files
         self.turned = np.zeros(images, dtype=bool)
-        self.ids = table.objects.ids.copy()
         self.xywh = table.objects.xywh.copy()
         self.areas = table.objects.areas.copy()
         self.without_mask = np.zeros(objects, dtype=bool)
         self.class_names = list(table.classes.names)
         self.malformed: dict[str, set[int]] = {}
+        self.renumbered = False
+        self.named = False
 
     def leave_out_images(self, rows: np.ndarray) -> None:
         """Images, and the objects in them."""
@@ -46,7 +50,7 @@ class Repair(ABC):
 
     @abstractmethod
     def apply(self, draft: Draft) -> str:
-        """Make the change; returns what was changed."""
+        """Make the change; returns what was changed, nothing if it was made already."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +64,30 @@ class LeaveOutEntries(Repair):
         """See `Repair`."""
         draft.malformed.setdefault(self.key, set()).update(self.places.tolist())
         return counted(f"malformed {{entry/entries}} of '{self.key}' left out", len(self.places))
+
+
+@dataclass(frozen=True, eq=False)
+class LeaveOutFiles(Repair):
+    """Annotation files of a VOC folder that cannot be read, and are in no table."""
+
+    number: int
+
+    def apply(self, draft: Draft) -> str:
+        """See `Repair`."""
+        del draft
+        return counted("annotation {file/files} left out (cannot be read)", self.number)
+
+
+@dataclass(frozen=True, eq=False)
+class LeaveOutNameless(Repair):
+    """Objects of VOC files without a class, which are in no table."""
+
+    number: int
+
+    def apply(self, draft: Draft) -> str:
+        """See `Repair`."""
+        draft.named = True
+        return counted("{object/objects} left out (no name)", self.number)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +215,10 @@ class RenumberObjects(Repair):
 
     def apply(self, draft: Draft) -> str:
         """See `Repair`."""
-        draft.ids[:] = np.arange(1, len(draft.ids) + 1)
-        return counted("{annotation/annotations} numbered 1, 2, ...", len(draft.ids))
+        if draft.renumbered:
+            return ""
+        draft.renumbered = True
+        return counted("{annotation/annotations} numbered 1, 2, ...", len(draft.table.objects))
 
 
 @dataclass(frozen=True, eq=False)

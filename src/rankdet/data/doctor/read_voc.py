@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from rankdet.data.doctor.draft import LeaveOutFiles, LeaveOutNameless
 from rankdet.data.doctor.finding import Finding, Severity, find
 from rankdet.data.doctor.locate import locate
 from rankdet.data.doctor.table import Classes, Images, Objects, Table
@@ -107,6 +108,7 @@ def _read_all(home: Path, stems: Sequence[str]) -> tuple[list[_File], list[Findi
         what="annotation {file/files} cannot be read",
         remedy="mend or remove the files; they are left out of all that follows",
         example=lambda row: problems[row],
+        repair=LeaveOutFiles(len(problems)),
     )
     return files, list(findings)
 
@@ -207,6 +209,7 @@ def _check_objects(files: Sequence[_File]) -> Iterator[Finding]:
         what="{object has/objects have} no <name>",
         remedy="name their classes, or remove them",
         example=lambda row: nameless[row],
+        repair=LeaveOutNameless(len(nameless)),
     )
 
 
