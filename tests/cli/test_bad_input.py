@@ -36,7 +36,7 @@ WIDTH = ["--model.init_args.width", "4"]
         (["--traner.devices", "2"], ["unknown option --traner.devices", "did you mean trainer?"]),
         (["--conifg", "x"], ["unknown option --conifg", "did you mean config?"]),
         (["--optimiser", "SDG", "--optimiser.init_args.lr", "1"], ["no Optimiser called SDG", "did you mean SGD?"]),
-        (["--optimiser", "AdamW"], ["replaces SGD by AdamW", "lr"]),
+        (["--optimiser", "AdamW"], ["AdamW needs optimiser.init_args.lr"]),
         (["--schedule.decay", "Cosin"], ["schedule.decay", "no Decay called Cosin", "did you mean Cosine?"]),
         (["--schedule.decay", "Steps"], ["Steps needs schedule.decay.init_args.milestones"]),
         (["--schedule.epochs", "two"], ["schedule.epochs", "int", "two"]),

@@ -58,32 +58,40 @@ def test_lists_are_replaced_as_a_whole(write):
 class TestReplacingAClass:
     BASE = "optimiser: {class_path: SGD, init_args: {lr: 0.1, momentum: 0.8}}"
 
-    def test_is_refused_while_arguments_of_the_other_would_stay(self, write):
+    def test_drops_the_arguments_of_the_other(self, write):
         base = write("base.yaml", self.BASE)
-        with pytest.raises(CommandError, match=r"replaces SGD by AdamW as optimiser, but lr, momentum of .*base.yaml"):
-            read_layers([base], [("optimiser.class_path", "AdamW")])
+        merged = read_layers([base], [("optimiser.class_path", "AdamW"), ("optimiser.init_args.lr", "0.2")])
+        assert merged.tree == {"optimiser": {"class_path": "AdamW", "init_args": {"lr": 0.2}}}
+        assert not any(name.endswith("momentum") for name in merged.origins)
 
-    def test_by_its_name_alone_is_kept_until_the_types_are_known(self, write):
+    def test_in_a_file_too(self, write):
+        other = write("other.yaml", "optimiser: {class_path: AdamW, init_args: {lr: 0.2}}")
+        merged = read_layers([write("base.yaml", self.BASE), other], [])
+        assert merged.tree == {"optimiser": {"class_path": "AdamW", "init_args": {"lr": 0.2}}}
+        assert merged.origin("optimiser.init_args.lr") == other
+
+    def test_by_its_name_alone_drops_them_too(self, write):
         merged = read_layers([write("base.yaml", self.BASE)], [("optimiser", "AdamW")])
         assert merged.tree["optimiser"] == "AdamW"
-        with pytest.raises(CommandError, match=r"--optimiser replaces SGD by AdamW as optimiser, but lr, momentum of"):
-            merged.inherit("optimiser", {"class_path": "AdamW"})
+        merged.inherit("optimiser", value := {"class_path": "AdamW"})
+        assert value == {"class_path": "AdamW"}
+
+    def test_takes_later_arguments_whatever_their_order(self, write):
+        base, lr = write("base.yaml", self.BASE), ("optimiser.init_args.lr", "0.2")
+        for options in ([("optimiser", "AdamW"), lr], [lr, ("optimiser", "AdamW")]):
+            tree = read_layers([base], options).tree
+            assert tree == {"optimiser": {"class_path": "AdamW", "init_args": {"lr": 0.2}}}
+
+    def test_there_and_back_brings_nothing_back(self, write):
+        files = [write("base.yaml", self.BASE), write("other.yaml", "optimiser: AdamW")]
+        for last in ("optimiser: SGD", "optimiser: {class_path: SGD, init_args: {lr: 0.3}}"):
+            merged = read_layers([*files, write("last.yaml", last)], [])
+            merged.inherit("optimiser", value := {"class_path": "SGD"})
+            assert value == {"class_path": "SGD"}
 
     def test_by_a_text_that_is_no_class_drops_the_object(self, write):
         base = write("base.yaml", "data: {train: {class_path: Shapes, init_args: {length: 5}}}")
         assert read_layers([base], [("data.train", "VOC2007")]).tree == {"data": {"train": "VOC2007"}}
-
-    def test_is_refused_in_a_file_too(self, write):
-        other = write("other.yaml", "optimiser: {class_path: AdamW, init_args: {lr: 0.2}}")
-        with pytest.raises(
-            CommandError, match=r"other.yaml replaces SGD by AdamW as optimiser, but momentum of .*base"
-        ):
-            read_layers([write("base.yaml", self.BASE), other], [])
-
-    def test_works_when_they_are_stated_anew(self, write):
-        base = write("base.yaml", "optimiser: {class_path: SGD, init_args: {lr: 0.1}}")
-        options = [("optimiser.class_path", "AdamW"), ("optimiser.init_args.lr", "0.2")]
-        assert read_layers([base], options).tree == {"optimiser": {"class_path": "AdamW", "init_args": {"lr": 0.2}}}
 
     def test_by_the_same_class_under_its_full_path_is_none(self, write):
         base = write("base.yaml", self.BASE)
@@ -93,10 +101,41 @@ class TestReplacingAClass:
         merged.inherit("optimiser", value := {"class_path": "SGD"})
         assert value["init_args"] == {"lr": 0.1, "momentum": 0.8}
 
-    def test_deep_inside_is_seen(self, write):
-        base = write("base.yaml", "model: {class_path: A, init_args: {loss: {class_path: B, init_args: {x: 1}}}}")
-        with pytest.raises(CommandError, match=r"replaces B by C as model.init_args.loss, but x"):
-            read_layers([base], [("model.init_args.loss.class_path", "C")])
+    def test_deep_inside_leaves_what_is_around_it(self, write):
+        inner = "loss: {class_path: B, init_args: {x: 1}}"
+        base = write("base.yaml", f"model: {{class_path: A, init_args: {{width: 3, {inner}}}}}")
+        tree = read_layers([base], [("model.init_args.loss.class_path", "C")]).tree
+        assert tree == {"model": {"class_path": "A", "init_args": {"width": 3, "loss": {"class_path": "C"}}}}
+
+
+class TestABase:
+    def test_lies_below_the_file_that_names_it(self, write):
+        base = write("shared/base.yaml", "seed: 1\nschedule: {epochs: 12, warmup_iterations: 5}")
+        leaf = write("leaf/leaf.yaml", "base: ../shared/base.yaml\nschedule: {epochs: 36}")
+        merged = read_layers([leaf], [])
+        assert merged.tree == {"seed": 1, "schedule": {"epochs": 36, "warmup_iterations": 5}}
+        assert merged.origin("schedule.epochs") == leaf
+        assert merged.origin("schedule.warmup_iterations") == base
+
+    def test_may_have_a_base_and_be_that_of_a_part(self, write):
+        write("1x.yaml", "epochs: 12\ndecay: {class_path: Steps, init_args: {milestones: [8, 11]}}")
+        write("2x.yaml", "base: 1x.yaml\nepochs: 24")
+        write("cosine.yaml", "base: 2x.yaml\ndecay: Cosine")
+        leaf = write("leaf.yaml", "schedule: cosine.yaml")
+        assert read_layers([leaf], []).tree == {"schedule": {"epochs": 24, "decay": "Cosine"}}
+
+    @pytest.mark.parametrize(
+        ("base", "message"),
+        [("leaf.yaml", "names itself"), ("none.yaml", "does not exist"), ("[a, b]", "must name a YAML file")],
+    )
+    def test_that_is_none_is_refused(self, write, base: str, message: str):
+        with pytest.raises(CommandError, match=message):
+            read_layers([write("leaf.yaml", f"base: {base}")], [])
+
+
+def test_an_option_may_name_a_shared_part(write):
+    base = write("base.yaml", "schedule: {epochs: 3}")
+    assert read_layers([base], [("schedule", "schedules/1x.yaml")]).tree["schedule"]["epochs"] == 12
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """The layers of an experiment's configuration, put on one another: files in their order, then command-line options.
 
-A file is a mapping; a key for an object may name another file, relative to its own. Later layers win, key by key. One
-thing is refused: replacing a class while arguments stated for the other one would silently stay.
+A file is a mapping; a key for an object may name another file, relative to its own, and ``base`` names a file that lies
+below it. Later layers win, key by key. Objects are the exception: a layer that states another class replaces the whole
+object, as the arguments below were stated for the other class and may mean something else to this one.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +20,15 @@ from rankdet.cli.presets import find_config
 
 Tree = dict[str, Any]
 CLASS, ARGUMENTS = "class_path", "init_args"
-OUTPUT = "output"
+OUTPUT, BASE = "output", "base"
 
 
 @dataclass
 class Configuration:
     """The merged tree, and which layer each stated value came from (by dotted key), for messages.
 
-    ``replaced`` has the objects that a later layer put a text in the place of: if that text turns out to be a class,
-    and no plain value, then :meth:`inherit` judges what becomes of their arguments.
+    ``replaced`` has the objects that a later layer put a text in the place of: if that text turns out to be their
+    class, and no plain value, then :meth:`inherit` gives their arguments back.
     """
 
     tree: Tree = field(default_factory=dict)
@@ -45,47 +47,38 @@ class Configuration:
         return next(within, "the configuration")
 
     def inherit(self, name: str, value: Tree) -> None:
-        """Give an object whose class was named alone the arguments stated before, or refuse if they are another's."""
+        """Give an object whose class was named alone the arguments stated before, if they are of the same class."""
         below = self.replaced.pop(name, None)
-        if below is None:
-            return
-        self._check_class(below, value, name, self.origin(name))
-        if _short(below[CLASS]) == _short(value[CLASS]):
+        if below is not None and _short(below[CLASS]) == _short(value[CLASS]):
             value[ARGUMENTS] = {**(below.get(ARGUMENTS) or {}), **(value.get(ARGUMENTS) or {})}
 
     def _merge(self, below: Tree, above: Mapping[str, Any], prefix: str, origin: str) -> None:
-        for key, value in above.items():
-            name = f"{prefix}{key}"
-            if isinstance(value, str) and isinstance(below.get(key), dict) and CLASS in below[key]:
-                self.replaced[name] = below[key]
-            if isinstance(below.get(key), str) and isinstance(value, dict) and ARGUMENTS in value:
-                below[key] = {CLASS: below[key]}
-            if isinstance(value, dict) and isinstance(below.get(key), dict):
-                self._check_class(below[key], value, name, origin)
-                self._merge(below[key], value, f"{name}.", origin)
-            else:
+        for key, stated in above.items():
+            name, old = f"{prefix}{key}", below.get(key)
+            value = {CLASS: stated} if isinstance(stated, str) and _lacks_class(old) else stated
+            if isinstance(old, str) and isinstance(value, dict) and ARGUMENTS in value:
+                old = below[key] = {CLASS: old}
+            if isinstance(value, dict) and isinstance(old, dict) and not _is_another(old, value):
+                self._merge(old, value, f"{name}.", origin)
+            elif value != old:
+                self._forget(name)
+                if isinstance(value, str) and isinstance(old, dict) and CLASS in old:
+                    self.replaced[name] = old
                 below[key] = _copy(value)
                 self.origins |= dict.fromkeys([name, *(f"{name}.{inner}" for inner in _keys(value))], origin)
 
-    def _check_class(self, below: Tree, above: Tree, name: str, origin: str) -> None:
-        old, new = below.get(CLASS), above.get(CLASS)
-        if not old or not new or _short(old) == _short(new):
-            return
-        stated = set(below.get(ARGUMENTS) or {}) - set(above.get(ARGUMENTS) or {})
-        if stated:
-            raise CommandError(
-                f"{origin} replaces {_short(old)} by {_short(new)} as {name}, but {', '.join(sorted(stated))} of "
-                f"{self.origin(f'{name}.{ARGUMENTS}')} would stay, and may mean something else; state these arguments "
-                f"for {_short(new)} together with it, or leave {name} out of the other configuration"
-            )
+    def _forget(self, name: str) -> None:
+        """What was known of a value that is replaced, and of those within it."""
+        self.origins = {key: known for key, known in self.origins.items() if not f"{key}.".startswith(f"{name}.")}
+        self.replaced = {key: tree for key, tree in self.replaced.items() if not f"{key}.".startswith(f"{name}.")}
 
 
 def read_layers(files: Sequence[str], overrides: Sequence[tuple[str, str]]) -> Configuration:
     """The configuration of some files and of options ``(dotted key, text)``."""
     configuration = Configuration()
     for name in files:
-        path = find_config(name)
-        configuration.put(read_file(path), str(path))
+        for layer, origin in _layers_of(find_config(name)):
+            configuration.put(layer, origin)
     options = Configuration()
     for key, text in overrides:
         options.put(_nested(key, parse_value(text)), f"--{key}")
@@ -96,7 +89,25 @@ def read_layers(files: Sequence[str], overrides: Sequence[tuple[str, str]]) -> C
 
 
 def read_file(path: Path, *, within: tuple[Path, ...] = ()) -> Tree:
-    """The mapping in a YAML file, with the files that it names in their places."""
+    """The mapping in a YAML file, put on its base, with the files that it names in their places."""
+    configuration = Configuration()
+    for layer, origin in _layers_of(path, within=within):
+        configuration.put(layer, origin)
+    return configuration.tree
+
+
+def _layers_of(path: Path, *, within: tuple[Path, ...] = ()) -> Iterator[tuple[Tree, str]]:
+    """The layers of a file with their origins: its base and that one's base, if any, and what it states itself."""
+    content, within = _read_mapping(path, within), (*within, path)
+    base = content.pop(BASE, None)
+    if base is not None:
+        if not isinstance(base, str):
+            raise CommandError(f"{path}: base must name a YAML file, relative to this one; got {base!r}")
+        yield from _layers_of(_named(base, path), within=within)
+    yield {key: value if key == OUTPUT else _included(value, path, within) for key, value in content.items()}, str(path)
+
+
+def _read_mapping(path: Path, within: tuple[Path, ...]) -> Tree:
     if path in within:
         raise CommandError(f"{path} names itself, through {' and '.join(map(str, within))}; break the circle")
     try:
@@ -107,7 +118,15 @@ def read_file(path: Path, *, within: tuple[Path, ...] = ()) -> Tree:
         raise CommandError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise CommandError(f"{path} must be a mapping of names, such as `seed: 0`; got {type(content).__name__}")
-    return {key: value if key == OUTPUT else _included(value, path, (*within, path)) for key, value in content.items()}
+    return content
+
+
+def _named(name: str, path: Path) -> Path:
+    """The file that a file names."""
+    named = path.parent / name
+    if not named.is_file():
+        raise CommandError(f"{path} names {name}, which does not exist (paths are relative to the file)")
+    return Path(os.path.normpath(named))
 
 
 def parse_value(text: str) -> Any:
@@ -137,10 +156,7 @@ def _number(value: Any) -> Any:
 
 def _included(value: Any, path: Path, within: tuple[Path, ...]) -> Any:
     if isinstance(value, str) and value.endswith((".yaml", ".yml")):
-        named = path.parent / value
-        if not named.is_file():
-            raise CommandError(f"{path} names {value}, which does not exist (paths are relative to the file)")
-        return read_file(named, within=within)
+        return read_file(_named(value, path), within=within)
     if isinstance(value, dict):
         return {key: _included(inner, path, within) for key, inner in value.items()}
     return _number(value)
@@ -163,6 +179,17 @@ def _keys(value: Any) -> Iterator[str]:
 
 def _copy(value: Any) -> Any:
     return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+
+def _lacks_class(value: Any) -> bool:
+    """Whether these are the arguments of an object whose class is not stated."""
+    return isinstance(value, dict) and ARGUMENTS in value and CLASS not in value
+
+
+def _is_another(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    """Whether both are objects, and of different classes."""
+    old, new = below.get(CLASS), above.get(CLASS)
+    return bool(old) and bool(new) and _short(str(old)) != _short(str(new))
 
 
 def _short(class_path: str) -> str:

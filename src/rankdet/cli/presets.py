@@ -28,7 +28,7 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    preset = presets_folder() / f"{name}.yaml"
+    preset = presets_folder() / f"{name.removesuffix('.yaml')}.yaml"
     if preset.is_file():
         return preset
     shorter = name.removesuffix(".yaml").removeprefix("configs/")
