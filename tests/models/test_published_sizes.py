@@ -19,7 +19,7 @@ from rankdet.models import (
     RetinaNet,
     softmax_criterion,
 )
-from rankdet.nn import Backbone, FrozenStatistics
+from rankdet.nn import CARAFE, Backbone, ConvLevelsOnPath, FrozenStatistics, Pyramid
 
 
 def focal_with_centerness() -> ScoreCriterion:
@@ -42,3 +42,14 @@ def test_number_of_parameters(recipe, criterion, millions: float):
         backbone = Backbone("resnet50", frozen_stages=1, norm=FrozenStatistics())
         model = recipe(num_classes=80, backbone=backbone, criterion=criterion())
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 3) == millions
+
+
+def test_faster_rcnn_with_carafe():
+    with torch.device("meta"):
+        model = FasterRCNN(
+            num_classes=80,
+            backbone=Backbone("resnet50", frozen_stages=1, norm=FrozenStatistics()),
+            criterion=softmax_criterion(),
+            pyramid=Pyramid(extra_levels=ConvLevelsOnPath(), upsampling=CARAFE()),
+        )
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 3) == 47.359

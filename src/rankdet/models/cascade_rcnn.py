@@ -23,7 +23,7 @@ from rankdet.models.masks import MaskedCascade
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.two_stage import Cascade, ProposalSelection, TwoStageDetector
 from rankdet.nn.backbone import Backbone
-from rankdet.nn.fpn import FPN, PoolLevel
+from rankdet.nn.fpn import Pyramid
 from rankdet.ops.coder import DeltaCoder
 
 THRESHOLDS = (0.5, 0.6, 0.7)
@@ -75,6 +75,7 @@ class CascadeRCNN(TwoStageDetector):
         stage_weights: factors on the losses of the three stages; by default equal for ranking, 1, 1/2, 1/4 otherwise.
         proposals: which boxes of the first stage go to the second; by default 1000 for ranking, 2000 otherwise.
         channels: width of pyramid and RPN.
+        pyramid: its upsampling and P6, as in `FasterRCNN`.
         postprocess: how detections are chosen.
 
     >>> model = CascadeRCNN(num_classes=5, backbone="resnet18", channels=32)
@@ -92,16 +93,18 @@ class CascadeRCNN(TwoStageDetector):
         stage_weights: Sequence[float] | None = None,
         proposals: ProposalSelection | None = None,
         channels: int = 256,
+        pyramid: Pyramid | None = None,
         postprocess: Postprocess | None = None,
     ) -> None:
         backbone = Backbone(backbone) if isinstance(backbone, str) else backbone
+        pyramid = pyramid or Pyramid()
         criterion = criterion or RankingCriterion()
         weights = tuple(stage_weights or _stage_weights(criterion))
         roi = _cascade(channels, num_classes=num_classes, criterion=criterion, weights=weights)
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
-            neck=FPN(backbone.channels[-4:], channels=channels, extra_levels=PoolLevel()),
+            neck=pyramid.build(backbone.channels[-4:], channels),
             rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, border=0.0),
             proposals=proposals or _proposals(criterion),
             roi=roi,
@@ -109,6 +112,7 @@ class CascadeRCNN(TwoStageDetector):
         )
         self.stage_weights = weights
         self.channels = channels
+        self.pyramid = pyramid
 
 
 class CascadeMaskRCNN(TwoStageDetector):
@@ -133,9 +137,11 @@ class CascadeMaskRCNN(TwoStageDetector):
         stage_weights: Sequence[float] | None = None,
         proposals: ProposalSelection | None = None,
         channels: int = 256,
+        pyramid: Pyramid | None = None,
         postprocess: Postprocess | None = None,
     ) -> None:
         backbone = Backbone(backbone) if isinstance(backbone, str) else backbone
+        pyramid = pyramid or Pyramid()
         criterion = criterion or RankingCriterion()
         weights = tuple(stage_weights or _stage_weights(criterion))
         cascade = _cascade(channels, num_classes=num_classes, criterion=criterion, weights=weights)
@@ -152,7 +158,7 @@ class CascadeMaskRCNN(TwoStageDetector):
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
-            neck=FPN(backbone.channels[-4:], channels=channels, extra_levels=PoolLevel()),
+            neck=pyramid.build(backbone.channels[-4:], channels),
             rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, border=0.0),
             proposals=proposals or _proposals(criterion),
             roi=MaskedCascade(cascade, masks),
@@ -161,6 +167,7 @@ class CascadeMaskRCNN(TwoStageDetector):
         self.mask_limit = mask_limit
         self.stage_weights = weights
         self.channels = channels
+        self.pyramid = pyramid
 
     @property
     def mask_criterion(self) -> MaskCriterion:

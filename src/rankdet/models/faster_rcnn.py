@@ -23,7 +23,7 @@ from rankdet.models.two_stage import Cascade, ProposalSelection, RoIStage, TwoSt
 from rankdet.nn.anchors import AnchorGenerator
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.dense_head import RPNHead
-from rankdet.nn.fpn import FPN, PoolLevel
+from rankdet.nn.fpn import Pyramid
 from rankdet.nn.roi import BoxHead, RoIPooler
 from rankdet.ops.coder import BoxCoder, DeltaCoder
 
@@ -108,6 +108,8 @@ class FasterRCNN(TwoStageDetector):
         rpn_coder: regression of the first stage; by default standard deviations of .1 and .2 for ranking, 1 otherwise.
         proposals: which boxes of the first stage go to the second.
         channels: width of pyramid and RPN.
+        pyramid: its upsampling and P6. ``Pyramid(upsampling=CARAFE(), extra_levels=ConvLevelsOnPath())`` makes it the
+            "+" model of the Rank & Sort paper.
         postprocess: how detections are chosen.
 
     >>> import torch
@@ -129,9 +131,11 @@ class FasterRCNN(TwoStageDetector):
         rpn_coder: BoxCoder | None = None,
         proposals: ProposalSelection | None = None,
         channels: int = 256,
+        pyramid: Pyramid | None = None,
         postprocess: Postprocess | None = None,
     ) -> None:
         backbone = Backbone(backbone) if isinstance(backbone, str) else backbone
+        pyramid = pyramid or Pyramid()
         criterion = criterion or RankingCriterion()
         stage = box_stage(
             channels,
@@ -144,10 +148,11 @@ class FasterRCNN(TwoStageDetector):
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
-            neck=FPN(backbone.channels[-4:], channels=channels, extra_levels=PoolLevel()),
+            neck=pyramid.build(backbone.channels[-4:], channels),
             rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, sampler=rpn_sampler, coder=rpn_coder),
             proposals=proposals or ProposalSelection(),
             roi=Cascade([stage]),
             postprocess=postprocess or Postprocess(),
         )
         self.channels = channels
+        self.pyramid = pyramid

@@ -18,7 +18,7 @@ from rankdet.models.masks import MaskedCascade, MaskStage
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.two_stage import Cascade, ProposalSelection, TwoStageDetector
 from rankdet.nn.backbone import Backbone
-from rankdet.nn.fpn import FPN, PoolLevel
+from rankdet.nn.fpn import Pyramid
 from rankdet.nn.roi import MaskHead, RoIPooler
 
 
@@ -50,6 +50,7 @@ class MaskRCNN(TwoStageDetector):
         sampler: regions to learn from, as in `FasterRCNN`.
         proposals: which boxes of the first stage go to the second.
         channels: width of pyramid and RPN.
+        pyramid: its upsampling and P6, as in `FasterRCNN`.
         postprocess: how detections are chosen.
 
     >>> import torch
@@ -70,9 +71,11 @@ class MaskRCNN(TwoStageDetector):
         sampler: Sampler | None = None,
         proposals: ProposalSelection | None = None,
         channels: int = 256,
+        pyramid: Pyramid | None = None,
         postprocess: Postprocess | None = None,
     ) -> None:
         backbone = Backbone(backbone) if isinstance(backbone, str) else backbone
+        pyramid = pyramid or Pyramid()
         criterion = criterion or RankingCriterion()
         stage = box_stage(
             channels,
@@ -88,7 +91,7 @@ class MaskRCNN(TwoStageDetector):
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
-            neck=FPN(backbone.channels[-4:], channels=channels, extra_levels=PoolLevel()),
+            neck=pyramid.build(backbone.channels[-4:], channels),
             rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion),
             proposals=proposals or ProposalSelection(),
             roi=MaskedCascade(Cascade([stage]), [masks]),
@@ -96,6 +99,7 @@ class MaskRCNN(TwoStageDetector):
         )
         self.mask_limit = mask_limit
         self.channels = channels
+        self.pyramid = pyramid
 
     @property
     def mask_criterion(self) -> MaskCriterion:

@@ -2,13 +2,26 @@
 
 from rankdet.nn.anchors import AnchorGenerator, octave_scales
 from rankdet.nn.backbone import Backbone, without_pretrained_weights
+from rankdet.nn.carafe import CARAFE
 from rankdet.nn.dense_head import DenseHead, DenseOutputs, RPNHead
-from rankdet.nn.fpn import FPN, Bilinear, ConvLevelsOnInput, ConvLevelsOnOutput, Nearest, PoolLevel, Upsampling
+from rankdet.nn.fpn import (
+    FPN,
+    Bilinear,
+    ConvLevelsOnInput,
+    ConvLevelsOnOutput,
+    ConvLevelsOnPath,
+    ExtraLevels,
+    Nearest,
+    PoolLevel,
+    Pyramid,
+    Upsampling,
+)
 from rankdet.nn.norm import BatchStatistics, FrozenStatistics, GroupStatistics, NormPolicy, group_norm
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.nn.roi import BoxHead, MaskHead, RoIPooler
 
 __all__ = [
+    "CARAFE",
     "FPN",
     "AnchorGenerator",
     "Backbone",
@@ -17,8 +30,10 @@ __all__ = [
     "BoxHead",
     "ConvLevelsOnInput",
     "ConvLevelsOnOutput",
+    "ConvLevelsOnPath",
     "DenseHead",
     "DenseOutputs",
+    "ExtraLevels",
     "FrozenStatistics",
     "GroupStatistics",
     "ImageBatch",
@@ -27,6 +42,7 @@ __all__ = [
     "NormPolicy",
     "PoolLevel",
     "Preprocess",
+    "Pyramid",
     "RPNHead",
     "RoIPooler",
     "Upsampling",

@@ -10,11 +10,20 @@ from torch import Tensor, nn
 
 
 class ExtraLevels(ABC):
-    """Makes the levels above the last one of the backbone. Invariant: each halves the sides, rounding up."""
+    """Makes the levels above the last one of the backbone. Invariant: each halves the sides, rounding up.
+
+    Attributes:
+        on_path: how many of them join the top-down path as laterals do: all that `build` makes, or 0.
+    """
+
+    on_path = 0
 
     @abstractmethod
     def build(self, backbone_channels: int, channels: int) -> nn.Module:
-        """A module that maps (last backbone map, last pyramid map) to the list of extra maps."""
+        """A module that maps (last backbone map, last pyramid map) to the list of extra maps.
+
+        The last lateral map stands for the last pyramid map where the levels join the top-down path.
+        """
 
 
 class PoolLevel(ExtraLevels):
@@ -50,6 +59,18 @@ class ConvLevelsOnOutput(ExtraLevels):
     def build(self, backbone_channels: int, channels: int) -> nn.Module:  # noqa: ARG002
         """See `ExtraLevels`."""
         return _Convs(channels, channels, num=self.num, relu_between=self.relu_between, source=1)
+
+
+class ConvLevelsOnPath(ExtraLevels):
+    """The levels of `ConvLevelsOnInput` as the top of the top-down path, with outputs of their own: P6 with CARAFE."""
+
+    def __init__(self, num: int = 1) -> None:
+        self.num = num
+        self.on_path = num
+
+    def build(self, backbone_channels: int, channels: int) -> nn.Module:
+        """See `ExtraLevels`."""
+        return _Convs(backbone_channels, channels, num=self.num, relu_between=False, source=0)
 
 
 class Upsampling(ABC):
@@ -142,21 +163,44 @@ class FPN(nn.Module):
         super().__init__()
         self.channels = channels
         self.num_inputs = len(in_channels)
+        upsampling = upsampling or Nearest()
+        on_path = len(in_channels) + (0 if extra_levels is None else extra_levels.on_path)
         self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
-        self.outputs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
+        self.outputs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(on_path))
         self.extra = None if extra_levels is None else extra_levels.build(in_channels[-1], channels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        upsampling = upsampling or Nearest()
-        self.upsamplers = nn.ModuleList(upsampling.build(channels) for _ in in_channels[1:])
+        self.upsamplers = nn.ModuleList(upsampling.build(channels) for _ in range(on_path - 1))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Backbone maps, finest first -> pyramid maps, finest first."""
         merged = [lateral(level) for lateral, level in zip(self.laterals, maps, strict=True)]
+        joins = len(self.outputs) > len(maps)
+        if self.extra is not None and joins:
+            merged += self.extra(maps[-1], merged[-1])
         for finer in reversed(range(len(merged) - 1)):
             above = self.upsamplers[finer](merged[finer + 1], merged[finer].shape[-2:])
             merged[finer] = merged[finer] + above
         levels = [output(level) for output, level in zip(self.outputs, merged, strict=True)]
-        return levels if self.extra is None else levels + self.extra(maps[-1], levels[-1])
+        return levels if self.extra is None or joins else levels + self.extra(maps[-1], levels[-1])
+
+
+class Pyramid:
+    """The choices of a two-stage detector about its `FPN`: by default those of the paper, and every other cell as P6.
+
+    >>> Pyramid(upsampling=Bilinear()).build((8, 16), channels=4).channels
+    4
+    """
+
+    def __init__(self, *, extra_levels: ExtraLevels | None = None, upsampling: Upsampling | None = None) -> None:
+        self.extra_levels = extra_levels or PoolLevel()
+        self.upsampling = upsampling or Nearest()
+
+    def build(self, in_channels: Sequence[int], channels: int) -> FPN:
+        """The pyramid on backbone maps of these channels."""
+        return FPN(in_channels, channels=channels, extra_levels=self.extra_levels, upsampling=self.upsampling)
+
+    def __repr__(self) -> str:
+        return f"Pyramid(extra_levels={self.extra_levels!r}, upsampling={self.upsampling!r})"
