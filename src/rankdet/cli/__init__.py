@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a detector, from a preset or a configuration of your own",
     "eval": "AP and oLRP of a checkpoint, or of a file of results of any tool",
     "predict": "detect objects in images: pictures and a file of COCO results",
+    "check": "look for what is wrong with a dataset, and write a repaired copy",
     "show": "what there is: detectors, losses, presets; and the resolved configuration",
 }
 WRONG_INPUT, INTERRUPTED = 2, 130
@@ -20,7 +21,7 @@ _TRACEBACK = "RANKDET_TRACEBACK"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 for a wrong input, 130 after Ctrl-C.
+    """Run a command and return its exit code: 0, 2 for a wrong input, 130 after Ctrl-C; 1 if `check` finds errors.
 
     With ``RANKDET_TRACEBACK=1`` in the environment errors come with the place they happened at.
     """

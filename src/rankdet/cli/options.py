@@ -18,11 +18,15 @@ class Option:
 
 @dataclass
 class Given:
-    """What was given: configuration files, keys of the configuration with their texts, and options of the command."""
+    """What was given: configuration files, keys of the configuration with their texts, and options of the command.
+
+    ``plain`` are arguments that are no options.
+    """
 
     files: list[str] = field(default_factory=list)
     overrides: list[tuple[str, str]] = field(default_factory=list)
     own: dict[str, str] = field(default_factory=dict)
+    plain: list[str] = field(default_factory=list)
 
     def take(self, name: str) -> str | None:
         """The value of one of the command's own options."""
@@ -35,8 +39,10 @@ CONFIG = Option("FILE", "a YAML file, or the name of a preset; several are put o
 HELP = Option(None, "show this text")
 
 
-def read_options(arguments: Sequence[str], own: dict[str, Option]) -> Given:
+def read_options(arguments: Sequence[str], own: dict[str, Option], *, plain: int = 0) -> Given:
     """Sort the arguments of a command; `CommandError` for an option that it does not have, or one without its value.
+
+    Up to ``plain`` arguments may be no options.
 
     >>> given = read_options(["--config", "a.yaml", "--schedule.epochs=3"], {})
     >>> given.files, given.overrides
@@ -45,6 +51,9 @@ def read_options(arguments: Sequence[str], own: dict[str, Option]) -> Given:
     known = {"config": CONFIG, "help": HELP, **own}
     given, rest = Given(), list(arguments)
     while rest:
+        if not rest[0].startswith("-") and len(given.plain) < plain:
+            given.plain.append(rest.pop(0))
+            continue
         name, value = _option(rest.pop(0))
         section = name.split(".")[0]
         if name not in known and section not in KEYS:

@@ -1,0 +1,59 @@
+"""Single objects of an experiment, without the rest of it: a model without weights, a resizing rule, the data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jsonargparse import ArgumentParser
+from torch import nn
+
+from rankdet.cli.inference import ModelPlan
+from rankdet.data import DetectionData, FixedResize, ResizeShorter
+
+if TYPE_CHECKING:
+    from rankdet.cli.experiment import Experiment
+    from rankdet.cli.subject import Subject
+    from rankdet.data.doctor import Diagnosis
+
+_BATCH = 8  # images of a picture, where no configuration says how many
+
+
+def model_of(experiment: Experiment, *, num_classes: int) -> nn.Module:
+    """The model on `meta`, which takes neither memory nor a download."""
+    with torch.device("meta"):
+        return ModelPlan(experiment.section("model")).build(num_classes)
+
+
+def resize_of(experiment: Experiment) -> FixedResize:
+    """The rule by which images are brought to the scale of the network."""
+    stated = experiment.section("data")["resize"]
+    if stated is None:
+        return ResizeShorter()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(FixedResize, "resize", required=True)
+    return parser.instantiate(parser.parse_object({"resize": stated})).resize
+
+
+def data_of(subject: Subject, diagnosis: Diagnosis | None) -> DetectionData:
+    """The data of the experiment, or of a dataset alone with the default transforms, and masks if it has any.
+
+    They are loaded in this process.
+    """
+    if subject.experiment is not None:
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(DetectionData, "data")
+        stated = {**subject.experiment.section("data"), "workers": 0}
+        return parser.instantiate(parser.parse_object({"data": stated})).data
+    assert subject.train is not None, "without an experiment there is a dataset"
+    train, val = subject.train, subject.val or subject.train
+    census = diagnosis.train.census if diagnosis else None
+    return DetectionData(
+        train=train.path,
+        val=val.path,
+        train_images=train.images,
+        val_images=val.images,
+        masks=bool(census and census.masks),
+        batch_size=_BATCH,
+        workers=0,
+    )
