@@ -19,7 +19,7 @@ from rankdet.models import (
     RetinaNet,
     softmax_criterion,
 )
-from rankdet.nn import CARAFE, Backbone, ConvLevelsOnPath, FrozenStatistics, Pyramid
+from rankdet.nn import CARAFE, Backbone, ConvLevelsOnPath, DeformableStages, FrozenStatistics, Pyramid
 
 
 def focal_with_centerness() -> ScoreCriterion:
@@ -53,3 +53,25 @@ def test_faster_rcnn_with_carafe():
             pyramid=Pyramid(extra_levels=ConvLevelsOnPath(), upsampling=CARAFE()),
         )
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 3) == 47.359
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("resnet34", 21797672), ("resnet50", 25557032), ("resnet101", 44549160), ("resnext101_64x4d", 83455272)],
+)
+def test_backbones(name: str, published: int):
+    """The numbers of torchvision's classifiers, whose last layer is left out here."""
+    with torch.device("meta"):
+        backbone = Backbone(name, norm=FrozenStatistics())
+    classifier = (backbone.channels[-1] + 1) * 1000
+    assert sum(p.numel() for p in backbone.parameters()) == published - classifier
+
+
+@pytest.mark.parametrize("name", ["resnet34", "resnet101", "resnext101_64x4d"])
+@pytest.mark.parametrize("recipe", [ATSS, FasterRCNN])
+def test_other_backbones_build_with_deformable_stages(recipe, name: str):
+    with torch.device("meta"):
+        backbone = Backbone(name, norm=FrozenStatistics(), deformable=DeformableStages(groups=4))
+        model = recipe(num_classes=80, backbone=backbone)
+    rebuilt = [key for key in model.state_dict() if key.endswith("conv2.conv_offset.weight")]
+    assert len(rebuilt) == {"resnet34": 13, "resnet101": 30, "resnext101_64x4d": 30}[name]

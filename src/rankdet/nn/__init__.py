@@ -3,6 +3,7 @@
 from rankdet.nn.anchors import AnchorGenerator, octave_scales
 from rankdet.nn.backbone import Backbone, without_pretrained_weights
 from rankdet.nn.carafe import CARAFE
+from rankdet.nn.deformable import DeformableStages, ModulatedDeformConv
 from rankdet.nn.dense_head import DenseHead, DenseOutputs, RPNHead
 from rankdet.nn.fpn import (
     FPN,
@@ -31,6 +32,7 @@ __all__ = [
     "ConvLevelsOnInput",
     "ConvLevelsOnOutput",
     "ConvLevelsOnPath",
+    "DeformableStages",
     "DenseHead",
     "DenseOutputs",
     "ExtraLevels",
@@ -38,6 +40,7 @@ __all__ = [
     "GroupStatistics",
     "ImageBatch",
     "MaskHead",
+    "ModulatedDeformConv",
     "Nearest",
     "NormPolicy",
     "PoolLevel",

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from rankdet.nn.deformable import DeformableStages
 from rankdet.nn.norm import FrozenStatistics, GroupStatistics, NormPolicy
 
 _T = TypeVar("_T")
@@ -45,6 +46,7 @@ class Backbone(nn.Module):
             with pretrained weights, 0 without.
         norm: what happens to batch normalisation; by default `FrozenStatistics` with pretrained weights and
             `GroupStatistics` without.
+        deformable: stages with deformable convolutions; None for none.
 
     Attributes:
         channels: channels of the returned maps.
@@ -63,6 +65,7 @@ class Backbone(nn.Module):
         strides: Sequence[int] = (4, 8, 16, 32),
         frozen_stages: int | None = None,
         norm: NormPolicy | None = None,
+        deformable: DeformableStages | None = None,
     ) -> None:
         super().__init__()
         name, _, tag = name.partition(".")
@@ -73,6 +76,9 @@ class Backbone(nn.Module):
         self.network = _create(name, weights, strides)
         self.strides = tuple(strides)
         self.channels: tuple[int, ...] = tuple(_feature_info(self.network).channels())
+        self.deformable = deformable
+        if deformable is not None:
+            deformable.prepare(self.network)
         self.norm = norm or (FrozenStatistics() if weights is not None else GroupStatistics())
         self.norm.prepare(self.network)
         self._frozen = _freeze_first_stages(self.network, self.frozen_stages)

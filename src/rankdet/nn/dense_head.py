@@ -65,8 +65,7 @@ class DenseHead(nn.Module):
         self.scales = nn.Parameter(torch.ones(num_levels)) if scaled_boxes else None
         self.num_logits = num_logits
         _init_normal(self, std=0.01)
-        assert self.classify.bias is not None
-        nn.init.constant_(self.classify.bias, -math.log((1 - prior_probability) / prior_probability))
+        start_at(self.classify, prior_probability)
 
     def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
         """Pyramid maps, finest first -> outputs of all levels."""
@@ -84,15 +83,25 @@ class DenseHead(nn.Module):
 
 
 class RPNHead(nn.Module):
-    """One shared convolution, then one logit and one box per anchor (Faster R-CNN, section 3.1)."""
+    """One shared convolution, then one logit and one box per anchor (Faster R-CNN, section 3.1).
 
-    def __init__(self, in_channels: int, *, anchors_per_cell: int, num_logits: int = 1) -> None:
+    Args:
+        in_channels: channels of the pyramid maps.
+        anchors_per_cell: A.
+        num_logits: classification channels per anchor.
+        prior_probability: score of every anchor before training, about.
+    """
+
+    def __init__(
+        self, in_channels: int, *, anchors_per_cell: int, num_logits: int = 1, prior_probability: float = 0.5
+    ) -> None:
         super().__init__()
         self.tower = nn.Conv2d(in_channels, in_channels, 3, padding=1)
         self.classify = nn.Conv2d(in_channels, anchors_per_cell * num_logits, 1)
         self.regress = nn.Conv2d(in_channels, anchors_per_cell * 4, 1)
         self.num_logits = num_logits
         _init_normal(self, std=0.01)
+        start_at(self.classify, prior_probability)
 
     def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
         """Pyramid maps, finest first -> outputs of all levels."""
@@ -100,6 +109,19 @@ class RPNHead(nn.Module):
         logits = torch.cat([flatten_level(self.classify(tower), self.num_logits) for tower in towers], 1)
         deltas = torch.cat([flatten_level(self.regress(tower), 4) for tower in towers], 1)
         return DenseOutputs(logits, deltas, logits[..., :0])
+
+
+def start_at(layer: nn.Conv2d | nn.Linear, probability: float) -> None:
+    """Set the biases of a layer of logits so that scores start from a probability in (0, 1) (RetinaNet, section 4.1).
+
+    >>> start_at(layer := nn.Linear(2, 1), 0.01)
+    >>> layer.bias.sigmoid().detach().round(decimals=4)
+    tensor([0.0100])
+    """
+    if not 0 < probability < 1:
+        raise ValueError(f"scores can start from a probability in (0, 1), such as 0.01; got {probability}")
+    assert layer.bias is not None, "layers of logits have biases"
+    nn.init.constant_(layer.bias, math.log(probability / (1 - probability)))
 
 
 def flatten_level(outputs: Tensor, channels: int) -> Tensor:

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from rankdet.nn.dense_head import start_at
+
 
 class RoIPooler(nn.Module):
     """RoIAlign (Mask R-CNN, section 3) from the pyramid level that fits each region (FPN, eq. 1).
@@ -66,10 +68,19 @@ class BoxHead(nn.Module):
         pool_size: cells per side of the pooled features.
         num_logits: channels of classification.
         box_outputs: boxes per region: the number of classes, or 1 for one box shared by all classes.
+        width: of the layers.
+        prior_probability: score of every region and class before training, about.
     """
 
     def __init__(
-        self, in_channels: int, *, pool_size: int, num_logits: int, box_outputs: int, width: int = 1024
+        self,
+        in_channels: int,
+        *,
+        pool_size: int,
+        num_logits: int,
+        box_outputs: int,
+        width: int = 1024,
+        prior_probability: float = 0.5,
     ) -> None:
         super().__init__()
         self.first = nn.Linear(in_channels * pool_size**2, width)
@@ -80,8 +91,9 @@ class BoxHead(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
         nn.init.normal_(self.classify.weight, std=0.01)
         nn.init.normal_(self.regress.weight, std=0.001)
-        for module in (self.first, self.second, self.classify, self.regress):
+        for module in (self.first, self.second, self.regress):
             nn.init.zeros_(module.bias)
+        start_at(self.classify, prior_probability)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (R, C, S, S) -> logits (R, num_logits) and deltas (R, 4 * box_outputs), class after class."""
