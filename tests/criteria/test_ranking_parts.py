@@ -15,6 +15,7 @@ from rankdet.criteria import (
     BoxIoU,
     ConstantBalance,
     EpochBalance,
+    GeometricMean,
     MagnitudeBalance,
     NormalisedGIoU,
     Positives,
@@ -304,3 +305,30 @@ def test_images_can_be_ranked_by_themselves():
         alone.append(criterion(Predictions(*parts, priors, predictions.coder), own).losses)
     for name in ("ranking", "sorting"):
         torch.testing.assert_close(losses[name], (alone[0][name] + alone[1][name]) / 2)
+
+
+def test_a_quality_branch_beside_a_ranking_is_trained_weighed_and_scored():
+    predictions, assignment = a_stage(quality=1)
+    plain = RankingCriterion(balance=ConstantBalance())(predictions, assignment).losses
+    criterion = RankingCriterion(balance=ConstantBalance(), judged=BoxIoU(), judged_weight=0.5, fusion=GeometricMean())
+    losses = criterion(predictions, assignment).losses
+    assert {name: losses[name] for name in plain} == plain
+    positives = Positives.of(predictions, assignment)
+    probability = predictions.quality_logits[INDEX, 0].sigmoid()
+    truth = BoxIoU()(positives)
+    expected = -(truth * probability.log() + (1 - truth) * (1 - probability).log()).mean() / 2
+    torch.testing.assert_close(losses["quality"], expected)
+    (gradient,) = torch.autograd.grad(losses["quality"], predictions.quality_logits)
+    assert gradient[INDEX].abs().min() > 0
+    assert gradient.count_nonzero() == len(INDEX)
+    fused = criterion.detection_logits(predictions.logits, predictions.quality_logits).sigmoid()
+    product = predictions.logits.sigmoid() * predictions.quality_logits.sigmoid()
+    torch.testing.assert_close(fused, product.sqrt())
+    empty = criterion(predictions, without_positives(assignment)).losses
+    assert float(empty["quality"]) == 0
+    assert empty["quality"].requires_grad
+
+
+def test_nothing_that_looks_at_the_ranking_is_judged():
+    with pytest.raises(ValueError, match="judged is RankWeight"):
+        RankingCriterion(judged=RankWeight())

@@ -52,12 +52,16 @@ def focal_with_centerness() -> ScoreCriterion:
     return ScoreCriterion(box_loss=GIoULoss(weight=2.0), weighting=Centerness(), judged=Centerness())
 
 
+def ranking_with_judge() -> RankingCriterion:
+    return RankingCriterion(judged=BoxIoU())
+
+
 PAIRS = [
     (recipe, criterion)
     for recipe in (ATSS, RetinaNet)
     for criterion in (ranking, focal, quality_focal, focal_with_centerness)
 ]
-PAIRS += [(PAA, criterion) for criterion in (ranking, quality_focal, paa_criterion)]
+PAIRS += [(PAA, criterion) for criterion in (ranking, ranking_with_judge, quality_focal, paa_criterion)]
 PAIRS += [(FoveaBox, criterion) for criterion in (ranking, quality_focal, fovea_criterion)]
 PAIRS += [(FasterRCNN, criterion) for criterion in (ranking, softmax_criterion, focal)]
 PAIRS += [

@@ -2,6 +2,7 @@
 
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, MagnitudeBalance, Task, TaskBalance, ValueBalance
 from rankdet.criteria.criterion import Criterion, CriterionOutput
+from rankdet.criteria.judging import Fusion, GeometricMean, Product
 from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions, SemanticCriterion
 from rankdet.criteria.measures import (
     BoxIoU,
@@ -19,15 +20,12 @@ from rankdet.criteria.predictions import DrawnMasks, Positives, Predictions, Ran
 from rankdet.criteria.ranking import RankingCriterion, alrp_criterion, average_precision_criterion, ndcg_criterion
 from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
 from rankdet.criteria.score_based import (
-    Fusion,
-    GeometricMean,
     Normaliser,
     PerPositive,
     PerPositiveAndImage,
     PerPositiveAndOne,
     PerPositiveOrImage,
     PerSample,
-    Product,
     ScoreCriterion,
 )
 

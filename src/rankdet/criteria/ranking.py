@@ -18,6 +18,7 @@ from torch import Tensor
 from rankdet.assign.assignment import IGNORE, Assignment
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, Task, TaskBalance, ValueBalance
 from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, weighted_mean
+from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_losses
 from rankdet.criteria.measures import BoxIoU, Measure, NormalisedGIoU, RankWeight, Score, Uniform
 from rankdet.criteria.predictions import Positives, Predictions
 from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
@@ -39,6 +40,10 @@ class RankingCriterion(Criterion):
         weighting: weight of each positive's box loss; `RankWeight` looks at the ranking too.
         reduction: how the weighted box losses become one number.
         balance: how the box loss is scaled beside the ranking loss.
+        judged: what a quality branch of the head predicts for the positives, a mean of cross entropies. None: no such
+            branch; the paper's losses need none, and the baselines of its table 2 are shown with one as well.
+        judged_weight: factor on the loss of that branch.
+        fusion: how its probability enters the score of a detection; by default it multiplies the class probability.
         loss_weight: factor on all losses of the stage (0.20 for an RPN in the paper).
 
     Logs ``quality``, its mean, and ``correlation``, Spearman's rho between the logits and the IoUs of the positives
@@ -54,6 +59,9 @@ class RankingCriterion(Criterion):
         weighting: Measure | None = None,
         reduction: Reduction | None = None,
         balance: TaskBalance | None = None,
+        judged: Measure | None = None,
+        judged_weight: float = 1.0,
+        fusion: Fusion | None = None,
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
@@ -63,12 +71,16 @@ class RankingCriterion(Criterion):
         self.weighting = weighting or Score()
         self.reduction = reduction or WeightedMean()
         self.balance = balance or ValueBalance()
+        self.judged = judged
+        self.judged_weight = judged_weight
+        self.fusion = fusion or Product()
         self.loss_weight = loss_weight
-        if self.quality.needs_ranks:
-            raise ValueError(
-                f"quality is {self.quality}, which looks at the ranking that it is to be a label for; use a measure of "
-                f"the boxes, such as BoxIoU"
-            )
+        for name, measure in {"quality": self.quality, "judged": self.judged}.items():
+            if measure is not None and measure.needs_ranks:
+                raise ValueError(
+                    f"{name} is {measure}, which looks at the ranking that it is to be a label for; use a measure of "
+                    f"the boxes, such as BoxIoU"
+                )
         self._candidate_loss = FocalLoss()
         self._overlap = BoxIoU()
 
@@ -82,9 +94,14 @@ class RankingCriterion(Criterion):
         """One sigmoid per class."""
         return num_classes
 
-    def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:  # noqa: ARG002
-        """The class logits themselves: no auxiliary branch takes part."""
-        return logits
+    @property
+    def quality_channels(self) -> int:
+        """1 with a quality branch."""
+        return int(self.judged is not None)
+
+    def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:
+        """The class logits themselves, or fused with the judged quality where there is one."""
+        return logits if self.judged is None else fused_logits(logits, quality_logits, self.fusion)
 
     def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
         """See `Criterion`. Focal loss of the logits plus the loss of the box, as in the paper's code for PAA."""
@@ -102,6 +119,9 @@ class RankingCriterion(Criterion):
             box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
             box = Task(self.reduction(box_losses, weights), predictions.deltas)
             losses["box"] = self.balance.between(box, Task(ranking, predictions.logits))
+        if self.judged is not None:
+            judging = judging_losses(predictions, positives, self.judged)
+            losses["quality"] = self.judged_weight * weighted_mean(judging, torch.ones_like(judging))
         return CriterionOutput(
             losses={name: self.loss_weight * loss for name, loss in losses.items()},
             classification_value=self.loss_weight * ranking.detach(),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from rankdet.assign.assignment import IGNORE, Assignment
 from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost
+from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_losses
 from rankdet.criteria.measures import BoxIoU, Measure, Uniform
 from rankdet.criteria.mining import Mining
 from rankdet.criteria.predictions import Positives, Predictions
@@ -81,33 +81,6 @@ def _totals(assignment: Assignment, weights: Tensor) -> Tensor:
     return mean_over_processes(torch.stack((weights.new_tensor(len(assignment.positive_index)), weights.sum())))
 
 
-class Fusion(ABC):
-    """How a detection's score comes about from the score of its class and the judgement of its quality."""
-
-    @abstractmethod
-    def __call__(self, log_class: Tensor, log_quality: Tensor) -> Tensor:
-        """Logarithms of two probabilities, of shapes that broadcast -> logarithm of the score."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-
-class Product(Fusion):
-    """Class probability times quality (ATSS, FCOS)."""
-
-    def __call__(self, log_class: Tensor, log_quality: Tensor) -> Tensor:
-        """See `Fusion`."""
-        return log_class + log_quality
-
-
-class GeometricMean(Fusion):
-    """Square root of class probability times quality (PAA)."""
-
-    def __call__(self, log_class: Tensor, log_quality: Tensor) -> Tensor:
-        """See `Fusion`."""
-        return (log_class + log_quality) / 2
-
-
 class ScoreCriterion(Criterion):
     """Classify every prior by itself, regress the boxes of the positives, and judge them where a branch does.
 
@@ -169,7 +142,7 @@ class ScoreCriterion(Criterion):
             return probability_logit(logits.float().log_softmax(-1)[..., :-1])
         if self.judged is None:
             return logits
-        return probability_logit(self.fusion(F.logsigmoid(logits.float()), F.logsigmoid(quality_logits.float())))
+        return fused_logits(logits, quality_logits, self.fusion)
 
     def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
         """See `Criterion`."""
@@ -187,9 +160,8 @@ class ScoreCriterion(Criterion):
             box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
             losses["box"] = (box_losses * weights).sum() / per_box
         if self.judged is not None:
-            judged = predictions.quality_logits[positives.index, 0].float()
-            judging = F.binary_cross_entropy_with_logits(judged, self.judged(positives), reduction="sum")
-            losses["quality"] = self.judged_weight * judging / per_class
+            judging = judging_losses(predictions, positives, self.judged)
+            losses["quality"] = self.judged_weight * judging.sum() / per_class
         logs = {
             "quality": quality.sum() / max(len(quality), 1),
             "correlation": spearman(positives.class_logits, self._overlap(positives)),

@@ -45,14 +45,14 @@ def rpn_stage(
     sampler: Sampler | None = None,
     coder: BoxCoder | None = None,
     border: float | None = None,
+    prior_score: float = 0.5,
 ) -> DenseStage:
     """A region proposal network that learns in the way of the criterion ``beside`` it, unless told otherwise."""
     ranks = isinstance(beside, RankingCriterion)
-    if criterion is None:
-        criterion = _rpn_criterion(beside)
+    criterion = _without_branch(criterion or _rpn_criterion(beside))
     anchors = AnchorGenerator(strides=(4, 8, 16, 32, 64), scales=(8.0,), ratios=(0.5, 1.0, 2.0), border=border)
     return DenseStage(
-        head=RPNHead(channels, anchors_per_cell=anchors.per_cell),
+        head=RPNHead(channels, anchors_per_cell=anchors.per_cell, prior_probability=prior_score),
         anchors=anchors,
         coder=coder or (DeltaCoder() if ranks else DeltaCoder(stds=(1.0, 1.0, 1.0, 1.0))),
         assigner=MaxIoU(positive_iou=0.7, negative_iou=0.3, low_quality=BestPriors(min_iou=0.3)),
@@ -70,17 +70,36 @@ def box_stage(
     sampler: Sampler | None = None,
     coder: BoxCoder | None = None,
     box_outputs: int,
+    add_objects: bool = True,
+    prior_score: float = 0.5,
 ) -> RoIStage:
     """A region stage with two fully connected layers on 7 x 7 cells."""
     ranks = isinstance(criterion, RankingCriterion)
+    head = BoxHead(
+        channels,
+        pool_size=7,
+        num_logits=_without_branch(criterion).num_logits(num_classes),
+        box_outputs=box_outputs,
+        prior_probability=prior_score,
+    )
     return RoIStage(
         pooler=RoIPooler(7, strides=(4, 8, 16, 32)),
-        head=BoxHead(channels, pool_size=7, num_logits=criterion.num_logits(num_classes), box_outputs=box_outputs),
+        head=head,
         coder=coder or DeltaCoder(),
         assigner=assigner,
         criterion=criterion,
         sampler=sampler or (KeepAll() if ranks else RandomSampler(num=512, positive_fraction=0.25)),
+        add_objects=add_objects,
     )
+
+
+def _without_branch(criterion: Criterion) -> Criterion:
+    if criterion.quality_channels:
+        raise ValueError(
+            f"{type(criterion).__name__} judges by a quality branch, which the stages of an R-CNN do not have; set "
+            f"judged=None, or take a dense detector such as ATSS"
+        )
+    return criterion
 
 
 def _rpn_criterion(beside: Criterion) -> Criterion:
@@ -107,6 +126,9 @@ class FasterRCNN(TwoStageDetector):
         rpn_sampler: anchors to learn from; by default all for ranking, 256 at random (half positive) otherwise.
         rpn_coder: regression of the first stage; by default standard deviations of .1 and .2 for ranking, 1 otherwise.
         proposals: which boxes of the first stage go to the second.
+        add_objects: whether the objects themselves join the proposals in training, as published for RS Loss and for
+            cross entropy; not so for aLRP Loss.
+        prior_score: score of everything before training, about; 0.01 for focal loss.
         channels: width of pyramid and RPN.
         pyramid: its upsampling and P6. ``Pyramid(upsampling=CARAFE(), extra_levels=ConvLevelsOnPath())`` makes it the
             "+" model of the Rank & Sort paper.
@@ -130,6 +152,8 @@ class FasterRCNN(TwoStageDetector):
         rpn_sampler: Sampler | None = None,
         rpn_coder: BoxCoder | None = None,
         proposals: ProposalSelection | None = None,
+        add_objects: bool = True,
+        prior_score: float = 0.5,
         channels: int = 256,
         pyramid: Pyramid | None = None,
         postprocess: Postprocess | None = None,
@@ -144,15 +168,26 @@ class FasterRCNN(TwoStageDetector):
             assigner=MaxIoU(positive_iou=0.5, negative_iou=0.5),
             sampler=sampler,
             box_outputs=num_classes,
+            add_objects=add_objects,
+            prior_score=prior_score,
         )
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
             neck=pyramid.build(backbone.channels[-4:], channels),
-            rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, sampler=rpn_sampler, coder=rpn_coder),
+            rpn=rpn_stage(
+                channels,
+                beside=criterion,
+                criterion=rpn_criterion,
+                sampler=rpn_sampler,
+                coder=rpn_coder,
+                prior_score=prior_score,
+            ),
             proposals=proposals or ProposalSelection(),
             roi=Cascade([stage]),
             postprocess=postprocess or Postprocess(),
         )
+        self.add_objects = add_objects
+        self.prior_score = prior_score
         self.channels = channels
         self.pyramid = pyramid

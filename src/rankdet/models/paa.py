@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 from rankdet.assign.paa import PAAAssigner
 from rankdet.criteria.criterion import Criterion
+from rankdet.criteria.judging import GeometricMean
 from rankdet.criteria.measures import BoxIoU
 from rankdet.criteria.ranking import RankingCriterion
-from rankdet.criteria.score_based import GeometricMean, PerPositiveOrImage, ScoreCriterion
+from rankdet.criteria.score_based import PerPositiveOrImage, ScoreCriterion
 from rankdet.losses.boxes import GIoULoss
 from rankdet.models.atss import square_anchor_scales, square_anchor_stage
 from rankdet.models.dense import DenseDetector

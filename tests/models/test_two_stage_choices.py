@@ -1,0 +1,38 @@
+"""What the tables of the papers vary about Faster R-CNN beside its criteria."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rankdet.criteria import BoxIoU, Centerness, RankingCriterion, ScoreCriterion
+from rankdet.models import FasterRCNN, MaskRCNN
+
+SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 16}
+TARGET = {"boxes": torch.tensor([[8.0, 8, 40, 40], [30.0, 20, 60, 50]]), "labels": torch.tensor([2, 0])}
+
+
+def test_scores_start_from_one_half_or_where_they_are_told_to():
+    for model, score in ((FasterRCNN(**SMALL), 0.5), (FasterRCNN(**SMALL, prior_score=0.01), 0.01)):
+        for head in (model.rpn.head, model.roi.box_stages[0].head):
+            assert head.classify.bias.sigmoid().tolist() == pytest.approx([score] * len(head.classify.bias))
+    with pytest.raises(ValueError, match=r"scores can start from a probability in \(0, 1\).*got 0"):
+        FasterRCNN(**SMALL, prior_score=0.0)
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_objects_join_the_proposals_or_not(adds: bool):
+    torch.manual_seed(0)
+    model = FasterRCNN(**SMALL, add_objects=adds).train()
+    regions = []
+    model.roi.box_stages[0].pooler.register_forward_pre_hook(lambda _, inputs: regions.append(inputs[1]))
+    model([torch.rand(3, 64, 64)], [TARGET])
+    is_region = (regions[0][:, None] == TARGET["boxes"]).all(2).any(0)
+    assert is_region.all() if adds else not is_region.any()
+
+
+@pytest.mark.parametrize("recipe", [FasterRCNN, MaskRCNN])
+def test_a_criterion_that_judges_is_refused(recipe):
+    for criterion in (ScoreCriterion(judged=Centerness()), RankingCriterion(judged=BoxIoU())):
+        with pytest.raises(ValueError, match="quality branch, which the stages of an R-CNN do not have"):
+            recipe(**SMALL, criterion=criterion)
