@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 
-from rankdet.losses import RankingLoss, RankSortLoss
+from rankdet.losses import ALRPLoss, RankingLoss, RankSortLoss, functional
 from tests.losses.problems import CLASSES, random_problem
 
 
@@ -23,6 +25,40 @@ def test_no_graph_break_and_the_same_numbers(cls: type[RankingLoss]):
     value = compiled(logits, targets)
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
     torch.testing.assert_close(torch.autograd.grad(value, logits)[0], exact, rtol=1e-12, atol=1e-15)
+
+
+ALRP = ALRPLoss()
+FUNCTIONS = {
+    "rank_sort_loss": lambda x, y, d: sum(functional.rank_sort_loss(x, y, delta=d)),
+    "average_precision_loss": lambda x, y, d: functional.average_precision_loss(x, y, delta=d, interpolate=False),
+    "alrp_loss": lambda x, y, d: sum(functional.alrp_loss(x, y, torch.full((20,), 0.5, dtype=x.dtype), delta=d)),
+    "ndcg_loss": lambda x, y, d: functional.ndcg_loss(x, y, delta=d),
+    "ALRPLoss": lambda x, y, d: d * ALRP(x, y, torch.full((20,), 0.5, dtype=x.dtype)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_and_given_localisation_errors(name: str):
+    """Two deltas one after the other, and memory cleaned in between: each call ranks by its own."""
+    logits, targets = random_problem(20, 300)
+    compiled = torch.compile(FUNCTIONS[name], fullgraph=True, backend="aot_eager")
+    for delta in (0.3, 0.9, 0.3):
+        expected = FUNCTIONS[name](logits, targets, delta)
+        (exact,) = torch.autograd.grad(expected, logits)
+        value = compiled(logits, targets, delta)
+        gc.collect()
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+        torch.testing.assert_close(torch.autograd.grad(value, logits)[0], exact, rtol=1e-12, atol=1e-15)
+
+
+def test_each_image_by_itself():
+    logits, targets = random_problem(20, 300)
+    logits, targets = logits.detach().view(16, 20).requires_grad_(), targets.view(16, 20)
+    image, loss = torch.arange(4).repeat(4), RankSortLoss(scope="image")
+    expected = loss(logits, targets, image_index=image)
+    value = torch.compile(loss, fullgraph=True, backend="aot_eager")(logits, targets, image_index=image)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(torch.autograd.grad(value, logits), torch.autograd.grad(expected, logits))
 
 
 def test_weighted_terms_and_ranks_of_listed_positives():
@@ -48,7 +84,7 @@ def test_the_operator_keeps_its_promises():
     arguments = [targets, None, None, None, None, None]
     torch.library.opcheck(
         torch.ops.rankdet.ranking_terms.default,
-        (logits, arguments, loss._number),
+        (logits, arguments, loss.number, None),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )
 

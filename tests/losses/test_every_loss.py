@@ -9,9 +9,12 @@ import pickle
 import pytest
 import torch
 from hypothesis import given, settings
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from rankdet.losses import ALRPLoss, RankingLoss, RankSortLoss
 from rankdet.losses.functional import alrp_loss
+from rankdet.losses.ranking import alrp as alrp_module
 from rankdet.losses.ranking import base, negatives
 from rankdet.losses.ranking import targets as targets_module
 from tests.losses.problems import CLASSES, LOSSES, Problem, gradients, problems, random_problem
@@ -94,7 +97,7 @@ def test_every_term_has_a_gradient_of_its_own(cls: type[RankingLoss]):
          "infinite", "infinitely low", "huge"],
 )  # fmt: skip
 @pytest.mark.parametrize("delta", [0.0, 0.5])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_edge_cases_are_finite_and_connected(
     cls: type[RankingLoss], logits: list[float], targets: list[float], delta: float, dtype: torch.dtype
 ):
@@ -186,6 +189,35 @@ def test_the_way_of_accelerators_agrees(cls: type[RankingLoss], dtype: torch.dty
     torch.testing.assert_close(found[0], found[1], rtol=1e-6 if dtype == torch.float32 else 1e-11, atol=1e-9)
 
 
+class NoFloat64(TorchDispatchMode):
+    """A device without it, such as MPS."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            assert not (isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64), f"{func} makes float64"
+        return result
+
+
+@every_loss
+@pytest.mark.parametrize("positives", [40, 600])
+def test_devices_without_float64(cls: type[RankingLoss], positives: int, monkeypatch: pytest.MonkeyPatch):
+    logits, targets = random_problem(positives, 5000, dtype=torch.float32)
+    expected = cls()(logits, targets)
+    (exact,) = torch.autograd.grad(expected, logits)
+    for module in (base, negatives, targets_module):
+        monkeypatch.setattr(module, "on_cpu", lambda _: False)
+    for module in (base, negatives, alrp_module):
+        monkeypatch.setattr(module, "accumulator", lambda _: torch.float32)
+    with NoFloat64():
+        value = cls()(logits, targets)
+        (gradient,) = torch.autograd.grad(value, logits)
+        if cls is ALRPLoss:
+            cls()(logits, targets, torch.ones(positives))
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradient, exact, rtol=1e-3, atol=float(exact.abs().max()) * 1e-5)
+
+
 @every_loss
 @pytest.mark.parametrize("positives", [10, 1000])
 def test_the_host_never_waits_for_a_list_of_positives(cls: type[RankingLoss], positives: int):
@@ -254,7 +286,7 @@ def test_copies_and_pickles_are_equal_but_independent(cls: type[RankingLoss]):
     loss = cls(delta=0.7)
     for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
         assert repr(other) == repr(loss)
-        assert other._number != loss._number
+        assert other.number != loss.number
 
 
 def test_gradients_accumulate_over_calls():
@@ -342,6 +374,32 @@ def test_wrong_lists_of_positives_are_explained():
         RankSortLoss(scope="image").terms_at(logits, torch.tensor([0]), torch.tensor([0.5]))
     with pytest.raises(TypeError, match=r"logits are torch\.int64"):
         RankSortLoss().terms_at(logits.long(), torch.tensor([0]), torch.tensor([0.5]))
+    with pytest.raises(ValueError, match=r"image_index is torch\.float32; accepted is int64"):
+        RankSortLoss(scope="image").terms_at(logits, torch.tensor([0]), torch.tensor([0.5]), image_index=torch.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("index", "quality", "message"),
+    [
+        ([0, 8], [0.5, 0.5], "positive_index holds 0 to 8, but the flattened logits are 8; accepted are 0 to 7"),
+        ([3, -1], [0.5, 0.5], "positive_index holds -1 to 3"),
+        ([3, 1, 3], [0.5, 0.5, 0.1], "positive_index holds 3 more than once"),
+        ([3, 1], [0.5, math.nan], "a quality is nan"),
+        ([3, 1], [0.5, 1.5], "a quality is 1.5; accepted is at most 1"),
+    ],
+)
+def test_wrong_entries_of_lists_of_positives_are_explained(index: list[int], quality: list[float], message: str):
+    with pytest.raises(ValueError, match=message):
+        RankSortLoss().terms_at(torch.zeros(4, 2), torch.tensor(index), torch.tensor(quality))
+
+
+def test_a_quality_above_1_by_rounding_is_1():
+    """As the IoU of a box with itself may be."""
+    logits, index = torch.tensor([0.3, 0.1, 0.2]), torch.tensor([0, 1])
+    rounded, exact = torch.tensor([0.4, 1 + 1e-6]), torch.tensor([0.4, 1.0])
+    assert RankSortLoss().terms_at(logits, index, rounded) == RankSortLoss().terms_at(logits, index, exact)
+    dense = torch.cat([rounded, torch.zeros(1)])
+    assert RankSortLoss()(logits, dense) == RankSortLoss()(logits, dense.clamp(max=1))
 
 
 def test_wrong_constructor_arguments_are_explained():
@@ -355,10 +413,19 @@ def test_wrong_constructor_arguments_are_explained():
 
 def test_localisation_errors_must_be_as_many_as_positives():
     logits, targets = torch.zeros(3), torch.tensor([0.5, 0.0, 1.0])
-    with pytest.raises(ValueError, match=r"localisation_errors have shape \(0,\), but there are 2 positives"):
+    with pytest.raises(ValueError, match=r"localisation_errors, have shape \(0,\), but there are 2 positives"):
         alrp_loss(logits, targets, torch.zeros(0))
     with pytest.raises(ValueError, match="but there are 2 positives"):
         ALRPLoss()(logits, targets, torch.zeros(3))
+
+
+@pytest.mark.parametrize("error", [-0.1, math.nan])
+def test_localisation_errors_are_at_least_0(error: float):
+    logits, targets = torch.zeros(3), torch.tensor([0.5, 0.0, 1.0])
+    with pytest.raises(ValueError, match="of a localisation error, at least 0"):
+        alrp_loss(logits, targets, torch.tensor([0.2, error]))
+    with pytest.raises(ValueError, match="of a localisation error, at least 0"):
+        ALRPLoss()(logits, targets, torch.tensor([0.2, error]))
 
 
 def test_alrp_takes_its_errors_from_the_quality_or_as_given():

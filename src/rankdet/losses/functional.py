@@ -11,11 +11,18 @@ from __future__ import annotations
 from torch import Tensor
 
 from rankdet.losses.ranking import ALRPLoss, AveragePrecisionLoss, NDCGLoss, RankSortLoss
-from rankdet.losses.ranking.alrp import check_errors
+from rankdet.losses.ranking.attach import Arguments
+from rankdet.losses.ranking.numbers import accumulator
 from rankdet.losses.ranking.ranking import soft_sampling
-from rankdet.losses.ranking.targets import read_targets
 
 __all__ = ["alrp_loss", "average_precision_loss", "ndcg_loss", "rank_sort_loss", "soft_sampling_weights"]
+
+# Made here, since compiled code cannot make a loss; `delta` is told in each call.
+RANK_SORT = RankSortLoss()
+AVERAGE_PRECISION = AveragePrecisionLoss()
+PLAIN_AVERAGE_PRECISION = AveragePrecisionLoss(interpolate=False)
+NDCG = NDCGLoss()
+ALRP = ALRPLoss(tau=0)  # where a localisation error is 1 - quality
 
 
 def rank_sort_loss(
@@ -29,7 +36,7 @@ def rank_sort_loss(
         >>> round(ranking.item(), 4), sorting.item()
         (0.6667, 0.0)
     """
-    terms = RankSortLoss(delta=delta).terms(logits, targets, positives=positives)
+    terms = RANK_SORT.ranked_by(logits, Arguments(targets=targets, positives=positives), delta=delta).terms
     return terms["ranking"], terms["sorting"]
 
 
@@ -43,7 +50,8 @@ def average_precision_loss(
         >>> average_precision_loss(torch.tensor([3.0, 1.0, -2.0, -3.0]), torch.tensor([0, 1, 0, 1]))
         tensor(0.5000)
     """
-    return AveragePrecisionLoss(delta=delta, interpolate=interpolate)(logits, targets, positives=positives)
+    loss = AVERAGE_PRECISION if interpolate else PLAIN_AVERAGE_PRECISION
+    return loss.ranked_by(logits, Arguments(targets=targets, positives=positives), delta=delta).terms["ranking"]
 
 
 def ndcg_loss(logits: Tensor, targets: Tensor, *, positives: Tensor | None = None, delta: float = 1.0) -> Tensor:
@@ -54,7 +62,7 @@ def ndcg_loss(logits: Tensor, targets: Tensor, *, positives: Tensor | None = Non
         >>> ndcg_loss(torch.tensor([3.0, 1.0, -2.0]), torch.tensor([0.0, 1.0, 0.0]))
         tensor(0.3691)
     """
-    return NDCGLoss(delta=delta)(logits, targets, positives=positives)
+    return NDCG.ranked_by(logits, Arguments(targets=targets, positives=positives), delta=delta).terms["ranking"]
 
 
 def alrp_loss(
@@ -74,7 +82,7 @@ def alrp_loss(
             ``(1 - iou) / (1 - tau)``; 1 is as bad as a box that just counts as found.
 
     Raises:
-        ValueError: there are not as many errors as positives.
+        ValueError: there are not as many errors as positives, or (on a CPU) one is NaN or negative.
 
     Example:
         >>> import torch
@@ -83,11 +91,9 @@ def alrp_loss(
         >>> round(classification.item(), 4), round(localisation.item(), 4)  # 0.2 at rank 1, 0.8 at rank 3
         (0.1667, 0.2333)
     """
-    found = read_targets(logits, targets, positives)
-    check_errors(localisation_errors, found.index)
-    loss = ALRPLoss(delta=delta)
-    quality = loss.quality_of(localisation_errors)
-    ranked = loss.ranked_at(logits, found.index, quality, ignored=found.ignored)
+    quality = 1 - localisation_errors.detach().to(accumulator(logits.device))
+    arguments = Arguments(targets=targets, positives=positives, quality=quality)
+    ranked = ALRP.ranked_by(logits, arguments, delta=delta)
     localisation = (ranked.soft_sampling.to(localisation_errors.dtype) * localisation_errors).sum()
     return ranked.terms["ranking"], localisation
 

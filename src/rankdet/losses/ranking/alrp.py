@@ -13,9 +13,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from rankdet.losses.ranking.attach import Arguments
 from rankdet.losses.ranking.base import RankingLoss, Scope
-from rankdet.losses.ranking.ranking import Error, Ranking, RankingError
-from rankdet.losses.ranking.targets import read_targets
+from rankdet.losses.ranking.numbers import accumulator
+from rankdet.losses.ranking.ranking import Error, Ranked, Ranking, RankingError
 
 
 class ALRPLoss(RankingLoss):
@@ -66,10 +67,27 @@ class ALRPLoss(RankingLoss):
         """The classification part; localisation errors are of the M positives in order, (M,), or from their quality."""
         if localisation_errors is None:
             return super().forward(logits, targets, positives=positives, image_index=image_index)
-        found = read_targets(logits, targets, positives)
-        check_errors(localisation_errors, found.index)
+        ranked = self.ranked(logits, targets, localisation_errors, positives=positives, image_index=image_index)
+        return ranked.terms["ranking"]
+
+    def ranked(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        localisation_errors: Tensor,
+        *,
+        positives: Tensor | None = None,
+        image_index: Tensor | None = None,
+    ) -> Ranked:
+        """As `ranked_at`, of dense targets, and with localisation errors (M,) >= 0 of the positives in their order.
+
+        Raises:
+            ValueError: there are not as many errors as positives, or (on a CPU) one is NaN or negative.
+        """
         quality = self.quality_of(localisation_errors)
-        return self.terms_at(logits, found.index, quality, ignored=found.ignored, image_index=image_index)["ranking"]
+        return self.ranked_by(
+            logits, Arguments(targets=targets, positives=positives, quality=quality, image_index=image_index)
+        )
 
     def errors(self, ranking: Ranking) -> Mapping[str, Error]:
         """Equation 11 and its target: the localisation error of i itself stays when no negative is above it."""
@@ -81,17 +99,9 @@ class ALRPLoss(RankingLoss):
 
     def quality_of(self, localisation_errors: Tensor) -> Tensor:
         """The quality that stands for a localisation error; below 0 for errors that only a GIoU can have."""
-        return 1 - (1 - self.tau) * localisation_errors.detach().double()
+        errors = localisation_errors.detach()
+        return 1 - (1 - self.tau) * errors.to(accumulator(errors.device))
 
     def extra_repr(self) -> str:
         """Shown by print."""
         return f"{super().extra_repr()}, tau={self.tau}"
-
-
-def check_errors(localisation_errors: Tensor, index: Tensor) -> None:
-    """Raise unless there is one localisation error for each positive."""
-    if localisation_errors.shape != index.shape:
-        raise ValueError(
-            f"localisation_errors have shape {tuple(localisation_errors.shape)}, but there are {index.numel()} "
-            f"positives; give one error for each, in their order in the flattened targets"
-        )

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from rankdet.losses.ranking.negatives import Negatives
 from rankdet.losses.ranking.numbers import widened
+from rankdet.losses.ranking.ranking import Ranked
 from rankdet.losses.ranking.steps import Edges
 
 
@@ -133,7 +134,7 @@ class Source(Protocol):
 
     term_names: tuple[str, ...]
 
-    def update(self, logits: Tensor, arguments: Arguments) -> Update:
+    def update(self, logits: Tensor, arguments: Arguments, delta: float | None) -> Update:
         """Values and gradients."""
         ...
 
@@ -141,6 +142,8 @@ class Source(Protocol):
 @dataclass(frozen=True)
 class Arguments:
     """Everything that says which logits are positives: dense targets, or else a list of the positives.
+
+    Dense targets may come with a list of qualities that stand for theirs, in the order of the positives.
 
     Attributes:
         targets: shape of the logits.
@@ -159,6 +162,12 @@ class Arguments:
     image_index: Tensor | None = None
 
 
+def compiled(logits: Tensor, arguments: Arguments, names: tuple[str, ...], source: int, delta: float | None) -> Ranked:
+    """What a numbered loss with terms of those names makes of the arguments, for compiled code."""
+    values, _, standing = ranking_terms(logits, list(vars(arguments).values()), source, delta)
+    return Ranked(dict(zip(names, values.unbind(), strict=True)), *standing.detach().unbind())
+
+
 # torch.compile sees a ranking loss as one operator. Its arguments are tensors and numbers, so every loss has a number.
 _SOURCES: WeakValueDictionary[int, Source] = WeakValueDictionary()
 _NUMBERS = itertools.count()
@@ -172,14 +181,16 @@ def numbered(source: Source) -> int:
 
 
 @torch.library.custom_op("rankdet::ranking_terms", mutates_args=())
-def ranking_terms(logits: Tensor, arguments: Sequence[Tensor | None], source: int) -> tuple[Tensor, Tensor, Tensor]:
+def ranking_terms(
+    logits: Tensor, arguments: Sequence[Tensor | None], source: int, delta: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Values (T,), gradients (T, shape of the logits) and standing (2, M) of a numbered loss.
 
-    Arguments are the fields of `Arguments`. With dense targets compiled code cannot know M; it is 0 then.
+    Arguments are the fields of `Arguments`. Of dense targets alone compiled code cannot know M; it is 0 then.
     """
     loss = _SOURCES[source]
     given = Arguments(*arguments)
-    update = loss.update(logits, given)
+    update = loss.update(logits, given, delta)
     dtype = widened(logits.dtype)
     units = torch.eye(len(loss.term_names), dtype=dtype, device=logits.device)
     gradients = torch.stack([update.gradient(logits, unit, dtype) for unit in units])
@@ -188,7 +199,12 @@ def ranking_terms(logits: Tensor, arguments: Sequence[Tensor | None], source: in
 
 
 @ranking_terms.register_fake
-def _(logits: Tensor, arguments: Sequence[Tensor | None], source: int) -> tuple[Tensor, Tensor, Tensor]:
+def _(
+    logits: Tensor,
+    arguments: Sequence[Tensor | None],
+    source: int,
+    delta: float | None,  # noqa: ARG001
+) -> tuple[Tensor, Tensor, Tensor]:
     terms = len(_SOURCES[source].term_names)
     dtype = widened(logits.dtype)
     shapes = ((terms,), (terms, *logits.shape), (2, _number_of_positives(Arguments(*arguments))))
@@ -197,7 +213,7 @@ def _(logits: Tensor, arguments: Sequence[Tensor | None], source: int) -> tuple[
 
 
 def _number_of_positives(arguments: Arguments) -> int:
-    return 0 if arguments.index is None else arguments.index.shape[0]
+    return 0 if arguments.quality is None else arguments.quality.shape[0]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -208,7 +224,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 def _weigh(ctx: Any, upstream: Tensor, of_gradients: Tensor, of_standing: Tensor) -> tuple[Any, ...]:  # noqa: ARG001
     (gradients,) = ctx.saved_tensors
     scale = upstream.view(-1, *[1] * (gradients.ndim - 1))
-    return (scale * gradients).sum(0).to(ctx.dtype), None, None
+    return (scale * gradients).sum(0).to(ctx.dtype), None, None, None
 
 
 ranking_terms.register_autograd(_weigh, setup_context=_keep)

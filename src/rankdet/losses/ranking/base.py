@@ -7,6 +7,7 @@ demotes those to blame, each in proportion to its step H(s_j - s_i) above i.
 
 from __future__ import annotations
 
+import copy
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from rankdet.losses.ranking.attach import Arguments, Piece, Update, attach, numbered, ranking_terms, sorted_rows
+from rankdet.losses.ranking.attach import Arguments, Piece, Update, attach, compiled, numbered, sorted_rows
 from rankdet.losses.ranking.gather import processes
 from rankdet.losses.ranking.negatives import Negatives, locate
 from rankdet.losses.ranking.numbers import accumulator, on_cpu, widened
@@ -24,12 +25,13 @@ from rankdet.losses.ranking.ranking import Error, PositiveError, Ranked, Ranking
 from rankdet.losses.ranking.steps import Edges
 from rankdet.losses.ranking.targets import (
     Positives,
-    check_leading,
+    check_image_index,
     check_logits,
-    check_positives,
     in_sorted_rows,
+    listed,
     read_targets,
     split_rows,
+    with_quality,
 )
 
 Scope = Literal["batch", "image"]
@@ -67,20 +69,16 @@ class RankingLoss(nn.Module, ABC):
 
     def __init__(self, *, delta: float, scope: Scope = "batch", gather_across_devices: bool = False) -> None:
         super().__init__()
-        if not 0 <= delta < float("inf"):
-            raise ValueError(
-                f"delta is {delta}; accepted is a finite number >= 0, half the width of the step in logits"
-            )
         if scope not in get_args(Scope):
             raise ValueError(f"scope is {scope!r}; accepted are {' and '.join(map(repr, get_args(Scope)))}")
-        self.delta = float(delta)
+        self.delta = _checked(delta)
         self.scope = scope
         self.gather_across_devices = gather_across_devices
-        self._number = numbered(self)
+        self.number = numbered(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._number = numbered(self)  # a copy is another loss
+        self.number = numbered(self)  # a copy is another loss
 
     def extra_repr(self) -> str:
         """Shown by print."""
@@ -113,9 +111,9 @@ class RankingLoss(nn.Module, ABC):
             image_index: shape of the leading dimensions of the logits, int64; the image of each, for `scope="image"`.
 
         Raises:
-            ValueError: shapes differ, a logit is NaN, or a target is NaN or above 1.
+            ValueError: shapes differ, a logit is NaN, or a target is NaN or above 1 (by more than rounding, 1e-3).
         """
-        return self._ranked(logits, Arguments(targets=targets, positives=positives, image_index=image_index)).terms
+        return self.ranked_by(logits, Arguments(targets=targets, positives=positives, image_index=image_index)).terms
 
     def terms_at(
         self,
@@ -131,13 +129,14 @@ class RankingLoss(nn.Module, ABC):
         Args:
             logits: any shape, such as (P, K): priors by classes.
             positive_index: (M,) int64 distinct indices of the positives into the flattened logits.
-            quality: (M,) their qualities, in 0..1.
+            quality: (M,) their qualities, in 0..1; below 0 for what is worse than useless.
             ignored: bool, shape of the leading dimensions of the logits, such as (P,): rows that take no part. A
                 positive there stays one. None: nothing is ignored.
             image_index: shape of the leading dimensions of the logits, int64; the image of each, for `scope="image"`.
 
         Raises:
-            ValueError: shapes do not fit, or (on a CPU; elsewhere the loss is NaN) a logit is NaN.
+            ValueError: shapes do not fit, or (on a CPU, elsewhere nobody looks) an index is out of range or there
+                twice, a quality is NaN or above 1, or a logit is NaN; where nobody looks, NaN makes the loss NaN.
 
         Example:
             >>> from rankdet.losses import RankSortLoss
@@ -157,39 +156,44 @@ class RankingLoss(nn.Module, ABC):
         image_index: Tensor | None = None,
     ) -> Ranked:
         """The same terms, and the ranks and soft-sampling weights of the positives that came with them."""
-        return self._ranked(
+        return self.ranked_by(
             logits, Arguments(index=positive_index, quality=quality, ignored=ignored, image_index=image_index)
         )
 
-    def _ranked(self, logits: Tensor, arguments: Arguments) -> Ranked:
+    def ranked_by(self, logits: Tensor, arguments: Arguments, *, delta: float | None = None) -> Ranked:
+        """What all the other calls come to; delta in the place of the loss's own."""
         if torch.compiler.is_compiling():
-            values, _, standing = ranking_terms(logits, list(vars(arguments).values()), self._number)
-            terms: tuple[Tensor, ...] = values.unbind()
-        else:
-            with torch.no_grad():
-                update = self.update(logits.detach(), arguments)
-            terms, standing = attach(logits, update), update.standing.to(widened(logits.dtype))
-        return Ranked(dict(zip(self.term_names, terms, strict=True)), *standing.detach().unbind())
+            return compiled(logits, arguments, self.term_names, self.number, delta)
+        with torch.no_grad():
+            update = self.update(logits.detach(), arguments, delta)
+        terms = dict(zip(self.term_names, attach(logits, update), strict=True))
+        return Ranked(terms, *update.standing.to(widened(logits.dtype)).unbind())
 
-    def update(self, logits: Tensor, arguments: Arguments) -> Update:
+    def update(self, logits: Tensor, arguments: Arguments, delta: float | None) -> Update:
         """Values and gradients of all terms; for compiled code."""
+        if delta not in (None, self.delta):
+            return self._with(delta).update(logits, arguments, None)
         found = self._found(logits, arguments)
         if self.scope == "batch":
             return self._update_of_batch(logits, found)
         if arguments.image_index is None:
             raise ValueError('scope is "image" but image_index is missing; give the image of each row of the logits')
-        check_leading("image_index", arguments.image_index, logits)
+        check_image_index(arguments.image_index, logits)
         return self._update_of_images(logits, found, arguments.image_index.reshape(-1))
 
+    def _with(self, delta: float) -> RankingLoss:
+        other = copy.copy(self)
+        other.delta = _checked(delta)
+        return other
+
     def _found(self, logits: Tensor, arguments: Arguments) -> Positives:
-        if arguments.targets is not None:
-            return read_targets(logits, arguments.targets, arguments.positives)
-        assert arguments.index is not None, "dense targets or a list of positives"
-        assert arguments.quality is not None, "a list of positives has qualities"
-        check_logits(logits)
-        found = Positives(arguments.index, arguments.quality.detach(), arguments.ignored)
-        check_positives(logits, found)
-        return found
+        if arguments.targets is None:
+            assert arguments.index is not None, "dense targets or a list of positives"
+            assert arguments.quality is not None, "a list of positives has qualities"
+            check_logits(logits)
+            return listed(logits, Positives(arguments.index, arguments.quality.detach(), arguments.ignored))
+        found = read_targets(logits, arguments.targets, arguments.positives)
+        return found if arguments.quality is None else with_quality(found, arguments.quality.detach())
 
     def _update_of_batch(self, logits: Tensor, found: Positives) -> Update:
         flat = logits.reshape(-1)
@@ -268,3 +272,9 @@ class RankingLoss(nn.Module, ABC):
 
     def _zeros(self, logits: Tensor) -> Tensor:
         return torch.zeros(len(self.term_names), dtype=accumulator(logits.device), device=logits.device)
+
+
+def _checked(delta: float) -> float:
+    if not 0 <= delta < float("inf"):
+        raise ValueError(f"delta is {delta}; accepted is a finite number >= 0, half the width of the step in logits")
+    return float(delta)

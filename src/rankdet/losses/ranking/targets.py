@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from rankdet.losses.ranking.numbers import on_cpu
 
 BLOCK = 64
+ROUNDING = 1e-3  # an IoU may come out a little above 1
 NAN_LOGITS = "logits contain NaN; a step before this one diverged, or an input was not finite"
 
 
@@ -47,8 +48,8 @@ def check_logits(logits: Tensor) -> None:
         raise ValueError(NAN_LOGITS)
 
 
-def check_positives(logits: Tensor, found: Positives) -> None:
-    """Raise unless the shapes of a list of positives fit the logits."""
+def listed(logits: Tensor, found: Positives) -> Positives:
+    """A list of positives, once it is known to fit the logits."""
     if found.index.ndim != 1 or found.index.dtype != torch.long or found.index.shape != found.quality.shape:
         raise ValueError(
             f"positive_index is {found.index.dtype} of shape {tuple(found.index.shape)}, quality has shape "
@@ -58,6 +59,45 @@ def check_positives(logits: Tensor, found: Positives) -> None:
         raise ValueError(f"ignored is {found.ignored.dtype}; accepted is a boolean mask")
     if found.ignored is not None:
         check_leading("ignored", found.ignored, logits)
+    if on_cpu(logits) and found.index.numel():
+        _check_distinct(found.index, logits.numel())
+    return replace(found, quality=_checked_quality(found.quality))
+
+
+def with_quality(found: Positives, quality: Tensor) -> Positives:
+    """The same positives with other qualities, (P,) in their order."""
+    if quality.shape != found.index.shape:
+        raise ValueError(
+            f"qualities, or localisation_errors, have shape {tuple(quality.shape)}, but there are "
+            f"{found.index.numel()} positives; give one for each, in their order in the flattened targets"
+        )
+    return replace(found, quality=_checked_quality(quality))
+
+
+def _check_distinct(index: Tensor, number: int) -> None:
+    ordered = index.sort().values
+    if ordered[0] < 0 or ordered[-1] >= number:
+        raise ValueError(
+            f"positive_index holds {int(ordered[0])} to {int(ordered[-1])}, but the flattened logits are {number}; "
+            f"accepted are 0 to {number - 1}"
+        )
+    twice = ordered[1:][ordered.diff() == 0]
+    if twice.numel():
+        raise ValueError(f"positive_index holds {int(twice[0])} more than once; name each positive once")
+
+
+def _checked_quality(quality: Tensor) -> Tensor:
+    """At most 1: what is above by rounding becomes 1, what is more is an error (on a CPU, elsewhere nobody looks)."""
+    if on_cpu(quality) and quality.numel() and not (most := float(quality.amax())) <= 1 + ROUNDING:  # NaN too
+        raise ValueError(f"a quality is {most}; accepted is at most 1 (of a localisation error, at least 0)")
+    return quality.clamp(max=1)
+
+
+def check_image_index(image: Tensor, logits: Tensor) -> None:
+    """Raise unless the images are those of some leading dimensions of the logits."""
+    if image.is_floating_point() or image.dtype == torch.bool:
+        raise ValueError(f"image_index is {image.dtype}; accepted is int64, the image of each row of the logits")
+    check_leading("image_index", image, logits)
 
 
 def check_leading(name: str, rows: Tensor, logits: Tensor) -> None:
@@ -81,10 +121,10 @@ def read_targets(logits: Tensor, targets: Tensor, positives: Tensor | None) -> P
     least, most, logit = torch.stack([*flat.aminmax(), logits.detach().amax().to(flat.dtype)]).tolist()
     if logit != logit:
         raise ValueError(NAN_LOGITS)
-    if not most <= 1:  # NaN too
+    if not most <= 1 + ROUNDING:  # NaN too
         raise ValueError(f"a target is {most}; accepted are a quality of at most 1, 0 for negatives, < 0 for ignored")
     index = _indices_above_zero(flat) if positives is None else positives.reshape(-1).nonzero().squeeze(1)
-    quality = flat.index_select(0, index).clamp(min=0)
+    quality = flat.index_select(0, index).clamp(0, 1)
     return Positives(index, quality, (flat < 0).view(logits.shape) if least < 0 else None)
 
 
