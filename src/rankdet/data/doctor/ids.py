@@ -75,7 +75,7 @@ def _check_objects(table: Table) -> Iterator[Finding]:
         what="{annotation points/annotations point} to an image that is not there",
         remedy="add the images, or remove the annotations",
         example=table.object_name,
-        repair=LeaveOutObjects(dangling, "no such image"),
+        repair=LeaveOutObjects(dangling, "no such image") if len(table.images) else None,
     )
     classless = np.flatnonzero(objects.labels < 0)
     yield from find(
@@ -85,7 +85,7 @@ def _check_objects(table: Table) -> Iterator[Finding]:
         what="{annotation points/annotations point} to a category that is not there",
         remedy="add the categories, or remove the annotations",
         example=lambda row: f"{table.object_name(row)}: category {objects.category_ids[row]}",
-        repair=LeaveOutObjects(classless, "no such category"),
+        repair=LeaveOutObjects(classless, "no such category") if len(table.classes) else None,
     )
     if table.format == "VOC":
         return

@@ -22,7 +22,9 @@ def write_coco(draft: Draft, folder: Path) -> None:
     if draft.renumbered:
         annotations = [{**entry, "id": number} for number, entry in enumerate(annotations, start=1)]
     lists = {"images": images, "annotations": annotations, "categories": [*_categories(draft)]}
-    (folder / "annotations.json").write_text(json.dumps({**draft.table.content, **lists}), encoding="utf-8")
+    content = draft.table.content
+    changed = {key: listed for key, listed in lists.items() if isinstance(content.get(key), list)}
+    (folder / "annotations.json").write_text(json.dumps({**content, **changed}), encoding="utf-8")
 
 
 def _images(draft: Draft) -> Iterator[Entry]:
