@@ -186,7 +186,7 @@ def report(options: argparse.Namespace) -> str:
         "# The dataset doctor's time",
         "",
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, numpy {np.__version__}. `python benchmarks/check.py`",
+        f"{platform.python_version()}, numpy {np.__version__}. `python benchmarks/check.py --repeats {options.repeats}`",
     ]
     for title, images, polygons, cases in (
         ("boxes", options.images, False, everything),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,3 +211,51 @@ def test_no_file_makes_the_doctor_fail(text: str, tmp_path: Path):
 def test_no_path_makes_the_doctor_fail(path: str, tmp_path: Path):
     [finding] = diagnose(Source(str(tmp_path / path))).findings
     assert finding.name == "unreadable-file"
+
+
+JUNK = (
+    None,
+    "x",
+    "",
+    -1,
+    0,
+    1e30,
+    float("nan"),
+    float("inf"),
+    True,
+    2**80,
+    [],
+    [[]],
+    {},
+    {"size": 3},
+    [None, 1],
+    [1, "2"],
+)
+
+
+def spoil(value: Any, rng: np.random.Generator) -> Any:
+    """The same with a piece of junk somewhere within it."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = list(value)[rng.integers(len(value))]
+        return {**value, key: spoil(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.95:
+        place = int(rng.integers(len(value)))
+        return [*value[:place], spoil(value[place], rng), *value[place + 1 :]]
+    return JUNK[rng.integers(len(JUNK))]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_junk_makes_the_doctor_fail(seed: int, tmp_path: Path):
+    rng = np.random.default_rng(seed)
+    home = with_masks(with_lists(sound(tmp_path / "train", seed)))
+    home.objects[0]["segmentation"] = {"size": [48, 64], "counts": [100, 50, 48 * 64 - 150]}
+    home.objects[1]["segmentation"] = {"size": [48, 64], "counts": "PPYo0"}
+    for _ in range(rng.integers(1, 40)):
+        home.content = spoil(home.content, rng)
+    home.file.write_text(json.dumps(home.content))
+    diagnosis = diagnose(Source(str(home.file)), workers=1)
+    json.dumps(diagnosis.to_dict())
+    for part in parts_of(diagnosis):
+        write_repaired([part], tmp_path / "copy")
+        again = diagnose(Source(str(tmp_path / "copy" / "train")), workers=1)
+        assert again.count(Severity.ERROR) <= diagnosis.count(Severity.ERROR)

@@ -14,6 +14,7 @@ from rankdet.data.doctor.table import Table
 _MOST = 0.5  # share of boxes from which on it is a habit of the file
 _SURELY = 0.99
 _ROUNDING = 1.0  # pixels by which file formats round
+_FAR = 2.0**50  # pixels that no image has, and whole numbers hold
 _EXACT = 1e-6  # pixels by which sums round
 
 
@@ -138,7 +139,7 @@ def _check_repetition(table: Table, sound: np.ndarray) -> Iterator[Finding]:
     """Boxes with the same corners, to the pixel."""
     objects = table.objects
     rows = np.flatnonzero(sound & table.learnable)
-    xywh = objects.xywh[rows]
+    xywh = objects.xywh[rows].clip(-_FAR, _FAR)
     corners = np.rint(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)).astype(np.int64).T
     twice = rows[later(objects.images[rows], objects.labels[rows], *corners)]
     yield from find(
