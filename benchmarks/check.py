@@ -182,11 +182,12 @@ def race(cases: list[str], file: Path, repeats: int) -> list[str]:
 
 def report(options: argparse.Namespace) -> str:
     everything, decoding = list(CASES)[:3], list(CASES)[3:]
+    command = f"python benchmarks/check.py --repeats {options.repeats}"
     lines = [
         "# The dataset doctor's time",
         "",
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, numpy {np.__version__}. `python benchmarks/check.py --repeats {options.repeats}`",
+        f"{platform.python_version()}, numpy {np.__version__}. `{command}`",
     ]
     for title, images, polygons, cases in (
         ("boxes", options.images, False, everything),
