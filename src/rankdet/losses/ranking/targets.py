@@ -42,10 +42,14 @@ def indices_from(values: Tensor, lowest: Tensor | float) -> Tensor:
 
 def check_logits(logits: Tensor) -> None:
     """Raise unless the logits are floating; on a CPU, where looking costs next to nothing, unless free of NaN too."""
-    if not logits.is_floating_point():
-        raise TypeError(f"logits are {logits.dtype}; accepted are float16, bfloat16, float32 and float64")
+    _check_dtype(logits)
     if on_cpu(logits) and logits.numel() and bool(logits.detach().amax().isnan()):
         raise ValueError(NAN_LOGITS)
+
+
+def _check_dtype(logits: Tensor) -> None:
+    if not logits.is_floating_point():
+        raise TypeError(f"logits are {logits.dtype}; accepted are float16, bfloat16, float32 and float64")
 
 
 def listed(logits: Tensor, found: Positives) -> Positives:
@@ -111,7 +115,7 @@ def check_leading(name: str, rows: Tensor, logits: Tensor) -> None:
 
 def read_targets(logits: Tensor, targets: Tensor, positives: Tensor | None) -> Positives:
     """The positives of dense targets; see `RankingLoss.terms` for what is accepted."""
-    check_logits(logits)
+    _check_dtype(logits)
     _check_shapes(logits, targets, positives)
     flat = targets.detach().reshape(-1)
     if not flat.is_floating_point():
