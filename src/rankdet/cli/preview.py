@@ -17,7 +17,7 @@ from rankdet.data.loader import Batch
 from rankdet.eval.draw import draw
 
 BATCHES = 2
-_CELL = 640  # pixels of the longer side of an image
+_CELL = 960  # pixels of the longer side of an image
 _IN_A_ROW = 4
 _GAP, _TITLE = 8, 24
 
@@ -56,7 +56,9 @@ def _cell(image: Tensor, target: dict[str, Any], names: tuple[str, ...]) -> tupl
     objects = len(target["labels"]) - ignored
     title = f"image {target['image_id']}: {width} x {height}, {objects} object{'s' * (objects != 1)}"
     title += f", {ignored} ignored" if ignored else ""
-    return title, draw(*_shrunk(image, target), names=names)
+    picture = draw(*_shrunk(image, target), names=names)
+    picture.thumbnail((_CELL, _CELL))
+    return title, picture
 
 
 def _shrunk(image: Tensor, target: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
