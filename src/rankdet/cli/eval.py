@@ -18,7 +18,9 @@ OPTIONS = {
     "config": CONFIG,
     "results": Option("FILE", "instead of a checkpoint: detections of any tool, as COCO results"),
     "annotations": Option("FILE", "with --results: the ground truth, in COCO's format"),
-    "iou-type": Option("TYPE", "bbox (default) or segm"),
+    "iou-type": Option(
+        "TYPE", "bbox or segm; by default segm with boxes beside for a model that draws masks, else bbox"
+    ),
     "json": Option("FILE", "write all numbers there too"),
     "save-results": Option("FILE", "with --checkpoint: write its detections there, as COCO results"),
     "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1, mps; by default the best there is"),
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def evaluate_file(given: Given, iou_type: IouType) -> Evaluation:
+def evaluate_file(given: Given, iou_type: IouType | None) -> Evaluation:
     """Numbers of a results file."""
     from rankdet.eval import evaluate
 
@@ -72,34 +74,37 @@ def evaluate_file(given: Given, iou_type: IouType) -> Evaluation:
         raise CommandError("--results needs --annotations, the ground truth in COCO's format")
     if given.files or given.overrides:
         raise CommandError("--results is evaluated as it is; leave --config and the keys of a configuration out")
-    return evaluate(annotations, given.own["results"], iou_type=iou_type)
+    return evaluate(annotations, given.own["results"], iou_type=iou_type or "bbox")
 
 
-def evaluate_checkpoint(given: Given, iou_type: IouType) -> Evaluation:
+def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
     """Numbers of a model on the validation images of its configuration, or on others."""
     from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
-    from rankdet.eval import evaluate
+    from rankdet.eval import Evaluator, iou_types_of
     from rankdet.eval.inference import without_score_threshold
     from rankdet.train.display import Display
 
-    validation, model_plan = open_validation(given.files, given.overrides, checkpoint=given.own["checkpoint"])
-    classes = len(validation.data.categories)
-    model, record = open_model(
-        given.own["checkpoint"], plan=model_plan, num_classes=classes, trusted=given.take("trust")
+    trusted = given.take("trust")
+    validation, model_plan = open_validation(
+        given.files, given.overrides, checkpoint=given.own["checkpoint"], trusted=trusted
     )
+    classes = len(validation.data.categories)
+    model, record = open_model(given.own["checkpoint"], plan=model_plan, num_classes=classes, trusted=trusted)
     check_categories(record, validation.data.categories, checkpoint=given.own["checkpoint"])
     display = Display()
     display.print(f"{given.own['checkpoint']}: {type(model).__name__}\n{validation.data.report.summary()}")
+    kinds = (iou_type,) if iou_type else iou_types_of(model)
+    evaluate = Evaluator(validation.data.ground_truth(), iou_types=kinds)
     with without_score_threshold(model) as threshold:
         results = validation.detect(
-            model.to(choose_device(given.take("device"))), record, masks=iou_type == "segm", display=display
+            model.to(choose_device(given.take("device"))), record, masks="segm" in kinds, display=display
         )
-    truth, kept = validation.data.ground_truth(), [row for row in results if row["score"] >= (threshold or 0.0)]
+    kept = [row for row in results if row["score"] >= (threshold or 0.0)]
     if target := given.take("save-results"):
         _write_results(Path(target), kept)
-    evaluation = evaluate(truth, kept, iou_type=iou_type)
+    evaluation = evaluate(kept)
     if threshold:
-        _tell_cost(evaluate(truth, results, iou_type=iou_type), evaluation, threshold)
+        _tell_cost(evaluate(results), evaluation, threshold)
     return evaluation
 
 
@@ -128,8 +133,8 @@ def _write_results(target: Path, results: list[dict[str, object]]) -> None:
     print(f"The detections are in {target}")
 
 
-def _iou_type(given: Given) -> IouType:
+def _iou_type(given: Given) -> IouType | None:
     text = given.take("iou-type")
     if text not in (None, "bbox", "segm"):
         raise CommandError(f"--iou-type must be bbox or segm, got {text}")
-    return "segm" if text == "segm" else "bbox"
+    return "segm" if text == "segm" else "bbox" if text == "bbox" else None

@@ -11,8 +11,10 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from torch import nn
 
+import rankdet.data.augment  # noqa: F401, so that its transforms can be named
 from rankdet.cli.errors import CommandError
 from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
+from rankdet.cli.masks import draws_masks, read_masks
 from rankdet.cli.signatures import Section, check
 from rankdet.data import DetectionData
 from rankdet.models import Detector
@@ -59,6 +61,8 @@ class Experiment:
         if not complete:
             _mark_missing(configuration)
         check(configuration, SECTIONS)
+        if "data" in configuration.tree and draws_masks(configuration.tree["model"]):
+            read_masks(configuration)
         self._stated_classes = _take_num_classes(configuration)
         self._parser = experiment_parser()
         self._settings = _parse(self._parser, configuration)

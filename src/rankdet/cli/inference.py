@@ -14,6 +14,7 @@ from torch import nn
 from rankdet.cli.errors import CommandError
 from rankdet.cli.experiment import NUM_CLASSES, SECTIONS, one_message
 from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
+from rankdet.cli.masks import draws_masks, read_masks
 from rankdet.cli.signatures import Section, check, parameters_of
 from rankdet.data import BlankCorrupt, Categories, DetectionDataset, build_loader, open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, resize_from_dict
@@ -95,11 +96,12 @@ class ModelPlan:
 
 
 def open_validation(
-    files: Sequence[str], overrides: Sequence[tuple[str, str]], *, checkpoint: str
+    files: Sequence[str], overrides: Sequence[tuple[str, str]], *, checkpoint: str, trusted: str | None = None
 ) -> tuple[Validation, ModelPlan | None]:
     """The validation data of a configuration, and its model if the user named the configuration.
 
-    Without files the configuration beside the checkpoint is used, if there is one.
+    Without files the configuration beside the checkpoint is used, if there is one. There are masks if the model draws
+    any.
     """
     beside = Path(checkpoint).parent / "config.yaml"
     chosen = list(files) or ([str(beside)] if beside.is_file() else [])
@@ -108,6 +110,9 @@ def open_validation(
     check(configuration, _sections())
     wants_model = bool(files) or any(key.split(".")[0] == "model" for key, _ in overrides)
     model = configuration.tree.get("model") if wants_model else None
+    known = (read_checkpoint(checkpoint)[KEY].get("model") or {}) if model is None else {}
+    if draws_masks(model) if model is not None else draws_masks(known, trusted=_trusted(trusted)):
+        read_masks(configuration)
     return _make_validation(configuration), ModelPlan(model) if model is not None else None
 
 
@@ -117,7 +122,12 @@ def open_model(
     """The model of a checkpoint, built by the plan in it or by that of a configuration; and what it says of itself."""
     record = read_checkpoint(checkpoint)[KEY]
     model = plan.build(num_classes) if plan is not None else None
-    return load(checkpoint, model=model, trusted=("rankdet", *([trusted] if trusted else []))), record
+    return load(checkpoint, model=model, trusted=_trusted(trusted)), record
+
+
+def _trusted(package: str | None) -> tuple[str, ...]:
+    """Packages whose classes a checkpoint may name."""
+    return ("rankdet",) if package is None else ("rankdet", package)
 
 
 def check_categories(record: dict[str, Any], categories: Categories, *, checkpoint: str) -> None:

@@ -79,6 +79,11 @@ class AnnotatedImages(DetectionDataset):
         """(H, W) of each image as the annotations say."""
         return [(height, width) for height, width in self._sizes.tolist()]
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether they were asked for."""
+        return self.annotations.segmentations is not None
+
     def image_path(self, index: int) -> Path:
         """The file of an image."""
         return self.folder / self.files[check_index(index, len(self))]

@@ -54,6 +54,11 @@ class SubsetDetection(DetectionDataset):
         sizes = self.dataset.image_sizes
         return [sizes[index] for index in self.indices]
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether the dataset has."""
+        return self.dataset.has_masks
+
     def image_path(self, index: int) -> Path | None:
         """The file of an image, if it has one."""
         return self.dataset.image_path(self._inner(index))
@@ -123,6 +128,11 @@ class ConcatDetection(DetectionDataset):
     def image_sizes(self) -> list[tuple[int, int]]:
         """(H, W) of each image."""
         return [size for dataset in self.datasets for size in dataset.image_sizes]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether all of them have."""
+        return all(dataset.has_masks for dataset in self.datasets)
 
     def image_path(self, index: int) -> Path | None:
         """The file of an image, if it has one."""

@@ -69,6 +69,11 @@ class _TolerantDetection(DetectionDataset):
         """Those of the dataset."""
         return self.dataset.image_sizes
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether the dataset has."""
+        return self.dataset.has_masks
+
     def image_path(self, index: int) -> Path | None:
         """The file of an image, if it has one."""
         return self.dataset.image_path(index)

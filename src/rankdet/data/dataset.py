@@ -73,6 +73,11 @@ class DetectionDataset(Dataset[Sample], ABC):
     def ground_truth(self) -> dict[str, Any]:
         """The truth as a COCO dictionary (images, annotations, categories) with original ids, for evaluation."""
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether the targets have masks."""
+        return len(self) > 0 and "masks" in self[0][1]
+
     def image_path(self, index: int) -> Path | None:
         """The file of an image; None when it comes from no file."""
         check_index(index, len(self))

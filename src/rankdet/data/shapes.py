@@ -130,6 +130,11 @@ class Shapes(DetectionDataset):
         """The same (H, W) for every image."""
         return [self.size] * self.length
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether they were asked for."""
+        return self.masks
+
     def labels(self, index: int) -> np.ndarray:
         """The labels of one image's objects."""
         scene = self.scene(check_index(index, self.length))

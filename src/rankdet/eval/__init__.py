@@ -12,6 +12,7 @@ from rankdet.eval.average_precision import precision_recall_curve
 from rankdet.eval.coco import evaluate, evaluate_detections
 from rankdet.eval.correlation import Correlation, score_iou_correlation
 from rankdet.eval.evaluation import CategoryResult, Details, Evaluation
+from rankdet.eval.evaluator import Evaluator, iou_types_of
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.lrp import LRP, lrp_at, lrp_curve, optimal_lrp
 from rankdet.eval.lvis import evaluate_lvis
@@ -41,6 +42,7 @@ __all__ = [
     "Detections",
     "Details",
     "Evaluation",
+    "Evaluator",
     "GroundTruth",
     "GroundTruthError",
     "LRP",
@@ -58,6 +60,7 @@ __all__ = [
     "evaluate_lvis",
     "evaluate_proposals",
     "evaluate_voc",
+    "iou_types_of",
     "lrp_at",
     "lrp_curve",
     "match",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNDEFINED = -1.0
+BESIDE = {"bbox": "box", "segm": "mask"}
+"""What the names of metrics begin with that are not those of the headline."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Details:
 class Evaluation:
     """``metrics`` by name, in [0, 1] and -1 where undefined; ``per_class`` in the order of the category ids.
 
+    Where an evaluation is by several kinds of shapes, those of the others than the headline are called ``box_AP``, ....
     ``details`` has the matches, curves and arrays behind the numbers; None after `from_json`.
     """
 
@@ -79,8 +82,10 @@ class Evaluation:
         table.add_column("class", overflow="fold", min_width=10)
         for title in ("objects", "AP", "AP50", "AP75", "oLRP", "Loc", "FP", "FN", "threshold"):
             table.add_column(title, justify="right", no_wrap=True)
-        overall = [self.metrics.get(name, UNDEFINED) for name in _SHOWN]
-        table.add_row("all", str(sum(row.objects for row in self.per_class)), *map(_three_digits, overall), "")
+        objects = str(sum(row.objects for row in self.per_class))
+        for title, prefix in self._overall_rows():
+            overall = [self.metrics.get(f"{prefix}{name}", UNDEFINED) for name in _SHOWN]
+            table.add_row(title, objects, *map(_three_digits, overall), "")
         table.add_section()
         for row in shown:
             values = [_three_digits(getattr(row, name)) for name in _SHOWN]
@@ -88,6 +93,11 @@ class Evaluation:
         if len(shown) < len(self.per_class):
             table.add_row(f"… {len(self.per_class) - len(shown)} more", *[""] * 9)
         return table
+
+    def _overall_rows(self) -> list[tuple[str, str]]:
+        """Title, and beginning of the names of the metrics, of each row for all classes."""
+        beside = [kind for kind in BESIDE.values() if f"{kind}_AP" in self.metrics]
+        return [("all", ""), *((f"all, by {kind}", f"{kind}_") for kind in beside)]
 
     def to_json(self) -> str:
         """Flat JSON: the metrics by name, and ``per_class`` below them, by class name.

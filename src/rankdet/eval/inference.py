@@ -21,6 +21,7 @@ from torch.nn import functional
 from rankdet.data.categories import Categories
 from rankdet.data.image import SUFFIXES, read_image
 
+_MASKS_AT_ONCE = 16
 Detection = dict[str, Tensor]
 Resize = Callable[[Any], Any]
 """A transform of the data floor: takes and gives an image tensor (3, H, W)."""
@@ -82,9 +83,16 @@ def rescale(detection: Detection, *, from_size: tuple[int, int], to_size: tuple[
     found = {name: value.detach().cpu() for name, value in detection.items()}
     found["boxes"] = found["boxes"] * found["boxes"].new_tensor([width, height, width, height])
     if "masks" in found and from_size != to_size:
-        masks = functional.interpolate(found["masks"][None].float(), to_size, mode="bilinear", align_corners=False)
-        found["masks"] = masks[0] >= 0.5
+        found["masks"] = _resized(found["masks"], to_size)
     return found
+
+
+def _resized(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks (D, H, W) at another size, a few at a time: in floating point each takes four or eight times its memory."""
+    resized = masks.new_empty(len(masks), *size, dtype=torch.bool)
+    for part, into in zip(masks.split(_MASKS_AT_ONCE), resized.split(_MASKS_AT_ONCE), strict=True):
+        into[:] = functional.interpolate(part[None].float(), size, mode="bilinear", align_corners=False)[0] >= 0.5
+    return resized
 
 
 def boxes_only(detection: Detection) -> Detection:

@@ -125,6 +125,8 @@ class CascadeMaskRCNN(TwoStageDetector):
     3
     """
 
+    needs_masks = True
+
     def __init__(
         self,
         *,

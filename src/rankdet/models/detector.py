@@ -44,9 +44,11 @@ class Detector(nn.Module, ABC):
     pixels of the image as it was given. Images are a list of CHW tensors, uint8 or floating point in [0, 1]; targets a
     list of dicts with ``boxes`` (G, 4) xyxy, ``labels`` (G,) in 0..K-1 and, optionally, ``iscrowd`` (G,).
 
-    Detectors that draw masks (``needs_masks``) want ``masks`` (G, H, W) in the targets, and return boolean ``masks``
-    (D, H, W).
+    Detectors that draw masks (``needs_masks``, which their classes say already) want ``masks`` (G, H, W) in the
+    targets, and return boolean ``masks`` (D, H, W).
     """
+
+    needs_masks = False
 
     def __init__(
         self,
@@ -66,7 +68,6 @@ class Detector(nn.Module, ABC):
         self.neck = neck
         self._num_maps = int(neck.num_inputs)  # type: ignore[arg-type]
         self.postprocess = postprocess
-        self.needs_masks = False
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]] | None = None

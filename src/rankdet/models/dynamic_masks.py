@@ -130,6 +130,7 @@ class DynamicMaskDetector(Detector):
     Its detections have boxes too, those that just enclose the masks.
     """
 
+    needs_masks = True
     postprocess: MatrixPostprocess  # type: ignore[assignment]
 
     def __init__(
@@ -150,7 +151,6 @@ class DynamicMaskDetector(Detector):
             postprocess=postprocess,  # type: ignore[arg-type]
         )
         self.stage = stage
-        self.needs_masks = True
 
     @property
     def criterion(self) -> Criterion:

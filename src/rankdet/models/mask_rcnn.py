@@ -59,6 +59,8 @@ class MaskRCNN(TwoStageDetector):
     torch.Size([64, 96])
     """
 
+    needs_masks = True
+
     def __init__(
         self,
         *,

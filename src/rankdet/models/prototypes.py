@@ -123,6 +123,8 @@ class PrototypeDetector(Detector):
         semantic: what an auxiliary class map learns from, in training alone; None for no such map.
     """
 
+    needs_masks = True
+
     def __init__(
         self,
         *,
@@ -147,7 +149,6 @@ class PrototypeDetector(Detector):
         self.semantic = semantic
         channels = int(neck.channels)  # type: ignore[arg-type]
         self.semantic_head = None if semantic is None else SemanticHead(channels, num_classes=num_classes)
-        self.needs_masks = True
 
     @property
     def criterion(self) -> Criterion:

@@ -14,6 +14,7 @@ from rankdet.train.display import Display
 from rankdet.train.errors import TrainingError, TrainingInterrupted
 from rankdet.train.evaluation import Evaluate
 
+_SHOWN = ("AP", "AP50", "AP75", "oLRP", "box_AP")
 LAST, BEST, BEST_EVALUATION = "last.ckpt", "best.ckpt", "best.json"
 
 
@@ -85,6 +86,6 @@ class Checkpoints(Checkpoint):
             trainer.save_checkpoint(self.folder / BEST)
             if trainer.is_global_zero:
                 evaluation.save(self.folder / BEST_EVALUATION)
-        numbers = "  ".join(f"{name} {evaluation.metrics[name]:.3f}" for name in ("AP", "AP50", "AP75", "oLRP"))
+        numbers = "  ".join(f"{name} {evaluation.metrics[name]:.3f}" for name in _SHOWN if name in evaluation.metrics)
         note = self.evaluation.threshold_note
         self.display.print(f"  validation  {numbers}{'  (best so far)' if is_best else ''}{note}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,8 @@ from typing_extensions import override
 
 from rankdet.data.categories import Categories
 from rankdet.data.loader import Batch
-from rankdet.eval import Evaluation, evaluate_detections, read_ground_truth, read_results
+from rankdet.eval import Evaluation, Evaluator
+from rankdet.eval.columns import IouType
 from rankdet.eval.inference import boxes_only, rescale, to_results, without_score_threshold
 from rankdet.ops.distributed import gather_objects, share_buffers
 from rankdet.train.display import Display
@@ -27,15 +28,17 @@ _NOTABLE_AP = 0.0005
 
 
 class Evaluate(Callback):
-    """AP and oLRP of the model's boxes, every so many epochs and after the last; the numbers are logged by their names.
+    """AP and oLRP of the model, every so many epochs and after the last; the numbers are logged by their names.
 
-    The batches are those of `Loaders.validation`.
+    The batches are those of `Loaders.validation`. A model that draws masks is judged by them; its boxes are evaluated
+    beside, as ``box_AP`` and so on (see `Evaluator`).
 
     Args:
         ground_truth: of all images, in COCO's format; GroundTruthError, before any training, if it is not.
         categories: of the labels.
         display: shows a bar meanwhile, and the main numbers.
         every: epochs between two evaluations.
+        iou_types: what is evaluated, the headline first (see `iou_types_of`).
     """
 
     def __init__(
@@ -45,8 +48,10 @@ class Evaluate(Callback):
         categories: Categories,
         display: Display,
         every: int = 1,
+        iou_types: Sequence[IouType] = ("bbox",),
     ) -> None:
-        self.ground_truth = read_ground_truth(ground_truth)
+        self.evaluator = Evaluator(ground_truth, iou_types=iou_types)
+        self.masks = "segm" in iou_types
         self.categories = categories
         self.display = display
         self.every = every
@@ -63,18 +68,15 @@ class Evaluate(Callback):
         share_buffers(pl_module)  # what is evaluated is what the first process saves
         with without_score_threshold(pl_module.model) as threshold:
             results = self._results(trainer, pl_module)
-        self.current = self._evaluate([row for row in results if row["score"] >= (threshold or 0.0)])
+        self.current = self.evaluator([row for row in results if row["score"] >= (threshold or 0.0)])
         self.threshold_note = self._cost(results, threshold) if threshold else ""
         pl_module.describe(self.current)
         pl_module.log_dict(self.current.metrics, rank_zero_only=True)
 
-    def _evaluate(self, results: Results) -> Evaluation:
-        return evaluate_detections(self.ground_truth, read_results(results, self.ground_truth))
-
     def _cost(self, results: Results, threshold: float) -> str:
         """What the score threshold that the model states costs, for people."""
         assert self.current is not None, "the cost of a threshold is that of an evaluation"
-        lost = self._evaluate(results).metrics["AP"] - self.current.metrics["AP"]
+        lost = self.evaluator(results).metrics["AP"] - self.current.metrics["AP"]
         cost = f", which costs {lost:.3f} AP" if lost > _NOTABLE_AP else ""
         return f"  (score threshold {threshold:g}{cost})"
 
@@ -84,7 +86,7 @@ class Evaluate(Callback):
         own: dict[int, Results] = {}
         with evaluating(task), torch.no_grad(), trainer.precision_plugin.predict_step_context():
             for number, batch in enumerate(self.display.track(loaders.validation, "evaluating")):
-                own |= detect_batch(trainer, batch, number, self.categories)
+                own |= detect_batch(trainer, batch, number, categories=self.categories, masks=self.masks)
         everyone: dict[int, Results] = {}
         for part in gather_objects(own):
             everyone |= part
@@ -103,13 +105,16 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def detect_batch(trainer: pl.Trainer, batch: Batch, number: int, categories: Categories) -> dict[int, Results]:
-    """COCO results by image id: boxes in the pixels of the original images."""
+def detect_batch(
+    trainer: pl.Trainer, batch: Batch, number: int, *, categories: Categories, masks: bool
+) -> dict[int, Results]:
+    """COCO results by image id: boxes, and run lengths of masks if wanted, in the pixels of the original images."""
     images, targets = trainer.strategy.batch_to_device(batch)
     detections: Any = trainer.strategy.predict_step((images, targets), number)
     found = {}
     for image, target, detection in zip(images, targets, detections, strict=True):
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        original = rescale(boxes_only(detection), from_size=size, to_size=tuple(target["original_size"]))
+        wanted = detection if masks else boxes_only(detection)
+        original = rescale(wanted, from_size=size, to_size=tuple(target["original_size"]))
         found[int(target["image_id"])] = to_results(original, image_id=int(target["image_id"]), categories=categories)
     return found

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from rankdet.data.module import DetectionData
-from rankdet.eval import Evaluation
+from rankdet.eval import Evaluation, iou_types_of
 from rankdet.ops.checkpoint import KEY, model_weights, read_checkpoint
 from rankdet.train.checkpoints import BEST, BEST_EVALUATION, LAST, Checkpoints
 from rankdet.train.display import Display
@@ -51,8 +51,9 @@ CONFIG, METRICS, PICTURES = "config.yaml", "metrics.csv", "pictures"
 class Run:
     """What a training left behind.
 
-    ``folder`` holds best.ckpt (highest AP) with its evaluation in best.json, last.ckpt, metrics.csv, ``tensorboard``,
-    ``pictures`` and, if the training was given one, config.yaml. ``evaluation`` is that of the best checkpoint.
+    ``folder`` holds best.ckpt (highest AP; of the masks, where the model draws any) with its evaluation in best.json,
+    last.ckpt, metrics.csv, ``tensorboard``, ``pictures`` and, if the training was given one, config.yaml.
+    ``evaluation`` is that of the best checkpoint.
     """
 
     folder: Path
@@ -105,10 +106,11 @@ def fit(
     """
     options = trainer if trainer is not None else TrainerOptions()
     check_classes(model, data)
+    check_masks(model, data)
     start = Start.read(Path(resume), model) if resume is not None else Start()
     folder = choose_folder(output, name=name, resume=start.path)
     display = Display(silent=not is_first_process())
-    engine = _make_engine(options, schedule, folder, start, _watchers(data, options, folder, display, callbacks))
+    engine = _make_engine(options, schedule, folder, start, _watchers(model, data, options, folder, display, callbacks))
     task = _make_task(engine, model=model, data=data, optimiser=optimiser, schedule=schedule, seed=seed)
     start.check(task, data.categories)
     display.print(
@@ -141,14 +143,30 @@ def check_classes(model: nn.Module, data: DetectionData) -> None:
         )
 
 
+def check_masks(model: nn.Module, data: DetectionData) -> None:
+    """ValueError if the model learns masks and the data have none."""
+    for dataset in (data.train, data.val):
+        if getattr(model, "needs_masks", False) and not dataset.has_masks:
+            raise ValueError(
+                f"{type(model).__name__} learns masks, but {dataset.report.source} was opened without them; give "
+                "masks=True to the data, or to the dataset where that is an object itself"
+            )
+
+
 def _watchers(
-    data: DetectionData, options: TrainerOptions, folder: Path, display: Display, more: Sequence[Callback]
+    model: nn.Module,
+    data: DetectionData,
+    options: TrainerOptions,
+    folder: Path,
+    display: Display,
+    more: Sequence[Callback],
 ) -> list[Callback]:
     evaluate = Evaluate(
         ground_truth=data.val.ground_truth(),
         categories=data.categories,
         display=display,
         every=options.evaluate_every,
+        iou_types=iou_types_of(model),
     )
     progress = ShowProgress(display, log_every=options.log_every)
     return [progress, evaluate, *more, Checkpoints(folder, evaluation=evaluate, display=display)]
