@@ -190,7 +190,7 @@ def test_datasets_stated_as_objects(rankdet: Run, home: Home, tmp_path: Path):
     train = {"class_path": "CocoDetection", "init_args": {"annotations": broken(home, "box_without_extent")}}
     outcome = rankdet("check", configuration(tmp_path, train, "shapes"))
     assert outcome.code == 1
-    assert "val: shapes is no dataset of one format on disk" in outcome.out
+    assert "data.val is shapes, which is made" in outcome.out
     assert "3 boxes have no width or no height" in outcome.out
 
 

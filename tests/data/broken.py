@@ -250,6 +250,14 @@ def area_larger_than_the_box(home: Home) -> Expected:
     return Expected("wrong-area", 1, item["id"])
 
 
+@fault
+def area_of_a_mask_not_stated(home: Home) -> Expected:
+    """What it should be is in the mask, and is not guessed from the box."""
+    [item] = with_masks(home).some("annotations")
+    del item["area"]
+    return Expected("missing-area", 1, item["id"], repaired=False)
+
+
 # --------------------------------------------------------------------------------------------------------------- ids
 
 
@@ -732,6 +740,12 @@ def classes_that_differ(home: Home) -> Expected:
     assert val is not None
     val.categories[0]["name"] = "lion"
     return Expected("different-classes", 1, "lion", also=("class-not-learnt",), repaired=False)
+
+
+@fault
+def masks_in_training_only(home: Home) -> Expected:
+    with_masks(with_val(home))
+    return Expected("different-masks", 1, "validation data have no masks", repaired=False)
 
 
 @fault

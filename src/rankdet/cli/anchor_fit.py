@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from rankdet.assign import ATSSAssigner, MaxIoU
+from rankdet.assign import ATSSAssigner, MaxIoU, PAAAssigner
 from rankdet.data.doctor import Finding, Severity, Table
 from rankdet.data.doctor.census import LARGE, SMALL
 from rankdet.data.doctor.finding import find
@@ -112,6 +112,8 @@ def _fit(
     name: str, anchors: AnchorGenerator, assigner: object, table: Table, rows: np.ndarray, corners: np.ndarray
 ) -> AnchorFit | None:
     """None for an assigner that neither compares overlaps with a threshold nor looks for centres."""
+    if isinstance(assigner, PAAAssigner):
+        assigner = assigner.candidates
     best = best_ious(corners[:, 2:] - corners[:, :2], _sides(anchors))
     if isinstance(assigner, MaxIoU):
         least = assigner.positive_iou if assigner.low_quality is None else assigner.low_quality.min_iou

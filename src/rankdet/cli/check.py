@@ -65,7 +65,7 @@ def check(subject: Subject, given: Given) -> int:
 
     report = Report()
     for made in subject.made:
-        report.print(f"{made} is no dataset of one format on disk; its parts can be checked by themselves")
+        report.print(f"data.{made}, which is made or put together while it is read: it has no files to be checked")
     diagnosis = _diagnose(subject, given)
     findings: list[Finding] = []
     fits: list[AnchorFit] = []

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from rankdet.cli.anchor_fit import AnchorFit
 from rankdet.data.doctor import Census, ClassCount, Diagnosis, Examination, Finding, Severity
 from rankdet.data.doctor.finding import counted
+
+if TYPE_CHECKING:
+    from rankdet.cli.anchor_fit import AnchorFit
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
 _PIPE_WIDTH = 110
@@ -52,7 +55,9 @@ class Report:
         """How objects fit the anchors of a detector."""
         self._heading("Anchors", model)
         if not fits:
-            self.print("It has no anchors that objects must overlap or be centred on.", indent=2)
+            self.print(
+                "No object is out of the reach of its anchors: it asks for no fixed overlap with them.", indent=2
+            )
         for fit in fits:
             self.print(f"{fit.stage}: {fit.rule}", indent=2)
             self.console.print(Padding(_fit_grid(fit), (0, 0, 1, 2), expand=False))

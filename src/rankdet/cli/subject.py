@@ -98,7 +98,7 @@ def _of_experiment(files: Sequence[str], overrides: Sequence[tuple[str, str]], g
             f"{files[-1]} leaves the data to you; give --data.train and --data.val, or a dataset beside it"
         )
     sources = {part: _source(settings, part) for part in ("train", "val")}
-    made = tuple(f"{part}: {_name(settings[part])}" for part, source in sources.items() if source is None)
+    made = tuple(f"{part} is {_name(settings[part])}" for part, source in sources.items() if source is None)
     return Subject(sources["train"], sources["val"], experiment, made)
 
 

@@ -168,6 +168,7 @@ def _check_areas(table: Table) -> Iterator[Finding]:
     if table.format == "VOC":
         return
     xywh, areas = table.objects.xywh, table.objects.areas
+    maskless = np.array([not part for part in table.objects.segmentations or [None] * len(xywh)], dtype=bool)
     whole = np.where(table.learnable, xywh[:, 2] * xywh[:, 3], np.nan)
     missing = np.flatnonzero(np.isnan(areas) & ~np.isnan(whole))
     yield from find(
@@ -177,7 +178,7 @@ def _check_areas(table: Table) -> Iterator[Finding]:
         what="{annotation has/annotations have} no area",
         remedy="add 'area': pycocotools fails without; rankdet takes width x height",
         example=table.object_name,
-        repair=SetAreas(missing),
+        repair=SetAreas(missing) if maskless[missing].all() else None,
     )
     with np.errstate(invalid="ignore"):
         wrong = np.flatnonzero((areas <= 0) | (areas > 1.1 * whole + 1))
@@ -189,7 +190,7 @@ def _check_areas(table: Table) -> Iterator[Finding]:
         what="{area is/areas are} not positive, or larger than width x height",
         remedy="write the area of the mask, or width x height: it decides what counts as small, medium, large",
         example=lambda row: f"{table.object_with_box(row)}, area {areas[row]:g}",
-        repair=SetAreas(wrong),
+        repair=SetAreas(wrong) if maskless[wrong].all() else None,
     )
 
 

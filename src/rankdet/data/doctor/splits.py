@@ -20,6 +20,7 @@ def check_splits(train: Table, val: Table, *, train_looks: Looks, val_looks: Loo
     """Classes that differ, and images that both have. Repairs take images out of the training data."""
     yield from _check_classes(train, val)
     yield from _check_learnt(train, val)
+    yield from _check_masks(train, val)
     shared = _same_files(train, val)
     shared |= _same_bytes(train, val, known=shared)
     shared = _same_pixels(train_looks, val_looks) | shared
@@ -70,6 +71,15 @@ def _check_learnt(train: Table, val: Table) -> Iterator[Finding]:
         remedy="split the data so that every class is in both",
         example=lambda row: f"{val.class_name(row)}: {wanted[row]} objects",
     )
+
+
+def _check_masks(train: Table, val: Table) -> Iterator[Finding]:
+    """Masks on one side only: they cannot be learnt, or not be evaluated."""
+    if (train.objects.segmentations is None) != (val.objects.segmentations is None):
+        lacking = ("training", "validation")[val.objects.segmentations is None]
+        what = f"the {lacking} data have no masks, the others have"
+        remedy = "add the masks, or train on boxes alone: data.masks false"
+        yield Finding("different-masks", Severity.WARNING, what, 1, remedy)
 
 
 def _same_files(train: Table, val: Table) -> dict[int, int]:
