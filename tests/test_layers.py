@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "data": {"ops"},
     "eval": {"ops", "data"},
     "train": {"ops", "data", "eval"},
-    "cli": {"ops", "losses", "assign", "nn", "criteria", "models", "data", "eval", "train"},
+    "report": {"ops", "data", "eval"},
+    "cli": {"ops", "losses", "assign", "nn", "criteria", "models", "data", "eval", "train", "report"},
 }
 # losses/ranking is used alone, in other people's training loops: torch and the standard library, nothing else.
 RANKING_MAY_IMPORT = {"torch", "rankdet.losses.ranking", "__future__"}

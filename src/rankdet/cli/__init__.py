@@ -14,6 +14,7 @@ COMMANDS = {
     "eval": "AP and oLRP of a checkpoint, or of a file of results of any tool",
     "predict": "detect objects in images: pictures and a file of COCO results",
     "check": "look for what is wrong with a dataset, and write a repaired copy",
+    "report": "one HTML page with numbers, curves, errors and images, of a run or of a file of results",
     "show": "what there is: detectors, losses, presets; and the resolved configuration",
 }
 WRONG_INPUT, INTERRUPTED = 2, 130

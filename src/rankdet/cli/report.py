@@ -1,0 +1,190 @@
+"""``rankdet report``: one HTML page about a run, or about a file of results of any tool."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rankdet.cli.errors import CommandError
+from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
+
+if TYPE_CHECKING:
+    from rankdet.data import DetectionDataset
+    from rankdet.eval.columns import IouType
+    from rankdet.report import OpenImage, Problem
+
+OPTIONS = {
+    "annotations": Option(
+        "DATA", "with results: the ground truth, a file in the format of COCO or LVIS, or VOC folder"
+    ),
+    "images": Option("FOLDER", "with results: where the images are, if they are not found by themselves"),
+    "iou-type": Option("TYPE", "bbox or segm; by default segm for a run of a model that draws masks, else bbox"),
+    "output": Option("FILE", "the page; by default report.html in the run, or beside the results"),
+    "title": Option("TEXT", "of the page; by default the name of the run or of the file"),
+    "config": CONFIG,
+    "device": Option("DEVICE", "with a run: cpu, cuda, cuda:1, mps; by default the best there is"),
+    "trust": Option("PACKAGE", "with a run: build the model from classes of this package, too"),
+    "help": HELP,
+}
+USAGE = """\
+usage: rankdet report RUN [--data.val DATA] [--output FILE]
+       rankdet report RESULTS --annotations DATA [--images FOLDER] [--iou-type segm] [--output FILE]
+
+One self-contained HTML page: AP and oLRP, classes, curves, thresholds, confusions, scores, and the worst images.
+RUN is the folder of a training. Its best model detects in the validation images; the detections are kept there in
+results.json, for the next time. RESULTS are detections of any tool, as COCO results.
+
+examples:
+  rankdet report runs/demo
+  rankdet report detections.json --annotations instances_val2017.json --images val2017
+"""
+RESULTS: dict[IouType, str] = {"bbox": "results.json", "segm": "results_masks.json"}
+PAGE, METRICS = "report.html", "metrics.csv"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; 0 when the page is written."""
+    given = read_options(arguments, OPTIONS, plain=1)
+    if "help" in given.own:
+        print(
+            f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\nand with a run, keys of the configuration, such as "
+            "--data.batch_size 4"
+        )
+        return 0
+    if not given.plain:
+        raise CommandError("what is the report to be about? Give the folder of a run, or a file of COCO results")
+    place = Path(given.plain[0])
+    if not place.exists():
+        raise CommandError(f"there is no {place}; give the folder of a run, or a file of COCO results")
+    (report_run if place.is_dir() else report_results)(place, given)
+    return 0
+
+
+def report_results(file: Path, given: Given) -> None:
+    """The page of a file of results."""
+    from rankdet.data import open_dataset
+    from rankdet.data.files import coco_file
+    from rankdet.report import dataset_images, read_problem
+
+    annotations, images = given.take("annotations"), given.take("images")
+    if annotations is None:
+        raise CommandError(f"{file} needs --annotations, the ground truth that the results are compared with")
+    if given.files or given.overrides:
+        raise CommandError("a file of results is taken as it is; leave --config and keys of a configuration out")
+    if images is not None and not Path(images).is_dir():
+        raise CommandError(f"there is no folder {images}; give the one with the images, or leave --images out")
+    target = _target(given, file.parent / PAGE)
+    truth, iou_type = coco_file(Path(annotations)), _iou_type(given) or "bbox"
+    if truth is not None:
+        problem = read_problem(truth, file, iou_type=iou_type)
+        open_image = _file_images(problem, truth, images)
+    else:
+        dataset = open_dataset(annotations, images=images, shapes_seed=1)
+        problem = read_problem(dataset.ground_truth(), file, iou_type=iou_type)
+        open_image = dataset_images(dataset)
+    title = given.own.get("title", file.stem)
+    _write(target, problem, title=title, facts={"Results": str(file)}, open_image=open_image)
+
+
+def report_run(folder: Path, given: Given) -> None:
+    """The page of a run, whose best model detects first unless its detections are there."""
+    from rankdet.report import dataset_images, read_problem
+    from rankdet.train.checkpoints import BEST
+
+    for name in ("annotations", "images"):
+        if name in given.own:
+            raise CommandError(f"--{name} goes with a file of results; other data for a run: --data.val DATA")
+    checkpoint = folder / BEST
+    if not checkpoint.is_file():
+        raise CommandError(f"{folder} is not the folder of a run: it has no {BEST}; give one that `rankdet train` made")
+    target = _target(given, folder / PAGE)
+    dataset, results, iou_type = run_results(checkpoint, given)
+    _write(
+        target,
+        read_problem(dataset.ground_truth(), results, iou_type=iou_type),
+        title=given.own.get("title", folder.resolve().name),
+        facts={"Model": str(checkpoint), "Validation": dataset.report.summary().splitlines()[0]},
+        open_image=dataset_images(dataset),
+        metrics_file=folder / METRICS,
+    )
+
+
+def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, IouType]:
+    """The validation data of a run, its detections in them, and what these are compared by.
+
+    The detections are kept beside the checkpoint, and used again while they are newer than it, unless the user asks
+    for other data or another configuration.
+    """
+    from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
+    from rankdet.train.display import Display
+    from rankdet.train.files import write_text
+
+    trusted = given.take("trust")
+    validation, plan = open_validation(given.files, given.overrides, checkpoint=str(checkpoint))
+    classes = validation.data.categories
+    model, record = open_model(str(checkpoint), plan=plan, num_classes=len(classes), trusted=trusted)
+    check_categories(record, classes, checkpoint=str(checkpoint))
+    iou_type: IouType = _iou_type(given) or ("segm" if getattr(model, "needs_masks", False) else "bbox")
+    kept, is_plain = checkpoint.with_name(RESULTS[iou_type]), not given.files and not given.overrides
+    display = Display()
+    if is_plain and kept.is_file() and kept.stat().st_mtime >= checkpoint.stat().st_mtime:
+        display.print(f"The detections are those in {kept}; remove the file to compute them again")
+        return validation.data, kept, iou_type
+    display.print(f"{checkpoint}: {type(model).__name__}\n{validation.data.report.summary()}")
+    model = model.to(choose_device(given.take("device")))
+    results = validation.detect(model, record, masks=iou_type == "segm", display=display)
+    if is_plain:
+        write_text(kept, json.dumps(results))
+    return validation.data, results, iou_type
+
+
+def _file_images(problem: Problem, truth: Path, images: str | None) -> OpenImage:
+    """The images of an annotation file: in the given folder, or the first of the likely ones that has one of them."""
+    from rankdet.data.files import coco_image_folders
+    from rankdet.report import folder_images
+
+    names = dict(zip(problem.truth.image_ids.tolist(), problem.file_names, strict=True))
+    first = next(iter(names.values()), "")
+    likely = [Path(images)] if images is not None else coco_image_folders(truth)
+    return folder_images(next((folder for folder in likely if (folder / first).is_file()), likely[0]), names)
+
+
+def _target(given: Given, usual: Path) -> Path:
+    """Where the page goes; `CommandError` before anything is computed if it cannot go there."""
+    target = Path(given.own.get("output", usual))
+    if target.is_dir():
+        raise CommandError(f"--output {target} is a folder; give the name of the page, such as {target / PAGE}")
+    if not target.parent.is_dir():
+        raise CommandError(f"there is no folder {target.parent} for the page; make it, or give another --output")
+    return target
+
+
+def _write(
+    target: Path,
+    problem: Problem,
+    *,
+    title: str,
+    facts: dict[str, str],
+    open_image: OpenImage,
+    metrics_file: Path | None = None,
+) -> None:
+    from rankdet.report import render, report_content
+    from rankdet.train.files import write_text
+
+    content = report_content(problem, title=title, facts=facts, open_image=open_image, metrics_file=metrics_file)
+    write_text(target, render(content))
+    images = content["images"]
+    without = "" if images["pictures"] else "; no image file was found (--images FOLDER), boxes are drawn alone"
+    print(
+        f"The report is in {target} ({target.stat().st_size / 1e6:.1f} MB, {images['pictures']} pictures, "
+        f"{len(images['entries'])} of {images['total']} images to browse{without})"
+    )
+
+
+def _iou_type(given: Given) -> IouType | None:
+    text = given.take("iou-type")
+    if text not in (None, "bbox", "segm"):
+        raise CommandError(f"--iou-type must be bbox or segm, got {text}")
+    return "segm" if text == "segm" else "bbox" if text == "bbox" else None

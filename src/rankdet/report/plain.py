@@ -1,0 +1,26 @@
+"""Numbers as JSON has them: rounded, and null for what is not defined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from rankdet.eval.shapes import Floats
+
+
+def rounded(values: Floats | Iterable[float], digits: int) -> list[float | None]:
+    """Rounded numbers; None for NaN.
+
+    >>> rounded([0.12345, float("nan"), 1.0], 3)
+    [0.123, None, 1.0]
+    """
+    return [None if math.isnan(value) else round(value, digits) for value in map(float, values)]
+
+
+def defined(value: float, digits: int = 4) -> float | None:
+    """A number of an evaluation; None for its -1 and for NaN, which mean that it is not defined.
+
+    >>> defined(-1.0), defined(0.51234567)
+    (None, 0.5123)
+    """
+    return None if math.isnan(value) or value == -1 else round(float(value), digits)

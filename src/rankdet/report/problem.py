@@ -1,0 +1,114 @@
+"""What a report is about: a ground truth, detections, what evaluation says of them, and what became of each at work.
+
+D detections in the order of `rankdet.eval.Matches`, G objects, N images, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from rankdet.eval import (
+    Detections,
+    Evaluation,
+    GroundTruth,
+    Matches,
+    Outcomes,
+    evaluate_detections,
+    read_results,
+)
+from rankdet.eval.columns import Entry, IouType
+from rankdet.eval.lvis import counted_detections, evaluate_lvis_detections, read_lvis
+from rankdet.eval.reading import PathLike, ground_truth_of, load_ground_truth
+from rankdet.eval.shapes import Bools, Floats, Ints
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A ground truth, detections, and their evaluation, whose ``details`` must be there.
+
+    ``file_names`` (N,) are in the order of the image ids.
+    """
+
+    truth: GroundTruth
+    detections: Detections
+    evaluation: Evaluation
+    file_names: tuple[str, ...]
+    iou_type: IouType
+
+    @property
+    def matches(self) -> Matches:
+        """What each detection found."""
+        assert self.evaluation.details is not None, "a problem is made from an evaluation with details"
+        return self.evaluation.details.matches
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        """What became of each detection at the first IoU threshold."""
+        return self.matches.outcomes()
+
+    @cached_property
+    def thresholds(self) -> Floats:
+        """(K,) the scores to deploy with: LRP-optimal, and the highest of those for a class that has none."""
+        optimal = np.array([row.threshold for row in self.evaluation.per_class], np.float64)
+        return np.where(optimal >= 0, optimal, optimal.max(initial=0.0))
+
+    @cached_property
+    def deployed(self) -> Bools:
+        """(D,) the detections from the threshold of their class on."""
+        kept: Bools = self.outcomes.scores >= self.thresholds[self.outcomes.categories]
+        return kept
+
+    @cached_property
+    def counted(self) -> Bools:
+        """(G,) the objects that count."""
+        return ~self.matches.ignored[:, 0]
+
+    @cached_property
+    def missed(self) -> Ints:
+        """Indices of the counted objects that no deployed detection found."""
+        found = np.zeros(len(self.truth), np.bool_)
+        found[self.outcomes.objects[self.deployed & (self.outcomes.objects >= 0)]] = True
+        return np.flatnonzero(~found & self.counted)
+
+
+def read_problem(
+    ground_truth: Mapping[str, Any] | PathLike, results: Sequence[Entry] | PathLike, *, iou_type: IouType = "bbox"
+) -> Problem:
+    """Reads and evaluates results against a ground truth in the format of COCO or LVIS, by the rules of either.
+
+    Raises GroundTruthError or ResultsError (both ValueError) naming file and entry.
+
+    >>> problem = read_problem(
+    ...     {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 3, "name": "cat"}],
+    ...      "annotations": [{"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]},
+    ...     [{"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 8], "score": 0.9}])
+    >>> problem.file_names, problem.thresholds, problem.missed
+    (('a.jpg',), array([0.9]), array([], dtype=int64))
+    """
+    name, content = load_ground_truth(ground_truth)
+    if any(isinstance(image, Mapping) and "neg_category_ids" in image for image in content["images"]):
+        lvis = read_lvis(content, iou_type=iou_type)
+        detections = counted_detections(lvis, read_results(results, lvis.truth, iou_type=iou_type))
+        truth, evaluation = replace(lvis.truth, source=name), evaluate_lvis_detections(lvis, detections)
+    else:
+        truth = ground_truth_of(content, name=name, iou_type=iou_type)
+        detections = read_results(results, truth, iou_type=iou_type)
+        evaluation = evaluate_detections(truth, detections)
+    return Problem(truth, detections, evaluation, _file_names(content["images"], truth), iou_type)
+
+
+def _file_names(images: Sequence[Mapping[str, Any]], truth: GroundTruth) -> tuple[str, ...]:
+    names = {int(image["id"]): _file_name(image) for image in images}
+    return tuple(names[number] for number in truth.image_ids.tolist())
+
+
+def _file_name(image: Mapping[str, Any]) -> str:
+    """LVIS has a URL, of which the last two parts are folder and file."""
+    if "file_name" in image:
+        return str(image["file_name"]).replace("\\", "/")
+    return "/".join(str(image["coco_url"]).split("/")[-2:]) if "coco_url" in image else str(image["id"])
