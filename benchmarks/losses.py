@@ -299,7 +299,7 @@ def plot(data: dict, path: Path) -> None:
 
     grey = "#7d8590"
     plain = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), grey)
-    matplotlib.rcParams.update({"svg.hashsalt": "rankdet", "svg.fonttype": "none", "font.size": 10, **plain})
+    matplotlib.rcParams.update({"svg.hashsalt": "rankdet", "font.size": 10, **plain})
     styles = {
         "RS, loop over positives": ("#b45309", ":"),
         "bucketed RS (published)": ("#d99a00", ":"),

@@ -20,6 +20,7 @@ matplotlib.use("svg")
 from matplotlib import pyplot as plt
 
 LOGITS = (3.0, 2.0, 1.0, 0.0, -1.0, -2.0, -3.0, -4.0)
+BLUE, ORANGE, GREY = "#3b82f6", "#d97706", "#7d8590"
 QUALITY = (0.9, 0.4, 0.0, 0.0, 0.8, 0.0, 0.1, 0.0)
 
 
@@ -36,20 +37,20 @@ def terms() -> dict[str, tuple[float, list[float]]]:
 
 
 def draw(path: Path) -> None:
-    """One panel a term: how far a step of descent moves each logit, up or down."""
-    plt.rcParams.update({"svg.hashsalt": "rankdet", "svg.fonttype": "none", "font.size": 9})
+    """One panel a term: how far a step of descent moves each logit, up or down; readable on white and on black."""
+    style = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), GREY)
+    plt.rcParams.update({"svg.hashsalt": "rankdet", "font.size": 9, **style})
     parts = terms()
-    figure, axes = plt.subplots(1, len(parts), figsize=(11, 2.8), sharey=True, layout="constrained")
-    colours = ["C2" if quality > 0 else "C3" for quality in QUALITY]
+    figure, axes = plt.subplots(1, len(parts), figsize=(11, 3), sharey=True, layout="constrained")
     for axis, (name, (value, gradient)) in zip(axes, parts.items(), strict=True):
-        axis.bar(range(8), [-entry for entry in gradient], color=colours)
-        axis.axhline(0, color="black", linewidth=0.6)
-        labels = [f"{quality:g}" if quality > 0 else "neg" for quality in QUALITY]
-        axis.set_xticks(range(8), labels, rotation=90)
+        axis.bar(range(8), [-entry for entry in gradient], color=[BLUE if y > 0 else ORANGE for y in QUALITY])
+        axis.axhline(0, color=GREY, linewidth=0.6)
+        axis.set_xticks(range(8), [f"{y:g}" if y > 0 else "neg" for y in QUALITY], rotation=90)
         axis.set_title(f"{name}: {value:.3f}", fontsize=10)
+        axis.set_facecolor("none")
     axes[0].set_ylabel("minus the gradient")
     figure.supxlabel("the eight examples from the highest logit to the lowest: quality of a positive, or negative")
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None}, transparent=True)
     plt.close(figure)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rankdet.losses import ALRPLoss, RankingLoss, RankSortLoss
+from rankdet.losses import ALRPLoss, AveragePrecisionLoss, RankingLoss, RankSortLoss
 from rankdet.losses.functional import alrp_loss
 from rankdet.losses.ranking import alrp as alrp_module
 from rankdet.losses.ranking import base, negatives
@@ -118,6 +118,15 @@ def test_infinite_logits_rank_above_and_below_all_others():
     ranking.backward()
     assert ranking.item() == pytest.approx(2 / 3)  # +inf and 1 above, -inf below
     torch.testing.assert_close(logits.grad, torch.tensor([1 / 3, -2 / 3, 0, 1 / 3]))
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_infinite_logits_leave_the_gradient_balanced(cls: type[RankingLoss], dtype: torch.dtype):
+    logits = torch.tensor([math.inf, -math.inf, 0.0, 3.0, -math.inf, math.inf], dtype=dtype, requires_grad=True)
+    terms = cls().terms(logits, torch.tensor([0.5, 0.2, 0.0, 1.0, 0.0, 0.0], dtype=dtype))
+    assert all(abs(gradient.sum().item()) < 1e-6 for gradient in gradients(terms, logits).values())
+    assert gradients(terms, logits)[next(iter(terms))][2] > 0  # it outranks the positive at -inf
 
 
 @every_loss
@@ -320,6 +329,16 @@ def test_a_second_derivative_is_refused():
     (gradient,) = torch.autograd.grad(RankSortLoss()(logits, targets), logits, create_graph=True)
     with pytest.raises(RuntimeError, match="does not require grad"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize(("cls", "epsilon"), [(RankSortLoss, 1e-10), (ALRPLoss, 1e-5), (AveragePrecisionLoss, 0.0)])
+def test_errors_are_handed_on_from_an_epsilon_on(cls: type[RankingLoss], epsilon: float):
+    """As in the published code; one negative is above the positive by the least of steps."""
+    for least in (0.5 * epsilon, 2 * epsilon + 1e-15):
+        logits = torch.tensor([0.0, 2 * least - 1], dtype=torch.float64, requires_grad=True)
+        loss = cls(delta=1)(logits, torch.tensor([0.5, 0.0]))
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert bool((gradient != 0).all()) == (least > epsilon)
 
 
 def test_a_positive_of_quality_0_stays_one():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rankdet.losses.functional import alrp_loss, average_precision_loss, ndcg_loss, rank_sort_loss
 from rankdet.losses.ranking import negatives
-from tests.losses.problems import LOSSES, WORKED, Problem, assert_same_terms, problems, random_problem
+from tests.losses.problems import DELTAS, LOSSES, WORKED, Problem, assert_same_terms, problems, random_problem
 from tests.reference import ranking as reference
 from tests.reference import ranking_loop
 
@@ -44,6 +44,17 @@ def test_float32_agrees_to_1e_6(name: str, problem: Problem):
     logits, targets = problem.tensors(torch.float32)
     expected = oracle(logits.tolist(), targets.tolist(), delta=problem.delta)
     assert_same_terms(build(problem.delta).terms(logits, targets), logits, expected, 1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("delta", DELTAS)
+@pytest.mark.parametrize("spread", [1e15, 1e16, 1e30, 1e300])
+def test_logits_so_large_that_delta_is_nothing_to_them(name: str, delta: float, spread: float):
+    """Where s + delta is s again."""
+    build, oracle = LOSSES[name]
+    logits, targets = random_problem(4, 12, spread=spread)
+    expected = oracle(logits.tolist(), targets.tolist(), delta=delta)
+    assert_same_terms(build(delta).terms(logits, targets), logits, expected, 1e-12)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -83,7 +83,10 @@ class Edges:
             return jumps.cumsum(0), torch.zeros_like(jumps)
         slope = (self._per_interval(self.begin, weights) - jumps).cumsum(0) * self.covered / (2 * self.delta)
         rise = slope * self.length
-        return rise.cumsum(0) - rise + slope * self.rounding, slope
+        # Huge logits, next to which delta is nothing or is rounded, have ramps that do not rise all the way.
+        missing = weights * (1 - (self.position[self.end] - self.position[self.begin]) / (2 * self.delta))
+        height = rise.cumsum(0) - rise + self._per_interval(self.end, missing).cumsum(0)
+        return height + slope * self.rounding, slope
 
     def _per_interval(self, interval: Tensor, values: Tensor) -> Tensor:
         return values.new_zeros(len(self)).index_add_(0, interval, values)
