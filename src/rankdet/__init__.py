@@ -1,8 +1,8 @@
 """rankdet: train object detectors and instance segmenters by ranking.
 
 The subpackages are the floors of the house, from the ground up: ``ops``; ``losses``, ``assign`` and ``nn``;
-``criteria``; ``models``; and beside them ``data``, ``eval``, ``report``, ``train`` and ``cli``. Nothing is imported until it is
-asked for, so that ``from rankdet.losses import RankSortLoss`` needs torch alone.
+``criteria``; ``models``; and beside them ``data``, ``eval``, ``report``, ``train`` and ``cli``. Nothing is imported
+until it is asked for, so that ``from rankdet.losses import RankSortLoss`` needs torch alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,20 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "assign", "cli", "criteria", "data", "eval", "losses", "models", "nn", "ops", "report", "train"]
+__all__ = [
+    "__version__",
+    "assign",
+    "cli",
+    "criteria",
+    "data",
+    "eval",
+    "losses",
+    "models",
+    "nn",
+    "ops",
+    "report",
+    "train",
+]
 
 
 def __getattr__(name: str) -> ModuleType:
