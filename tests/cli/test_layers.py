@@ -107,6 +107,14 @@ class TestReplacingAClass:
         tree = read_layers([base], [("model.init_args.loss.class_path", "C")]).tree
         assert tree == {"model": {"class_path": "A", "init_args": {"width": 3, "loss": {"class_path": "C"}}}}
 
+    def test_by_one_from_a_file_drops_them_though_the_class_is_the_same(self, write):
+        write("sgd.yaml", "class_path: SGD\ninit_args: {lr: 0.2}")
+        files = [write("base.yaml", self.BASE), write("above.yaml", "optimiser: sgd.yaml")]
+        wanted = {"class_path": "SGD", "init_args": {"lr": 0.2}}
+        assert read_layers(files, []).tree["optimiser"] == wanted
+        option = ("optimiser", str(Path(files[0]).parent / "sgd.yaml"))
+        assert read_layers(files[:1], [option]).tree["optimiser"] == wanted
+
 
 class TestABase:
     def test_lies_below_the_file_that_names_it(self, write):

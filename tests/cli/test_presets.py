@@ -1,144 +1,372 @@
-"""Every preset: parses, builds, has the published numbers, and repeats no default."""
+"""Every preset: parses, builds, has the published numbers, and states only what differs."""
 
 from __future__ import annotations
 
+import copy
+import functools
+import importlib
 import inspect
+import json
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from torch import nn
 
-from rankdet.cli.experiment import SECTIONS, Experiment
+from rankdet.cli.errors import CommandError
+from rankdet.cli.experiment import MISSING, SECTIONS, Experiment
+from rankdet.cli.layers import ARGUMENTS, BASE, CLASS, Tree, read_layers
 from rankdet.cli.presets import preset_names, presets_folder
-from rankdet.cli.signatures import public_classes
-from rankdet.criteria import RankingCriterion, ScoreCriterion
-from rankdet.models import ATSS, FasterRCNN, RetinaNet, build
+from rankdet.cli.signatures import check
+from rankdet.criteria import alrp_criterion, average_precision_criterion
+from rankdet.models import (
+    build,
+    fovea_criterion,
+    paa_criterion,
+    softmax_criterion,
+    solo_criterion,
+    spec_of,
+    yolact_criterion,
+)
+from rankdet.models.cascade_rcnn import smooth_softmax_criterion
 from rankdet.nn import without_pretrained_weights
 
-
-def is_experiment(name: str) -> bool:
-    """Whether a preset stands alone; others, such as `small`, are put on one that does."""
-    content = yaml.safe_load((presets_folder() / f"{name}.yaml").read_text())
-    return "class_path" in content.get("model", {})
-
-
-NAMES = [name for name in preset_names() if is_experiment(name)]
-COCO = [name for name in NAMES if name.endswith("_coco")]
+FOLDER = presets_folder()
+OVERLAYS = {"small"}  # put on others, no experiments of their own
+NAMES = [name for name in preset_names() if name not in OVERLAYS]
+PUBLISHED = [name for name in NAMES if "/" in name]
+FILES = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
+PARTS = [file for file in FILES if file not in preset_names()]
 
 
+@functools.cache
 def resolved(name: str) -> dict[str, Any]:
     return yaml.safe_load(Experiment(files=[name], overrides=[], complete=False).dump())
 
 
-def built(name: str) -> torch.nn.Module:
-    """The model of a preset, without memory for its weights."""
-    plan = resolved(name)["model"]
-    plan["init_args"]["num_classes"] = 80
+@functools.cache
+def _built(plan: str) -> nn.Module:
     with without_pretrained_weights(), torch.device("meta"):
-        return build(plan)
+        return build(json.loads(plan))
 
 
-@pytest.mark.parametrize("name", NAMES)
+def built(model: dict[str, Any], *, classes: int = 80) -> nn.Module:
+    """The model of a resolved configuration, without memory for its weights; the same one for the same plan."""
+    arguments = {**model[ARGUMENTS], "num_classes": classes}
+    return _built(json.dumps({CLASS: model[CLASS], ARGUMENTS: arguments}, sort_keys=True))
+
+
+def model_of(name: str) -> nn.Module:
+    return built(resolved(name)["model"], classes=1203 if name.endswith("_lvis") else 80)
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_is_short_and_says_what_it_is(name: str):
-    text = (presets_folder() / f"{name}.yaml").read_text()
+    text = (FOLDER / f"{name}.yaml").read_text()
     assert text.startswith("# ")
     assert len(text.splitlines()) <= 25
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_builds_without_memory(name: str):
-    assert all(parameter.device.type == "meta" for parameter in built(name).parameters())
+    assert all(parameter.device.type == "meta" for parameter in model_of(name).parameters())
 
 
-@pytest.mark.parametrize("name", COCO)
+# The rate, the images of a step, the epochs and after which of them the rate drops; None for a cosine.
+X1, X3, LATE, EARLY = (12, (8, 11)), (36, (27, 33)), (100, (75, 95)), (100, (60, 80))
+TRAINING = {
+    "atss/alrp_r50_1x_coco": (0.005, 16, X1),
+    "atss/average_precision_centerness_r50_1x_coco": (0.008, 16, X1),
+    "atss/average_precision_r50_1x_coco": (0.008, 16, X1),
+    "atss/focal_no_centerness_r50_1x_coco": (0.01, 16, X1),
+    "atss/focal_r50_1x_coco": (0.01, 16, X1),
+    "atss/quality_focal_r50_1x_coco": (0.01, 16, X1),
+    "atss/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "cascade_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "cascade_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/alrp_r50_100e_ssd512_coco": (0.012, 32, LATE),
+    "faster_rcnn/alrp_r50_1x_coco": (0.009, 16, X1),
+    "faster_rcnn/focal_r50_1x_coco": (0.01, 16, X1),
+    "faster_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
+    "faster_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/rank_sort_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
+    "faster_rcnn/rank_sort_r50_100e_ssd512_coco": (0.024, 32, LATE),
+    "faster_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/softmax_carafe_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_giou_r50_100e_ssd512_coco": (0.04, 32, LATE),
+    "faster_rcnn/softmax_giou_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_r50_100e_ssd512_coco": (0.04, 32, LATE),
+    "faster_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_smooth_l1_r50_1x_coco": (0.02, 16, X1),
+    "fovea_box/alrp_r50_100e_ssd512_coco": (0.008, 32, LATE),
+    "fovea_box/average_precision_r50_100e_ssd512_coco": (0.002, 32, LATE),
+    "fovea_box/focal_r50_100e_ssd512_coco": (0.02, 32, LATE),
+    "mask_rcnn/rank_sort_carafe_r101_480_960_3x_coco": (0.012, 16, X3),
+    "mask_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
+    "mask_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
+    "mask_rcnn/rank_sort_carafe_x101_dcn_480_960_3x_coco": (0.012, 16, X3),
+    "mask_rcnn/rank_sort_r101_640_800_3x_coco": (0.012, 16, X3),
+    "mask_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "mask_rcnn/rank_sort_r50_1x_lvis": (0.012, 16, X1),
+    "mask_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
+    "mask_rcnn/softmax_r50_1x_lvis": (0.02, 16, X1),
+    "paa/alrp_r50_1x_coco": (0.005, 16, X1),
+    "paa/average_precision_iou_r50_1x_coco": (0.008, 16, X1),
+    "paa/average_precision_r50_1x_coco": (0.008, 16, X1),
+    "paa/focal_no_iou_r50_1x_coco": (0.01, 16, X1),
+    "paa/focal_r50_1x_coco": (0.01, 16, X1),
+    "paa/quality_focal_r50_1x_coco": (0.01, 16, X1),
+    "paa/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "retinanet/alrp_atss_r101_100e_ssd512_coco": (0.008, 32, LATE),
+    "retinanet/alrp_atss_r101_100e_ssd800_coco": (0.004, 16, EARLY),
+    "retinanet/alrp_atss_r50_100e_ssd512_coco": (0.008, 32, LATE),
+    "retinanet/alrp_atss_x101_100e_ssd512_coco": (0.008, 32, LATE),
+    "retinanet/alrp_atss_x101_100e_ssd800_coco": (0.004, 16, EARLY),
+    "retinanet/alrp_atss_x101_dcn_100e_ssd800_coco": (0.004, 16, EARLY),
+    "retinanet/alrp_r50_100e_ssd512_coco": (0.008, 32, EARLY),
+    "retinanet/average_precision_r50_100e_ssd512_coco": (0.002, 32, EARLY),
+    "retinanet/focal_r50_1x_coco": (0.01, 16, X1),
+    "retinanet/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "solov2/focal_r101_3x_coco": (0.01, 16, X3),
+    "solov2/light_focal_r34_3x_coco": (0.02, 32, X3),
+    "solov2/light_rank_sort_r34_3x_coco": (0.012, 32, X3),
+    "solov2/rank_sort_r101_3x_coco": (0.006, 16, X3),
+    "yolact/rank_sort_r50_55e_coco": (0.006, 32, (55, None)),
+    "yolact/softmax_r50_55e_coco": (0.008, 64, (55, (20, 42, 49, 52))),
+}
+
+
+def test_all_published_presets_have_their_training_below():
+    assert sorted(TRAINING) == PUBLISHED
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_trains_as_published(name: str):
-    settings = resolved(name)
-    rates = {"rank_sort": {"atss": 0.008, "retinanet": 0.008, "faster_rcnn": 0.012}, "focal": {}, "softmax": {}}
-    rates["focal"] = {"atss": 0.01, "retinanet": 0.01}
-    rates["softmax"] = {"faster_rcnn": 0.02}
-    detector, _, file = name.partition("/")
-    loss = re.match(r"(rank_sort|focal|softmax)_r50_1x_coco", file).group(1)
-    optimiser, schedule = settings["optimiser"], settings["schedule"]
-    assert optimiser["class_path"] == "rankdet.train.SGD"
-    assert optimiser["init_args"] == {"lr": rates[loss][detector], "momentum": 0.9, "weight_decay": 1e-4}
-    assert (schedule["epochs"], schedule["base_batch_size"]) == (12, 16)
-    assert (schedule["warmup_iterations"], schedule["warmup_ratio"]) == (500, 0.001)
-    assert schedule["decay"]["init_args"] == {"milestones": [8, 11], "gamma": 0.1}
-    assert settings["trainer"]["gradient_clip"] is None
-    assert settings["model"]["init_args"]["backbone"] == "resnet50.tv_in1k"
+    settings, (rate, batch, (epochs, drops)) = resolved(name), TRAINING[name]
+    detector, schedule, decay = name.split("/")[0], settings["schedule"], settings["schedule"]["decay"]
+    assert settings["optimiser"][CLASS] == "rankdet.train.SGD"
+    weight_decay = 5e-4 if detector == "yolact" else 1e-4
+    assert settings["optimiser"][ARGUMENTS] == {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay}
+    assert (schedule["epochs"], schedule["base_batch_size"]) == (epochs, batch)
+    if drops is None:
+        assert decay == {CLASS: "rankdet.train.Cosine", ARGUMENTS: {"final": 0.0}}
+    else:
+        assert decay == {CLASS: "rankdet.train.Steps", ARGUMENTS: {"milestones": list(drops), "gamma": 0.1}}
+    assert schedule["warmup_iterations"] == (1000 if name.startswith("yolact/softmax") else 500)
+    assert schedule["warmup_ratio"] == {"yolact": 0.1, "solov2": 0.01}.get(detector, 0.001)
+    clipped = detector == "solov2" or name.startswith("yolact/softmax")
+    assert settings["trainer"]["gradient_clip"] == (35.0 if clipped else None)
     assert settings["data"]["skip_empty"] is True
-    assert settings["data"]["resize"] is None, "the default is the published 1333 x 800"
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_images_are_of_the_published_sizes(name: str):
+    settings, transforms = resolved(name)["data"], sizes_in_training(name)
+    tested = settings["resize"] and settings["resize"][ARGUMENTS]
+    if name.startswith("yolact"):
+        assert tested == transforms == {"height": 550, "width": 550}
+        assert settings["train_transforms"][0] == {CLASS: "rankdet.data.Sanitise", ARGUMENTS: {"min_size": 4.0}}
+    elif "light" in name:
+        assert tested == {"short": 448, "long": 768}
+        assert transforms == {"shorts": list(range(352, 513, 32)), "long": 768}
+    elif "ssd512" in name:
+        assert (tested, transforms) == ({"short": 500, "long": 833}, {"height": 512, "width": 512})
+    else:
+        assert tested is None, "the default is the published 1333 x 800"
+        wide = {"shorts": list(range(480, 961, 80)), "long": 1333}
+        narrow = {"shorts": list(range(640, 801, 32)), "long": 1333}
+        several = narrow if "640_800" in name or "lvis" in name or "solov2" in name else None
+        square = {"height": 800, "width": 800} if "ssd800" in name else None
+        assert transforms == (wide if "480_960" in name else several or square)
+
+
+def sizes_in_training(name: str) -> dict[str, Any] | None:
+    transforms = resolved(name)["data"]["train_transforms"] or []
+    sizes = [item.get(ARGUMENTS) for item in transforms if "Resize" in item[CLASS]]
+    assert len(sizes) <= 1
+    assert not transforms or transforms[-1][CLASS].endswith("RandomHorizontalFlip")
+    if "ssd" in name or "yolact" in name:
+        kinds = [item[CLASS].rpartition(".")[2] for item in transforms if "Sanitise" not in item[CLASS]]
+        assert kinds[:3] == ["PhotometricDistortion", "Expand", "MinIoUCrop"]
+    return sizes[0] if sizes else None
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_chooses_detections_as_published(name: str):
+    settings = vars(model_of(name).postprocess)
+    lvis = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4}
+    assert settings["score_threshold"] == lvis.get(name, 0.05)
+    assert settings["max_detections"] == (300 if name in lvis else 100)
+    if name.startswith("solov2"):
+        assert (settings["class_threshold"], settings["pre_nms"]) == (0.2 if "rank_sort" in name else 0.1, 500)
+    else:
+        assert settings["nms_threshold"] == (0.6 if name.startswith(("atss", "paa")) else 0.5)
+        assert settings["pre_nms"] == 1000
+
+
+BACKBONES = {"r34": "resnet34", "r50": "resnet50", "r101": "resnet101", "x101": "resnext101_64x4d"}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_has_the_backbone_and_pyramid_of_its_name(name: str):
+    parts = name.split("/")[1].split("_")
+    backbone = model_of(name).backbone
+    assert backbone.name == next(BACKBONES[part] for part in parts if part in BACKBONES)
+    assert backbone.weights == "tv_in1k"
+    assert backbone.frozen_stages == (0 if name.startswith("yolact") else 1)
+    groups = 1 if name.startswith("retinanet") else 4
+    wanted = {"stages": (3, 4, 5), "groups": groups} if "dcn" in parts else None
+    assert (backbone.deformable and vars(backbone.deformable)) == wanted
+    pyramid = getattr(model_of(name), "pyramid", None)
+    assert (type(pyramid.upsampling).__name__ == "CARAFE" if pyramid else False) == ("carafe" in parts)
+
+
+def test_number_of_parameters():
+    """In millions, with 80 classes; as published or counted in the published configurations."""
+    for name, millions in {
+        "atss/focal_r50_1x_coco": 32.295,
+        "cascade_rcnn/softmax_r50_1x_coco": 69.395,
+        "faster_rcnn/softmax_carafe_r50_1x_coco": 47.359,
+        "faster_rcnn/softmax_r50_1x_coco": 41.753,
+        "fovea_box/focal_r50_100e_ssd512_coco": 36.420,
+        "mask_rcnn/softmax_r50_1x_coco": 44.396,
+        "paa/focal_r50_1x_coco": 32.295,
+        "retinanet/focal_r50_1x_coco": 37.969,
+        "yolact/softmax_r50_55e_coco": 35.294,
+    }.items():
+        assert round(sum(p.numel() for p in model_of(name).parameters()) / 1e6, 3) == millions, name
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "criterion", "nms"),
+    ("name", "make"),
     [
-        ("atss/rank_sort_r50_1x_coco", ATSS, RankingCriterion, 0.6),
-        ("atss/focal_r50_1x_coco", ATSS, ScoreCriterion, 0.6),
-        ("retinanet/rank_sort_r50_1x_coco", RetinaNet, RankingCriterion, 0.5),
-        ("retinanet/focal_r50_1x_coco", RetinaNet, ScoreCriterion, 0.5),
-        ("faster_rcnn/rank_sort_r50_1x_coco", FasterRCNN, RankingCriterion, 0.5),
-        ("faster_rcnn/softmax_r50_1x_coco", FasterRCNN, ScoreCriterion, 0.5),
+        ("faster_rcnn/softmax_r50_1x_coco", softmax_criterion),
+        ("cascade_rcnn/softmax_r50_1x_coco", smooth_softmax_criterion),
+        ("paa/focal_r50_1x_coco", paa_criterion),
+        ("fovea_box/focal_r50_100e_ssd512_coco", fovea_criterion),
+        ("yolact/softmax_r50_55e_coco", yolact_criterion),
+        ("solov2/focal_r101_3x_coco", solo_criterion),
+        ("retinanet/alrp_r50_100e_ssd512_coco", alrp_criterion),
+        ("retinanet/average_precision_r50_100e_ssd512_coco", average_precision_criterion),
+        (
+            "fovea_box/average_precision_r50_100e_ssd512_coco",
+            functools.partial(average_precision_criterion, beta=0.11),
+        ),
     ],
 )
-def test_has_the_published_parts(name: str, kind: type, criterion: type, nms: float):
-    model = built(name)
-    assert isinstance(model, kind)
-    assert isinstance(model.criterion, criterion)
-    assert (model.postprocess.score_threshold, model.postprocess.nms_threshold) == (0.05, nms)
-    assert (model.postprocess.max_detections, model.postprocess.pre_nms) == (100, 1000)
+def test_parts_are_the_criteria_that_have_a_function(name: str, make):
+    assert spec_of(model_of(name).criterion) == spec_of(make())
 
 
-def test_the_baseline_of_atss_judges_centerness():
-    criterion = built("atss/focal_r50_1x_coco").criterion
-    assert criterion.box_loss.weight == 2.0
-    assert type(criterion.judged).__name__ == type(criterion.weighting).__name__ == "Centerness"
+def test_both_stages_of_alrp():
+    model = model_of("faster_rcnn/alrp_r50_100e_ssd512_coco")
+    assert spec_of(model.criterion) == spec_of(alrp_criterion())
+    assert spec_of(model.rpn_criterion) == spec_of(alrp_criterion(tau=0.7, loss_weight=0.2))
+    assert model.add_objects is False
 
 
-def test_the_baseline_of_faster_rcnn_samples():
-    model = built("faster_rcnn/softmax_r50_1x_coco")
-    assert model.criterion.num_logits(80) == 81
-    assert (model.sampler.num, model.sampler.positive_fraction) == (512, 0.25)
+def test_cascade_of_ranking_has_equal_stages():
+    model = model_of("cascade_rcnn/rank_sort_r50_1x_coco")
+    assert (model.stage_weights, model.proposals.keep) == ((1.0, 1.0, 1.0), 1000)
+    assert {tuple(stage.coder.stds) for stage in model.roi.box_stages} == {(0.1, 0.1, 0.2, 0.2)}
+    assert all(stage.head.regress.out_features == 4 for stage in model.roi.box_stages), "one box for all classes"
 
 
-def defaults_repeated(value: Any, kinds: list[type], key: str) -> list[str]:
-    """The keys of a mapping whose value is the default in the signature of their class."""
-    if isinstance(value, str) or not isinstance(value, dict):
-        return []
-    if "class_path" in value:
-        name = value["class_path"].rpartition(".")[2]
-        owner = next((known for kind in kinds for known in public_classes(kind) if known.__name__ == name), None)
-        arguments = value.get("init_args") or {}
-    else:
-        owner, arguments = kinds[0], value
-    if owner is None:
-        return []
-    parameters = inspect.signature(owner).parameters
-    return [f"{key}.{name}" for name, given in arguments.items() if parameters[name].default == given]
+def test_lvis_repeats_images_of_rare_classes():
+    for loss in ("rank_sort", "softmax"):
+        sampling = resolved(f"mask_rcnn/{loss}_r50_1x_lvis")["data"]["sampling"]
+        assert sampling == {CLASS: "rankdet.data.RepeatRare", ARGUMENTS: {"threshold": 0.001, "rounding": None}}
+    assert model_of("mask_rcnn/rank_sort_r50_1x_lvis").roi.box_stages[0].head.classify.out_features == 1203
 
 
-def test_some_presets_stand_alone():
-    assert {"demo", *COCO} <= set(NAMES)
-    assert len(COCO) >= 6
+# States only what differs.
 
 
-SHARED = [file for name in ("data", "schedules") for file in sorted((presets_folder() / name).glob("*.yaml"))]
-STATED = [*(presets_folder() / f"{name}.yaml" for name in NAMES), *SHARED]
+def leaves(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all values; what names a base or, beside arguments, a class is no statement about a value."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        elif key not in (CLASS, BASE):
+            yield (*path, key)
 
 
-@pytest.mark.parametrize("file", STATED, ids=lambda file: file.stem)
-def test_repeats_no_default(file: Path):
-    content = yaml.safe_load(file.read_text())
-    parts = {name: content[name] for name in SECTIONS if name in content}
-    if file.parent.name in ("schedules", "data"):
-        parts = {{"schedules": "schedule", "data": "data"}[file.parent.name]: content}
-    repeated = [
-        key
-        for name, value in parts.items()
-        if SECTIONS[name].kind is not None
-        for key in defaults_repeated(value, [SECTIONS[name].kind], name)
-    ]
-    assert repeated == []
+def without(tree: Tree, path: tuple[str, ...]) -> Tree:
+    changed = copy.deepcopy(tree)
+    inner = functools.reduce(lambda part, key: part[key], path[:-1], changed)
+    del inner[path[-1]]
+    return changed
+
+
+def completed(value: Any, owner: type | None = None) -> Any:
+    """A checked configuration with the defaults of all signatures, as plain data."""
+    if isinstance(value, dict) and CLASS in value:
+        module, _, name = value[CLASS].rpartition(".")
+        arguments = completed(value[ARGUMENTS], getattr(importlib.import_module(module), name))
+        return {CLASS: value[CLASS], ARGUMENTS: arguments}
+    if isinstance(value, dict) and owner is not None:
+        parameters = inspect.signature(owner).parameters.values()
+        given = {item.name: item.default for item in parameters if item.default is not item.empty} | value
+        return {name: completed(argument) for name, argument in given.items()}
+    if isinstance(value, list | tuple):
+        return [completed(item) for item in value]
+    return value
+
+
+def experiment_of(file: Path) -> dict[str, Any] | None:
+    """All settings of an experiment; None where one is lacking."""
+    configuration = read_layers([str(file)], [])
+    configuration.tree["data"] = {"train": MISSING, "val": MISSING} | configuration.tree.get("data", {})
+    try:
+        check(configuration, SECTIONS)
+    except CommandError:
+        return None
+    kinds = {name: section.kind for name, section in SECTIONS.items()}
+    return {name: completed(value, kinds[name]) for name, value in configuration.tree.items()}
+
+
+@functools.cache
+def published_experiment(name: str) -> dict[str, Any] | None:
+    return experiment_of(FOLDER / f"{name}.yaml")
+
+
+def differs(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    """Whether two experiments do, also where one states what the other takes by itself where nothing is stated."""
+    if one is None or other is None or {**one, "model": None} != {**other, "model": None}:
+        return one != other
+    return one != other and spec_of(built(one["model"])) != spec_of(built(other["model"]))
+
+
+def references(file: str) -> set[str]:
+    """The files that one names, and those that these name."""
+    folder = (FOLDER / file).parent
+    named = re.findall(r"[\w./]+\.yaml", re.sub(r"#.*", "", (FOLDER / f"{file}.yaml").read_text()))
+    direct = {(folder / name).resolve().relative_to(FOLDER.resolve()).with_suffix("").as_posix() for name in named}
+    return direct.union(*map(references, direct))
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(FOLDER, tmp_path_factory.mktemp("presets") / "configs"))
+
+
+@pytest.mark.parametrize("name", [*NAMES, *PARTS])
+def test_states_only_what_differs(name: str, copied: Path):
+    users = [name] if name in NAMES else [preset for preset in NAMES if name in references(preset)]
+    assert users, "a part that no preset uses"
+    file = copied / f"{name}.yaml"
+    text = file.read_text()
+    content = yaml.safe_load(text)
+    try:
+        for path in leaves(content):
+            file.write_text(yaml.safe_dump(without(content, path)) or "{}")
+            assert any(differs(published_experiment(user), experiment_of(copied / f"{user}.yaml")) for user in users), (
+                f"{'.'.join(path)} states what would be so anyway"
+            )
+    finally:
+        file.write_text(text)

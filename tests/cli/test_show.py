@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import resource
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from rankdet import models
+from rankdet.cli.presets import preset_names
 from rankdet.models import Detector
 
 
@@ -69,12 +71,15 @@ def test_the_losses_are_shown(rankdet):
     assert "delta: float" in rankdet("show", "losses", "RankSortLoss").out
 
 
-def test_the_presets_are_shown_with_their_purpose(rankdet):
-    lines = rankdet("show", "presets").out.splitlines()
-    names = {line.split()[0] for line in lines}
-    assert {"demo", "atss/rank_sort_r50_1x_coco", "faster_rcnn/softmax_r50_1x_coco"} <= names
-    assert all(len(line.split()) > 3 for line in lines), "a preset that does not say what it is"
-    assert not any(name.startswith(("data/", "schedules/", "criteria/")) for name in names)
+def test_the_presets_are_shown_by_detector_with_their_purpose(rankdet):
+    blocks = re.split(r"^(\S.*):\n", rankdet("show", "presets").out, flags=re.M)
+    texts = zip(blocks[1::2], blocks[2::2], strict=True)
+    shown = {heading: re.findall(r"^  (\S+)  +(\S.*)$", text, re.M) for heading, text in texts}
+    assert sorted(name for lines in shown.values() for name, _ in lines) == preset_names()
+    assert {"atss", "cascade_rcnn", "faster_rcnn", "fovea_box", "mask_rcnn", "paa", "solov2", "yolact"} <= set(shown)
+    for heading, lines in shown.items():
+        assert all(name.startswith(f"{heading}/") or "/" not in name for name, _ in lines)
+        assert all(len(title.split()) > 3 for _, title in lines), "a preset that does not say what it is"
 
 
 def test_the_resolved_configuration_has_every_default(rankdet, tiny: Path):

@@ -1,8 +1,9 @@
 """The layers of an experiment's configuration, put on one another: files in their order, then command-line options.
 
-A file is a mapping; a key for an object may name another file, relative to its own, and ``base`` names a file that lies
-below it. Later layers win, key by key. Objects are the exception: a layer that states another class replaces the whole
-object, as the arguments below were stated for the other class and may mean something else to this one.
+A file is a mapping; a key may name another file that has its value, relative to its own, and ``base`` names a file that
+lies below it. Later layers win, key by key. Objects are the exception: one of another class replaces the whole object,
+as the arguments below were stated for the other class and may mean something else to this one; and so does one that
+stands in a file of its own, which says all there is to say about it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from rankdet.cli.presets import find_config
 Tree = dict[str, Any]
 CLASS, ARGUMENTS = "class_path", "init_args"
 OUTPUT, BASE = "output", "base"
+
+
+class _Named(Tree):
+    """A value that stands in a file of its own."""
 
 
 @dataclass
@@ -58,7 +63,7 @@ class Configuration:
             value = {CLASS: stated} if isinstance(stated, str) and _lacks_class(old) else stated
             if isinstance(old, str) and isinstance(value, dict) and ARGUMENTS in value:
                 old = below[key] = {CLASS: old}
-            if isinstance(value, dict) and isinstance(old, dict) and not _is_another(old, value):
+            if isinstance(value, dict) and isinstance(old, dict) and not _replaces(value, old):
                 self._merge(old, value, f"{name}.", origin)
             elif value != old:
                 self._forget(name)
@@ -156,7 +161,7 @@ def _number(value: Any) -> Any:
 
 def _included(value: Any, path: Path, within: tuple[Path, ...]) -> Any:
     if isinstance(value, str) and value.endswith((".yaml", ".yml")):
-        return read_file(_named(value, path), within=within)
+        return _Named(read_file(_named(value, path), within=within))
     if isinstance(value, dict):
         return {key: _included(inner, path, within) for key, inner in value.items()}
     return _number(value)
@@ -164,7 +169,7 @@ def _included(value: Any, path: Path, within: tuple[Path, ...]) -> Any:
 
 def _nested(key: str, value: Any) -> Tree:
     if key != OUTPUT and isinstance(value, str) and value.endswith((".yaml", ".yml")):
-        value = read_file(find_config(value))
+        value = _Named(read_file(find_config(value)))
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
@@ -178,7 +183,7 @@ def _keys(value: Any) -> Iterator[str]:
 
 
 def _copy(value: Any) -> Any:
-    return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+    return type(value)({key: _copy(inner) for key, inner in value.items()}) if isinstance(value, dict) else value
 
 
 def _lacks_class(value: Any) -> bool:
@@ -186,10 +191,10 @@ def _lacks_class(value: Any) -> bool:
     return isinstance(value, dict) and ARGUMENTS in value and CLASS not in value
 
 
-def _is_another(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
-    """Whether both are objects, and of different classes."""
+def _replaces(above: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
+    """Whether an object takes the place of another instead of changing it: of another class, or from a file."""
     old, new = below.get(CLASS), above.get(CLASS)
-    return bool(old) and bool(new) and _short(str(old)) != _short(str(new))
+    return bool(old) and bool(new) and (isinstance(above, _Named) or _short(str(old)) != _short(str(new)))
 
 
 def _short(class_path: str) -> str:

@@ -23,8 +23,14 @@ def preset_names() -> list[str]:
     return sorted(name for name in names if name.split("/")[0] not in _SHARED)
 
 
+def preset_title(name: str) -> str:
+    """What a preset says of itself: the comment in its first line."""
+    first = (presets_folder() / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
 def find_config(name: str) -> Path:
-    """The file of a path or of a preset's name; `CommandError` with near names when there is neither."""
+    """The file of a path, of a preset or of a part beside the presets; `CommandError` with near names if none."""
     path = Path(name)
     if path.is_file():
         return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.options import CONFIG, HELP, describe_options, read_options
-from rankdet.cli.presets import preset_names, presets_folder
+from rankdet.cli.presets import preset_names, preset_title
 
 TOPICS = {
     "detectors": "the detectors, and with a name all arguments of one",
@@ -80,10 +81,20 @@ def _show_one(entries: Sequence[Entry], name: str) -> None:
 
 
 def _show_presets() -> None:
-    folder = presets_folder()
-    for name in preset_names():
-        first = (folder / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
-        print(f"{name:<44} {first.removeprefix('#').strip() if first.startswith('#') else ''}")
+    """One block for each folder; names stand in a column, what they are beside them."""
+    names = preset_names()
+    width = max(map(len, names))
+    print("In brackets: the numbers that were published. docs/experiments.md has them by table.\n")
+    for folder, of_folder in itertools.groupby(sorted(names, key=_folder_of), key=_folder_of):
+        print(f"{folder or 'for a first look, and for data of your own'}:")
+        for name in of_folder:
+            indent = " " * (width + 4)
+            title = textwrap.wrap(preset_title(name), _WIDTH, subsequent_indent=indent)
+            print(f"  {name:<{width}}  " + "\n".join(title))
+
+
+def _folder_of(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
 def _show_config(arguments: Sequence[str]) -> int:
