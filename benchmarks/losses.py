@@ -7,10 +7,10 @@
 Compared are each loss of rankdet (from dense targets, and Rank & Sort also from a list of the positives, as detectors
 call it), the loop over the positives and the bucketed algorithm as published (tests/reference), torchvision's sigmoid
 focal loss and binary cross entropy. All methods take turns, so that whatever else the machine does meets them alike; a
-cell is the median over the turns of the ratio to the focal loss of the same turn. With one thread time is CPU time of
+cell is the median over the turns (five at least, three of a method that takes long) of the ratio to the focal loss of
+the same turn. With one thread time is CPU time of
 the process, which other processes disturb less; otherwise, and on a GPU, it is wall-clock time. A loop over the
-positives that would take more than a minute (judged by its first twelve) is left out; one of more than a few seconds
-takes a single turn.
+positives that would take more than 20 seconds (judged by its first twelve) is left out; a slow one takes a single turn.
 
 Logits are simulated: "untrained" ones are normal around -4.6, the bias of a prior of 0.01, with deviation 0.5,
 positives and negatives alike, so that nearly every negative is within reach of the positives; "trained" negatives are
@@ -45,9 +45,9 @@ from tests.reference.ranking_loop import rank_sort as loop_over_positives
 
 ROOT = Path(__file__).parent.parent
 SIZES = ((100, 20_000), (300, 320_000), (1000, 1_000_000), (2000, 4_800_000), (2000, 21_000_000))
-AT_FIXED_P = (300, (80_000, 320_000, 1_300_000, 5_200_000, 21_000_000))
+AT_FIXED_P = (300, (20_000, 80_000, 320_000, 1_300_000, 5_200_000))
 FOCAL = "focal loss (torchvision)"
-LONGEST = 60.0  # seconds that one loop over the positives may take
+LONGEST = 20.0  # seconds that one loop over the positives may take
 
 
 @dataclass(frozen=True)
@@ -168,10 +168,10 @@ def measure(problem: Problem, device: str, seconds: float) -> dict[str, dict[str
     watch = Stopwatch(device)
     of_loop = would_take(watch, problem)
     methods = {name: method for name, method in METHODS.items() if method is not loop or of_loop <= LONGEST}
-    least = {name: 1 if method is loop and of_loop > seconds else 5 for name, method in methods.items()}
-    for name, method in methods.items():
-        if least[name] > 1:
-            watch(method, problem)  # warm up
+    least = {}
+    for name, method in methods.items():  # the warm-up
+        taken = of_loop if method is loop else watch(method, problem)
+        least[name] = 5 if taken <= seconds else 1 if method is loop else 3
     times: dict[str, list[float]] = {name: [] for name in methods}
     ratios: dict[str, list[float]] = {name: [] for name in methods}
     while due := [n for n, t in times.items() if len(t) < least[n] or (sum(t) < seconds and len(t) < 200)]:
@@ -192,13 +192,13 @@ def measure(problem: Problem, device: str, seconds: float) -> dict[str, dict[str
 
 def run(*, device: str, dtypes: list[torch.dtype], largest: float, seconds: float) -> list[dict]:
     positives, numbers = AT_FIXED_P
-    sizes = [(p, n, "sizes") for p, n in SIZES] + [(positives, n, "fixed P") for n in numbers]
+    sizes = dict.fromkeys([*SIZES, *((positives, n) for n in numbers)])
     cases = [(*size, state) for size in sizes for state in ("untrained", "trained") if size[1] <= largest]
     results = []
-    for dtype, (p, n, series, state) in itertools.product(dtypes, cases):
+    for dtype, (p, n, state) in itertools.product(dtypes, cases):
         problem = simulate(p, n, trained=state == "trained", dtype=dtype, device=device)
         cells = measure(problem, device, seconds)
-        case = {"positives": p, "logits": n, "state": state, "series": series, "dtype": str(dtype)[6:]}
+        case = {"positives": p, "logits": n, "state": state, "dtype": str(dtype)[6:]}
         results.append({**case, "methods": cells})
         print(f"{case['dtype']} P={p} N={n} {state}: RS {cells['Rank & Sort']['ratio']:.2f} x focal", flush=True)
     return results
@@ -264,6 +264,12 @@ def goals(data: dict) -> str:
     return "\n".join(["Goals missed:", "", *lines]) if lines else "All goals are met."
 
 
+def at_fixed_p(results: list[dict]) -> list[dict]:
+    positives, numbers = AT_FIXED_P
+    found = [r for r in results if r["positives"] == positives and r["logits"] in numbers]
+    return sorted(found, key=lambda r: r["logits"])
+
+
 def report(data: dict) -> str:
     parts = [
         "# The losses beside one another",
@@ -276,8 +282,8 @@ def report(data: dict) -> str:
     for dtype in sorted({r["dtype"] for r in data["results"]}, reverse=True):
         for state in ("trained", "untrained"):
             chosen = [r for r in data["results"] if (r["dtype"], r["state"]) == (dtype, state)]
-            sizes = [r for r in chosen if r["series"] == "sizes"]
-            fixed = [r for r in chosen if r["series"] == "fixed P"]
+            sizes = [r for r in chosen if (r["positives"], r["logits"]) in SIZES]
+            fixed = at_fixed_p(chosen)
             parts += [
                 f"## {state.capitalize()} logits, {dtype}",
                 "Time as a multiple of focal loss:",
@@ -312,9 +318,7 @@ def plot(data: dict, path: Path) -> None:
     }
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
     for axis, state in zip(axes, ("trained", "untrained"), strict=True):
-        chosen = [
-            r for r in data["results"] if r["state"] == state and r["series"] == "fixed P" and r["dtype"] == "float32"
-        ]
+        chosen = at_fixed_p([r for r in data["results"] if (r["state"], r["dtype"]) == (state, "float32")])
         for name, (colour, line) in styles.items():
             points = [(r["logits"], r["methods"][name]["ms"]) for r in chosen if name in r["methods"]]
             axis.loglog(*zip(*points, strict=True), line, color=colour, marker=".", label=name)
@@ -332,7 +336,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--largest", type=float, default=21e6, help="leave out larger numbers of logits")
-    parser.add_argument("--seconds", type=float, default=1, help="for each method and size, and at least five turns")
+    parser.add_argument("--seconds", type=float, default=0.5, help="for each method and size")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "losses")
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "images" / "losses-time.svg")
     arguments = parser.parse_args(argv)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
+from yaml import safe_load
 
 from examples import extreme_imbalance, loss_pictures, own_ranking_losses, ranking_in_torchvision, yolo_style_head
+from rankdet.criteria import RankingCriterion
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -20,6 +23,21 @@ def test_the_blocks_of_a_page_run(page: str, number: int):
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, page, "exec"), names)
+
+
+def test_a_loss_of_ones_own_can_be_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    page = (ROOT / "docs" / "your-own-loss.md").read_text()
+    (tmp_path / "mine.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    parser = ArgumentParser()
+    parser.add_argument("--criterion", type=RankingCriterion)
+    line = re.search(r"`ranking: ({class_path.*})`", page)[1]
+    read = parser.parse_object(
+        {"criterion": {"class_path": "RankingCriterion", "init_args": {"ranking": safe_load(line)}}}
+    )
+    loss = parser.instantiate(read).criterion.ranking
+    assert type(loss).__name__ == "PrecisionAtKLoss"
+    assert (loss.k, loss.delta) == (100, 0.5)
 
 
 def test_the_picture_is_drawn(tmp_path: Path):
