@@ -114,7 +114,7 @@ def images() -> list[Tensor]:
 
 @every_pair
 @pytest.mark.parametrize(
-    ("first", "second"), [(0, 0), (2, 0), (60, 1)], ids=["no objects", "one empty image", "crowded"]
+    ("first", "second"), [(0, 0), (2, 0), (300, 1)], ids=["no objects", "one empty image", "crowded"]
 )
 def test_a_step_is_finite_and_reaches_every_parameter(recipe, criterion, first, second, images):
     model = make(recipe, criterion)
@@ -140,7 +140,7 @@ def test_names_of_the_losses_do_not_depend_on_the_batch(recipe, criterion, image
 @pytest.mark.parametrize("recipe", [ATSS, RetinaNet, PAA, FoveaBox])
 def test_ranking_without_objects_is_zero(recipe, images):
     losses = recipe(**SMALL)(images, [target(0, 96), target(0, 50)])
-    assert {name: float(value) for name, value in losses.items()} == dict.fromkeys(losses, 0.0)
+    assert {name: float(value.detach()) for name, value in losses.items()} == dict.fromkeys(losses, 0.0)
 
 
 @every_pair
@@ -184,13 +184,76 @@ def test_an_image_is_detected_alike_alone_and_in_a_batch_of_its_size(recipe, cri
     torch.testing.assert_close(together["logits"][:20], alone["logits"][:20], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("recipe", [ATSS, FasterRCNN, PAA, FoveaBox])
-def test_autocast_keeps_losses_finite(recipe, images):
-    model = recipe(**SMALL)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = model(images, [target(4, 96), target(0, 50)])
-    sum(losses.values()).backward()
+ODD_SIZES = [[(33, 97)], [(65, 64), (7, 130)], [(1, 1), (50, 3)]]
+
+
+@every_pair
+@pytest.mark.parametrize("sizes", ODD_SIZES, ids=str)
+def test_images_of_any_size_are_learned_and_detected(recipe, criterion, sizes):
+    torch.manual_seed(0)
+    images = [torch.rand(3, height, width) for height, width in sizes]
+    model = make(recipe, criterion)
+    targets = [whole_image(height, width) for height, width in sizes]
+    losses = model(images, targets)
     assert all(torch.isfinite(value) for value in losses.values())
+    sum(losses.values()).backward()
+    with torch.no_grad():
+        detections = model.eval()(images)
+    for (height, width), found in zip(sizes, detections, strict=True):
+        assert (found["boxes"] <= torch.tensor([width, height, width, height])).all()
+        if "masks" in found:
+            assert found["masks"].shape == (len(found["boxes"]), height, width)
+
+
+def whole_image(height: int, width: int) -> dict[str, Tensor]:
+    """One object that fills its image."""
+    return {
+        "boxes": torch.tensor([[0.0, 0, width, height]]),
+        "masks": torch.ones(1, height, width, dtype=torch.bool),
+        "labels": torch.tensor([1]),
+    }
+
+
+FIRST_PAIRS = list({recipe: (recipe, criterion) for recipe, criterion in reversed(PAIRS)}.values())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "criterion", "dtype"),
+    [(*pair, torch.bfloat16) for pair in PAIRS] + [(*pair, torch.float16) for pair in FIRST_PAIRS],
+    ids=lambda part: getattr(part, "__name__", str(part)),
+)
+def test_autocast_learns_and_detects(recipe, criterion, dtype, images):
+    """Half precision stays in the network: losses, boxes and logits are float32. float16 is slow: once a recipe."""
+    torch.manual_seed(0)
+    model = make(recipe, criterion)
+    with torch.autocast("cpu", dtype=dtype):
+        losses = model(images, [target(4, 96), target(0, 50)])
+    for name, loss in losses.items():
+        assert loss.dtype == torch.float32, name
+        assert torch.isfinite(loss), name
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
+        detections = model.eval()(images)
+    assert {found[name].dtype for found in detections for name in ("boxes", "logits", "scores")} == {torch.float32}
+    assert all(len(found["boxes"]) for found in detections)
+
+
+@pytest.mark.parametrize("recipe", [ATSS, *(pytest.param(r, marks=pytest.mark.slow) for r in (FasterRCNN, YOLACT))])
+def test_a_compiled_backbone_gives_the_same_losses(recipe, images):
+    model = make(recipe, ranking)
+    targets = [target(3, 96), target(1, 50)]
+    torch.manual_seed(0)
+    plain = model(images, targets)
+    keys = list(model.state_dict())
+    model.backbone.compile(backend="aot_eager", fullgraph=True)
+    torch.manual_seed(0)
+    compiled = model(images, targets)
+    for name, loss in plain.items():
+        torch.testing.assert_close(compiled[name], loss, rtol=1e-4, atol=1e-5)
+    sum(compiled.values()).backward()
+    assert all(p.grad is not None for p in model.backbone.parameters())
+    assert list(model.state_dict()) == keys
 
 
 @pytest.mark.parametrize(

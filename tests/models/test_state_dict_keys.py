@@ -1,0 +1,82 @@
+"""Names and shapes of the weights are pinned: a checkpoint of today can be loaded tomorrow.
+
+``keys/*.txt`` hold them, one tensor a line. After a change that is meant to break old checkpoints, and says so in the
+changelog, ``python -m tests.models.test_state_dict_keys`` writes them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from rankdet.criteria import Centerness, ScoreCriterion
+from rankdet.models import (
+    ATSS,
+    PAA,
+    YOLACT,
+    CascadeMaskRCNN,
+    CascadeRCNN,
+    FasterRCNN,
+    FoveaBox,
+    MaskRCNN,
+    RetinaNet,
+    SOLOv2,
+    SemanticCriterion,
+    SOLOv2Light,
+    fovea_criterion,
+    paa_criterion,
+    solo_criterion,
+    yolact_criterion,
+)
+from rankdet.nn import CARAFE, Backbone, ConvLevelsOnPath, DeformableStages, FrozenStatistics, Pyramid
+
+FOLDER = Path(__file__).parent / "keys"
+RECIPES = (ATSS, RetinaNet, PAA, FoveaBox, FasterRCNN, CascadeRCNN, MaskRCNN, CascadeMaskRCNN, YOLACT, SOLOv2)
+
+
+def of_recipe(recipe: Callable[..., nn.Module], **settings: object) -> Callable[[], nn.Module]:
+    """A detector of 80 classes on a small backbone, whose weights have a file of their own."""
+    return lambda: recipe(num_classes=80, backbone="test_resnet", **settings)
+
+
+MODELS = {recipe.__name__: of_recipe(recipe) for recipe in (*RECIPES, SOLOv2Light)} | {
+    "ATSS-centerness": of_recipe(ATSS, criterion=ScoreCriterion(weighting=Centerness(), judged=Centerness())),
+    "PAA-original": of_recipe(PAA, criterion=paa_criterion()),
+    "FoveaBox-original": of_recipe(FoveaBox, criterion=fovea_criterion()),
+    "YOLACT-original": of_recipe(YOLACT, criterion=yolact_criterion(), semantic=SemanticCriterion()),
+    "SOLOv2-original": of_recipe(SOLOv2, criterion=solo_criterion()),
+    "FasterRCNN-carafe": of_recipe(FasterRCNN, pyramid=Pyramid(extra_levels=ConvLevelsOnPath(), upsampling=CARAFE())),
+    "Backbone-resnet50": lambda: Backbone("resnet50", norm=FrozenStatistics()),
+    "Backbone-resnet50-scratch": lambda: Backbone("resnet50"),
+    "Backbone-resnet50-deformable": lambda: Backbone(
+        "resnet50", norm=FrozenStatistics(), deformable=DeformableStages(stages=(5,))
+    ),
+}
+
+
+def lines_of(name: str) -> list[str]:
+    """Names and shapes; of a detector without those of its backbone."""
+    with torch.device("meta"):
+        state = MODELS[name]().state_dict()
+    return [f"{key} {tuple(value.shape)}" for key, value in state.items() if not key.startswith("backbone.")]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_names_and_shapes_are_those_of_before(name: str):
+    assert lines_of(name) == (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+
+
+def test_every_file_belongs_to_a_model():
+    assert {path.stem for path in FOLDER.glob("*.txt")} == set(MODELS)
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for stale in FOLDER.glob("*.txt"):
+        stale.unlink()
+    for name in MODELS:
+        (FOLDER / f"{name}.txt").write_text("\n".join(lines_of(name)) + "\n", encoding="utf-8")
