@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from rankdet.criteria import Centerness, ScoreCriterion
+from rankdet.criteria import Centerness, ScoreCriterion, SemanticCriterion
 from rankdet.models import (
     ATSS,
     PAA,
@@ -25,7 +25,6 @@ from rankdet.models import (
     MaskRCNN,
     RetinaNet,
     SOLOv2,
-    SemanticCriterion,
     SOLOv2Light,
     fovea_criterion,
     paa_criterion,
