@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -154,6 +157,15 @@ def test_corner_boxes_are_turned_back(tmp_path: Path):
     assert np.allclose([item["bbox"] for item in written["annotations"]], right)
 
 
+def test_voc_corners_count_from_one(tmp_path: Path):
+    home = sound(tmp_path / "train", SEED)
+    home.objects[0]["bbox"] = [60, 10, 30, 5]
+    write_repaired(parts_of(examine(as_voc(home))), tmp_path / "copy")
+    root = ElementTree.parse(tmp_path / "copy" / "train" / "Annotations" / "00.xml").getroot()
+    corners = [root.findtext(f"object/bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+    assert corners == ["61", "11", "64", "15"]
+
+
 def test_objects_of_classes_not_in_use_stay_in_the_copy(tmp_path: Path):
     home = sound(tmp_path / "train", SEED)
     home.objects[0]["bbox"][2] = 0  # a cat
@@ -164,6 +176,32 @@ def test_objects_of_classes_not_in_use_stay_in_the_copy(tmp_path: Path):
     written = json.loads((tmp_path / "copy/train/annotations.json").read_text())
     assert written["annotations"] == home.objects[1:]
     assert written["categories"] == home.categories
+
+
+def test_objects_of_classes_not_in_use_go_with_their_images(tmp_path: Path):
+    home = sound(tmp_path / "train", SEED)
+    home.path(home.images[0]).unlink()
+    diagnosis = diagnose(Source(home.save().path, classes=["dog"]))
+    write_repaired(parts_of(diagnosis), tmp_path / "copy")
+    written = json.loads((tmp_path / "copy/train/annotations.json").read_text())
+    assert written["annotations"] == home.objects[3:]
+
+
+def test_a_class_that_is_not_there_is_named(tmp_path: Path):
+    home = sound(tmp_path / "train", SEED)
+    [finding] = diagnose(Source(home.save().path, classes=["dog", "lion"])).findings
+    assert (finding.name, finding.examples) == ("unknown-class", ("'lion'",))
+
+
+def test_no_module_needs_torch(tmp_path: Path):
+    file = sound(tmp_path / "train", SEED).save().path
+    program = f"""
+import sys
+from rankdet.cli import main
+assert main(["check", {file!r}, "--fix", {str(tmp_path / "copy")!r}]) == 0
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_the_census_counts(tmp_path: Path):

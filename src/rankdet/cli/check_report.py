@@ -94,9 +94,9 @@ class Report:
 
     def _findings(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
-            self.print(
-                Text.assemble((finding.severity.value, _STYLES[finding.severity]), f"  {finding.what}"), indent=2
-            )
+            name = (f"  [{finding.name}]", "dim")
+            kind = (finding.severity.value, _STYLES[finding.severity])
+            self.print(Text.assemble(kind, f"  {finding.what}", name), indent=2)
             for example in finding.examples:
                 self.print(Text(example, style="dim"), indent=6)
             if finding.count > len(finding.examples) > 0:
