@@ -1,0 +1,66 @@
+"""The page of the papers' experiments: every command is accepted, every preset is there, the numbers agree."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from rankdet.cli.experiment import Experiment
+from rankdet.cli.options import read_options
+from rankdet.cli.presets import preset_names, preset_title
+from rankdet.cli.train import OPTIONS
+
+TEXT = (Path(__file__).parent.parent.parent / "docs" / "experiments.md").read_text()
+PARTS = TEXT.split("\n## ")[1:]
+GRID = next(part for part in PARTS if "table A.11" in part)
+SPANS = {span for part in PARTS if part is not GRID for span in re.findall(r"`(--[^`]+)`", part)}
+COMMANDS = sorted(span for span in SPANS if span.startswith("--config"))
+
+
+def grid_commands() -> list[str]:
+    """All cells of the one table that has arguments in both directions."""
+    base = re.search(r"`(--config [^`]+)`", GRID).group(1)
+    head, _, *rows = [line for line in GRID.splitlines() if line.startswith("|")]
+    columns, firsts = re.findall(r"`([^`]+)`", head), [re.search(r"`([^`]+)`", row).group(1) for row in rows]
+    return [" ".join((base, *pair)) for pair in itertools.product(firsts, columns)]
+
+
+def experiment_of(command: str) -> Experiment:
+    given = read_options(shlex.split(command), OPTIONS)
+    return Experiment(files=given.files, overrides=given.overrides, complete=False)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *grid_commands()])
+def test_commands_are_accepted_and_change_something(command: str):
+    shown = experiment_of(command).dump()
+    preset = re.match(r"--config \S+", command).group(0)
+    assert command == preset or shown != experiment_of(preset).dump()
+
+
+def test_no_two_commands_of_the_grid_are_the_same():
+    shown = [experiment_of(command).dump() for command in grid_commands()]
+    assert len(shown) == len(set(shown)) == 25
+
+
+def test_every_preset_is_there():
+    shown = {name for command in COMMANDS for name in re.findall(r"--config (\S+)", command)}
+    assert sorted(shown) == preset_names()
+
+
+def test_every_table_that_was_asked_for_is_there():
+    headings = "\n".join(part.splitlines()[0] for part in PARTS)
+    for table in [*range(1, 11), *(f"A.{number}" for number in range(11, 19))]:
+        assert re.search(rf"Rank & Sort, tables?.*\b{table}\b", headings), table
+    for table in (2, 4, 7, 8, "A.12"):
+        assert re.search(rf"aLRP, table {table}:", headings), table
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if "/" in name])
+def test_the_numbers_of_a_preset_are_in_a_row_of_its_own(name: str):
+    rows = [line for line in TEXT.splitlines() if line.endswith(f"| `--config {name}` |")]
+    numbers = re.findall(r"\d+\.\d", preset_title(name).partition("(")[2])
+    assert any(all(number in row for number in numbers) for row in rows), (numbers, rows)
