@@ -17,7 +17,7 @@ class Draft:
 
     ``turned`` (N,) marks images to be stored upright, ``without_mask`` (M,) objects that lose their segmentation,
     ``malformed`` the places of entries of a COCO file that are not in the table at all; ``renumbered`` says whether
-    annotations are to have the ids 1, 2, ..., ``named`` whether VOC objects without a name go. ``files`` are the names
+    annotations are to have the ids 1, 2, ..., ``drops_nameless`` whether VOC objects without a name go. ``files`` are the names
     of the images in the copy, ``sources`` those on disk.
     """
 
@@ -37,7 +37,7 @@ class Draft:
         self.class_names = list(table.classes.names)
         self.malformed: dict[str, set[int]] = {}
         self.renumbered = False
-        self.named = False
+        self.drops_nameless = False
 
     def leave_out_images(self, rows: np.ndarray) -> None:
         """Images, and the objects in them."""
@@ -86,7 +86,7 @@ class LeaveOutNameless(Repair):
 
     def apply(self, draft: Draft) -> str:
         """See `Repair`."""
-        draft.named = True
+        draft.drops_nameless = True
         return counted("{object/objects} left out (no name)", self.number)
 
 

@@ -49,7 +49,7 @@ def _change_objects(draft: Draft, rows: list[int], root: Element) -> None:
             root.remove(item)
         elif (xywh[row] != draft.table.objects.xywh[row]).any():
             _set_corners(item, xywh[row])
-    for item in items if draft.named else ():
+    for item in items if draft.drops_nameless else ():
         if not (item.findtext("name") or "").strip():
             root.remove(item)
 
