@@ -22,6 +22,7 @@ from rankdet.criteria import (
     RankingCriterion,
     RankWeight,
     ScoreCriterion,
+    SemanticCriterion,
     alrp_criterion,
     average_precision_criterion,
     ndcg_criterion,
@@ -33,6 +34,7 @@ from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import (
     ATSS,
     PAA,
+    YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
     FasterRCNN,
@@ -40,10 +42,15 @@ from rankdet.models import (
     MaskRCNN,
     ProposalSelection,
     RetinaNet,
+    SOLOv2,
+    dice_ranking_criterion,
     fovea_criterion,
     paa_criterion,
     softmax_criterion,
+    solo_criterion,
+    yolact_criterion,
 )
+from rankdet.nn import Backbone
 
 SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 32}
 REGIONS = {**SMALL, "proposals": ProposalSelection(keep=60)}
@@ -68,6 +75,22 @@ def dense(recipe: Callable[..., nn.Module], criterion: Callable[[], Criterion], 
 def two_stage(recipe: Callable[..., nn.Module], criterion: Callable[[], Criterion], **settings: float) -> Case:
     name = f"{recipe.__name__}-{criterion.__name__}"
     return Case(name, lambda: recipe(**REGIONS, criterion=criterion()), **settings)
+
+
+def yolact(criterion: Callable[[], Criterion], *, semantic: SemanticCriterion | None = None) -> Case:
+    def make() -> nn.Module:
+        # Group normalisation: four images are too few for the statistics that YOLACT trains with.
+        backbone = Backbone("test_resnet", strides=(8, 16, 32))
+        settings = {"num_classes": 3, "channels": 32, "image_size": 96}
+        return YOLACT(**settings, backbone=backbone, criterion=criterion(), semantic=semantic)
+
+    return Case(f"YOLACT-{criterion.__name__}", make, masks=True)
+
+
+def solov2(criterion: Callable[[], Criterion], **settings: float) -> Case:
+    few = {"grids": (12, 10, 8, 6, 4), "width": 32, "stacked": 2, "kernel_channels": 32}
+    name = f"SOLOv2-{criterion.__name__}"
+    return Case(name, lambda: SOLOv2(**SMALL, **few, criterion=criterion()), masks=True, **settings)
 
 
 def rank_sort() -> RankingCriterion:
@@ -119,6 +142,10 @@ CASES += [
     two_stage(MaskRCNN, rank_sort, masks=True),
     two_stage(MaskRCNN, softmax_criterion, masks=True),
     two_stage(CascadeMaskRCNN, rank_sort, masks=True),
+    yolact(rank_sort),
+    yolact(yolact_criterion, semantic=SemanticCriterion()),
+    solov2(dice_ranking_criterion, lr=1e-3, steps=300),
+    solov2(solo_criterion),
 ]
 
 
