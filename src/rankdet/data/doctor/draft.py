@@ -17,8 +17,8 @@ class Draft:
 
     ``turned`` (N,) marks images to be stored upright, ``without_mask`` (M,) objects that lose their segmentation,
     ``malformed`` the places of entries of a COCO file that are not in the table at all; ``renumbered`` says whether
-    annotations are to have the ids 1, 2, ..., ``drops_nameless`` whether VOC objects without a name go. ``files`` are the names
-    of the images in the copy, ``sources`` those on disk.
+    annotations are to have the ids 1, 2, ..., ``drops_nameless`` whether VOC objects without a name go. ``files`` are
+    the names of the images in the copy, ``sources`` those on disk.
     """
 
     def __init__(self, table: Table) -> None:
