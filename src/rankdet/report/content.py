@@ -58,7 +58,7 @@ def report_content(
 def _counts(problem: Problem) -> dict[str, str]:
     truth = problem.truth
     return {
-        "Ground truth": f"{truth.source}: {len(truth.image_ids):,} images, {int(problem.counted.sum()):,} objects, "
+        "Ground truth": f"{len(truth.image_ids):,} images, {int(problem.counted.sum()):,} objects, "
         f"{truth.num_categories:,} classes",
         "Detections": f"{len(problem.detections):,} {'masks' if problem.iou_type == 'segm' else 'boxes'}",
     }

@@ -27,6 +27,8 @@ class _Cumulated:
         self.starts = np.searchsorted(outcomes.categories, np.arange(count + 1))
         hit = outcomes.true_positive
         self.scores = outcomes.scores
+        self.objects = problem.matches.num_objects[:, 0].astype(np.float64)
+        self.tau = float(problem.matches.iou_thresholds[0])
         self.true = self._sums(hit)
         self.false = self._sums(outcomes.false_positive)
         self.error = self._sums(np.where(hit, 1 - outcomes.overlaps, 0.0))
@@ -48,7 +50,7 @@ def threshold_curves(problem: Problem) -> dict[str, Any]:
     count = problem.truth.num_categories
     limit = int(np.clip(_POINTS_OF_ALL // max(count, 1), _LEAST_POINTS, _MOST_POINTS))
     return {
-        "tau": float(problem.matches.iou_thresholds[0]),
+        "tau": sums.tau,
         "classes": [_class_curve(sums, category, limit) for category in range(count)],
         "all": _common_curve(sums, problem),
     }
@@ -60,6 +62,10 @@ def _class_curve(sums: _Cumulated, category: int, limit: int) -> dict[str, Any]:
     ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)]) + 1
     true, false, error = sums.of_class(category, ends)
     chosen = _spread(true, ends, limit)
+    objects = sums.objects[category]
+    if len(chosen) < len(ends) and objects:
+        best = np.argmin((error / (1 - sums.tau) + false + objects - true) / (objects + false))
+        chosen = np.union1d(chosen, best)
     mean_error = np.divide(error, true, out=np.zeros_like(error), where=true > 0)[chosen]
     return {
         "score": rounded(scores[ends[chosen] - 1], 6),
@@ -76,17 +82,16 @@ def _common_curve(sums: _Cumulated, problem: Problem) -> dict[str, Any]:
     hits = np.cumsum(problem.outcomes.true_positive[order])
     places = np.arange(1, len(order) + 1)
     thresholds = np.unique(sums.scores[order[_spread(hits.astype(np.float64), places, _COMMON_POINTS)]])[::-1]
-    objects = problem.matches.num_objects[:, 0].astype(np.float64)
-    present = np.flatnonzero(objects > 0)
+    present = np.flatnonzero(sums.objects > 0)
+    objects = sums.objects[present][:, None]
     columns = np.array([_at_thresholds(sums, category, thresholds) for category in present.tolist()])
-    true, false, error = columns.reshape(-1, 3, len(thresholds)).transpose(1, 0, 2)
-    missed = objects[present][:, None] - true
+    true, false, error = columns.reshape(len(present), 3, len(thresholds)).transpose(1, 0, 2)
     with np.errstate(invalid="ignore"):
-        lrp = (error / (1 - problem.matches.iou_thresholds[0]) + false + missed) / (true + false + missed)
+        lrp = (error / (1 - sums.tau) + false + objects - true) / (objects + false)
         means = {
             "lrp": lrp,
             "precision": true / (true + false),
-            "recall": true / objects[present][:, None],
+            "recall": true / objects,
             "loc": error / true,
         }
         curves = {name: rounded(_column_means(column), 4) for name, column in means.items()}

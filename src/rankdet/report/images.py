@@ -198,6 +198,7 @@ class _BoxesOfImages:
                 for row, i, is_deployed in zip(detections, chosen, deployed, strict=True)
             ]
         return {
+            "all": everything,
             "id": int(problem.truth.image_ids[image]),
             "file": problem.file_names[image],
             "width": width,

@@ -17,7 +17,7 @@ def outline(shapes: Shapes, place: int) -> str:
     """
     if not isinstance(shapes, Masks):
         return ""
-    mask = codec.decode(shapes.rles(np.array([place], np.int64))[0]).astype(np.bool_)
+    mask = codec.decode(shapes.rles(np.array([place], np.int64)))[..., 0].astype(np.bool_)
     return strips(mask)
 
 

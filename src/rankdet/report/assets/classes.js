@@ -1,6 +1,6 @@
 // The overview, and the table of classes: sorted, filtered, and a page of it at a time.
 
-const ROWS_OF_A_PAGE = 50;
+const ROWS_OF_A_PAGE = 25;
 const COLUMNS = [
   { key: "name", title: "Class", text: true },
   { key: "objects", title: "Objects", show: whole },

@@ -1,6 +1,6 @@
 // The confusion matrix, of all classes if they are few, else of those that are confused most.
 
-const MOST_CLASSES = 20, MOST_PAIRS = 14;
+const MOST_CLASSES = 16, MOST_PAIRS = 14;
 
 function showConfusion() {
   const cells = new Map(data.confusion.cells.map(([truth, found, count]) => [`${truth},${found}`, count]));

@@ -25,10 +25,11 @@ function fill(element, properties, children) {
 const three = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
 const whole = (value) => value.toLocaleString("en");
 
-/** A threshold, rounded down so that the detection at it stays; more digits where scores crowd near 1. */
+/** A score, rounded down so that a detection at such a threshold stays; more digits near 0 and 1. */
 function scoreText(value) {
   if (value === null || value === undefined) return "–";
-  const digits = value > 0.999 || value < 0.001 ? 6 : 3;
+  const room = Math.min(value, 1 - value);
+  const digits = room >= 0.1 || value === 0 || value === 1 ? 3 : Math.min(6, 3 - Math.floor(Math.log10(Math.max(room, 1e-9)) + 1));
   return (Math.floor(value * 10 ** digits + 1e-9) / 10 ** digits).toFixed(digits);
 }
 

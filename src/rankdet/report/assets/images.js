@@ -4,7 +4,7 @@ const OBJECT_STATES = ["found", "missed", "ignored"];
 const DETECTION_STATES = ["true", "false", "ignored"];
 const STATE_TEXTS = { found: "object, found", missed: "object, missed", true: "detection, correct", false: "detection, false", ignored: "does not count" };
 const WORST = { missed: "Missed objects", false: "False detections", located: "Badly located" };
-const MOST_NAMES = 200;
+const MOST_NAMES = 200, MOST_NAMED_THINGS = 14;
 const images = data.images.entries;
 const browser = { place: 0, kind: "missed" };
 
@@ -69,7 +69,7 @@ function figureOf(place) {
   const name = `${entry.file}`;
   return h("figure", {},
     h("button", { type: "button", title: `Look at ${name}`, onclick: () => { look(place); byId("browse").scrollIntoView(); } },
-      scene(entry, deployedThings(entry), true)),
+      scene(entry, deployedThings(entry), deployedThings(entry).length <= MOST_NAMED_THINGS)),
     h("figcaption", {}, h("b", {}, texts[browser.kind]), ` · ${name}`));
 }
 
@@ -86,7 +86,8 @@ function look(place) {
 function showImage() {
   const entry = images[browser.place];
   if (!entry) return;
-  const all = byId("show-all").checked;
+  byId("show-all").disabled = !entry.all;
+  const all = entry.all && byId("show-all").checked;
   const objects = byId("show-truth").checked ? objectsOf(entry) : [];
   const found = byId("show-found").checked ? detectionsOf(entry).filter((thing) => all || thing.deployed) : [];
   byId("image").replaceChildren(scene(entry, [...objects, ...[...found].reverse()], byId("show-names").checked));
@@ -100,7 +101,7 @@ function showImage() {
   byId("browse-note").textContent = `${entry.file} (id ${entry.id}), image ${whole(browser.place + 1)} of ${whole(images.length)}`
     + (images.length < total ? `; the others of ${whole(total)} are left out to keep the page small` : "")
     + (entry.picture ? "." : `. ${pictures ? "Only " + whole(pictures) : "No"} images are embedded in this page; of this one there are the boxes alone.`)
-    + (entry.picture || browser.place < pictures ? "" : " Detections below the threshold are left out, too.");
+    + (entry.all ? "" : " Detections below the threshold are left out, too.");
 }
 
 function findImage(text) {
