@@ -7,10 +7,11 @@
 Compared are each loss of rankdet (from dense targets, and Rank & Sort also from a list of the positives, as detectors
 call it), the loop over the positives and the bucketed algorithm as published (tests/reference), torchvision's sigmoid
 focal loss and binary cross entropy. All methods take turns, so that whatever else the machine does meets them alike; a
-cell is the median over the turns (five at least, three of a method that takes long) of the ratio to the focal loss of
-the same turn. With one thread time is CPU time of
+cell is the median over the turns (five at least, one of a call that takes more than two seconds) of the ratio to the
+focal loss of the same turn. With one thread time is CPU time of
 the process, which other processes disturb less; otherwise, and on a GPU, it is wall-clock time. A loop over the
-positives that would take more than 20 seconds (judged by its first twelve) is left out; a slow one takes a single turn.
+positives that would take more than 20 seconds (judged by its first twelve) is left out. Results are written after every
+size, and an interrupted run is continued if it is started again.
 
 Logits are simulated: "untrained" ones are normal around -4.6, the bias of a prior of 0.01, with deviation 0.5,
 positives and negatives alike, so that nearly every negative is within reach of the positives; "trained" negatives are
@@ -24,11 +25,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +49,7 @@ ROOT = Path(__file__).parent.parent
 SIZES = ((100, 20_000), (300, 320_000), (1000, 1_000_000), (2000, 4_800_000), (2000, 21_000_000))
 AT_FIXED_P = (300, (20_000, 80_000, 320_000, 1_300_000, 5_200_000))
 FOCAL = "focal loss (torchvision)"
+LONG = 2.0  # seconds of a call from which on one turn is enough
 LONGEST = 20.0  # seconds that one loop over the positives may take
 
 
@@ -171,7 +174,7 @@ def measure(problem: Problem, device: str, seconds: float) -> dict[str, dict[str
     least = {}
     for name, method in methods.items():  # the warm-up
         taken = of_loop if method is loop else watch(method, problem)
-        least[name] = 5 if taken <= seconds else 1 if method is loop else 3
+        least[name] = 5 if taken <= LONG else 1
     times: dict[str, list[float]] = {name: [] for name in methods}
     ratios: dict[str, list[float]] = {name: [] for name in methods}
     while due := [n for n, t in times.items() if len(t) < least[n] or (sum(t) < seconds and len(t) < 200)]:
@@ -190,18 +193,15 @@ def measure(problem: Problem, device: str, seconds: float) -> dict[str, dict[str
     }
 
 
-def run(*, device: str, dtypes: list[torch.dtype], largest: float, seconds: float) -> list[dict]:
+def run(data: dict, *, device: str, dtypes: list[torch.dtype], largest: float, seconds: float) -> Iterator[dict]:
+    """The results of every size that data has none of, from the smallest on."""
     positives, numbers = AT_FIXED_P
-    sizes = dict.fromkeys([*SIZES, *((positives, n) for n in numbers)])
-    cases = [(*size, state) for size in sizes for state in ("untrained", "trained") if size[1] <= largest]
-    results = []
-    for dtype, (p, n, state) in itertools.product(dtypes, cases):
-        problem = simulate(p, n, trained=state == "trained", dtype=dtype, device=device)
-        cells = measure(problem, device, seconds)
+    sizes = sorted({*SIZES, *((positives, n) for n in numbers)}, key=lambda size: size[1])
+    for dtype, (p, n), state in itertools.product(dtypes, sizes, ("untrained", "trained")):
         case = {"positives": p, "logits": n, "state": state, "dtype": str(dtype)[6:]}
-        results.append({**case, "methods": cells})
-        print(f"{case['dtype']} P={p} N={n} {state}: RS {cells['Rank & Sort']['ratio']:.2f} x focal", flush=True)
-    return results
+        if n <= largest and not any(case.items() <= result.items() for result in data["results"]):
+            problem = simulate(p, n, trained=state == "trained", dtype=dtype, device=device)
+            yield {**case, "methods": measure(problem, device, seconds), "load": os.getloadavg()[0]}
 
 
 # ----------------------------------------------------------------------------------------------------------- reporting
@@ -271,6 +271,12 @@ def at_fixed_p(results: list[dict]) -> list[dict]:
 
 
 def report(data: dict) -> str:
+    loads = [r["load"] for r in data["results"]]
+    absent = [
+        f"P = {p}, N = {n:,}, {state}"
+        for (p, n), state in itertools.product(SIZES, ("trained", "untrained"))
+        if not any((r["positives"], r["logits"], r["state"]) == (p, n, state) for r in data["results"])
+    ]
     parts = [
         "# The losses beside one another",
         f"{data['machine']}; torch {data['torch']}, torchvision {data['torchvision']}.",
@@ -278,6 +284,8 @@ def report(data: dict) -> str:
         "The goals are at most 1 x the time of focal loss with trained logits and 2 x with untrained ones (on a GPU "
         "1 x always), and memory of at most 6 x the logits.",
         goals(data),
+        f"Other work on the machine: load averages of {min(loads):.1f} to {max(loads):.1f}, this being 1 of it.",
+        *([f"Not measured: {', '.join(absent)}."] if absent else []),
     ]
     for dtype in sorted({r["dtype"] for r in data["results"]}, reverse=True):
         for state in ("trained", "untrained"):
@@ -347,9 +355,17 @@ def main(argv: list[str] | None = None) -> None:
         "gpu": arguments.device != "cpu",
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        "results": run(device=arguments.device, dtypes=dtypes, largest=arguments.largest, seconds=arguments.seconds),
+        "seconds": arguments.seconds,
     }
-    arguments.output.with_suffix(".json").write_text(json.dumps(data, indent=1))
+    file = arguments.output.with_suffix(".json")
+    before = json.loads(file.read_text()) if file.exists() else {"results": []}
+    results = before.pop("results")
+    data["results"] = results if before == data else []  # of the same machine and versions
+    run_all = run(data, device=arguments.device, dtypes=dtypes, largest=arguments.largest, seconds=arguments.seconds)
+    for result in run_all:
+        data["results"].append(result)
+        file.write_text(json.dumps(data, indent=1))
+        print({k: v for k, v in result.items() if k != "methods"}, flush=True)
     arguments.output.with_suffix(".md").write_text(report(data))
     plot(data, arguments.plot)
     print(report(data))

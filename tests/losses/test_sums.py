@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rankdet.losses.ranking.grid import Grid, Search
 from rankdet.losses.ranking.numbers import rounded_up
 from rankdet.losses.ranking.pairs import PairTable, PairTree, pairs_of
+from rankdet.losses.ranking.ranking import Ranking
 from rankdet.losses.ranking.steps import Edges, step
 from rankdet.losses.ranking.targets import BLOCK, indices_from
 
@@ -64,6 +65,34 @@ def test_edges_give_the_sums_and_the_lines(positives: list[float], others: list[
     weights = torch.rand(len(s), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     height, slope = edges.lines(weights)
     torch.testing.assert_close(height[interval] + slope[interval] * offset, steps @ weights, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("self_step", [None, 1.0, 0.0])
+@pytest.mark.parametrize("delta", [0.0, 0.5])
+@pytest.mark.parametrize("number", [5, 500])
+def test_what_the_author_of_a_loss_is_given(number: int, delta: float, self_step: float | None):
+    generator = torch.Generator().manual_seed(0)
+    x, y, false, w = torch.rand(4, number, generator=generator, dtype=torch.float64)
+    y = (y * 4).ceil() / 4
+    steps = step(x[:, None] - x, delta)
+    if self_step is not None:
+        steps.fill_diagonal_(self_step)
+    as_good = steps * (y[:, None] >= y)
+
+    def given() -> Ranking:  # the order of the questions makes no difference
+        return Ranking(x, y, false, delta=delta, self_step=self_step)
+
+    assert len(given()) == number
+    pairs = [
+        (given().rank_among_positives, steps.sum(0)),
+        (given().rank_among_as_good, as_good.sum(0)),
+        (given().rank, steps.sum(0) + false),
+        (given().above(w), w @ steps),
+        (given().as_good_above(w), w @ as_good),
+        (given().spread_over_inferior(w), (steps - as_good) @ w),
+    ]
+    for got, expected in pairs:
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("number", [1, 2, 63, 128, 129, 256, 257, 700])
