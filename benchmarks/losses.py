@@ -6,12 +6,12 @@
 
 Compared are each loss of rankdet (from dense targets, and Rank & Sort also from a list of the positives, as detectors
 call it), the loop over the positives and the bucketed algorithm as published (tests/reference), torchvision's sigmoid
-focal loss and binary cross entropy. All methods take turns, so that whatever else the machine does meets them alike; a
-cell is the median over the turns (five at least, one of a call that takes more than two seconds) of the ratio to the
-focal loss of the same turn. With one thread time is CPU time of
-the process, which other processes disturb less; otherwise, and on a GPU, it is wall-clock time. A loop over the
-positives that would take more than 20 seconds (judged by its first twelve) is left out. Results are written after every
-size, and an interrupted run is continued if it is started again.
+focal loss and binary cross entropy. Each method takes turns with focal loss, so that whatever else the machine does
+meets both alike; a cell is the median over the turns (five at least, one of a call that takes more than two seconds) of
+the ratio to the focal loss of the same turn. With one thread time is CPU time of the process, which other processes
+disturb less; otherwise, and on a GPU, it is wall-clock time. A loop over the positives that would take more than 20
+seconds (judged by its first twelve) is left out. Results are written after every size, and an interrupted run is
+continued if it is started again.
 
 Logits are simulated: "untrained" ones are normal around -4.6, the bias of a prior of 0.01, with deviation 0.5,
 positives and negatives alike, so that nearly every negative is within reach of the positives; "trained" negatives are
@@ -169,27 +169,22 @@ def memory(method: Method, problem: Problem) -> float:
 def measure(problem: Problem, device: str, seconds: float) -> dict[str, dict[str, float]]:
     """Per method that is not left out: median time in ms, median ratio to focal, memory, and the number of turns."""
     watch = Stopwatch(device)
-    of_loop = would_take(watch, problem)
-    methods = {name: method for name, method in METHODS.items() if method is not loop or of_loop <= LONGEST}
-    least = {}
-    for name, method in methods.items():  # the warm-up
-        taken = of_loop if method is loop else watch(method, problem)
-        least[name] = 5 if taken <= LONG else 1
-    times: dict[str, list[float]] = {name: [] for name in methods}
-    ratios: dict[str, list[float]] = {name: [] for name in methods}
-    while due := [n for n, t in times.items() if len(t) < least[n] or (sum(t) < seconds and len(t) < 200)]:
-        turn = {name: watch(methods[name], problem) for name in dict.fromkeys([FOCAL, *due])}
-        for name, taken in turn.items():
-            times[name].append(taken)
-            ratios[name].append(taken / turn[FOCAL])
+    methods = {n: m for n, m in METHODS.items() if m is not loop or would_take(watch, problem) <= LONGEST}
+    return {name: beside_focal(watch, method, problem, seconds) for name, method in methods.items()}
+
+
+def beside_focal(watch: Stopwatch, method: Method, problem: Problem, seconds: float) -> dict[str, float]:
+    """One method, in turns with focal loss and nothing else."""
+    turns = [(watch(focal, problem), watch(method, problem))]
+    if turns[0][1] <= LONG:
+        turns.clear()  # that was the warm-up
+        while len(turns) < 5 or (sum(map(sum, turns)) < seconds and len(turns) < 100):
+            turns.append((watch(focal, problem), watch(method, problem)))
     return {
-        name: {
-            "ms": 1e3 * statistics.median(times[name]),
-            "ratio": statistics.median(ratios[name]),
-            "memory": memory((lambda p: loop(p, 2)) if method is loop else method, problem),
-            "turns": len(times[name]),
-        }
-        for name, method in methods.items()
+        "ms": 1e3 * statistics.median(taken for _, taken in turns),
+        "ratio": statistics.median(taken / of_focal for of_focal, taken in turns),
+        "memory": memory((lambda p: loop(p, 2)) if method is loop else method, problem),
+        "turns": len(turns),
     }
 
 

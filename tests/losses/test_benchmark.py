@@ -35,7 +35,7 @@ def test_the_benchmark_reports_what_it_measured(tmp_path: Path):
     data = json.loads(output.with_suffix(".json").read_text())
     assert {(r["positives"], r["logits"]) for r in data["results"]} == {(100, 20_000), (300, 20_000)}
     for result in data["results"]:
-        assert result["methods"][benchmark.FOCAL]["ratio"] == 1
+        assert 0.2 < result["methods"][benchmark.FOCAL]["ratio"] < 5
         assert set(result["methods"]) == set(benchmark.METHODS)
     page = output.with_suffix(".md").read_text()
     assert "Peak extra memory as a multiple of the logits" in page
