@@ -13,7 +13,14 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
-from rankdet.train.display import Display, EpochDisplay, format_losses, format_seconds
+from rankdet.train.display import (
+    CORRELATION,
+    Display,
+    EpochDisplay,
+    format_correlations,
+    format_losses,
+    format_seconds,
+)
 from rankdet.train.errors import TrainingError
 
 _REFRESH_SECONDS = 0.5
@@ -43,6 +50,9 @@ class Means:
 class ShowProgress(Callback):
     """Bar or lines of the steps, a summary of each epoch; checks now and then that the losses are finite.
 
+    The summary has the means of the losses and of Spearman's rho between the scores and the IoUs of the positives,
+    where the model logs it: is it surest of what it locates best? (Rank & Sort paper, section 6.3)
+
     Args:
         display: where to.
         log_every: steps between two lines in a log file and two checks of the losses.
@@ -66,7 +76,7 @@ class ShowProgress(Callback):
             title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             self._epoch = self.display.epoch(title, total=int(trainer.num_training_batches), done=batch_idx)
             self._started = self._shown = time.monotonic()
-            self._window, self._whole = Means(), Means()
+            self._window, self._whole, self._correlations = Means(), Means(), Means()
 
     @override
     def on_train_batch_end(
@@ -80,6 +90,7 @@ class ShowProgress(Callback):
         losses = {"loss": outputs["loss"].detach() * trainer.accumulate_grad_batches, **outputs["losses"]}
         self._window.add(losses)
         self._whole.add(losses)
+        self._correlations.add({name: rho for name, rho in outputs["logs"].items() if name.endswith(CORRELATION)})
         assert self._epoch is not None, "a batch ended that did not start"
         self._epoch.advance(batch_idx + 1)
         logged = (batch_idx + 1) % self.log_every == 0
@@ -95,7 +106,8 @@ class ShowProgress(Callback):
         _check_finite(means, trainer)
         seconds = format_seconds(time.monotonic() - self._started)
         title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.display.print(f"{title}  {format_losses(means)}  {seconds}")
+        parts = (title, format_losses(means), format_correlations(self._correlations.read()), seconds)
+        self.display.print("  ".join(filter(None, parts)))
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

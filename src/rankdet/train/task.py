@@ -85,13 +85,14 @@ class DetectionTask(pl.LightningModule):
         losses = self.model(images, targets)
         total = torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
         named = {name: loss.detach() for name, loss in losses.items()}
+        logs: dict[str, Tensor] = getattr(losses, "logs", {})
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:  # what other steps log is forgotten, and costs milliseconds
             shown = {"loss": total.detach(), **{f"loss/{name}": loss for name, loss in named.items()}}
-            logs = {f"log/{name}": value for name, value in getattr(losses, "logs", {}).items()}
-            self.log_dict({**shown, **logs, "lr": lr}, batch_size=len(images))
-        return {"loss": total, "losses": named, "lr": lr}
+            shown |= {f"log/{name}": value for name, value in logs.items()}
+            self.log_dict({**shown, "lr": lr}, batch_size=len(images))
+        return {"loss": total, "losses": named, "logs": logs, "lr": lr}
 
     @override
     def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Tensor]]:
