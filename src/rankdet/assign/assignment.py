@@ -54,7 +54,7 @@ class Assignment:
 
     def keep(self, kept: Tensor) -> Assignment:
         """The same with every prior outside the mask (P,) ignored."""
-        still = kept[self.positive_index]
+        still = kept[self.positive_index].nonzero().squeeze(1)
         return Assignment(
             torch.where(kept, self.labels, IGNORE),
             self.positive_index[still],

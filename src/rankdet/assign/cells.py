@@ -119,12 +119,14 @@ class CentreCells(Assigner):
         cells, objects = self._claims(priors, truth)
         drawn, gives_class = self.conflict(cells, len(priors))
         matches = torch.where(torch.cat(priors.valid), BACKGROUND, IGNORE)
-        matches = matches.index_copy(0, cells[gives_class], objects[gives_class])
+        class_rows = gives_class.nonzero().squeeze(1)
+        matches = matches.index_copy(0, cells[class_rows], objects[class_rows])
         assignment = Assignment.from_matches(matches, truth)
-        order = cells[drawn].argsort(stable=True)
-        positives = torch.searchsorted(assignment.positive_index, cells[drawn][order])
-        own = gives_class[drawn][order].nonzero().squeeze(1)
-        return CellAssignment(**vars(assignment), positives=positives, objects=objects[drawn][order], own=own)
+        drawn_rows = drawn.nonzero().squeeze(1)
+        drawn_rows = drawn_rows[cells[drawn_rows].argsort(stable=True)]
+        positives = torch.searchsorted(assignment.positive_index, cells[drawn_rows])
+        own = gives_class[drawn_rows].nonzero().squeeze(1)
+        return CellAssignment(**vars(assignment), positives=positives, objects=objects[drawn_rows], own=own)
 
     def _claims(self, priors: Priors, truth: InstanceTruth) -> tuple[Tensor, Tensor]:
         """Claimed cells (Q,), rows among all priors, and the objects (Q,) that claim them, object after object."""

@@ -43,13 +43,16 @@ class GroundTruth:
         (tensor([2]),)
         """
         boxes, labels, crowd = [], [], []
-        for position, target in enumerate(targets):
-            image_boxes, image_labels, is_crowd = _checked(target, position, num_classes)
-            image_boxes = image_boxes.as_subclass(torch.Tensor).to(device, torch.float32)
-            is_crowd = is_crowd.to(device)
-            crowd.append(image_boxes[is_crowd])
-            boxes.append(image_boxes[~is_crowd])
-            labels.append(image_labels.to(device, torch.int64)[~is_crowd])
+        checked = [_checked(target, position, num_classes) for position, target in enumerate(targets)]
+        has_crowd = _each_any([is_crowd for *_, is_crowd in checked])
+        for (image_boxes, image_labels, is_crowd), separate in zip(checked, has_crowd, strict=True):
+            image_boxes = image_boxes.as_subclass(torch.Tensor)
+            of_crowd = image_boxes[is_crowd] if separate else image_boxes[:0]
+            if separate:
+                image_boxes, image_labels = image_boxes[~is_crowd], image_labels[~is_crowd]
+            crowd.append(of_crowd.to(device, torch.float32))
+            boxes.append(image_boxes.to(device, torch.float32))
+            labels.append(image_labels.to(device, torch.int64))
         return cls(tuple(boxes), tuple(labels), tuple(crowd))
 
     def without_classes(self) -> GroundTruth:
@@ -106,8 +109,10 @@ class InstanceTruth(GroundTruth):
                     f"{_name(target, position)}: masks must be (G, H, W) with one mask per box; got {got}. Give the "
                     f"dataset masks=True"
                 )
-            crowd = target.get("iscrowd", torch.zeros_like(target["labels"])).bool()
-            masks.append(target["masks"].as_subclass(torch.Tensor).to(device, torch.bool)[~crowd.to(device)])
+            of_image = target["masks"].as_subclass(torch.Tensor)
+            if len(truth.crowd[position]):
+                of_image = of_image[~target["iscrowd"].bool()]
+            masks.append(of_image.to(device, torch.bool))
         return cls(truth.boxes, truth.labels, truth.crowd, tuple(masks))
 
     def shrunk(self, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -116,6 +121,14 @@ class InstanceTruth(GroundTruth):
         See `rankdet.ops.masks.shrink_masks`.
         """
         return torch.cat([shrink_masks(masks, canvas, size) for masks in self.masks])
+
+
+def _each_any(flags: Sequence[Tensor]) -> list[bool]:
+    """Whether any flag of each image is set; the host waits once for the batch, and not at all for flags on a CPU."""
+    if not flags:
+        return []
+    found: list[bool] = torch.stack([of_image.any() for of_image in flags]).tolist()
+    return found
 
 
 def _name(target: Mapping[str, Any], position: int) -> str:

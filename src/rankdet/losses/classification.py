@@ -34,10 +34,11 @@ class ClassificationLoss(nn.Module, ABC):
 
 
 def _one_hot(logits: Tensor, labels: Tensor, values: Tensor) -> Tensor:
-    """(P, C) zeros with ``values`` (M,) at the class of each row that has one."""
-    targets = torch.zeros_like(logits)
-    rows = (labels >= 0).nonzero().squeeze(1)
-    return targets.index_put((rows, labels[rows]), values.to(logits.dtype))
+    """(P, C) zeros with ``values`` (M,) at the class of each row that has one; without waiting for the device."""
+    has_class = labels >= 0
+    place = torch.where(has_class, has_class.cumsum(0) - 1, len(values))
+    of_row = torch.cat((values, values.new_zeros(1)))[place].to(logits.dtype)
+    return torch.zeros_like(logits).scatter(1, labels.clamp(min=0)[:, None], of_row[:, None])
 
 
 class FocalLoss(ClassificationLoss):

@@ -57,12 +57,10 @@ class MaskStage(nn.Module):
 
 
 def _targets(truth: InstanceTruth, objects: Tensor, boxes: Tensor, image_index: Tensor, *, side: int) -> Tensor:
-    """Masks (M, side, side) of the objects (rows of the batch) as seen through the boxes, image by image."""
-    targets = boxes.new_zeros(len(boxes), side, side)
-    for image, (masks, start) in enumerate(zip(truth.masks, truth.offsets, strict=True)):
-        rows = (image_index == image).nonzero().squeeze(1)
-        targets[rows] = crop_masks(masks, objects[rows] - start, boxes[rows], side)
-    return targets
+    """Masks (M, side, side) of the objects (rows of the batch) as seen through the boxes, which ascend by image."""
+    counts = (image_index == torch.arange(truth.num_images, device=boxes.device)[:, None]).sum(1).tolist()
+    images = zip(truth.masks, truth.offsets, objects.split(counts), boxes.split(counts), strict=True)
+    return torch.cat([crop_masks(masks, rows - start, seen_by, side) for masks, start, rows, seen_by in images])
 
 
 class MaskedCascade(RoIHead):

@@ -60,7 +60,7 @@ class ProposalSelection:
 
     def _of_image(self, boxes: Tensor, logits: Tensor, level: Tensor, size: tuple[int, int]) -> Tensor:
         boxes = clip_boxes(boxes, size)
-        sound = (boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(logits)
+        sound = ((boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(logits)).nonzero().squeeze(1)
         boxes, logits, level = boxes[sound], logits[sound], level[sound]
         return boxes[top_after_nms(boxes, logits, level, threshold=self.nms_threshold, limit=self.keep)]
 
@@ -298,6 +298,11 @@ class TwoStageDetector(Detector):
     def rpn_coder(self) -> BoxCoder:
         """How the first stage regresses boxes."""
         return self.rpn.coder
+
+    @property
+    def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
+        """See `Detector`; the logits of several stages are averaged."""
+        return [stage.head.classify for stage in self.roi.box_stages]
 
     def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
         """See `Detector`."""

@@ -47,13 +47,12 @@ class RoIPooler(nn.Module):
     def forward(self, maps: Sequence[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
         """Maps, finest first, and regions (R, 4) of images (R,) -> (R, C, S, S). Further maps are left alone."""
         levels = self.levels(boxes)
-        regions = torch.cat((image_index[:, None].to(boxes.dtype), boxes), 1)
-        pooled, rows = [], []
-        for level, stride in enumerate(self.strides):
-            row = (levels == level).nonzero().squeeze(1)
-            pooled.append(self._pool(maps[level], regions[row], stride))
-            rows.append(row)
-        return torch.cat(pooled)[torch.cat(rows).argsort()]
+        order = levels.argsort(stable=True)
+        regions = torch.cat((image_index[:, None].to(boxes.dtype), boxes), 1)[order]
+        counts = (levels == torch.arange(len(self.strides), device=levels.device)[:, None]).sum(1).tolist()
+        by_level = zip(maps, regions.split(counts), self.strides, strict=False)
+        pooled = torch.cat([self._pool(*of_level) for of_level in by_level])
+        return pooled[order.argsort()]
 
     def _pool(self, features: Tensor, regions: Tensor, stride: int) -> Tensor:
         size = (self.output_size, self.output_size)

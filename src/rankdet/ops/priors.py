@@ -62,10 +62,10 @@ class Priors:
 
     def select(self, rows: Tensor) -> Priors:
         """The priors in the mask (P,) alone, without levels."""
-        masks = rows.split([len(boxes) for boxes in self.boxes])
+        kept = [of_image.nonzero().squeeze(1) for of_image in rows.split([len(boxes) for boxes in self.boxes])]
         return Priors(
-            tuple(boxes[mask] for boxes, mask in zip(self.boxes, masks, strict=True)),
-            tuple(valid[mask] for valid, mask in zip(self.valid, masks, strict=True)),
+            tuple(boxes[index] for boxes, index in zip(self.boxes, kept, strict=True)),
+            tuple(valid[index] for valid, index in zip(self.valid, kept, strict=True)),
         )
 
     def gather(self, index: Tensor) -> Tensor:
