@@ -6,7 +6,9 @@
 Every case runs in a process of its own (so that peak memory is its own), cases in turn and the whole round repeated, so
 that a drift of the machine's speed meets all of them; printed are medians, and ratios to the first case of the
 detector. The same random images and objects for all; SGD included; weights are random, the backbone is frozen and
-normalised as in fine-tuning. The result of the last run is committed as ``benchmarks/results/training.md``.
+normalised as in fine-tuning. "outside" is the share of a step that is spent neither in convolutions nor in matrix
+products: assignment, targets, losses, proposals and NMS, and the elementwise layers of the networks. The result of the
+last run is committed as ``benchmarks/results/training.md``.
 """
 
 from __future__ import annotations
@@ -30,61 +32,110 @@ CLASSES = 80
 SIDES = [800, 1333]  # shorter and longer side, which torchvision resizes to; set by the options
 
 
-def _backbone() -> nn.Module:
+def _frozen() -> nn.Module:
     from rankdet.nn import Backbone, FrozenStatistics
 
     return Backbone("resnet50", frozen_stages=1, norm=FrozenStatistics())
 
 
-def _faster_rank_sort() -> nn.Module:
-    from rankdet.models import FasterRCNN
+def _rankdet(name: str, **arguments: Callable[[], object]) -> Callable[[], nn.Module]:
+    """A recipe on ResNet-50; arguments are made when it is."""
 
-    return FasterRCNN(num_classes=CLASSES, backbone=_backbone())
+    def make() -> nn.Module:
+        import rankdet.models
 
+        recipe = getattr(rankdet.models, name)
+        return recipe(num_classes=CLASSES, backbone=_frozen(), **{key: value() for key, value in arguments.items()})
 
-def _faster_softmax() -> nn.Module:
-    from rankdet.models import FasterRCNN, softmax_criterion
-
-    return FasterRCNN(num_classes=CLASSES, backbone=_backbone(), criterion=softmax_criterion())
-
-
-def _faster_torchvision() -> nn.Module:
-    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-    from torchvision.models.detection.faster_rcnn import FasterRCNN
-    from torchvision.ops import FrozenBatchNorm2d
-
-    backbone = resnet_fpn_backbone(
-        backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3
-    )
-    return FasterRCNN(backbone, num_classes=CLASSES + 1, min_size=SIDES[0], max_size=SIDES[1])
+    return make
 
 
-def _atss_rank_sort() -> nn.Module:
-    from rankdet.models import ATSS
+def _torchvision(module: str, name: str) -> Callable[[], nn.Module]:
+    """Its ResNet-50 counterpart with the same stage frozen."""
 
-    return ATSS(num_classes=CLASSES, backbone=_backbone())
+    def make() -> nn.Module:
+        import importlib
+
+        found = importlib.import_module(f"torchvision.models.detection.{module}")
+        sides = {"min_size": SIDES[0], "max_size": SIDES[1]}
+        build = getattr(found, name)
+        return build(weights=None, weights_backbone=None, num_classes=CLASSES + 1, trainable_backbone_layers=3, **sides)
+
+    return make
 
 
-def _atss_focal() -> nn.Module:
-    from rankdet.criteria import Centerness, ScoreCriterion
-    from rankdet.losses.boxes import GIoULoss
-    from rankdet.models import ATSS
+def _focal(**arguments: Callable[[], object]) -> object:
+    from rankdet.criteria import ScoreCriterion
 
-    criterion = ScoreCriterion(box_loss=GIoULoss(weight=2.0), weighting=Centerness(), judged=Centerness())
-    return ATSS(num_classes=CLASSES, backbone=_backbone(), criterion=criterion)
+    return ScoreCriterion(**{key: value() for key, value in arguments.items()})
 
 
+def _of(module: str, name: str, **arguments: object) -> Callable[[], object]:
+    """What a function or class of rankdet gives, imported when called."""
+
+    def make() -> object:
+        import importlib
+
+        return getattr(importlib.import_module(f"rankdet.{module}"), name)(**arguments)
+
+    return make
+
+
+_CENTERNESS = _of("criteria", "Centerness")
+_GIOU = _of("losses.boxes", "GIoULoss", weight=2.0)
+_RANKED = "rankdet, Rank & Sort"
 CASES: dict[str, dict[str, Callable[[], nn.Module]]] = {
     "FasterRCNN": {
-        "torchvision fasterrcnn_resnet50_fpn": _faster_torchvision,
-        "rankdet, softmax + L1, sampled": _faster_softmax,
-        "rankdet, Rank & Sort, all samples": _faster_rank_sort,
+        "torchvision fasterrcnn_resnet50_fpn": _torchvision("faster_rcnn", "fasterrcnn_resnet50_fpn"),
+        "rankdet, softmax + L1, sampled": _rankdet("FasterRCNN", criterion=_of("models", "softmax_criterion")),
+        _RANKED: _rankdet("FasterRCNN"),
     },
     "ATSS": {
-        "rankdet, focal + GIoU + centerness": _atss_focal,
-        "rankdet, Rank & Sort": _atss_rank_sort,
+        "rankdet, focal + GIoU + centerness": _rankdet(
+            "ATSS", criterion=lambda: _focal(box_loss=_GIOU, weighting=_CENTERNESS, judged=_CENTERNESS)
+        ),
+        _RANKED: _rankdet("ATSS"),
+    },
+    "RetinaNet": {
+        "torchvision retinanet_resnet50_fpn": _torchvision("retinanet", "retinanet_resnet50_fpn"),
+        "rankdet, focal + L1": _rankdet(
+            "RetinaNet", criterion=lambda: _focal(box_loss=_of("losses.boxes", "SmoothL1Loss", beta=0.0))
+        ),
+        _RANKED: _rankdet("RetinaNet"),
+    },
+    "PAA": {
+        "rankdet, focal + GIoU + IoU head": _rankdet("PAA", criterion=_of("models", "paa_criterion")),
+        _RANKED: _rankdet("PAA"),
+    },
+    "FoveaBox": {
+        "rankdet, focal + smooth L1": _rankdet("FoveaBox", criterion=_of("models", "fovea_criterion")),
+        _RANKED: _rankdet("FoveaBox"),
+    },
+    "CascadeRCNN": {
+        "rankdet, softmax + smooth L1, sampled": _rankdet("CascadeRCNN", criterion=_of("models", "softmax_criterion")),
+        _RANKED: _rankdet("CascadeRCNN"),
+    },
+    "MaskRCNN": {
+        "torchvision maskrcnn_resnet50_fpn": _torchvision("mask_rcnn", "maskrcnn_resnet50_fpn"),
+        "rankdet, softmax + L1 + BCE, sampled": _rankdet("MaskRCNN", criterion=_of("models", "softmax_criterion")),
+        _RANKED: _rankdet("MaskRCNN"),
+    },
+    "CascadeMaskRCNN": {
+        "rankdet, softmax + smooth L1 + BCE, sampled": _rankdet(
+            "CascadeMaskRCNN", criterion=_of("models", "softmax_criterion")
+        ),
+        _RANKED: _rankdet("CascadeMaskRCNN"),
+    },
+    "YOLACT": {
+        "rankdet, OHEM + smooth L1 + BCE": _rankdet("YOLACT", criterion=_of("models.yolact", "yolact_criterion")),
+        _RANKED: _rankdet("YOLACT"),
+    },
+    "SOLOv2": {
+        "rankdet, focal + Dice": _rankdet("SOLOv2", criterion=_of("models.solov2", "solo_criterion")),
+        _RANKED: _rankdet("SOLOv2"),
     },
 }
+PRODUCTS = ("convolution", "addmm", "aten::mm", "aten::bmm", "deform_conv")
 
 
 def batch(images: int, height: int, width: int, device: str) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
@@ -97,30 +148,50 @@ def batch(images: int, height: int, width: int, device: str) -> tuple[list[Tenso
         sides = torch.exp(torch.rand(7, 2, generator=generator) * 3) * 16
         boxes = torch.cat((corners, (corners + sides).minimum(torch.tensor([width - 1.0, height - 1.0]))), 1)
         labels = torch.randint(0, CLASSES, (7,), generator=generator)
-        targets.append({"boxes": boxes.to(device), "labels": labels.to(device)})
+        masks = torch.zeros(7, height, width, dtype=torch.uint8)
+        for mask, box in zip(masks, boxes.long().tolist(), strict=True):
+            mask[box[1] : box[3] + 1, box[0] : box[2] + 1] = 1
+        targets.append({"boxes": boxes.to(device), "labels": labels.to(device), "masks": masks.to(device)})
     return pixels, targets
 
 
 def measure(detector: str, case: str, options: argparse.Namespace) -> dict[str, float]:
-    """Median seconds of a step and peak memory in GiB, in this process."""
+    """Median seconds of a step, peak memory in GiB and the share outside convolutions, in this process."""
     SIDES[:] = sorted((options.height, options.width))
     torch.manual_seed(0)
     model = CASES[detector][case]().to(options.device).train()
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9)
+    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-4, momentum=0.9)
     images, targets = batch(options.images, options.height, options.width, options.device)
     on_gpu = options.device.startswith("cuda")
-    seconds = []
-    for _ in range(options.warmup + options.steps):
-        start = time.perf_counter()
+
+    def step() -> None:
         sum(model(images, targets).values()).backward()
         optimiser.step()
         optimiser.zero_grad()
         if on_gpu:
             torch.cuda.synchronize()
+
+    seconds = []
+    for _ in range(options.warmup + options.steps):
+        start = time.perf_counter()
+        step()
         seconds.append(time.perf_counter() - start)
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": statistics.median(seconds[options.warmup :]), "gib": peak / 2**30}
+    return {
+        "seconds": statistics.median(seconds[options.warmup :]),
+        "gib": peak / 2**30,
+        "outside": outside_products(step, on_gpu=on_gpu),
+    }
+
+
+def outside_products(step: Callable[[], None], *, on_gpu: bool) -> float:
+    """Share of the operators' time in a step that are neither convolutions nor matrix products, both passes."""
+    with torch.profiler.profile() as profiler:
+        step()
+    attribute = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    times = {entry.key: getattr(entry, attribute) for entry in profiler.key_averages()}
+    products = sum(spent for key, spent in times.items() if any(name in key for name in PRODUCTS))
+    return 1 - products / sum(times.values())
 
 
 def in_a_process_of_its_own(detector: str, case: str, arguments: list[str]) -> dict[str, float]:
@@ -143,13 +214,14 @@ def machine(device: str) -> str:
 def table(detector: str, runs: dict[str, list[dict[str, float]]]) -> list[str]:
     """Markdown rows of one detector; the ratios are medians over rounds of ratios within a round."""
     reference = next(iter(runs.values()))
-    lines = [f"| {detector} | seconds a step | ratio | peak GiB | ratio |", "|---|---:|---:|---:|---:|"]
+    lines = [f"| {detector} | seconds a step | ratio | peak GiB | ratio | outside |", "|---|---:|---:|---:|---:|---:|"]
     for case, rounds in runs.items():
         times = statistics.median(r["seconds"] for r in rounds)
         slower = statistics.median(r["seconds"] / f["seconds"] for r, f in zip(rounds, reference, strict=True))
         memory = statistics.median(r["gib"] for r in rounds)
         larger = statistics.median(r["gib"] / f["gib"] for r, f in zip(rounds, reference, strict=True))
-        lines.append(f"| {case} | {times:.2f} | {slower:.2f} | {memory:.2f} | {larger:.2f} |")
+        outside = statistics.median(r["outside"] for r in rounds)
+        lines.append(f"| {case} | {times:.2f} | {slower:.2f} | {memory:.2f} | {larger:.2f} | {outside:.0%} |")
     return lines
 
 
