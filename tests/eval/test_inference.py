@@ -154,3 +154,9 @@ def test_images_are_found_by_their_endings(tmp_path: Path):
     assert find_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
     with pytest.raises(FileNotFoundError, match="nowhere"):
         find_images(tmp_path / "nowhere")
+
+
+def test_no_detection_can_be_rescaled():
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "masks": torch.zeros(0, 8, 8).bool()}
+    large = rescale(nothing, from_size=(8, 8), to_size=(16, 24))
+    assert (large["boxes"].shape, large["masks"].shape) == ((0, 4), (0, 16, 24))

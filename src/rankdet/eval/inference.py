@@ -91,7 +91,7 @@ def _resized(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Masks (D, H, W) at another size, a few at a time: in floating point each takes four or eight times its memory."""
     resized = masks.new_empty(len(masks), *size, dtype=torch.bool)
     for part, into in zip(masks.split(_MASKS_AT_ONCE), resized.split(_MASKS_AT_ONCE), strict=True):
-        into[:] = functional.interpolate(part[None].float(), size, mode="bilinear", align_corners=False)[0] >= 0.5
+        into[:] = functional.interpolate(part[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0] >= 0.5
     return resized
 
 
