@@ -218,6 +218,7 @@ def test_a_pair_is_repaired_together(rankdet: Run, home: Home, tmp_path: Path):
     assert home.val is not None
     outcome = rankdet("check", train, "--val", home.val.save().path, "--fix", tmp_path / "fixed", "--copy")
     assert "1 image left out (among the validation images)" in outcome.out
+    assert not any(path.is_symlink() for path in (tmp_path / "fixed").rglob("*"))
     assert rankdet("check", tmp_path / "fixed/train", "--val", tmp_path / "fixed/val").code == 0
 
 
@@ -387,6 +388,9 @@ def test_a_batch_is_drawn_with_boxes_and_masks_where_they_are():
     assert abs(columns.min() - 150) <= 4
     assert abs(columns.max() - 600) <= 4
     assert coloured[24 + 225, 375]
+    rows, columns = np.nonzero(np.abs(right[24:].astype(int) - 128).max(2)[:480, :960] > 60)  # the box and its name
+    assert abs(rows.max() - 375) <= 4
+    assert abs(columns.max() - 600) <= 4
 
 
 # ---------------------------------------------------------------------------------------------------------- real data

@@ -37,7 +37,6 @@ class Report:
     def print(self, text: str | Text = "", *, indent: int = 0) -> None:
         """One text, wrapped within its indentation."""
         text = Text(text) if isinstance(text, str) else text
-        text.overflow = "fold"
         self.console.print(Padding(text, (0, 0, 0, indent), expand=False) if indent else text)
 
     def diagnosis(self, diagnosis: Diagnosis) -> None:
