@@ -15,6 +15,7 @@ COMMANDS = {
     "predict": "detect objects in images: pictures and a file of COCO results",
     "check": "look for what is wrong with a dataset, and write a repaired copy",
     "report": "one HTML page with numbers, curves, errors and images, of a run or of a file of results",
+    "calibrate": "put the best score threshold of every class of a model at 0.5",
     "show": "what there is: detectors, losses, presets; and the resolved configuration",
 }
 WRONG_INPUT, INTERRUPTED = 2, 130
@@ -78,7 +79,7 @@ def _near(name: str) -> str:
 
 
 def _usage() -> str:
-    lines = "\n".join(f"  {name:<9} {purpose}" for name, purpose in COMMANDS.items())
+    lines = "\n".join(f"  {name:<10} {purpose}" for name, purpose in COMMANDS.items())
     return (
         f"usage: rankdet COMMAND [options]\n\nTrain object detectors by ranking.\n\ncommands:\n{lines}\n\n"
         "`rankdet COMMAND --help` tells more. Start with: rankdet train --config demo"

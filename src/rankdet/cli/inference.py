@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rankdet.cli.masks import draws_masks, read_masks
 from rankdet.cli.signatures import Section, check, parameters_of
 from rankdet.data import BlankCorrupt, Categories, DetectionDataset, build_loader, open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, resize_from_dict
-from rankdet.eval.inference import boxes_only, rescale, to_results
+from rankdet.eval.inference import Detection, boxes_only, rescale, to_results
 from rankdet.models import load
 from rankdet.nn import without_pretrained_weights
 from rankdet.ops.checkpoint import KEY, CheckpointError, read_checkpoint
@@ -59,25 +59,33 @@ class Validation:
         self.workers = workers
         self.resize = resize
 
-    @torch.no_grad()
     def detect(
         self, model: nn.Module, record: dict[str, Any], *, masks: bool, display: Display
     ) -> list[dict[str, Any]]:
         """COCO results of all images, in their own pixels; with masks if they are wanted and the model gives any."""
+        return [
+            entry
+            for image_id, found in self.detections(model, record, masks=masks, display=display)
+            for entry in to_results(found, image_id=image_id, categories=self.data.categories)
+        ]
+
+    def detections(
+        self, model: nn.Module, record: dict[str, Any], *, masks: bool, display: Display
+    ) -> Iterator[tuple[int, Detection]]:
+        """The id of each image and its detections, as `detect`."""
         loader = build_loader(
             self.data, batch_size=self.batch_size, transforms=self.resize or resize_rule(record), workers=self.workers
         )
         device = next(model.parameters()).device
-        results: list[dict[str, Any]] = []
         for images, targets in display.track(loader, "evaluating"):
-            for image, target, found in zip(images, targets, model([x.to(device) for x in images]), strict=True):
+            with torch.no_grad():
+                detections = model([image.to(device) for image in images])
+            for image, target, found in zip(images, targets, detections, strict=True):
                 size = (int(image.shape[-2]), int(image.shape[-1]))
                 wanted = found if masks else boxes_only(found)
-                found = rescale(wanted, from_size=size, to_size=tuple(target["original_size"]))
-                results += to_results(found, image_id=int(target["image_id"]), categories=self.data.categories)
+                yield int(target["image_id"]), rescale(wanted, from_size=size, to_size=tuple(target["original_size"]))
         if skipped := self.data.summary():
             display.print(skipped)
-        return results
 
 
 @dataclass(frozen=True)

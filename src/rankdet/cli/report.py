@@ -85,7 +85,8 @@ def report_results(file: Path, given: Given) -> None:
         problem = read_problem(dataset.ground_truth(), file, iou_type=iou_type)
         open_image = dataset_images(dataset)
     title = given.own.get("title", file.stem)
-    _write(target, problem, title=title, facts={"Results": str(file), "Annotations": annotations}, open_image=open_image)
+    facts = {"Results": str(file), "Annotations": annotations}
+    _write(target, problem, title=title, facts=facts, open_image=open_image)
 
 
 def report_run(folder: Path, given: Given) -> None:

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rankdet.eval.lrp import optimal_lrp
 from rankdet.eval.matching import Matches
 from rankdet.eval.shapes import Bools, Floats, Ints
 
 BINS = 25
+_MARGIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,39 @@ def calibration_error(matches: Matches, *, bins: int = BINS, kept: Bools | None 
     return Calibration(
         _mean_of_finite(d_ece), _mean_of_finite(la_ece), d_ece, la_ece, counts.sum(0), confidence, precision, worth
     )
+
+
+def shifts_to_zero(matches: Matches) -> Floats:
+    """(K,) what to add to the logits of each class so that its LRP-optimal threshold becomes 0, a score of 0.5.
+
+    ``matches`` must have been made with logits as scores: those do not saturate. The threshold is put below the last
+    detection to be kept, half way to the next one but at most 0.01 away, so that rounding removes nothing. A class of
+    which nothing was found gets the highest threshold of the others.
+
+    Raises:
+        ValueError: when no class has a threshold.
+
+    >>> from rankdet.eval import match, read_ground_truth, read_results
+    >>> truth = read_ground_truth({"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}], "annotations": [
+    ...     {"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]})
+    >>> found = read_results([{"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 8], "score": -4.0}], truth)
+    >>> shifts_to_zero(match(truth, found)).round(2)
+    array([4.01])
+    """
+    optimal = optimal_lrp(matches).threshold[:, 0]
+    known = (matches.num_objects[:, 0] > 0) & np.isfinite(optimal)
+    if not known.any():
+        raise ValueError("no object of any class was found, so that there is no threshold to calibrate with")
+    thresholds = np.full(matches.num_categories, -np.inf)
+    for category in np.flatnonzero(known).tolist():
+        thresholds[category] = _just_below(matches, category, float(optimal[category]))
+    return -np.where(known, thresholds, thresholds.max())
+
+
+def _just_below(matches: Matches, category: int, threshold: float) -> float:
+    scores = matches.scores[matches.categories == category]
+    following = scores[scores < threshold].max(initial=-np.inf)
+    return float(max(threshold - _MARGIN, (threshold + following) / 2))
 
 
 def _mean_of_finite(values: Floats) -> float:

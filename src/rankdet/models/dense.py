@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -142,6 +142,11 @@ class DenseDetector(Detector):
     def coder(self) -> BoxCoder:
         """How boxes are regressed."""
         return self.stage.coder
+
+    @property
+    def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
+        """See `Detector`."""
+        return [self.stage.head.classify]  # type: ignore[list-item]
 
     def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
         """See `Detector`."""

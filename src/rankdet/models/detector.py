@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.criteria.criterion import CriterionOutput
+from rankdet.models.levels import check_shiftable, shift_layers
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.spec import spec_of
 from rankdet.nn.preprocess import ImageBatch, Preprocess
@@ -89,6 +91,29 @@ class Detector(nn.Module, ABC):
     def plan(self) -> dict[str, Any]:
         """Plain data from which `rankdet.models.build` makes such a model again; it travels in checkpoints."""
         return spec_of(self)
+
+    @property
+    def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
+        """The layers whose outputs are, or whose mean output is, the class logits of the detections.
+
+        Their biases hold those of the K classes, one anchor after another. None where the scores of detections are no
+        class scores.
+        """
+        return ()
+
+    @torch.no_grad()
+    def shift_logits(self, shifts: Tensor) -> None:
+        """Add ``shifts`` (K,) to the logits of all detections of each class, by the biases of the classifier.
+
+        The order of the detections of a class stays as it is. What an image keeps of all classes together
+        (``max_detections``, ``pre_nms``) may change. Masks, boxes and proposals stay.
+
+        Raises:
+            ValueError: when no bias does that: with a softmax over the classes, scores that are fused with a judged
+                quality or a mask's, or boxes that are voted on by scores.
+        """
+        check_shiftable(self)
+        shift_layers(self.class_layers, shifts)
 
     @abstractmethod
     def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:

@@ -175,6 +175,11 @@ class PrototypeDetector(Detector):
         """How boxes are regressed."""
         return self.stage.coder
 
+    @property
+    def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
+        """See `Detector`."""
+        return [self.stage.head.classify]  # type: ignore[list-item]
+
     def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
         """See `Detector`. Masks are drawn first, so that their quality can be what positives are sorted by."""
         assert isinstance(truth, InstanceTruth), "needs_masks makes the detector read masks"
