@@ -113,7 +113,8 @@ def paa_choice(owners: list[int], levels: list[int], costs: list[float], *, topk
         cheap = [place for place, component in enumerate(mixture.predict(values)) if component == 0]
         if cheap:
             likelihood = mixture.score_samples(values)
-            likeliest = max(cheap, key=lambda place: likelihood[place])
+            highest = max(likelihood[place] for place in cheap)
+            likeliest = min(place for place in cheap if likelihood[place] >= highest - 1e-9)
             for place in cheap:
                 if place <= likeliest:
                     stays[pool[place]] = True

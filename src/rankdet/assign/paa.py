@@ -17,6 +17,8 @@ from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.mixture import fit_two_gaussians
 from rankdet.ops.priors import Priors
 
+EQUALLY_LIKELY = 1e-9  # difference of log likelihoods that is none
+
 
 class PAAAssigner(CostAssigner):
     """Each object keeps the candidates whose cost belongs to the lower of two Gaussians.
@@ -80,13 +82,18 @@ class PAAAssigner(CostAssigner):
 
 
 def choose_lower(costs: Tensor, valid: Tensor, *, reg_covar: float) -> Tensor:
-    """Which costs (G, C), ascending in each row, belong to the lower component up to its likeliest member, (G, C)."""
+    """Which costs (G, C), ascending in each row, belong to the lower component up to its likeliest member, (G, C).
+
+    Of equally likely ones the first counts: two members of a component always are, and only rounding would tell them
+    apart.
+    """
     mixture = fit_two_gaussians(costs, valid, reg_covar=reg_covar)
     joint = mixture.log_joint(costs.masked_fill(~valid, 0))
     lower = valid & (joint[0] >= joint[1]) & (valid.sum(1, keepdim=True) >= 2)
     likelihood = torch.logaddexp(joint[0], joint[1]).masked_fill(~lower, -torch.inf)
-    last = likelihood.argmax(1, keepdim=True)
-    return lower & (torch.arange(costs.shape[1], device=costs.device) <= last)
+    likeliest = likelihood >= likelihood.amax(1, keepdim=True) - EQUALLY_LIKELY
+    first = likeliest.int().argmax(1, keepdim=True)
+    return lower & (torch.arange(costs.shape[1], device=costs.device) <= first)
 
 
 def _levels(index: Tensor, priors: Priors) -> tuple[Tensor, int]:
