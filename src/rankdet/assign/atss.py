@@ -17,6 +17,7 @@ from rankdet.assign.ground_truth import GroundTruth
 from rankdet.ops.boxes import aligned_iou, centres_and_sizes
 from rankdet.ops.priors import Priors
 
+MAX_DISTANCES = 1 << 25  # distances between objects and priors of a level that are held at once
 INSIDE_MARGIN = 0.01  # pixels by which a centre must lie within the object, on all four sides
 
 
@@ -45,33 +46,49 @@ class ATSSAssigner(Assigner):
     def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
         """See `Assigner`."""
         check_same_images(priors, truth)
-        levels = priors.level_sizes
+        if priors.shared_grid:
+            valid = torch.stack(priors.valid)
+            matches = self._match(priors.boxes[0], valid, truth.all_boxes, truth.image_index, priors.level_sizes)
+            return Assignment.from_matches(matches, truth)
         per_image = [
-            self._match(*of_image, levels or (len(of_image[0]),))
-            for of_image in zip(priors.boxes, priors.valid, truth.boxes, strict=True)
+            self._match(boxes, valid[None], objects, torch.zeros_like(labels), priors.level_sizes)
+            for boxes, valid, objects, labels in zip(priors.boxes, priors.valid, truth.boxes, truth.labels, strict=True)
         ]
         return Assignment.from_matches(matches_of_batch(per_image, truth), truth)
 
-    def _match(self, priors: Tensor, valid: Tensor, objects: Tensor, level_sizes: tuple[int, ...]) -> Tensor:
-        """Matches (P_i,) of one image: row of the object, BACKGROUND or IGNORE."""
-        matches = torch.where(valid, BACKGROUND, IGNORE)
+    def _match(
+        self, priors: Tensor, valid: Tensor, objects: Tensor, image: Tensor, level_sizes: tuple[int, ...]
+    ) -> Tensor:
+        """Matches (N P,) of images with the same priors (P, 4), valid (N, P), and objects (G, 4) of images (G,)."""
+        matches = torch.where(valid, BACKGROUND, IGNORE).flatten()
         if len(objects) == 0 or len(priors) == 0:
             return matches
-        candidates = self._candidates(priors, valid, objects, level_sizes)  # (G, C) rows of priors
+        candidates = self._candidates(priors, valid, objects, image, level_sizes or (len(priors),))
         centres, _ = centres_and_sizes(priors)
-        usable = valid[candidates]
+        rows = candidates + image[:, None] * len(priors)
+        usable = valid.flatten()[rows]
         iou = aligned_iou(priors[candidates], objects[:, None])
         positive = usable & (iou >= _threshold(iou, usable)) & _inside(centres[candidates], objects[:, None])
-        return _best_claim(matches, candidates, torch.where(positive, iou, -1.0))
+        return _best_claim(matches, rows, torch.where(positive, iou, -1.0))
 
-    def _candidates(self, priors: Tensor, valid: Tensor, objects: Tensor, level_sizes: tuple[int, ...]) -> Tensor:
-        """Rows (G, C) of the topk nearest priors of each level."""
+    def _candidates(
+        self, priors: Tensor, valid: Tensor, objects: Tensor, image: Tensor, level_sizes: tuple[int, ...]
+    ) -> Tensor:
+        """The topk nearest priors of each level, (G, C); so many objects at a time that memory is bounded."""
         centres, _ = centres_and_sizes(priors)
         object_centres, _ = centres_and_sizes(objects)
+        at_once = max(1, MAX_DISTANCES // max(level_sizes))
+        parts = zip(object_centres.split(at_once), image.split(at_once), strict=True)
+        return torch.cat([self._nearest(centres, valid, *part, level_sizes) for part in parts])
+
+    def _nearest(
+        self, centres: Tensor, valid: Tensor, points: Tensor, image: Tensor, level_sizes: tuple[int, ...]
+    ) -> Tensor:
+        """Rows (G, C) of the topk centres (P, 2) of each level that are nearest to each point (G, 2) of an image."""
         chosen, start = [], 0
         for size in level_sizes:
             level = slice(start, start + size)
-            distances = torch.cdist(object_centres, centres[level]).masked_fill(~valid[level], torch.inf)
+            distances = torch.cdist(points, centres[level]).masked_fill_(~valid[:, level][image], torch.inf)
             chosen.append(distances.topk(min(self.topk, size), dim=1, largest=False).indices + start)
             start += size
         return torch.cat(chosen, dim=1)
@@ -91,7 +108,7 @@ def _inside(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _best_claim(matches: Tensor, candidates: Tensor, claims: Tensor) -> Tensor:
-    """Give each prior to the object with the highest claim (G, C); negative claims are none."""
+    """Give each prior, a row of the matches, to the object with the highest claim (G, C); negative claims are none."""
     rows, strength = candidates.flatten(), claims.flatten()
     objects = torch.arange(len(claims), device=claims.device)[:, None].expand_as(claims).flatten()
     best = strength.new_zeros(len(matches)).scatter_reduce(0, rows, strength, "amax", include_self=False)

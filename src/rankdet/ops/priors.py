@@ -68,9 +68,14 @@ class Priors:
             tuple(valid[index] for valid, index in zip(self.valid, kept, strict=True)),
         )
 
+    @cached_property
+    def shared_grid(self) -> bool:
+        """Whether all images have the same boxes, in one tensor."""
+        return all(boxes is self.boxes[0] for boxes in self.boxes)
+
     def gather(self, index: Tensor) -> Tensor:
         """Boxes (M, 4) of the rows (M,) asked for. A shared grid is never repeated in memory."""
         first = self.boxes[0]
-        if all(boxes is first for boxes in self.boxes):
+        if self.shared_grid:
             return first[index % max(len(first), 1)]
         return torch.cat(self.boxes)[index]
