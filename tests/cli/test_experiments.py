@@ -17,8 +17,13 @@ from rankdet.cli.train import OPTIONS
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "experiments.md").read_text()
 PARTS = TEXT.split("\n## ")[1:]
 GRID = next(part for part in PARTS if "table A.11" in part)
-SPANS = {span for part in PARTS if part is not GRID for span in re.findall(r"`(--[^`]+)`", part)}
-COMMANDS = sorted(span for span in SPANS if span.startswith("--config"))
+COMMANDS = sorted({span for part in PARTS if part is not GRID for span in re.findall(r"`(--config [^`]+)`", part)})
+LOOSE = [  # arguments in the text, to be put behind a command of their section
+    (re.search(r"`(--config [^` ]+)`", part).group(1), span)
+    for part in PARTS
+    if part is not GRID
+    for span in re.findall(r"`(--(?!config)[^`]+)`", part)
+]
 
 
 def grid_commands() -> list[str]:
@@ -39,6 +44,11 @@ def test_commands_are_accepted_and_change_something(command: str):
     shown = experiment_of(command).dump()
     preset = re.match(r"--config \S+", command).group(0)
     assert command == preset or shown != experiment_of(preset).dump()
+
+
+@pytest.mark.parametrize(("preset", "arguments"), LOOSE)
+def test_arguments_in_the_text_are_accepted(preset: str, arguments: str):
+    assert experiment_of(f"{preset} {arguments}").dump() != experiment_of(preset).dump()
 
 
 def test_no_two_commands_of_the_grid_are_the_same():
