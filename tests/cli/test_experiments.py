@@ -18,11 +18,11 @@ TEXT = (Path(__file__).parent.parent.parent / "docs" / "experiments.md").read_te
 PARTS = TEXT.split("\n## ")[1:]
 GRID = next(part for part in PARTS if "table A.11" in part)
 COMMANDS = sorted({span for part in PARTS if part is not GRID for span in re.findall(r"`(--config [^`]+)`", part)})
-LOOSE = [  # arguments in the text, to be put behind a command of their section
-    (re.search(r"`(--config [^` ]+)`", part).group(1), span)
+LOOSE = [  # arguments in the text, which are meant for the preset named last
+    (re.findall(r"`(--config [^` ]+)", part[: found.start()])[-1], found.group(1))
     for part in PARTS
     if part is not GRID
-    for span in re.findall(r"`(--(?!config)[^`]+)`", part)
+    for found in re.finditer(r"`(--(?!config)[^`]+)`", part)
 ]
 
 
