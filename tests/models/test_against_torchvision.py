@@ -9,12 +9,30 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn, retinanet_resnet50_fpn
+from torchvision.models.detection import (
+    fasterrcnn_resnet50_fpn,
+    fcos_resnet50_fpn,
+    maskrcnn_resnet50_fpn,
+    retinanet_resnet50_fpn,
+)
 from torchvision.ops import roi_align
 
-from rankdet.criteria import ScoreCriterion
-from rankdet.models import FasterRCNN, MaskRCNN, Postprocess, ProposalSelection, RetinaNet, softmax_criterion
-from rankdet.nn import AnchorGenerator, Backbone, ConvLevelsOnOutput, FrozenStatistics
+from rankdet.assign import ATSSAssigner
+from rankdet.criteria import Centerness, ScoreCriterion
+from rankdet.criteria.judging import GeometricMean
+from rankdet.models import (
+    DenseDetector,
+    DenseStage,
+    FasterRCNN,
+    MaskRCNN,
+    Postprocess,
+    ProposalSelection,
+    RetinaNet,
+    softmax_criterion,
+)
+from rankdet.nn import FPN, AnchorGenerator, Backbone, ConvLevelsOnOutput, DenseHead, FrozenStatistics, group_norm
+from rankdet.ops.boxes import centres_and_sizes
+from rankdet.ops.coder import BoxCoder
 
 K = 5
 
@@ -107,6 +125,77 @@ def test_retinanet_detects_like_torchvision():
         "backbone.fpn.extra_blocks.p7.": "neck.extra.convs.1.",
     }
     load(ours, renamed(theirs, {**BODY, **fpn_names(3), **head, **extra}))
+    images = [torch.rand(3, 128, 128), torch.rand(3, 128, 128)]
+    with torch.no_grad():
+        assert_same(ours(images), theirs(images), shift=0)
+
+
+class DistanceCoder(BoxCoder):
+    """Distances from the centre of the prior to the four sides, in units of its size and at least 0: FCOS."""
+
+    def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        raise NotImplementedError("nothing is trained here")
+
+    def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
+        centres, sizes = centres_and_sizes(priors)
+        distances = deltas.clamp(min=0) * torch.cat((sizes, sizes), -1)
+        return torch.cat((centres - distances[..., :2], centres + distances[..., 2:]), -1)
+
+
+def fcos() -> DenseDetector:
+    """FCOS of our parts: one square prior a cell, group normalisation in the towers, centerness beside the boxes."""
+    backbone = Backbone("resnet50", strides=(8, 16, 32), norm=FrozenStatistics())
+    criterion = ScoreCriterion(judged=Centerness(), fusion=GeometricMean())
+    head = DenseHead(256, num_logits=K, anchors_per_cell=1, num_levels=5, norm=group_norm, quality_channels=1)
+    return DenseDetector(
+        num_classes=K,
+        backbone=backbone,
+        neck=FPN(backbone.channels, extra_levels=ConvLevelsOnOutput(2, relu_between=True)),
+        stage=DenseStage(
+            head=head,
+            anchors=AnchorGenerator(strides=(8, 16, 32, 64, 128), scales=(1.0,)),
+            coder=DistanceCoder(),
+            assigner=ATSSAssigner(),
+            criterion=criterion,
+        ),
+        postprocess=Postprocess(nms_threshold=0.6, max_detections=50),
+    ).eval()
+
+
+@pytest.mark.slow
+def test_towers_of_fcos_detect_like_torchvision():
+    torch.manual_seed(0)
+    theirs = lively(
+        fcos_resnet50_fpn(
+            weights=None,
+            weights_backbone=None,
+            num_classes=K,
+            min_size=128,
+            max_size=128,
+            score_thresh=0.0,
+            detections_per_img=50,
+        )
+    )
+    for layer in (theirs.head.classification_head.cls_logits, theirs.head.regression_head.bbox_ctrness):
+        nn.init.normal_(layer.weight, std=0.1)
+    # torchvision keeps boxes without an area, we do not: let there be none.
+    nn.init.constant_(theirs.head.regression_head.bbox_reg.bias, 1.0)
+    names = {
+        "head.classification_head.cls_logits.": "stage.head.classify.",
+        "head.regression_head.bbox_reg.": "stage.head.regress.",
+        "head.regression_head.bbox_ctrness.": "stage.head.judge.",
+        "backbone.fpn.extra_blocks.p6.": "neck.extra.convs.0.",
+        "backbone.fpn.extra_blocks.p7.": "neck.extra.convs.1.",
+    }
+    for i in range(12):
+        names[f"head.classification_head.conv.{i}."] = f"stage.head.class_tower.{i}."
+        names[f"head.regression_head.conv.{i}."] = f"stage.head.box_tower.{i}."
+    state = renamed(theirs, {**BODY, **fpn_names(3), **names})
+    for i in range(0, 12, 3):  # biases in front of the group normalisation, 0 at the start, which ours has not
+        for tower in ("class_tower", "box_tower"):
+            assert not state.pop(f"stage.head.{tower}.{i}.bias").any()
+    ours = fcos()
+    load(ours, state)
     images = [torch.rand(3, 128, 128), torch.rand(3, 128, 128)]
     with torch.no_grad():
         assert_same(ours(images), theirs(images), shift=0)
