@@ -123,7 +123,7 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
     from rankdet.train.files import write_text
 
     trusted = given.take("trust")
-    validation, plan = open_validation(given.files, given.overrides, checkpoint=str(checkpoint))
+    validation, plan = open_validation(given.files, given.overrides, checkpoint=str(checkpoint), trusted=trusted)
     classes = validation.data.categories
     model, record = open_model(str(checkpoint), plan=plan, num_classes=len(classes), trusted=trusted)
     check_categories(record, classes, checkpoint=str(checkpoint))

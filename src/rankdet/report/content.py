@@ -100,12 +100,14 @@ def _scatter(problem: Problem) -> dict[str, Any]:
 
 
 def _reliability(problem: Problem) -> dict[str, Any]:
-    errors = calibration_error(problem.matches)
+    """Bins of the deployed detections, and the errors of those and of all detections."""
+    errors = calibration_error(problem.matches, kept=problem.deployed)
+    everything = calibration_error(problem.matches)
     return {
         "counts": errors.counts.tolist(),
         "confidence": rounded(errors.confidence, 4),
         "precision": rounded(errors.precision, 4),
         "worth": rounded(errors.worth, 4),
-        "d_ece": rounded([errors.d_ece], 4)[0],
-        "la_ece": rounded([errors.la_ece], 4)[0],
+        "d_ece": rounded([errors.d_ece, everything.d_ece], 4),
+        "la_ece": rounded([errors.la_ece, everything.la_ece], 4),
     }

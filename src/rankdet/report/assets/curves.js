@@ -99,7 +99,7 @@ function showScatter() {
 }
 
 function showReliability() {
-  const { counts, confidence, precision, d_ece, la_ece } = data.reliability;
+  const { counts, confidence, precision, worth, d_ece, la_ece } = data.reliability;
   const total = counts.reduce((a, b) => a + b, 0), bins = counts.length;
   draw(byId("reliability"), (width) => {
     const plot = frame({ width, height: 300, x: [0, 1], y: [0, 1], xTitle: "Score", yTitle: "Precision", label: "Precision over score" });
@@ -111,11 +111,14 @@ function showReliability() {
       bar.append(s("title", {}, `scores ${(i / bins).toFixed(2)} to ${((i + 1) / bins).toFixed(2)}: ${whole(count)} detections, mean score ${three(confidence[i])}, precision ${three(precision[i])}`));
       plot.svg.append(bar);
     });
+    plot.svg.append(s("path", { class: "line", stroke: "var(--c2)", d: pathOf(worth.map((_, i) => (i + 0.5) / bins), worth, plot.toX, plot.toY) }));
     plot.svg.append(s("line", { x1: plot.toX(0), y1: plot.toY(0), x2: plot.toX(1), y2: plot.toY(1), stroke: "var(--c1)", "stroke-width": 2, "stroke-dasharray": "6 4" }));
-    return [plot.svg];
+    const lines = [{ name: "Precision", colour: "var(--c0)" }, { name: "Precision × mean IoU", colour: "var(--c2)" }, { name: "Kept promise", colour: "var(--c1)", dash: "6 4" }];
+    return [legend(lines), plot.svg];
   });
   byId("reliability-note").textContent = total
-    ? `D-ECE ${three(d_ece)}, LaECE ${three(la_ece)} over ${whole(total)} detections; the darker a bar, the more detections.` : "No detection.";
+    ? `${whole(total)} detections from the best threshold of their class on: D-ECE ${three(d_ece[0])}, LaECE ${three(la_ece[0])} `
+      + `(all detections: ${three(d_ece[1])} and ${three(la_ece[1])}). The darker a bar, the more detections.` : "No detection.";
 }
 
 function showTraining() {
