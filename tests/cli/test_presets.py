@@ -242,6 +242,14 @@ def test_number_of_parameters():
         assert round(sum(p.numel() for p in model_of(name).parameters()) / 1e6, 3) == millions, name
 
 
+def test_number_of_parameters_of_solov2():
+    """It was counted with a ResNet-50, which no row of the papers has."""
+    for name, millions in {"solov2/focal_r101_3x_coco": 46.593, "solov2/light_focal_r34_3x_coco": 31.341}.items():
+        plan = resolved(name)["model"]
+        model = built({**plan, ARGUMENTS: {**plan[ARGUMENTS], "backbone": "resnet50.tv_in1k"}})
+        assert round(sum(p.numel() for p in model.parameters()) / 1e6, 3) == millions, name
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
     [

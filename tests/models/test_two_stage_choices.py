@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rankdet.assign import KeepAll, RandomSampler
 from rankdet.criteria import BoxIoU, Centerness, RankingCriterion, ScoreCriterion
-from rankdet.models import FasterRCNN, MaskRCNN
+from rankdet.models import CascadeMaskRCNN, CascadeRCNN, FasterRCNN, MaskRCNN, build
 
 SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 16}
 TARGET = {"boxes": torch.tensor([[8.0, 8, 40, 40], [30.0, 20, 60, 50]]), "labels": torch.tensor([2, 0])}
@@ -36,3 +37,23 @@ def test_a_criterion_that_judges_is_refused(recipe):
     for criterion in (ScoreCriterion(judged=Centerness()), RankingCriterion(judged=BoxIoU())):
         with pytest.raises(ValueError, match="quality branch, which the stages of an R-CNN do not have"):
             recipe(**SMALL, criterion=criterion)
+
+
+@pytest.mark.parametrize("recipe", [FasterRCNN, MaskRCNN, CascadeRCNN, CascadeMaskRCNN])
+def test_samplers_are_chosen_by_stage(recipe):
+    few, all_of_them = RandomSampler(num=7), KeepAll()
+    model = recipe(**SMALL, sampler=few, rpn_sampler=all_of_them)
+    assert all(stage.sampler is few for stage in model.roi.box_stages)
+    assert model.rpn.sampler is all_of_them
+    again = build(recipe(**SMALL, criterion=ScoreCriterion(), sampler=KeepAll()).plan())
+    assert isinstance(again.sampler, KeepAll)
+    assert isinstance(again.rpn_sampler, RandomSampler)
+
+
+@pytest.mark.parametrize("recipe", [FasterRCNN, MaskRCNN])
+def test_one_box_for_all_classes(recipe):
+    model = build(recipe(**SMALL, class_agnostic=True).plan())
+    assert model.roi.box_stages[0].head.regress.out_features == 4
+    losses = model.train()([torch.rand(3, 64, 64)], [{**TARGET, "masks": torch.ones(2, 64, 64, dtype=torch.bool)}])
+    assert all(loss.isfinite() for loss in losses.values())
+    assert model.eval()([torch.rand(3, 64, 64)])[0]["boxes"].shape[1] == 4

@@ -11,6 +11,7 @@ import copy
 from collections.abc import Sequence
 
 from rankdet.assign.max_iou import MaxIoU
+from rankdet.assign.samplers import Sampler
 from rankdet.criteria.criterion import Criterion
 from rankdet.criteria.masks import MaskCriterion
 from rankdet.criteria.ranking import RankingCriterion
@@ -37,7 +38,9 @@ def smooth_softmax_criterion() -> ScoreCriterion:
     )
 
 
-def _cascade(channels: int, *, num_classes: int, criterion: Criterion, weights: Sequence[float]) -> Cascade:
+def _cascade(
+    channels: int, *, num_classes: int, criterion: Criterion, sampler: Sampler | None, weights: Sequence[float]
+) -> Cascade:
     """Three stages, each with a copy of the criterion, one box for all classes."""
     ranks = isinstance(criterion, RankingCriterion)
     stages = []
@@ -48,6 +51,7 @@ def _cascade(channels: int, *, num_classes: int, criterion: Criterion, weights: 
                 num_classes=num_classes,
                 criterion=copy.deepcopy(criterion),
                 assigner=MaxIoU(positive_iou=threshold, negative_iou=threshold),
+                sampler=sampler,
                 coder=DeltaCoder() if ranks else DeltaCoder(stds=refined),
                 box_outputs=1,
             )
@@ -72,6 +76,8 @@ class CascadeRCNN(TwoStageDetector):
             `Backbone`.
         criterion: what each region stage learns from, by itself; `smooth_softmax_criterion` gives the original one.
         rpn_criterion: what the first stage learns from, as in `FasterRCNN`.
+        sampler: regions that each region stage learns from, as in `FasterRCNN`.
+        rpn_sampler: anchors to learn from, as in `FasterRCNN`.
         stage_weights: factors on the losses of the three stages; by default equal for ranking, 1, 1/2, 1/4 otherwise.
         proposals: which boxes of the first stage go to the second; by default 1000 for ranking, 2000 otherwise.
         channels: width of pyramid and RPN.
@@ -90,6 +96,8 @@ class CascadeRCNN(TwoStageDetector):
         backbone: str | Backbone = "resnet50",
         criterion: Criterion | None = None,
         rpn_criterion: Criterion | None = None,
+        sampler: Sampler | None = None,
+        rpn_sampler: Sampler | None = None,
         stage_weights: Sequence[float] | None = None,
         proposals: ProposalSelection | None = None,
         channels: int = 256,
@@ -100,12 +108,12 @@ class CascadeRCNN(TwoStageDetector):
         pyramid = pyramid or Pyramid()
         criterion = criterion or RankingCriterion()
         weights = tuple(stage_weights or _stage_weights(criterion))
-        roi = _cascade(channels, num_classes=num_classes, criterion=criterion, weights=weights)
+        roi = _cascade(channels, num_classes=num_classes, criterion=criterion, sampler=sampler, weights=weights)
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
             neck=pyramid.build(backbone.channels[-4:], channels),
-            rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, border=0.0),
+            rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, sampler=rpn_sampler, border=0.0),
             proposals=proposals or _proposals(criterion),
             roi=roi,
             postprocess=postprocess or Postprocess(),
@@ -134,6 +142,8 @@ class CascadeMaskRCNN(TwoStageDetector):
         backbone: str | Backbone = "resnet50",
         criterion: Criterion | None = None,
         rpn_criterion: Criterion | None = None,
+        sampler: Sampler | None = None,
+        rpn_sampler: Sampler | None = None,
         mask_criterion: MaskCriterion | None = None,
         mask_limit: int | None = None,
         stage_weights: Sequence[float] | None = None,
@@ -146,7 +156,7 @@ class CascadeMaskRCNN(TwoStageDetector):
         pyramid = pyramid or Pyramid()
         criterion = criterion or RankingCriterion()
         weights = tuple(stage_weights or _stage_weights(criterion))
-        cascade = _cascade(channels, num_classes=num_classes, criterion=criterion, weights=weights)
+        cascade = _cascade(channels, num_classes=num_classes, criterion=criterion, sampler=sampler, weights=weights)
         masks = [
             mask_stage(
                 channels,
@@ -161,7 +171,7 @@ class CascadeMaskRCNN(TwoStageDetector):
             num_classes=num_classes,
             backbone=backbone,
             neck=pyramid.build(backbone.channels[-4:], channels),
-            rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, border=0.0),
+            rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, sampler=rpn_sampler, border=0.0),
             proposals=proposals or _proposals(criterion),
             roi=MaskedCascade(cascade, masks),
             postprocess=postprocess or Postprocess(),

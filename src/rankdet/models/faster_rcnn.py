@@ -126,6 +126,7 @@ class FasterRCNN(TwoStageDetector):
         rpn_sampler: anchors to learn from; by default all for ranking, 256 at random (half positive) otherwise.
         rpn_coder: regression of the first stage; by default standard deviations of .1 and .2 for ranking, 1 otherwise.
         proposals: which boxes of the first stage go to the second.
+        class_agnostic: regress one box for all classes, in place of one for each.
         add_objects: whether the objects themselves join the proposals in training, as published for RS Loss and for
             cross entropy; not so for aLRP Loss.
         prior_score: score of everything before training, about; 0.01 for focal loss.
@@ -152,6 +153,7 @@ class FasterRCNN(TwoStageDetector):
         rpn_sampler: Sampler | None = None,
         rpn_coder: BoxCoder | None = None,
         proposals: ProposalSelection | None = None,
+        class_agnostic: bool = False,
         add_objects: bool = True,
         prior_score: float = 0.5,
         channels: int = 256,
@@ -167,7 +169,7 @@ class FasterRCNN(TwoStageDetector):
             criterion=criterion,
             assigner=MaxIoU(positive_iou=0.5, negative_iou=0.5),
             sampler=sampler,
-            box_outputs=num_classes,
+            box_outputs=1 if class_agnostic else num_classes,
             add_objects=add_objects,
             prior_score=prior_score,
         )
@@ -187,6 +189,7 @@ class FasterRCNN(TwoStageDetector):
             roi=Cascade([stage]),
             postprocess=postprocess or Postprocess(),
         )
+        self.class_agnostic = class_agnostic
         self.add_objects = add_objects
         self.prior_score = prior_score
         self.channels = channels

@@ -48,7 +48,9 @@ class MaskRCNN(TwoStageDetector):
         mask_criterion: what the masks learn from; by default Dice for ranking, cross entropy otherwise.
         mask_limit: masks to learn from in a step; None for all of the positives.
         sampler: regions to learn from, as in `FasterRCNN`.
+        rpn_sampler: anchors to learn from, as in `FasterRCNN`.
         proposals: which boxes of the first stage go to the second.
+        class_agnostic: regress one box for all classes, as in `FasterRCNN`.
         channels: width of pyramid and RPN.
         pyramid: its upsampling and P6, as in `FasterRCNN`.
         postprocess: how detections are chosen.
@@ -71,7 +73,9 @@ class MaskRCNN(TwoStageDetector):
         mask_criterion: MaskCriterion | None = None,
         mask_limit: int | None = None,
         sampler: Sampler | None = None,
+        rpn_sampler: Sampler | None = None,
         proposals: ProposalSelection | None = None,
+        class_agnostic: bool = False,
         channels: int = 256,
         pyramid: Pyramid | None = None,
         postprocess: Postprocess | None = None,
@@ -85,7 +89,7 @@ class MaskRCNN(TwoStageDetector):
             criterion=criterion,
             assigner=MaxIoU(positive_iou=0.5, negative_iou=0.5, low_quality=BestPriors(min_iou=0.5)),
             sampler=sampler,
-            box_outputs=num_classes,
+            box_outputs=1 if class_agnostic else num_classes,
         )
         masks = mask_stage(
             channels, num_classes=num_classes, beside=criterion, criterion=mask_criterion, limit=mask_limit
@@ -94,12 +98,13 @@ class MaskRCNN(TwoStageDetector):
             num_classes=num_classes,
             backbone=backbone,
             neck=pyramid.build(backbone.channels[-4:], channels),
-            rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion),
+            rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, sampler=rpn_sampler),
             proposals=proposals or ProposalSelection(),
             roi=MaskedCascade(Cascade([stage]), [masks]),
             postprocess=postprocess or Postprocess(),
         )
         self.mask_limit = mask_limit
+        self.class_agnostic = class_agnostic
         self.channels = channels
         self.pyramid = pyramid
 
