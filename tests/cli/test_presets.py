@@ -275,7 +275,7 @@ def test_both_stages_of_alrp():
     model = model_of("faster_rcnn/alrp_r50_100e_ssd512_coco")
     assert spec_of(model.criterion) == spec_of(alrp_criterion())
     assert spec_of(model.rpn_criterion) == spec_of(alrp_criterion(tau=0.7, loss_weight=0.2))
-    assert model.add_objects is False
+    assert model.proposals.add_objects is False
 
 
 def test_cascade_of_ranking_has_equal_stages():

@@ -7,24 +7,35 @@ import torch
 
 from rankdet.assign import KeepAll, RandomSampler
 from rankdet.criteria import BoxIoU, Centerness, RankingCriterion, ScoreCriterion
-from rankdet.models import CascadeMaskRCNN, CascadeRCNN, FasterRCNN, MaskRCNN, build
+from rankdet.losses.classification import QualityFocalLoss
+from rankdet.models import (
+    CascadeMaskRCNN,
+    CascadeRCNN,
+    FasterRCNN,
+    MaskRCNN,
+    ProposalSelection,
+    build,
+    softmax_criterion,
+)
 
 SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 16}
 TARGET = {"boxes": torch.tensor([[8.0, 8, 40, 40], [30.0, 20, 60, 50]]), "labels": torch.tensor([2, 0])}
 
 
-def test_scores_start_from_one_half_or_where_they_are_told_to():
-    for model, score in ((FasterRCNN(**SMALL), 0.5), (FasterRCNN(**SMALL, prior_score=0.01), 0.01)):
-        for head in (model.rpn.head, model.roi.box_stages[0].head):
-            assert head.classify.bias.sigmoid().tolist() == pytest.approx([score] * len(head.classify.bias))
-    with pytest.raises(ValueError, match=r"scores can start from a probability in \(0, 1\).*got 0"):
-        FasterRCNN(**SMALL, prior_score=0.0)
+@pytest.mark.parametrize("recipe", [FasterRCNN, CascadeRCNN])
+def test_scores_start_from_one_half_or_low_for_focal_losses(recipe):
+    focal, quality_focal = ScoreCriterion(), ScoreCriterion(classification=QualityFocalLoss())
+    for criterion, score in ((None, 0.5), (softmax_criterion(), 0.5), (focal, 0.01), (quality_focal, 0.01)):
+        model = recipe(**SMALL, criterion=criterion, rpn_criterion=focal)
+        for stage in model.roi.box_stages:
+            assert stage.head.classify.bias.sigmoid().tolist() == pytest.approx([score] * len(stage.head.classify.bias))
+        assert model.rpn.head.classify.bias.sigmoid().tolist() == pytest.approx([0.01] * 3)
 
 
 @pytest.mark.parametrize("adds", [True, False])
 def test_objects_join_the_proposals_or_not(adds: bool):
     torch.manual_seed(0)
-    model = FasterRCNN(**SMALL, add_objects=adds).train()
+    model = FasterRCNN(**SMALL, proposals=ProposalSelection(add_objects=adds)).train()
     regions = []
     model.roi.box_stages[0].pooler.register_forward_pre_hook(lambda _, inputs: regions.append(inputs[1]))
     model([torch.rand(3, 64, 64)], [TARGET])
@@ -48,12 +59,3 @@ def test_samplers_are_chosen_by_stage(recipe):
     again = build(recipe(**SMALL, criterion=ScoreCriterion(), sampler=KeepAll()).plan())
     assert isinstance(again.sampler, KeepAll)
     assert isinstance(again.rpn_sampler, RandomSampler)
-
-
-@pytest.mark.parametrize("recipe", [FasterRCNN, MaskRCNN])
-def test_one_box_for_all_classes(recipe):
-    model = build(recipe(**SMALL, class_agnostic=True).plan())
-    assert model.roi.box_stages[0].head.regress.out_features == 4
-    losses = model.train()([torch.rand(3, 64, 64)], [{**TARGET, "masks": torch.ones(2, 64, 64, dtype=torch.bool)}])
-    assert all(loss.isfinite() for loss in losses.values())
-    assert model.eval()([torch.rand(3, 64, 64)])[0]["boxes"].shape[1] == 4

@@ -43,6 +43,11 @@ class Criterion(nn.Module, ABC):
         """Further logits per prior that the head has to provide."""
         return 0
 
+    @property
+    def prior_score(self) -> float:
+        """The score that a region stage shall start from, about."""
+        return 0.5
+
     @abstractmethod
     def num_logits(self, num_classes: int) -> int:
         """Classification channels per prior for K classes."""

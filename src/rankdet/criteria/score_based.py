@@ -132,6 +132,11 @@ class ScoreCriterion(Criterion):
         """1 with a quality branch."""
         return int(self.judged is not None)
 
+    @property
+    def prior_score(self) -> float:
+        """That of its classification loss: 0.01 for focal losses, which negatives would overwhelm from 0.5 on."""
+        return self.classification.prior_score
+
     def num_logits(self, num_classes: int) -> int:
         """K sigmoids, or K + 1 columns of a softmax."""
         return num_classes + int(self.classification.softmax)

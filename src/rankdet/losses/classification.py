@@ -20,9 +20,12 @@ class ClassificationLoss(nn.Module, ABC):
 
     Attributes:
         softmax: whether C = K + 1 with the background in the last column, instead of K sigmoids.
+        prior_score: the score that region stages start from, about (RetinaNet, section 4.1); dense heads always start
+            from 0.01.
     """
 
     softmax = False
+    prior_score = 0.5
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:
         """See the class."""
@@ -49,6 +52,8 @@ class FocalLoss(ClassificationLoss):
     tensor(0.4306)
     """
 
+    prior_score = 0.01
+
     def __init__(self, *, gamma: float = 2.0, alpha: float = 0.25, weight: float = 1.0) -> None:
         super().__init__()
         self.gamma = gamma
@@ -72,6 +77,8 @@ class QualityFocalLoss(ClassificationLoss):
     >>> QualityFocalLoss()(logits, torch.tensor([0, -1]), quality, torch.ones(2).bool()).round(decimals=5)
     tensor(0.5972)
     """
+
+    prior_score = 0.01
 
     def __init__(self, *, beta: float = 2.0, weight: float = 1.0) -> None:
         super().__init__()

@@ -39,7 +39,13 @@ def smooth_softmax_criterion() -> ScoreCriterion:
 
 
 def _cascade(
-    channels: int, *, num_classes: int, criterion: Criterion, sampler: Sampler | None, weights: Sequence[float]
+    channels: int,
+    *,
+    num_classes: int,
+    criterion: Criterion,
+    sampler: Sampler | None,
+    weights: Sequence[float],
+    add_objects: bool,
 ) -> Cascade:
     """Three stages, each with a copy of the criterion, one box for all classes."""
     ranks = isinstance(criterion, RankingCriterion)
@@ -54,6 +60,7 @@ def _cascade(
                 sampler=sampler,
                 coder=DeltaCoder() if ranks else DeltaCoder(stds=refined),
                 box_outputs=1,
+                add_objects=add_objects,
             )
         )
     return Cascade(stages, weights=weights)
@@ -108,13 +115,21 @@ class CascadeRCNN(TwoStageDetector):
         pyramid = pyramid or Pyramid()
         criterion = criterion or RankingCriterion()
         weights = tuple(stage_weights or _stage_weights(criterion))
-        roi = _cascade(channels, num_classes=num_classes, criterion=criterion, sampler=sampler, weights=weights)
+        proposals = proposals or _proposals(criterion)
+        roi = _cascade(
+            channels,
+            num_classes=num_classes,
+            criterion=criterion,
+            sampler=sampler,
+            weights=weights,
+            add_objects=proposals.add_objects,
+        )
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
             neck=pyramid.build(backbone.channels[-4:], channels),
             rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, sampler=rpn_sampler, border=0.0),
-            proposals=proposals or _proposals(criterion),
+            proposals=proposals,
             roi=roi,
             postprocess=postprocess or Postprocess(),
         )
@@ -156,7 +171,15 @@ class CascadeMaskRCNN(TwoStageDetector):
         pyramid = pyramid or Pyramid()
         criterion = criterion or RankingCriterion()
         weights = tuple(stage_weights or _stage_weights(criterion))
-        cascade = _cascade(channels, num_classes=num_classes, criterion=criterion, sampler=sampler, weights=weights)
+        proposals = proposals or _proposals(criterion)
+        cascade = _cascade(
+            channels,
+            num_classes=num_classes,
+            criterion=criterion,
+            sampler=sampler,
+            weights=weights,
+            add_objects=proposals.add_objects,
+        )
         masks = [
             mask_stage(
                 channels,
@@ -172,7 +195,7 @@ class CascadeMaskRCNN(TwoStageDetector):
             backbone=backbone,
             neck=pyramid.build(backbone.channels[-4:], channels),
             rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, sampler=rpn_sampler, border=0.0),
-            proposals=proposals or _proposals(criterion),
+            proposals=proposals,
             roi=MaskedCascade(cascade, masks),
             postprocess=postprocess or Postprocess(),
         )

@@ -45,14 +45,13 @@ def rpn_stage(
     sampler: Sampler | None = None,
     coder: BoxCoder | None = None,
     border: float | None = None,
-    prior_score: float = 0.5,
 ) -> DenseStage:
     """A region proposal network that learns in the way of the criterion ``beside`` it, unless told otherwise."""
     ranks = isinstance(beside, RankingCriterion)
     criterion = _without_branch(criterion or _rpn_criterion(beside))
     anchors = AnchorGenerator(strides=(4, 8, 16, 32, 64), scales=(8.0,), ratios=(0.5, 1.0, 2.0), border=border)
     return DenseStage(
-        head=RPNHead(channels, anchors_per_cell=anchors.per_cell, prior_probability=prior_score),
+        head=RPNHead(channels, anchors_per_cell=anchors.per_cell, prior_probability=criterion.prior_score),
         anchors=anchors,
         coder=coder or (DeltaCoder() if ranks else DeltaCoder(stds=(1.0, 1.0, 1.0, 1.0))),
         assigner=MaxIoU(positive_iou=0.7, negative_iou=0.3, low_quality=BestPriors(min_iou=0.3)),
@@ -70,8 +69,7 @@ def box_stage(
     sampler: Sampler | None = None,
     coder: BoxCoder | None = None,
     box_outputs: int,
-    add_objects: bool = True,
-    prior_score: float = 0.5,
+    add_objects: bool,
 ) -> RoIStage:
     """A region stage with two fully connected layers on 7 x 7 cells."""
     ranks = isinstance(criterion, RankingCriterion)
@@ -80,7 +78,7 @@ def box_stage(
         pool_size=7,
         num_logits=_without_branch(criterion).num_logits(num_classes),
         box_outputs=box_outputs,
-        prior_probability=prior_score,
+        prior_probability=criterion.prior_score,
     )
     return RoIStage(
         pooler=RoIPooler(7, strides=(4, 8, 16, 32)),
@@ -126,10 +124,6 @@ class FasterRCNN(TwoStageDetector):
         rpn_sampler: anchors to learn from; by default all for ranking, 256 at random (half positive) otherwise.
         rpn_coder: regression of the first stage; by default standard deviations of .1 and .2 for ranking, 1 otherwise.
         proposals: which boxes of the first stage go to the second.
-        class_agnostic: regress one box for all classes, in place of one for each.
-        add_objects: whether the objects themselves join the proposals in training, as published for RS Loss and for
-            cross entropy; not so for aLRP Loss.
-        prior_score: score of everything before training, about; 0.01 for focal loss.
         channels: width of pyramid and RPN.
         pyramid: its upsampling and P6. ``Pyramid(upsampling=CARAFE(), extra_levels=ConvLevelsOnPath())`` makes it the
             "+" model of the Rank & Sort paper.
@@ -153,9 +147,6 @@ class FasterRCNN(TwoStageDetector):
         rpn_sampler: Sampler | None = None,
         rpn_coder: BoxCoder | None = None,
         proposals: ProposalSelection | None = None,
-        class_agnostic: bool = False,
-        add_objects: bool = True,
-        prior_score: float = 0.5,
         channels: int = 256,
         pyramid: Pyramid | None = None,
         postprocess: Postprocess | None = None,
@@ -163,15 +154,15 @@ class FasterRCNN(TwoStageDetector):
         backbone = Backbone(backbone) if isinstance(backbone, str) else backbone
         pyramid = pyramid or Pyramid()
         criterion = criterion or RankingCriterion()
+        proposals = proposals or ProposalSelection()
         stage = box_stage(
             channels,
             num_classes=num_classes,
             criterion=criterion,
             assigner=MaxIoU(positive_iou=0.5, negative_iou=0.5),
             sampler=sampler,
-            box_outputs=1 if class_agnostic else num_classes,
-            add_objects=add_objects,
-            prior_score=prior_score,
+            box_outputs=num_classes,
+            add_objects=proposals.add_objects,
         )
         super().__init__(
             num_classes=num_classes,
@@ -183,14 +174,10 @@ class FasterRCNN(TwoStageDetector):
                 criterion=rpn_criterion,
                 sampler=rpn_sampler,
                 coder=rpn_coder,
-                prior_score=prior_score,
             ),
-            proposals=proposals or ProposalSelection(),
+            proposals=proposals,
             roi=Cascade([stage]),
             postprocess=postprocess or Postprocess(),
         )
-        self.class_agnostic = class_agnostic
-        self.add_objects = add_objects
-        self.prior_score = prior_score
         self.channels = channels
         self.pyramid = pyramid

@@ -50,7 +50,6 @@ class MaskRCNN(TwoStageDetector):
         sampler: regions to learn from, as in `FasterRCNN`.
         rpn_sampler: anchors to learn from, as in `FasterRCNN`.
         proposals: which boxes of the first stage go to the second.
-        class_agnostic: regress one box for all classes, as in `FasterRCNN`.
         channels: width of pyramid and RPN.
         pyramid: its upsampling and P6, as in `FasterRCNN`.
         postprocess: how detections are chosen.
@@ -75,7 +74,6 @@ class MaskRCNN(TwoStageDetector):
         sampler: Sampler | None = None,
         rpn_sampler: Sampler | None = None,
         proposals: ProposalSelection | None = None,
-        class_agnostic: bool = False,
         channels: int = 256,
         pyramid: Pyramid | None = None,
         postprocess: Postprocess | None = None,
@@ -83,13 +81,15 @@ class MaskRCNN(TwoStageDetector):
         backbone = Backbone(backbone) if isinstance(backbone, str) else backbone
         pyramid = pyramid or Pyramid()
         criterion = criterion or RankingCriterion()
+        proposals = proposals or ProposalSelection()
         stage = box_stage(
             channels,
             num_classes=num_classes,
             criterion=criterion,
             assigner=MaxIoU(positive_iou=0.5, negative_iou=0.5, low_quality=BestPriors(min_iou=0.5)),
             sampler=sampler,
-            box_outputs=1 if class_agnostic else num_classes,
+            box_outputs=num_classes,
+            add_objects=proposals.add_objects,
         )
         masks = mask_stage(
             channels, num_classes=num_classes, beside=criterion, criterion=mask_criterion, limit=mask_limit
@@ -99,12 +99,11 @@ class MaskRCNN(TwoStageDetector):
             backbone=backbone,
             neck=pyramid.build(backbone.channels[-4:], channels),
             rpn=rpn_stage(channels, beside=criterion, criterion=rpn_criterion, sampler=rpn_sampler),
-            proposals=proposals or ProposalSelection(),
+            proposals=proposals,
             roi=MaskedCascade(Cascade([stage]), [masks]),
             postprocess=postprocess or Postprocess(),
         )
         self.mask_limit = mask_limit
-        self.class_agnostic = class_agnostic
         self.channels = channels
         self.pyramid = pyramid
 

@@ -33,6 +33,8 @@ class ProposalSelection:
         per_level_evaluation: the same in evaluation.
         keep: proposals per image after suppression, over all levels.
         nms_threshold: IoU above which the worse of two candidates of the same level goes.
+        add_objects: whether the objects themselves join the proposals in training, as published for RS Loss and for
+            cross entropy; not so for aLRP Loss.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class ProposalSelection:
         per_level_evaluation: int = 1000,
         keep: int = 1000,
         nms_threshold: float = 0.7,
+        add_objects: bool = True,
     ) -> None:
         self.per_level_training = per_level_training
         self.per_level_evaluation = per_level_evaluation
         self.keep = keep
         self.nms_threshold = nms_threshold
+        self.add_objects = add_objects
 
     @torch.no_grad()
     def __call__(self, stage: DenseStage, predictions: Predictions, batch: ImageBatch) -> list[Tensor]:
