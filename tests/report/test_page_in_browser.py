@@ -6,13 +6,14 @@ Skipped without Chromium with its driver (Debian packages chromium and chromium-
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from rankdet.data import Shapes
 from rankdet.eval import lrp_at
 from rankdet.report import dataset_images, read_problem, render, report_content
-from tests.report.problems import NASTY
+from tests.report.problems import NASTY, two_cats_and_a_dog
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
@@ -214,6 +215,34 @@ def test_fits_windows_and_follows_the_colour_scheme(page, width, scheme):
     assert overflow <= 0
     brightness = sum(map(int, background.removeprefix("rgb(").rstrip(")").split(","))) / 3
     assert (brightness > 128) == (scheme == "light")
+
+
+EMPTY = {"nothing": (0, 0), "no detections": (1, 0), "no objects": (0, 1), "few": (1, 1)}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_pages_of_nearly_nothing_work_for_every_class(page, tmp_path: Path, name):
+    truth, results = two_cats_and_a_dog()
+    truth["categories"].append({"id": 8, "name": "of which there is nothing"})
+    for image in truth["images"]:
+        del image["width"], image["height"], image["file_name"]
+    objects, detections = EMPTY[name]
+    truth["annotations"] = truth["annotations"] * objects
+    content = report_content(read_problem(truth, results * detections), title=name)
+    (tmp_path / "page.html").write_text(render(content), encoding="utf-8")
+    page.browser.get((tmp_path / "page.html").as_uri())
+    assert page.browser.execute_script("return document.documentElement.dataset.ready") == "true"
+    for category in ("cat", "dog", "of which there is nothing", "All classes"):
+        page.choose(category)
+        for place in range(0, 13, 4):
+            page.all("#class-table thead button")[place].click()
+    for kind in range(3):
+        page.all("#worst-kinds button")[kind].click()
+    page.find("#next").click()
+    visible = page.find("body").text
+    assert "NaN" not in visible
+    assert "undefined" not in visible
+    assert "Infinity" not in visible
 
 
 def test_every_control_has_a_name(page):

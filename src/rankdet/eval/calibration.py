@@ -5,7 +5,7 @@ the detections are worth; the differences are averaged over the bins, weighted w
 over the classes that have detections:
 
     D-ECE:  worth is the precision                        (Küppers et al., CVPR Workshops 2020, here class by class)
-    LaECE:  worth is the precision times the mean IoU     (Oksuz et al., CVPR 2023, eq. 8)
+    LaECE:  worth is the precision times the mean IoU     (Oksuz et al., CVPR 2023)
 
 both matched at the first IoU threshold of the matches. LaECE says of a score what users expect of it: how likely there
 is such an object, and how well the box fits. Detections that count for nothing are left out.
