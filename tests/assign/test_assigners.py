@@ -19,6 +19,7 @@ from rankdet.assign import (
     MaxIoU,
     RandomSampler,
 )
+from rankdet.assign import atss as atss_assigner
 from rankdet.ops import Priors
 from tests.reference.assigners import atss, max_iou
 
@@ -113,6 +114,23 @@ def test_atss_equals_the_loop(seed: int, topk: int):
     for o, start in zip(objects, (0, len(objects[0])), strict=True):
         expected += [m + start if m >= 0 else -1 for m in atss(priors, o, sizes, topk=topk)]
     assert found.tolist() == expected
+
+
+@pytest.mark.parametrize("bound", [1, 1 << 25], ids=["object by object", "at once"])
+def test_atss_assigns_images_alike_together_and_one_by_one(bound: int, monkeypatch: pytest.MonkeyPatch):
+    generator = torch.Generator().manual_seed(0)
+    grid_boxes, sizes = grid((8, 16, 32), 64)
+    objects = [random_boxes(count, generator, side=50) for count in (3, 0, 5)]
+    valid = tuple(torch.rand(len(grid_boxes), generator=generator) < share for share in (1.0, 0.5, 0.7))
+    truth = truth_of(*objects)
+    apart = Priors(tuple(grid_boxes.clone() for _ in objects), valid, sizes)
+    assert not apart.shared_grid
+    expected = ATSSAssigner()(apart, truth)
+    monkeypatch.setattr(atss_assigner, "MAX_DISTANCES", bound)
+    found = ATSSAssigner()(Priors((grid_boxes,) * 3, valid, sizes), truth)
+    assert found.labels.tolist() == expected.labels.tolist()
+    assert found.matched_index.tolist() == expected.matched_index.tolist()
+    assert len(found.positive_index) > 5
 
 
 @pytest.mark.parametrize("assigner", [MaxIoU(low_quality=BestPriors()), ATSSAssigner()])
