@@ -77,7 +77,8 @@ def test_thinned_curves_keep_the_optimum_and_the_ends():
     assert not curve["exact"]
     assert 100 < len(curve["score"]) <= 241
     values = lrp_of(curve, int(problem.matches.num_objects[0, 0]), 0.5)
-    assert values.min() == pytest.approx(problem.evaluation.metrics["oLRP"], abs=1e-4)
+    assert values.min() == pytest.approx(problem.evaluation.metrics["oLRP"], abs=2e-5)
+    assert curve["score"][values.argmin()] == pytest.approx(problem.thresholds[0], abs=1e-6)
     assert curve["score"][0] == pytest.approx(problem.matches.scores.max(), abs=1e-6)
     assert curve["score"][-1] == pytest.approx(problem.matches.scores.min(), abs=1e-6)
 

@@ -13,6 +13,8 @@ from rankdet.eval.calibration import Calibration
 def draw_reliability(calibrations: Mapping[str, Calibration], path: Path) -> None:
     """One diagram for each calibration, side by side below their titles; SVG or PNG, by the ending of ``path``.
 
+    Written completely or not at all.
+
     Bars are the precision of the detections of each bin of scores, the darker the more there are; the line is their
     precision times mean IoU. On the diagonal, scores keep what they promise.
     """
@@ -31,4 +33,6 @@ def draw_reliability(calibrations: Mapping[str, Calibration], path: Path) -> Non
         axis.set(xlim=(0, 1), ylim=(0, 1))
     axes[0].set_ylabel("precision")
     axes[0].legend(loc="upper left", fontsize="small")
-    figure.savefig(path, dpi=130, format=path.suffix[1:])
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, dpi=130, format=path.suffix[1:])
+    partial.replace(path)
