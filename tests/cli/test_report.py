@@ -71,6 +71,14 @@ def test_a_run_on_other_data(rankdet, run: Path, exported: Path, tmp_path: Path)
     assert not (run / "results.json").exists()
 
 
+def test_a_checkpoint(rankdet, run: Path):
+    shutil.copy(run / "best.ckpt", run.parent / "alone.ckpt")
+    outcome = rankdet("report", run.parent / "alone.ckpt", "--config", run / "config.yaml", *TRUST)
+    assert outcome.code == 0, outcome.err
+    assert data_of(run.parent / "alone.html")["title"] == "alone"
+    assert not (run.parent / "results.json").exists()
+
+
 def test_results_with_their_images(rankdet, results: Path, exported: Path):
     outcome = rankdet("report", results, "--annotations", exported / "annotations.json", "--title", "Two of three")
     assert outcome.code == 0, outcome.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,31 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tiny: Path, tmp_path: Path):
     assert "go on with --resume run/last.ckpt" in err
     assert "Traceback" not in err
     assert (tmp_path / "run" / "last.ckpt").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tiny: Path, tmp_path: Path, number: signal.Signals):
+    """As a terminal and a cluster send it: loading processes get it too, and do not take the training with them."""
+    command = [sys.executable, "-u", "-m", "rankdet", "train", "--config", str(tiny), "--output", "out"]
+    command += ["--data.workers", "2", "--schedule.epochs", "1000"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    training = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert training.stdout is not None
+    for line in training.stdout:
+        if line.startswith("epoch 2/"):
+            os.killpg(training.pid, number)
+            break
+    rest, _ = training.communicate(timeout=60)
+    assert training.returncode == 130, rest
+    assert "go on with --resume out/last.ckpt" in rest
+    assert "Traceback" not in rest
+    assert (tmp_path / "out" / "last.ckpt").exists()

@@ -102,7 +102,9 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not a checkpoint", pickle.dumps({"state_dict": {}}), pickle.dumps(print)], ids=str
+    "content",
+    [b"", b"not a checkpoint", b"root:x:0:0:root", pickle.dumps({"state_dict": {}}), pickle.dumps(print)],
+    ids=str,
 )
 def test_files_that_are_no_checkpoint(content, tmp_path):
     path = tmp_path / "x.ckpt"

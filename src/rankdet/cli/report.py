@@ -29,19 +29,20 @@ OPTIONS = {
     "help": HELP,
 }
 USAGE = """\
-usage: rankdet report RUN [--data.val DATA] [--output FILE]
+usage: rankdet report RUN_OR_CHECKPOINT [--data.val DATA] [--output FILE]
        rankdet report RESULTS --annotations DATA [--images FOLDER] [--iou-type segm] [--output FILE]
 
 One self-contained HTML page: AP and oLRP, classes, curves, thresholds, confusions, scores, and the worst images.
 RUN is the folder of a training. Its best model detects in the validation images; the detections are kept there in
-results.json, for the next time. RESULTS are detections of any tool, as COCO results.
+results.json, for the next time. Of a checkpoint, such as a calibrated one, they are not kept. RESULTS are detections of
+any tool, as COCO results.
 
 examples:
   rankdet report runs/demo
   rankdet report detections.json --annotations instances_val2017.json --images val2017
 """
 RESULTS: dict[IouType, str] = {"bbox": "results.json", "segm": "results_masks.json"}
-PAGE, METRICS = "report.html", "metrics.csv"
+PAGE, METRICS, CHECKPOINT = "report.html", "metrics.csv", ".ckpt"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     place = Path(given.plain[0])
     if not place.exists():
         raise CommandError(f"there is no {place}; give the folder of a run, or a file of COCO results")
-    (report_run if place.is_dir() else report_results)(place, given)
+    (report_run if place.is_dir() or place.suffix == CHECKPOINT else report_results)(place, given)
     return 0
 
 
@@ -89,36 +90,38 @@ def report_results(file: Path, given: Given) -> None:
     _write(target, problem, title=title, facts=facts, open_image=open_image)
 
 
-def report_run(folder: Path, given: Given) -> None:
-    """The page of a run, whose best model detects first unless its detections are there."""
+def report_run(place: Path, given: Given) -> None:
+    """The page of a run, whose best model detects first unless its detections are there, or of a checkpoint."""
     from rankdet.report import dataset_images, read_problem
     from rankdet.train.checkpoints import BEST
 
     for name in ("annotations", "images"):
         if name in given.own:
             raise CommandError(f"--{name} goes with a file of results; other data for a run: --data.val DATA")
-    checkpoint = folder / BEST
+    is_run = place.is_dir()
+    checkpoint = place / BEST if is_run else place
     if not checkpoint.is_file():
-        raise CommandError(f"{folder} is not the folder of a run: it has no {BEST}; give one that `rankdet train` made")
-    target = _target(given, folder / PAGE)
+        raise CommandError(f"{place} is not the folder of a run: it has no {BEST}; give one that `rankdet train` made")
+    target = _target(given, place / PAGE if is_run else place.with_suffix(".html"))
     dataset, results, iou_type = run_results(checkpoint, given)
     _write(
         target,
         read_problem(dataset.ground_truth(), results, iou_type=iou_type),
-        title=given.own.get("title", folder.resolve().name),
+        title=given.own.get("title", place.resolve().stem),
         facts={"Model": str(checkpoint), "Validation": dataset.report.summary().splitlines()[0]},
         open_image=dataset_images(dataset),
-        metrics_file=folder / METRICS,
+        metrics_file=place / METRICS if is_run else None,
     )
 
 
 def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, IouType]:
     """The validation data of a run, its detections in them, and what these are compared by.
 
-    The detections are kept beside the checkpoint, and used again while they are newer than it, unless the user asks
+    The detections of a run's best model are kept beside it, and used again while they are newer, unless the user asks
     for other data or another configuration.
     """
     from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
+    from rankdet.train.checkpoints import BEST
     from rankdet.train.display import Display
     from rankdet.train.files import write_text
 
@@ -128,15 +131,18 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
     model, record = open_model(str(checkpoint), plan=plan, num_classes=len(classes), trusted=trusted)
     check_categories(record, classes, checkpoint=str(checkpoint))
     iou_type: IouType = _iou_type(given) or ("segm" if getattr(model, "needs_masks", False) else "bbox")
-    kept, is_plain = checkpoint.with_name(RESULTS[iou_type]), not given.files and not given.overrides
+    kept, is_kept = (
+        checkpoint.with_name(RESULTS[iou_type]),
+        checkpoint.name == BEST and not (given.files or given.overrides),
+    )
     display = Display()
-    if is_plain and kept.is_file() and kept.stat().st_mtime >= checkpoint.stat().st_mtime:
+    if is_kept and kept.is_file() and kept.stat().st_mtime >= checkpoint.stat().st_mtime:
         display.print(f"The detections are those in {kept}; remove the file to compute them again")
         return validation.data, kept, iou_type
     display.print(f"{checkpoint}: {type(model).__name__}\n{validation.data.report.summary()}")
     model = model.to(choose_device(given.take("device")))
     results = validation.detect(model, record, masks=iou_type == "segm", display=display)
-    if is_plain:
+    if is_kept:
         write_text(kept, json.dumps(results))
     return validation.data, results, iou_type
 

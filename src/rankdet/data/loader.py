@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -93,6 +94,7 @@ def build_loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=_leave_group,
     )
 
 
@@ -107,6 +109,15 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def _plain(value: Any) -> Any:
     return value.as_subclass(torch.Tensor) if isinstance(value, torch.Tensor) else value
+
+
+def _leave_group(worker: int) -> None:  # noqa: ARG001
+    """Ctrl-C, ``timeout`` and the like reach a whole group; what to do is for the process that trains to say.
+
+    It ends its loading processes itself, and they end when they find it gone.
+    """
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 def _allow_open_files() -> None:

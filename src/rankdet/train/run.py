@@ -240,7 +240,10 @@ def _train(engine: pl.Trainer, task: DetectionTask, data: DetectionData, start: 
     try:
         with interruption.listening(), _quiet():
             engine.fit(task, datamodule=loaders, ckpt_path=start.path, weights_only=True)
-    except (TrainingInterrupted, SystemExit) as stop:  # Lightning makes an exit of a KeyboardInterrupt
+    except (RuntimeError, SystemExit) as stop:  # Lightning makes an exit of a KeyboardInterrupt
+        # a cluster's signal reaches the loading processes too, and then their end may be what is seen first
+        if isinstance(stop, RuntimeError) and not (isinstance(stop, TrainingInterrupted) or interruption.requested):
+            raise
         last = folder / LAST
         if not last.exists():
             raise TrainingInterrupted("the training was stopped before there was anything to save") from stop
