@@ -96,7 +96,7 @@ def bccd(folder: Path) -> Dataset:
             workers=0,
             resize=ResizeShorter(short=128, long=214),
         ),
-        epochs=12,
+        epochs=8,
     )
 
 
