@@ -107,7 +107,7 @@ def report_run(place: Path, given: Given) -> None:
     _write(
         target,
         read_problem(dataset.ground_truth(), results, iou_type=iou_type),
-        title=given.own.get("title", place.resolve().stem),
+        title=given.own.get("title", place.resolve().name if is_run else place.stem),
         facts={"Model": str(checkpoint), "Validation": dataset.report.summary().splitlines()[0]},
         open_image=dataset_images(dataset),
         metrics_file=place / METRICS if is_run else None,
