@@ -6,7 +6,6 @@ A checkpoint is a Lightning file: ``state_dict`` holds the weights of the model,
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
