@@ -146,10 +146,17 @@ class TestData:
             train_on(lambda content: content["annotations"][1].update(category_id=99)), "99", "annotations.json"
         )
 
-    def test_a_box_outside_the_image_is_counted_in_the_header(self, train_on):
-        outcome = train_on(lambda content: content["annotations"][0].update(bbox=[1000, 1000, 10, 10]))
+    def test_a_box_outside_the_image(self, train_on):
+        check_refused(
+            train_on(lambda content: content["annotations"][0].update(bbox=[1000, 1000, 10, 10])),
+            "annotation 1 of image",
+            "annotations.json",
+        )
+
+    def test_a_box_beyond_the_border_is_counted_in_the_header(self, train_on):
+        outcome = train_on(lambda content: content["annotations"][0].update(bbox=[5, 5, 1000, 1000]))
         assert outcome.code == 0
-        assert "1 x box outside" in outcome.out
+        assert "1 x box beyond" in outcome.out
 
     def test_no_images_at_all(self, train_on):
         check_refused(train_on(lambda content: content.update(images=[], annotations=[])), "annotations.json")

@@ -92,8 +92,7 @@ def test_faulty_boxes_are_mended_or_left_out_and_counted(tmp_path):
         [3, 3, 0.9, 30],  # degenerate
         [3, 3, -5, 10],  # degenerate
         [float("nan"), 3, 5, 10],  # degenerate
-        [70, 3, 5, 10],  # outside
-        [-9.5, 3, 10, 10],  # outside but for half a pixel
+        [-9.5, 3, 10, 10],  # half a pixel inside
         [50, 40, 20, 20],  # clipped
         [-0.5, 0, 64.9, 48],  # rounding: clipped, not counted
         [1, 1, 2, 2],
@@ -103,11 +102,18 @@ def test_faulty_boxes_are_mended_or_left_out_and_counted(tmp_path):
     assert dataset[0][1]["boxes"].tolist() == [[50, 40, 64, 48], [0, 0, 64, 48], [1, 1, 3, 3]]
     report = dataset.report
     assert report.count("degenerate box") == 4
-    assert report.count("box outside of its image") == 2
+    assert report.count("box with less than a pixel inside of its image") == 1
     assert report.count("box beyond its image") == 1
     assert report.objects == 3
     assert report.images_without_objects == 2
     assert "4 x degenerate box, left out (annotation 1 of image 7, " in report.summary()
+
+
+@pytest.mark.parametrize("box", [[70, 3, 5, 10], [-20, 3, 20, 10], [3, 48, 5, 10]])
+def test_a_box_outside_of_its_image_is_refused(tmp_path, box):
+    content = coco(annotations=[annotation(1, 7, 5, [1, 1, 2, 2]), annotation(2, 7, 5, box)])
+    with pytest.raises(DatasetError, match=r"json: 1 boxes .* annotation 2 of image 7: .* 64 wide and 48 high.*check"):
+        CocoDetection(write_coco(tmp_path, content))
 
 
 def test_empty_and_small_images_are_left_out_when_asked(tmp_path):

@@ -47,14 +47,19 @@ def test_ground_truth_is_a_coco_dictionary(tmp_path):
 
 
 def test_faulty_boxes_are_counted(tmp_path):
-    boxes = [(7, 7, 7, 7), (9, 9, 5, 20), (100, 1, 120, 9), (0, 0, 70, 20), (3, 3, 4, 4)]
+    boxes = [(7, 7, 7, 7), (9, 9, 5, 20), (0, 0, 70, 20), (3, 3, 4, 4)]
     text = voc_xml("a.png", *(("cup", box, 0) for box in boxes))
     dataset = VOCDetection(write_voc(tmp_path / "voc", a=text))
     assert dataset[0][1]["boxes"].tolist() == [[0, 0, 64, 20], [2, 2, 4, 4]]
     assert dataset.report.count("degenerate box") == 2
-    assert dataset.report.count("box outside of its image") == 1
     assert dataset.report.count("box beyond its image") == 1
     assert "(a.xml, a.xml)" in dataset.report.summary()
+
+
+def test_a_box_outside_of_its_image_is_refused(tmp_path):
+    text = voc_xml("a.png", ("cup", (100, 1, 120, 9), 0))
+    with pytest.raises(DatasetError, match=r"1 boxes lie outside .* a.xml: .* 64 wide and 48 high"):
+        VOCDetection(write_voc(tmp_path / "voc", a=text))
 
 
 def test_splits_by_name_and_by_list(tmp_path):

@@ -78,7 +78,10 @@ class CocoFile:
         ids = self._annotation_ids()[chosen]
         xywh = self._boxes(items, ids)
         names = _Names(ids, self.image_ids[owners])
-        clean = clean_boxes(xywh, self.sizes[owners], names=names)
+        try:
+            clean = clean_boxes(xywh, self.sizes[owners], names=names)
+        except DatasetError as error:
+            raise DatasetError(f"{self.file}: {error}") from None
         usable, faults, segmentations = clean.usable, list(clean.faults), None
         if masks:
             segmentations, has_mask = self._segmentations(items)

@@ -138,29 +138,48 @@ class CleanBoxes:
 def clean_boxes(xywh: np.ndarray, sizes: np.ndarray, *, names: Sequence[str] | np.ndarray) -> CleanBoxes:
     """Apply the rules for boxes that cannot be learnt from, and count what they meet.
 
-    A box with a side below one pixel is *degenerate*: left out. One that has less than a pixel inside
-    of its image is *outside*: left out. One that reaches beyond the image by more than a pixel is *clipped* and
-    counted (less is the rounding of file formats, clipped silently).
+    A box with a side below one pixel is *degenerate*: left out, as is one with less than a pixel inside of its image.
+    One that reaches beyond the image by more than a pixel is *clipped* and counted (less is the rounding of file
+    formats, clipped silently).
 
     Args:
         xywh: (M, 4) finite boxes in pixels.
         sizes: (M, 2) height and width of the image of each box.
         names: (M,) how a message calls each box.
+
+    Raises:
+        DatasetError: for boxes of which no part is inside of their image: sizes or coordinates are wrong.
     """
     degenerate = (xywh[:, 2] < 1) | (xywh[:, 3] < 1)
     corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     limits = sizes[:, [1, 0, 1, 0]].astype(np.float64)
     boxes = np.clip(corners, 0, limits)
-    outside = ~degenerate & ((boxes[:, 2] - boxes[:, 0] < 1) | (boxes[:, 3] - boxes[:, 1] < 1))
-    usable = ~degenerate & ~outside
+    inside = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    _refuse_outside(xywh, sizes, names, where=~degenerate & (inside <= 0))
+    sliver = ~degenerate & (inside < 1)
+    usable = ~degenerate & ~sliver
     clipped = usable & (np.abs(corners - boxes).max(1, initial=0) > 1)
     found = (
         ("degenerate box", degenerate, "left out"),
-        ("box outside of its image", outside, "left out"),
+        ("box with less than a pixel inside of its image", sliver, "left out"),
         ("box beyond its image", clipped, "clipped"),
     )
     faults = tuple(make_fault(kind, names, where, action=action) for kind, where, action in found if where.any())
     return CleanBoxes(boxes.astype(np.float32), usable, faults)
+
+
+def _refuse_outside(
+    xywh: np.ndarray, sizes: np.ndarray, names: Sequence[str] | np.ndarray, *, where: np.ndarray
+) -> None:
+    rows = np.flatnonzero(where)
+    if len(rows):
+        first = rows[0]
+        box, (height, width) = ", ".join(f"{side:g}" for side in xywh[first]), sizes[first]
+        raise DatasetError(
+            f"{len(rows)} boxes lie outside of their images, such as {names[first]}: x, y, width, height {box} in an "
+            f"image {width} wide and {height} high. Correct the boxes or the sizes of the images, or let `rankdet check DATA "
+            "--fix FOLDER` write a copy without them"
+        )
 
 
 def make_fault(kind: str, names: Sequence[str] | np.ndarray, where: np.ndarray, *, action: str) -> Fault:
