@@ -177,8 +177,8 @@ def _refuse_outside(
         box, (height, width) = ", ".join(f"{side:g}" for side in xywh[first]), sizes[first]
         raise DatasetError(
             f"{len(rows)} boxes lie outside of their images, such as {names[first]}: x, y, width, height {box} in an "
-            f"image {width} wide and {height} high. Correct the boxes or the sizes of the images, or let `rankdet check "
-            "DATA --fix FOLDER` write a copy without them"
+            f"image {width} wide and {height} high. Correct the boxes or the sizes of the images, or let `rankdet "
+            "check DATA --fix FOLDER` write a copy without them"
         )
 
 
