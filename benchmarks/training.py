@@ -5,10 +5,11 @@
 
 Every case runs in a process of its own (so that peak memory is its own), cases in turn and the whole round repeated, so
 that a drift of the machine's speed meets all of them; printed are medians, and ratios to the first case of the
-detector. The same random images and objects for all; SGD included; weights are random, the backbone is frozen and
-normalised as in fine-tuning. "outside" is the share of a step that is spent neither in convolutions nor in matrix
-products: assignment, targets, losses, proposals and NMS, and the elementwise layers of the networks. The result of the
-last run is committed as ``benchmarks/results/training.md``.
+detector. Time on a CPU is that of the processor, with one thread: what else runs on the machine counts little. The
+same random images and objects for all; SGD included; weights are random, the backbone is frozen and normalised as in
+fine-tuning. "outside" is the share of a step that is spent neither in convolutions nor in matrix products:
+assignment, targets, losses, proposals and NMS, and the elementwise layers of the networks. The result of the last run
+is committed as ``benchmarks/results/training.md``.
 """
 
 from __future__ import annotations
@@ -159,6 +160,7 @@ def measure(detector: str, case: str, options: argparse.Namespace) -> dict[str, 
     """Median seconds of a step, peak memory in GiB and the share outside convolutions, in this process."""
     SIDES[:] = sorted((options.height, options.width))
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     model = CASES[detector][case]().to(options.device).train()
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-4, momentum=0.9)
     images, targets = batch(options.images, options.height, options.width, options.device)
@@ -171,11 +173,12 @@ def measure(detector: str, case: str, options: argparse.Namespace) -> dict[str, 
         if on_gpu:
             torch.cuda.synchronize()
 
+    clock = time.perf_counter if on_gpu else time.process_time
     seconds = []
     for _ in range(options.warmup + options.steps):
-        start = time.perf_counter()
+        start = clock()
         step()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "seconds": statistics.median(seconds[options.warmup :]),
@@ -206,7 +209,7 @@ def machine(device: str) -> str:
     """What the numbers were measured on."""
     name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
     return (
-        f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"{name}, {os.cpu_count()} cores, one thread used, torch {torch.__version__}, "
         f"Python {platform.python_version()}"
     )
 
@@ -234,7 +237,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=1, help="steps before the measured ones")
     parser.add_argument("--steps", type=int, default=3, help="measured steps in each process")
     parser.add_argument("--rounds", type=int, default=3, help="how often all cases are run in turn")
-    parser.add_argument("--only", choices=sorted(CASES), help="one detector")
+    parser.add_argument("--only", choices=sorted(CASES), nargs="+", help="some of the detectors")
     parser.add_argument("--output", type=Path, help="write the table to this file as well")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -250,7 +253,7 @@ def main() -> None:
         f"{options.images} images of {options.height} x {options.width}, {CLASSES} classes, {options.device}; "
         f"{options.rounds} rounds of {options.steps} steps; {machine(options.device)}"
     ]
-    for detector in [options.only] if options.only else CASES:
+    for detector in options.only or CASES:
         runs: dict[str, list[dict[str, float]]] = {case: [] for case in CASES[detector]}
         for number in range(options.rounds):
             for case, results in runs.items():
