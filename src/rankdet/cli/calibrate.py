@@ -107,21 +107,23 @@ def judge(
     """Evaluate by logits, which do not saturate as scores do, without a score threshold."""
     import torch
 
-    from rankdet.eval import evaluate_detections, read_ground_truth, read_results, to_results
+    from rankdet.eval import read_results, read_rules, to_results
     from rankdet.eval.calibration import calibration_error, shifts_to_zero
     from rankdet.eval.inference import without_score_threshold
 
-    truth = read_ground_truth(validation.data.ground_truth(), iou_type=iou_type)
+    rules = read_rules(validation.data.ground_truth(), iou_type=iou_type)
     results: list[dict[str, Any]] = []
     logits: list[Tensor] = []
     with without_score_threshold(model):
         for number, found in validation.detections(model, record, masks=iou_type == "segm", display=display):
             results += to_results(found, image_id=number, categories=validation.data.categories)
             logits.append(found["logits"].double())
-    detections = read_results(results, truth, iou_type=iou_type)
-    if not len(detections):
+    if not results:
         raise CommandError("the model detects nothing in the validation images, so that nothing can be calibrated")
-    evaluation = evaluate_detections(truth, replace(detections, scores=torch.cat(logits).numpy()))
+    read = read_results(results, rules.truth, iou_type=iou_type)
+    detections = rules.counted(replace(read, logits=torch.cat(logits).numpy()))
+    assert detections.logits is not None, "they have been given above"
+    evaluation = rules.evaluate(replace(detections, scores=detections.logits))
     assert evaluation.details is not None, "evaluations have details"
     matches = evaluation.details.matches
     scored = replace(matches, scores=detections.scores[matches.chosen])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +17,9 @@ OPTIONS = {
     "checkpoint": Option("FILE", "best.ckpt of a run; its config.yaml is used unless --config says otherwise"),
     "config": CONFIG,
     "results": Option("FILE", "instead of a checkpoint: detections of any tool, as COCO results"),
-    "annotations": Option("FILE", "with --results: the ground truth, in COCO's format"),
+    "proposals": Option("FILE", "instead of a checkpoint: proposals as COCO results; their recall whatever the class"),
+    "annotations": Option("FILE", "with --results or --proposals: the ground truth, in the format of COCO or LVIS"),
+    "threshold": Option("SCORE", "tell the LRP, too, of the detections with at least this score"),
     "iou-type": Option(
         "TYPE", "bbox or segm; by default segm with boxes beside for a model that draws masks, else bbox"
     ),
@@ -29,15 +31,20 @@ OPTIONS = {
 }
 _MORE = (
     ("AP_small", "AP_medium", "AP_large"),
-    ("AR_1", "AR_10", "AR_100"),
+    ("AP_r", "AP_c", "AP_f"),
+    ("AR_1", "AR_10", "AR_100", "AR_300", "AR_1000"),
+    ("AR_small", "AR_medium", "AR_large"),
     ("oLRP_small", "oLRP_medium", "oLRP_large"),
+    ("oLRP_r", "oLRP_c", "oLRP_f"),
 )
-_NOTABLE_AP = 0.0005
+_NOTABLE_AP, _WORST = 0.0005, 5
 USAGE = """\
 usage: rankdet eval --checkpoint FILE [--config FILE] [--data.val DATA] [--KEY VALUE ...]
        rankdet eval --results FILE --annotations FILE [--iou-type segm] [--json FILE]
+       rankdet eval --proposals FILE --annotations FILE [--iou-type segm] [--json FILE]
 
-AP and AR as COCO defines them, and oLRP with its components and the optimal score threshold of each class.
+AP and AR as COCO defines them, and oLRP with its components and the optimal score threshold of each class. Annotations
+in the format of LVIS are evaluated by its rules. Of proposals, the recall of the first 100, 300 and 1000 of each image.
 
 examples:
   rankdet eval --checkpoint runs/demo/best.ckpt
@@ -55,11 +62,18 @@ def main(arguments: Sequence[str]) -> int:
         )
         return 0
     iou_type = _iou_type(given)
-    if (given.take("results") is None) == (given.take("checkpoint") is None):
-        raise CommandError("what is to be evaluated? Give either --checkpoint FILE, or --results with --annotations")
-    evaluation = (evaluate_file if given.take("results") else evaluate_checkpoint)(given, iou_type)
-    show(evaluation)
-    if target := given.take("json"):
+    if sum(subject in given.own for subject in ("checkpoint", "results", "proposals")) != 1:
+        raise CommandError(
+            "what is to be evaluated? Give one of --checkpoint FILE, or --results or --proposals with --annotations"
+        )
+    threshold = _threshold(given)
+    target = _json_target(given)
+    if "proposals" in given.own:
+        show_proposals(given, iou_type or "bbox", target)
+        return 0
+    evaluation = (evaluate_file if "results" in given.own else evaluate_checkpoint)(given, iou_type)
+    show(evaluation, threshold=threshold)
+    if target is not None:
         evaluation.save(target)
         print(f"All numbers are in {target}")
     return 0
@@ -67,14 +81,28 @@ def main(arguments: Sequence[str]) -> int:
 
 def evaluate_file(given: Given, iou_type: IouType | None) -> Evaluation:
     """Numbers of a results file."""
-    from rankdet.eval import evaluate
+    from rankdet.eval import Evaluator
 
-    annotations = given.take("annotations")
-    if annotations is None:
-        raise CommandError("--results needs --annotations, the ground truth in COCO's format")
-    if given.files or given.overrides:
-        raise CommandError("--results is evaluated as it is; leave --config and the keys of a configuration out")
-    return evaluate(annotations, given.own["results"], iou_type=iou_type or "bbox")
+    evaluator = Evaluator(_annotations(given, "results"), iou_types=(iou_type or "bbox",))
+    if evaluator.rules.name != "COCO":
+        print(f"{given.own['annotations']} is evaluated by the rules of {evaluator.rules.name}")
+    return evaluator(given.own["results"])
+
+
+def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None:
+    """Print the recall of a file of proposals, and write it."""
+    import json
+
+    from rankdet.eval import evaluate_proposals
+    from rankdet.train.files import write_text
+
+    if "threshold" in given.own:
+        raise CommandError("--threshold is about detections; proposals have none, leave it out")
+    metrics = evaluate_proposals(_annotations(given, "proposals"), given.own["proposals"], iou_type=iou_type)
+    print("\n".join(_lines(metrics)))
+    if target is not None:
+        write_text(target, json.dumps(metrics, indent=2))
+        print(f"All numbers are in {target}")
 
 
 def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
@@ -82,8 +110,11 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
     from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
     from rankdet.eval import Evaluator, iou_types_of
     from rankdet.eval.inference import without_score_threshold
+    from rankdet.eval.rules import too_few_detections
     from rankdet.train.display import Display
 
+    if "annotations" in given.own:
+        raise CommandError("--annotations goes with --results; other images for a checkpoint: --data.val DATA")
     trusted = given.take("trust")
     validation, model_plan = open_validation(
         given.files, given.overrides, checkpoint=given.own["checkpoint"], trusted=trusted
@@ -95,6 +126,10 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
     display.print(f"{given.own['checkpoint']}: {type(model).__name__}\n{validation.data.report.summary()}")
     kinds = (iou_type,) if iou_type else iou_types_of(model)
     evaluate = Evaluator(validation.data.ground_truth(), iou_types=kinds)
+    if evaluate.rules.name != "COCO":
+        display.print(f"The validation images are evaluated by the rules of {evaluate.rules.name}")
+    if note := too_few_detections(model, evaluate.rules):
+        display.print(note)
     with without_score_threshold(model) as threshold:
         results = validation.detect(
             model.to(choose_device(given.take("device"))), record, masks="segm" in kinds, display=display
@@ -108,14 +143,52 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
     return evaluation
 
 
-def show(evaluation: Evaluation) -> None:
-    """The table, and the numbers of COCO below it."""
+def show(evaluation: Evaluation, *, threshold: float | None = None) -> None:
+    """The table, the numbers of COCO or LVIS below it, how scores tell IoUs, and LRP at a score threshold."""
+    from rankdet.eval import score_iou_correlation
     from rankdet.train.display import Display
 
-    display, metrics = Display(), evaluation.metrics
+    display = Display()
     display.print(evaluation.table())
-    for names in _MORE:
-        display.print("  ".join(f"{name} {metrics[name]:.3f}" if metrics[name] >= 0 else f"{name} –" for name in names))
+    display.print("\n".join(_lines(evaluation.metrics)))
+    assert evaluation.details is not None, "what has just been evaluated has details"
+    correlation = score_iou_correlation(evaluation.details.matches)
+    numbers = f"Pearson {_number(correlation.pearson)}  Spearman {_number(correlation.spearman)}"
+    display.print(f"correlation of score and IoU of the true positives  {numbers}")
+    if threshold is not None:
+        display.print("\n".join(_at_threshold(evaluation, threshold)))
+
+
+def _lines(metrics: Mapping[str, float]) -> list[str]:
+    """Those of the numbers that the table does not have."""
+    present = [[name for name in names if name in metrics] for names in _MORE]
+    return ["  ".join(f"{name} {_number(metrics[name])}" for name in names) for names in present if names]
+
+
+def _at_threshold(evaluation: Evaluation, threshold: float) -> list[str]:
+    """LRP with one score threshold for all classes: its mean over the classes with objects, and the worst of them."""
+    import numpy as np
+
+    from rankdet.eval import lrp_at
+    from rankdet.eval.coco import mean_of_defined
+
+    assert evaluation.details is not None, "what has just been evaluated has details"
+    found = lrp_at(evaluation.details.matches, threshold)
+    columns = {
+        "LRP": found.value,
+        "Loc": found.localisation,
+        "FP": found.false_positive,
+        "FN": found.false_negative,
+    }
+    overall = "  ".join(f"{name} {_number(mean_of_defined(column[:, 0]))}" for name, column in columns.items())
+    values = found.value[:, 0]
+    worst = sorted(np.flatnonzero(values >= 0).tolist(), key=lambda place: -values[place])[:_WORST]
+    names = ", ".join(f"{evaluation.per_class[place].name} {values[place]:.3f}" for place in worst)
+    return [f"with the score threshold {threshold:g}: {overall}"] + ([f"  worst LRP: {names}"] if names else [])
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if value > -1 else "–"
 
 
 def _tell_cost(everything: Evaluation, kept: Evaluation, threshold: float) -> None:
@@ -131,6 +204,36 @@ def _write_results(target: Path, results: list[dict[str, object]]) -> None:
 
     write_text(target, json.dumps(results))
     print(f"The detections are in {target}")
+
+
+def _annotations(given: Given, subject: str) -> str:
+    if "annotations" not in given.own:
+        raise CommandError(f"--{subject} needs --annotations, the ground truth in the format of COCO or LVIS")
+    if given.files or given.overrides:
+        raise CommandError(f"--{subject} is evaluated as it is; leave --config and the keys of a configuration out")
+    if "save-results" in given.own:
+        raise CommandError("--save-results goes with --checkpoint; the detections are in a file already")
+    return given.own["annotations"]
+
+
+def _json_target(given: Given) -> Path | None:
+    """Where the numbers go; `CommandError` before anything is computed if they cannot go there."""
+    if "json" not in given.own:
+        return None
+    target = Path(given.own["json"])
+    if target.is_dir() or not target.parent.is_dir():
+        raise CommandError(f"--json {target} cannot be written: give a file in a folder that there is")
+    return target
+
+
+def _threshold(given: Given) -> float | None:
+    text = given.take("threshold")
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise CommandError(f"--threshold must be a score, such as 0.5, got {text}") from None
 
 
 def _iou_type(given: Given) -> IouType | None:

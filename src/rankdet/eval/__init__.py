@@ -19,6 +19,7 @@ from rankdet.eval.lvis import evaluate_lvis
 from rankdet.eval.matching import COCO_AREA_RANGES, COCO_IOU_THRESHOLDS, Matches, Outcomes, match
 from rankdet.eval.proposals import evaluate_proposals
 from rankdet.eval.reading import GroundTruthError, ResultsError, read_ground_truth, read_results
+from rankdet.eval.rules import COCORules, LVISRules, Rules, read_rules
 from rankdet.eval.thresholding import ScoreThresholdWarning, ThresholdCost, threshold_cost, warn_of_threshold
 from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, evaluate_voc
 
@@ -36,6 +37,7 @@ _LAZY = {
 __all__ = [
     "COCO_AREA_RANGES",
     "COCO_IOU_THRESHOLDS",
+    "COCORules",
     "CategoryResult",
     "Correlation",
     "DetectionMetric",
@@ -46,10 +48,12 @@ __all__ = [
     "GroundTruth",
     "GroundTruthError",
     "LRP",
+    "LVISRules",
     "Matches",
     "Outcomes",
     "ResultsError",
     "ResultsMetric",
+    "Rules",
     "ScoreThresholdWarning",
     "ThresholdCost",
     "VOCEvaluation",
@@ -69,6 +73,7 @@ __all__ = [
     "predict",
     "read_ground_truth",
     "read_results",
+    "read_rules",
     "score_iou_correlation",
     "threshold_cost",
     "to_results",

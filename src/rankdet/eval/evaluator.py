@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rankdet.eval.coco import evaluate_detections
 from rankdet.eval.columns import Entry, IouType
 from rankdet.eval.evaluation import BESIDE, Evaluation
-from rankdet.eval.reading import PathLike, read_ground_truth, read_results
+from rankdet.eval.reading import PathLike, load_ground_truth, read_results
+from rankdet.eval.rules import Rules, rules_of
 
 
 class Evaluator:
-    """Evaluates COCO results against a ground truth that is read once.
+    """Evaluates COCO results against a ground truth that is read once, by the rules of COCO or, where it is one, LVIS.
 
     The metrics of the first of ``iou_types`` have their plain names, and classes and thresholds are its own; those of
     the others are called ``box_AP``, ``box_oLRP``, ... or ``mask_AP``, ....
@@ -31,13 +31,19 @@ class Evaluator:
     def __init__(self, ground_truth: Mapping[str, Any] | PathLike, *, iou_types: Sequence[IouType] = ("bbox",)) -> None:
         if not iou_types:
             raise ValueError("iou_types is empty; accepted are bbox and segm, the first one for the headline")
-        self._truths = {kind: read_ground_truth(ground_truth, iou_type=kind) for kind in iou_types}
+        name, content = load_ground_truth(ground_truth)
+        self._rules = {kind: rules_of(content, name=name, iou_type=kind) for kind in iou_types}
 
-    def __call__(self, results: Sequence[Entry]) -> Evaluation:
+    @property
+    def rules(self) -> Rules:
+        """Those of the headline."""
+        return next(iter(self._rules.values()))
+
+    def __call__(self, results: Sequence[Entry] | PathLike) -> Evaluation:
         """The evaluation of the detections of all images; entries have the shapes of every kind."""
         judged = {
-            kind: evaluate_detections(truth, read_results(results, truth, iou_type=kind))
-            for kind, truth in self._truths.items()
+            kind: rules.evaluate(read_results(results, rules.truth, iou_type=kind))
+            for kind, rules in self._rules.items()
         }
         first, *others = judged
         beside = {f"{BESIDE[kind]}_{name}": value for kind in others for name, value in judged[kind].metrics.items()}

@@ -29,6 +29,8 @@ from rankdet.eval.reading import GroundTruthError, PathLike, ground_truth_of, lo
 from rankdet.eval.shapes import Ints
 
 FREQUENCIES = ("r", "c", "f")
+COCO_LIMITS = (1, 10, 100)
+NEGATIVE = "neg_category_ids"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +55,9 @@ def evaluate_lvis(
 ) -> Evaluation:
     """AP, AR and oLRP of results in COCO's format against a ground truth in the format of LVIS.
 
-    The metrics have the names of COCO's, with one AR (``AR_300``), and ``AP_r``, ``AP_c``, ``AP_f``, ``oLRP_r``,
-    ``oLRP_c`` and ``oLRP_f``. ``max_detections`` is a limit for each image.
+    The metrics have the names of COCO's, and ``AR_300``, ``AP_r``, ``AP_c``, ``AP_f``, ``oLRP_r``, ``oLRP_c`` and
+    ``oLRP_f``. ``max_detections`` is a limit for each image; ``AR_1``, ``AR_10`` and ``AR_100``, which LVIS does not
+    have, are limits for each image and class, as in COCO.
     """
     lvis = read_lvis(ground_truth, iou_type=iou_type)
     detections = read_results(results, lvis.truth, iou_type=iou_type)
@@ -65,7 +68,8 @@ def evaluate_lvis_detections(lvis: LVISGroundTruth, detections: Detections, *, m
     """As `evaluate_lvis`, for columns that are already read."""
     counted = counted_detections(lvis, detections, max_detections=max_detections)
     matches = match(lvis.truth, counted, max_detections=max_detections)
-    details = Details(matches, recall_precision(matches, max_detections=(max_detections,)), optimal_lrp(matches))
+    limits = (*(limit for limit in COCO_LIMITS if limit < max_detections), max_detections)
+    details = Details(matches, recall_precision(matches, max_detections=limits), optimal_lrp(matches))
     metrics = {**named_metrics(details), **_by_frequency(details, lvis.frequencies)}
     return Evaluation(metrics=metrics, per_class=category_results(details), details=details)
 
@@ -91,8 +95,18 @@ def best_of_each_image(detections: Detections, max_detections: int) -> Detection
 def read_lvis(source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox") -> LVISGroundTruth:
     """An LVIS ground truth, a dict or the path of a JSON file; GroundTruthError when it is none."""
     name, content = load_ground_truth(source)
+    return lvis_of(content, name=name, iou_type=iou_type)
+
+
+def is_lvis(content: Mapping[str, Any]) -> bool:
+    """Whether a ground truth is in the format of LVIS: its images say which absent categories were looked for."""
+    return any(isinstance(image, Mapping) and NEGATIVE in image for image in content["images"])
+
+
+def lvis_of(content: Mapping[str, Any], *, name: str, iou_type: IouType) -> LVISGroundTruth:
+    """As `read_lvis`, for what `load_ground_truth` gave."""
     truth = ground_truth_of(content, name=name, iou_type=iou_type, ignored_by=())
-    negative = _category_keys(content["images"], "neg_category_ids", truth)
+    negative = _category_keys(content["images"], NEGATIVE, truth)
     not_exhaustive = _category_keys(content["images"], "not_exhaustive_category_ids", truth)
     present = truth.images * truth.num_categories + truth.categories
     return LVISGroundTruth(

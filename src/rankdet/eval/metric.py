@@ -21,7 +21,8 @@ from rankdet.eval.coco import evaluate_detections
 from rankdet.eval.columns import Entry, IouType
 from rankdet.eval.evaluation import Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
-from rankdet.eval.reading import PathLike, ResultsError, check_iou_type, read_ground_truth, read_results
+from rankdet.eval.reading import PathLike, ResultsError, check_iou_type, read_results
+from rankdet.eval.rules import read_rules
 from rankdet.eval.shapes import Boxes, Floats, Ints, Masks, Shapes
 from rankdet.ops.distributed import gather_objects, rank
 
@@ -42,6 +43,8 @@ class _Image:
 
 class DetectionMetric:
     """AP and oLRP of detections against the targets that come with them, both in the pixels of the same image.
+
+    The rules are those of COCO: targets do not say what LVIS needs to know, for which there is `ResultsMetric`.
 
     Args:
         categories: of the labels, for the names and ids in the result.
@@ -153,7 +156,7 @@ class DetectionMetric:
 
 
 class ResultsMetric:
-    """The same for COCO results and a ground truth that is known from the beginning.
+    """The same for COCO results and a ground truth that is known from the beginning, by the rules of COCO or LVIS.
 
     >>> truth = {"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}],
     ...          "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]}
@@ -163,16 +166,9 @@ class ResultsMetric:
     0.7
     """
 
-    def __init__(
-        self,
-        ground_truth: Mapping[str, Any] | PathLike,
-        *,
-        iou_type: IouType = "bbox",
-        max_detections: tuple[int, ...] = (1, 10, 100),
-    ) -> None:
-        self.ground_truth = read_ground_truth(ground_truth, iou_type=iou_type)
+    def __init__(self, ground_truth: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox") -> None:
+        self.rules = read_rules(ground_truth, iou_type=iou_type)
         self.iou_type = iou_type
-        self.max_detections = max_detections
         self._results: dict[int, list[Entry]] = {}
 
     def reset(self) -> None:
@@ -181,7 +177,7 @@ class ResultsMetric:
 
     def update(self, results: Sequence[Entry]) -> None:
         """Adds COCO results of some images, all those of an image in one call: a later call replaces them."""
-        read_results(results, self.ground_truth, iou_type=self.iou_type)  # complains now and not in the end
+        read_results(results, self.rules.truth, iou_type=self.iou_type)  # complains now and not in the end
         self._results |= {int(entry["image_id"]): [] for entry in results}
         for entry in results:
             self._results[int(entry["image_id"])].append(entry)
@@ -192,8 +188,8 @@ class ResultsMetric:
         for part in gather_objects(self._results):
             everyone |= part
         results = [entry for image_id in sorted(everyone) for entry in everyone[image_id]]
-        detections = read_results(results, self.ground_truth, iou_type=self.iou_type)
-        return evaluate_detections(self.ground_truth, detections, max_detections=self.max_detections)
+        detections = read_results(results, self.rules.truth, iou_type=self.iou_type)
+        return self.rules.evaluate(detections)
 
 
 def _shapes(columns: Mapping[str, Tensor], iou_type: IouType, where: str) -> Shapes:

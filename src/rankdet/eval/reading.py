@@ -46,7 +46,6 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-@_without_garbage_collection()
 def read_ground_truth(
     source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox", ignored_by: tuple[str, ...] = ("iscrowd",)
 ) -> GroundTruth:
@@ -66,6 +65,7 @@ def read_ground_truth(
     return ground_truth_of(content, name=name, iou_type=iou_type, ignored_by=ignored_by)
 
 
+@_without_garbage_collection()
 def load_ground_truth(source: Mapping[str, Any] | PathLike) -> tuple[str, Mapping[str, Any]]:
     """A name for messages, and the three lists of a COCO ground truth."""
     name, content = _load(source, "ground truth", GroundTruthError)
@@ -77,6 +77,7 @@ def load_ground_truth(source: Mapping[str, Any] | PathLike) -> tuple[str, Mappin
     return name, content
 
 
+@_without_garbage_collection()
 def ground_truth_of(
     content: Mapping[str, Any], *, name: str, iou_type: IouType, ignored_by: tuple[str, ...] = ("iscrowd",)
 ) -> GroundTruth:

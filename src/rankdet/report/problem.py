@@ -6,7 +6,7 @@ D detections in the order of `rankdet.eval.Matches`, G objects, N images, K clas
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,12 +18,11 @@ from rankdet.eval import (
     GroundTruth,
     Matches,
     Outcomes,
-    evaluate_detections,
     read_results,
 )
 from rankdet.eval.columns import Entry, IouType
-from rankdet.eval.lvis import counted_detections, evaluate_lvis_detections, read_lvis
-from rankdet.eval.reading import PathLike, ground_truth_of, load_ground_truth
+from rankdet.eval.reading import PathLike, load_ground_truth
+from rankdet.eval.rules import rules_of
 from rankdet.eval.shapes import Bools, Floats, Ints
 
 
@@ -91,15 +90,10 @@ def read_problem(
     (('a.jpg',), array([0.9]), array([], dtype=int64))
     """
     name, content = load_ground_truth(ground_truth)
-    if any(isinstance(image, Mapping) and "neg_category_ids" in image for image in content["images"]):
-        lvis = read_lvis(content, iou_type=iou_type)
-        detections = counted_detections(lvis, read_results(results, lvis.truth, iou_type=iou_type))
-        truth, evaluation = replace(lvis.truth, source=name), evaluate_lvis_detections(lvis, detections)
-    else:
-        truth = ground_truth_of(content, name=name, iou_type=iou_type)
-        detections = read_results(results, truth, iou_type=iou_type)
-        evaluation = evaluate_detections(truth, detections)
-    return Problem(truth, detections, evaluation, _file_names(content["images"], truth), iou_type)
+    rules = rules_of(content, name=name, iou_type=iou_type)
+    truth = rules.truth
+    detections = rules.counted(read_results(results, truth, iou_type=iou_type))
+    return Problem(truth, detections, rules.evaluate(detections), _file_names(content["images"], truth), iou_type)
 
 
 def _file_names(images: Sequence[Mapping[str, Any]], truth: GroundTruth) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from rankdet.data.loader import Batch
 from rankdet.eval import Evaluation, Evaluator
 from rankdet.eval.columns import IouType
 from rankdet.eval.inference import boxes_only, rescale, to_results, without_score_threshold
+from rankdet.eval.rules import too_few_detections
 from rankdet.ops.distributed import gather_objects, share_buffers
 from rankdet.train.display import Display
 from rankdet.train.loaders import Loaders
@@ -30,8 +31,9 @@ _NOTABLE_AP = 0.0005
 class Evaluate(Callback):
     """AP and oLRP of the model, every so many epochs and after the last; the numbers are logged by their names.
 
-    The batches are those of `Loaders.validation`. A model that draws masks is judged by them; its boxes are evaluated
-    beside, as ``box_AP`` and so on (see `Evaluator`).
+    The batches are those of `Loaders.validation`. Images in the format of LVIS are judged by its rules, others by those
+    of COCO. A model that draws masks is judged by them; its boxes are evaluated beside, as ``box_AP`` and so on (see
+    `Evaluator`).
 
     Args:
         ground_truth: of all images, in COCO's format; GroundTruthError, before any training, if it is not.
@@ -57,6 +59,11 @@ class Evaluate(Callback):
         self.every = every
         self.current: Evaluation | None = None
         self.threshold_note = ""
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if note := too_few_detections(getattr(pl_module, "model", None), self.evaluator.rules):
+            self.display.print(f"  {note}")
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
