@@ -88,3 +88,14 @@ def test_assigners_and_criteria_wait_to_list_the_positives(recipe, criterion):
     limit = next((number for name, number in stages.items() if recipe.__name__.startswith(name)), 1)
     assert found[("assign/assignment.py", "from_matches")] <= limit
     assert found.get(("assign/ground_truth.py", "_each_any"), 0) <= 1
+
+
+@pytest.mark.parametrize(("recipe", "criterion"), PAIRS, ids=lambda part: part.__name__)
+def test_nothing_waits_on_the_way_back(recipe, criterion):
+    """Seen by the profiler: formulas of gradients take another way while a dispatch mode looks on."""
+    torch.manual_seed(0)
+    model = make(recipe, criterion)
+    total = sum(model([torch.rand(3, 64, 64) for _ in range(2)], [target(3, 64) for _ in range(2)]).values())
+    with torch.profiler.profile() as profile:
+        total.backward()
+    assert not WAITING & {event.key for event in profile.key_averages()}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rankdet.assign.assignment import BACKGROUND, IGNORE, Assigner, Assignment, check_same_images
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
+from rankdet.ops.boxes import box_area
 from rankdet.ops.masks import mass_centres
 from rankdet.ops.priors import Priors
 
@@ -133,7 +134,7 @@ class CentreCells(Assigner):
         found = [mass_centres(masks) for masks in truth.masks]
         centres, areas = (torch.cat(parts) for parts in zip(*found, strict=True))
         sizes = truth.all_boxes[:, 2:] - truth.all_boxes[:, :2]
-        scales = sizes.prod(1).sqrt()
+        scales = box_area(truth.all_boxes).sqrt()
         canvas = priors.boxes[0][-1, 2:]
         start, claimed, taken = 0, [], []
         for cells, (low, high) in zip(priors.level_sizes, self._ranges(priors), strict=True):

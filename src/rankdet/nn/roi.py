@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from rankdet.nn.dense_head import start_at
+from rankdet.ops.boxes import box_area
 
 
 class RoIPooler(nn.Module):
@@ -40,8 +41,7 @@ class RoIPooler(nn.Module):
         >>> RoIPooler(7, strides=(4, 8, 16, 32)).levels(torch.tensor([[0., 0., 111.9, 111.9], [0., 0., 448., 448.]]))
         tensor([0, 3])
         """
-        sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1).sqrt()
-        level = torch.log2(sides / self.finest + 1e-6).floor()
+        level = torch.log2(box_area(boxes).sqrt() / self.finest + 1e-6).floor()
         return level.clamp(0, len(self.strides) - 1).long()
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
