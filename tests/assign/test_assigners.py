@@ -20,6 +20,7 @@ from rankdet.assign import (
     RandomSampler,
 )
 from rankdet.assign import atss as atss_assigner
+from rankdet.assign import max_iou as max_iou_assigner
 from rankdet.ops import Priors
 from tests.reference.assigners import atss, max_iou
 
@@ -86,6 +87,21 @@ def test_max_iou_equals_the_loop(seed: int, thresholds: tuple[float, float], low
     assert found.tolist() == expected
 
 
+@pytest.mark.parametrize("low_quality", [None, BestPriors(min_iou=0.1), BestPriors(ties=False)], ids=str)
+def test_max_iou_with_bounded_memory_is_the_same(low_quality: BestPriors | None, monkeypatch: pytest.MonkeyPatch):
+    generator = torch.Generator().manual_seed(0)
+    priors = random_boxes(60, generator)
+    valid = torch.rand(60, generator=generator) < 0.8
+    truth = truth_of(random_boxes(7, generator))
+    assigner = MaxIoU(positive_iou=0.6, negative_iou=0.3, low_quality=low_quality)
+    expected = assigner(Priors((priors,), (valid,), (60,)), truth)
+    assert len(expected.positive_index) > 1
+    for objects_at_once in (1, 3):
+        monkeypatch.setattr(max_iou_assigner, "MAX_OVERLAPS", objects_at_once * len(priors))
+        found = assigner(Priors((priors,), (valid,), (60,)), truth)
+        assert found.labels.tolist() == expected.labels.tolist()
+
+
 def test_an_untouched_object_claims_nothing():
     priors = Priors.proposals([torch.tensor([[0.0, 0, 4, 4], [9.0, 9, 12, 12]])])
     far = torch.tensor([[30.0, 30, 40, 40]])
@@ -114,6 +130,18 @@ def test_atss_equals_the_loop(seed: int, topk: int):
     for o, start in zip(objects, (0, len(objects[0])), strict=True):
         expected += [m + start if m >= 0 else -1 for m in atss(priors, o, sizes, topk=topk)]
     assert found.tolist() == expected
+
+
+def test_atss_is_exact_far_from_the_origin():
+    """Everything moved by the same whole number of pixels: the same candidates, down to the last digit."""
+    generator = torch.Generator().manual_seed(0)
+    priors, sizes = grid((8, 16, 32), 256)
+    corners = torch.randint(0, 4 * 200, (60, 2), generator=generator) / 4
+    objects = torch.cat((corners, corners + torch.randint(40, 4 * 50, (60, 2), generator=generator) / 4), 1)
+    valid = (torch.ones(len(priors), dtype=torch.bool),)
+    near = ATSSAssigner()(Priors((priors,), valid, sizes), truth_of(objects))
+    far = ATSSAssigner()(Priors((priors + 2**16,), valid, sizes), truth_of(objects + 2**16))
+    assert far.labels.tolist() == near.labels.tolist()
 
 
 @pytest.mark.parametrize("bound", [1, 1 << 25], ids=["object by object", "at once"])

@@ -18,6 +18,7 @@ from rankdet.ops.boxes import aligned_iou, centres_and_sizes
 from rankdet.ops.priors import Priors
 
 MAX_DISTANCES = 1 << 25  # distances between objects and priors of a level that are held at once
+EXACT = "donot_use_mm_for_euclid_dist"  # a matrix product would cancel digits, nearly all of them in TF32
 INSIDE_MARGIN = 0.01  # pixels by which a centre must lie within the object, on all four sides
 
 
@@ -88,7 +89,8 @@ class ATSSAssigner(Assigner):
         chosen, start = [], 0
         for size in level_sizes:
             level = slice(start, start + size)
-            distances = torch.cdist(points, centres[level]).masked_fill_(~valid[:, level][image], torch.inf)
+            distances = torch.cdist(points, centres[level], compute_mode=EXACT)
+            distances.masked_fill_(~valid[:, level][image], torch.inf)
             chosen.append(distances.topk(min(self.topk, size), dim=1, largest=False).indices + start)
             start += size
         return torch.cat(chosen, dim=1)

@@ -17,6 +17,8 @@ from rankdet.assign.ground_truth import GroundTruth
 from rankdet.ops.boxes import pairwise_intersection_over_second, pairwise_iou
 from rankdet.ops.priors import Priors
 
+MAX_OVERLAPS = 1 << 25  # overlaps between objects and priors of an image that are held at once
+
 
 class BestPriors:
     """Low-quality matching: an object without a good prior takes its best ones.
@@ -35,8 +37,8 @@ class BestPriors:
         best, at = iou.max(dim=1, keepdim=True)
         claimed = (iou == best) if self.ties else torch.zeros_like(iou, dtype=torch.bool).scatter_(1, at, True)
         claimed &= (best >= self.min_iou) & (best > 0)
-        objects = torch.arange(len(iou), device=iou.device)[:, None]
-        return torch.where(claimed, objects, -1).amax(0)
+        objects = torch.arange(len(iou), device=iou.device, dtype=torch.int32)[:, None]
+        return torch.where(claimed, objects, -1).amax(0).long()
 
 
 class MaxIoU(Assigner):
@@ -74,7 +76,7 @@ class MaxIoU(Assigner):
         self.crowd_overlap = crowd_overlap
 
     def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
-        """See `Assigner`. Image by image: the matrix of overlaps of a whole batch would be N times as large."""
+        """See `Assigner`. Image by image: objects are compared with the priors of their own image alone."""
         check_same_images(priors, truth)
         per_image = [
             self._match(*of_image)
@@ -87,15 +89,28 @@ class MaxIoU(Assigner):
         considered = valid & ~self._in_crowd(priors, crowd)
         if len(objects) == 0 or len(priors) == 0:
             return torch.where(considered, BACKGROUND, IGNORE)
-        iou = pairwise_iou(objects, priors)
-        iou.masked_fill_(~considered, -1)
-        overlap, matches = iou.max(dim=0)
+        overlap, matches, claims = self._compare(objects, priors, considered)
         matches = torch.where(overlap >= self.positive_iou, matches, IGNORE)
         matches = torch.where((overlap < self.negative_iou) & considered, BACKGROUND, matches)
-        if self.low_quality is None:
-            return matches
-        claims = self.low_quality.claims(iou)
         return torch.where(claims >= 0, claims, matches)
+
+    def _compare(self, objects: Tensor, priors: Tensor, considered: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each prior the greatest overlap, the first object that has it, and the one that claims it or -1, (P_i,).
+
+        So many objects at a time that memory is bounded.
+        """
+        overlap, matches = torch.full_like(priors[:, 0], -1), torch.zeros_like(considered, dtype=torch.long)
+        claims = torch.full_like(matches, -1)
+        at_once = max(1, MAX_OVERLAPS // len(priors))
+        for start in range(0, len(objects), at_once):
+            iou = pairwise_iou(objects[start : start + at_once], priors).masked_fill_(~considered, -1)
+            most, row = iou.max(dim=0)
+            matches = torch.where(most > overlap, row + start, matches)
+            overlap = torch.maximum(overlap, most)
+            if self.low_quality is not None:
+                claimed = self.low_quality.claims(iou)
+                claims = torch.where(claimed >= 0, claimed + start, claims)
+        return overlap, matches, claims
 
     def _in_crowd(self, priors: Tensor, crowd: Tensor) -> Tensor:
         if self.crowd_overlap is None or len(crowd) == 0:
