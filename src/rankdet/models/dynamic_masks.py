@@ -19,7 +19,8 @@ from rankdet.criteria.criterion import Criterion
 from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions
 from rankdet.criteria.predictions import DrawnMasks, Predictions
 from rankdet.models.detector import Detection, Detector, Losses
-from rankdet.models.mask_postprocess import MatrixPostprocess, detection_of
+from rankdet.models.mask_postprocess import MatrixPostprocess
+from rankdet.models.postprocess import detection_of
 from rankdet.nn.kernels import KernelHead, MaskFeatures
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.ops.boxes import box_area
@@ -33,7 +34,7 @@ LEAST_CELLS = (8, 8, 16, 32, 32)
 
 def cell_priors(grids: Sequence[int], batch: ImageBatch) -> Priors:
     """The cells of square grids that tile the canvas of a batch: boxes in pixels, row by row; all of them valid."""
-    height, width = batch.pixels.shape[2:]
+    height, width = batch.canvas
     device = batch.pixels.device
     levels = []
     for side in grids:
@@ -170,7 +171,7 @@ class DynamicMaskDetector(Detector):
     def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
         """See `Detector`."""
         assert isinstance(truth, InstanceTruth), "needs_masks makes the detector read masks"
-        return self.stage.losses(self.stage.predict(maps, batch), truth, _canvas(batch))
+        return self.stage.losses(self.stage.predict(maps, batch), truth, batch.canvas)
 
     @torch.no_grad()
     def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
@@ -179,7 +180,7 @@ class DynamicMaskDetector(Detector):
         peaks = self.stage.peaks(found.predictions)
         kernels = found.kernels.unflatten(0, (len(batch.sizes), -1))
         return [
-            self._of_image(peaks[image], kernels[image], found.features[image], size, _canvas(batch))
+            self._of_image(peaks[image], kernels[image], found.features[image], size, batch.canvas)
             for image, size in enumerate(batch.sizes)
         ]
 
@@ -200,8 +201,3 @@ class DynamicMaskDetector(Detector):
         """What the masks of cells (D,) of an image must exceed."""
         sizes = torch.tensor([side * side for side in self.stage.head.grids], device=cells.device)
         return torch.tensor(LEAST_CELLS, device=cells.device).repeat_interleave(sizes)[cells]
-
-
-def _canvas(batch: ImageBatch) -> tuple[int, int]:
-    """Height and width of the padded batch."""
-    return int(batch.pixels.shape[2]), int(batch.pixels.shape[3])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch.nn.functional as F
 from torch import Tensor
 
-from rankdet.models.postprocess import Postprocess
+from rankdet.models.postprocess import Postprocess, least_logit
 from rankdet.ops.fast_nms import fast_nms
 from rankdet.ops.matrix_nms import Decay, GaussianDecay, matrix_nms
 from rankdet.ops.nms import probability_logit
@@ -78,7 +76,7 @@ class MatrixPostprocess:
     def candidates(self, logits: Tensor) -> Tensor:
         """Flat indices of the best ``pre_nms`` finite entries of an image's class logits (S, K), best first."""
         best, index = logits.flatten().topk(min(self.pre_nms, logits.numel()))
-        return index[best > (-math.inf if self.class_threshold is None else _log_odds(self.class_threshold))]
+        return index[best > least_logit(self.class_threshold)]
 
     def __call__(self, masks: Tensor, logits: Tensor, labels: Tensor, least_cells: Tensor) -> tuple[Tensor, Tensor]:
         """Candidates of an image -> rows of the detections, best first, and the logits of their scores.
@@ -94,18 +92,8 @@ class MatrixPostprocess:
         log_scores = matrix_nms(inside[rows], log_scores, labels[rows], decay=self.decay)
         best, place = log_scores.topk(min(self.max_detections, len(rows)))
         found = probability_logit(best)
-        kept = found > (-math.inf if self.score_threshold is None else _log_odds(self.score_threshold))
+        kept = found > least_logit(self.score_threshold)
         return rows[place[kept]], found[kept]
 
     def __repr__(self) -> str:
         return f"MatrixPostprocess({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
-
-
-def detection_of(boxes: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What a detector returns of an image, the masks aside."""
-    logits = logits.float()
-    return {"boxes": boxes, "labels": labels, "scores": logits.sigmoid(), "logits": logits}
-
-
-def _log_odds(probability: float) -> float:
-    return math.log(probability / (1 - probability)) if probability > 0 else -math.inf

@@ -44,8 +44,7 @@ class Postprocess:
         """Candidates (D, 4), (D,), (D,) of an image of (height, width) -> boxes, labels, scores, logits, best first."""
         boxes = clip_boxes(boxes, size)
         kept = self.select(boxes, logits, labels)
-        logits = logits[kept].float()
-        return {"boxes": boxes[kept], "labels": labels[kept], "scores": logits.sigmoid(), "logits": logits}
+        return detection_of(boxes[kept], logits[kept], labels[kept])
 
     def select(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Rows of the candidates that become detections, best first; the boxes are cut to the image already."""
@@ -54,18 +53,27 @@ class Postprocess:
 
     def sound(self, boxes: Tensor, logits: Tensor) -> Tensor:
         """Rows of the candidates that have an area, a finite logit and a score above the threshold."""
-        sound = (boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(logits)
-        if self.score_threshold is not None:
-            sound &= logits > _logit(self.score_threshold)
-        return sound.nonzero().squeeze(1)
+        good = torch.isfinite(logits) & (logits > least_logit(self.score_threshold))
+        return ((boxes[:, 2:] > boxes[:, :2]).all(1) & good).nonzero().squeeze(1)
 
     def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Rows of the sound candidates that no better one stands for, best first; what subclasses may replace."""
         return top_after_nms(boxes, logits, labels, threshold=self.nms_threshold, limit=self.max_detections)
 
     def __repr__(self) -> str:
-        return f"Postprocess({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
 
 
-def _logit(probability: float) -> float:
-    return math.log(probability / (1 - probability)) if probability > 0 else -math.inf
+def detection_of(boxes: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What a detector returns of an image, the masks aside."""
+    logits = logits.float()
+    return {"boxes": boxes, "labels": labels, "scores": logits.sigmoid(), "logits": logits}
+
+
+def least_logit(score_threshold: float | None) -> float:
+    """What the logits of scores above a threshold in [0, 1) exceed; None is no threshold.
+
+    >>> least_logit(0.5), least_logit(None)
+    (0.0, -inf)
+    """
+    return math.log(score_threshold / (1 - score_threshold)) if score_threshold else -math.inf

@@ -18,8 +18,7 @@ from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPrediction
 from rankdet.criteria.predictions import DrawnMasks
 from rankdet.models.dense import Candidates, DenseStage
 from rankdet.models.detector import Detection, Detector, Losses
-from rankdet.models.mask_postprocess import detection_of
-from rankdet.models.postprocess import Postprocess
+from rankdet.models.postprocess import Postprocess, detection_of
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.nn.prototypes import PrototypeNet, SemanticHead
 from rankdet.ops.boxes import box_area, clip_boxes
@@ -108,7 +107,7 @@ class PrototypeMasks(nn.Module):
 
     def detect(self, finest: Tensor, mixing: Mixing, batch: ImageBatch) -> list[Tensor]:
         """Boolean masks (D_i, H_i, W_i) of the detections of each image."""
-        canvas = _canvas(batch)
+        canvas = batch.canvas
         counts = torch.bincount(mixing.image_index, minlength=len(batch.sizes)).tolist()
         logits = self.draw(self.network(finest), mixing, canvas).split(counts)
         return [grow_masks(drawn, canvas, size) for drawn, size in zip(logits, batch.sizes, strict=True)]
@@ -187,16 +186,16 @@ class PrototypeDetector(Detector):
         predictions = self.stage.read(outputs, maps, batch)
         assignment = self.stage.assign(predictions, truth)
         assigned = Assigned(assignment, predictions.priors.image_index[assignment.positive_index], truth)
-        drawn, wanted = self.masks.draw_positives(maps[0], coefficients.flatten(0, 1), assigned, _canvas(batch))
+        drawn, wanted = self.masks.draw_positives(maps[0], coefficients.flatten(0, 1), assigned, batch.canvas)
         if self.masks.limit is None:
-            stride = _canvas(batch)[0] / drawn.logits.shape[1]
+            stride = batch.canvas[0] / drawn.logits.shape[1]
             predictions = replace(predictions, masks=DrawnMasks(drawn.logits.detach(), wanted.targets, stride))
         output = self.stage.criterion(predictions, assignment)
         losses = Losses()
         losses.include(output)
         losses.include(self.masks.criterion(drawn, wanted, output))
         if self.semantic is not None:
-            losses["semantic"] = self._semantic_loss(maps[0], truth, _canvas(batch))
+            losses["semantic"] = self._semantic_loss(maps[0], truth, batch.canvas)
         return losses
 
     def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
@@ -230,8 +229,3 @@ def class_maps(truth: InstanceTruth, canvas: tuple[int, int], like: Tensor) -> T
     maps = torch.zeros(images * classes, height, width, device=like.device)
     rows = truth.image_index * classes + truth.all_labels
     return maps.index_add_(0, rows, masks).clamp(max=1).unflatten(0, (images, classes))
-
-
-def _canvas(batch: ImageBatch) -> tuple[int, int]:
-    """Height and width of the padded batch."""
-    return int(batch.pixels.shape[2]), int(batch.pixels.shape[3])

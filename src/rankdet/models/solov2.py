@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rankdet.assign.cells import CentreCells, FirstObject, LastObject
+from rankdet.assign.cells import CellConflict, CentreCells, FirstObject, LastObject
 from rankdet.criteria.balance import ConstantBalance
 from rankdet.criteria.criterion import Criterion
 from rankdet.criteria.masks import MaskCriterion
@@ -80,7 +80,7 @@ def _stage(
     )
 
 
-def _conflict(criterion: Criterion) -> FirstObject | LastObject:
+def _conflict(criterion: Criterion) -> CellConflict:
     return FirstObject() if isinstance(criterion, RankingCriterion) else LastObject()
 
 

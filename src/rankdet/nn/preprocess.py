@@ -27,6 +27,11 @@ class ImageBatch:
     sizes: tuple[tuple[int, int], ...]
     padded_sizes: tuple[tuple[int, int], ...]
 
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """(height, width) that all images are padded to."""
+        return int(self.pixels.shape[2]), int(self.pixels.shape[3])
+
 
 class Preprocess(nn.Module):
     """Normalise, pad to a multiple of ``divisor`` and stack; mean and std (RGB, for values in 0..1) are buffers.
