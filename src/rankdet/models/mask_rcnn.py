@@ -2,8 +2,8 @@
 
 By default RS-Mask R-CNN of the Rank & Sort paper (section 6.2.1): as RS-R-CNN, with a Dice loss for the masks,
 weighted by score and balanced to the ranking loss. With a `ScoreCriterion` it is the original, cross entropy per
-pixel. As in the published configurations the best region of each object is positive even below the threshold of the
-others.
+pixel. As in the published configurations an object has its best region, from an IoU of 0.5 on, even where that overlaps
+another object more.
 """
 
 from __future__ import annotations
