@@ -55,7 +55,7 @@ METRICS = ("AP", "AP50", "AP75", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Data, how they are shown to the network, and how often."""
+    """Data, how they are shown to the network, and how often: half as often to detectors other than ATSS."""
 
     open: Callable[[], DetectionData]
     epochs: int
@@ -196,7 +196,7 @@ def run(case: Case, dataset: Dataset, *, lr: float) -> dict[str, object]:
     data = dataset.open()
     model = case.make(data.num_classes)
     began = time.process_time()
-    train(model, data, epochs=dataset.epochs, lr=lr, seed=case.seed)
+    train(model, data, epochs=dataset.epochs // (1 if case.detector == "ATSS" else 2), lr=lr, seed=case.seed)
     spent = time.process_time() - began
     return {
         "dataset": case.dataset,
