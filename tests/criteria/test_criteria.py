@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -67,6 +68,13 @@ def test_measures():
     assert float(Centerness()(positives)[0]) == pytest.approx(expected)
     for measure in (BoxIoU(), Score(), Uniform(), Centerness()):
         assert not measure(positives).requires_grad
+
+
+def test_low_scores_are_weights_in_half_precision_too():
+    predictions, assignment = a_stage()
+    half = dataclasses.replace(predictions, logits=torch.full((7, K), -17.0).half())
+    weights = Score()(Positives.of(half, assignment))
+    torch.testing.assert_close(weights, torch.full((3,), -17.0).sigmoid())
 
 
 def test_class_specific_boxes_are_picked_by_label():

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from rankdet.assign.assignment import Assignment
+from rankdet.criteria.measures import BoxIoU
 from rankdet.criteria.predictions import Positives, Predictions
 from rankdet.losses.boxes import BoxLoss
 from rankdet.losses.classification import ClassificationLoss
+from rankdet.ops.correlation import spearman
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,18 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     """Sum of w_k loss_k over sum of w_k; the divisor is 1 where the weights vanish, so that nothing gives 0."""
     total = weights.sum()
     return (losses * weights).sum() / total.where(total >= 1e-10, total.new_ones(()))
+
+
+@torch.no_grad()
+def positive_logs(positives: Positives, quality: Tensor) -> dict[str, Tensor]:
+    """What every criterion logs of its positives: the mean of their quality (M,), 0 without any, and ``correlation``.
+
+    That is Spearman's rho between their logits and their IoUs (Rank & Sort paper, section 6.3).
+    """
+    return {
+        "quality": quality.sum() / max(len(positives), 1),
+        "correlation": spearman(positives.class_logits, BoxIoU()(positives)),
+    }
 
 
 @torch.no_grad()

@@ -113,7 +113,7 @@ class Score(Measure):
 
     def __call__(self, positives: Positives) -> Tensor:
         """See `Measure`."""
-        return positives.logits.sigmoid().amax(1)
+        return positives.logits.float().sigmoid().amax(1)
 
 
 class Centerness(Measure):

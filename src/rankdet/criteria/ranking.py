@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rankdet.assign.assignment import IGNORE, Assignment
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, Task, TaskBalance, ValueBalance
-from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, weighted_mean
+from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, positive_logs, weighted_mean
 from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_losses
 from rankdet.criteria.measures import BoxIoU, Measure, NormalisedGIoU, RankWeight, Score, Uniform
 from rankdet.criteria.predictions import Positives, Predictions
@@ -25,7 +25,6 @@ from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
 from rankdet.losses.boxes import BoxLoss, GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import FocalLoss
 from rankdet.losses.ranking import ALRPLoss, AveragePrecisionLoss, NDCGLoss, Ranked, RankingLoss, RankSortLoss
-from rankdet.ops.correlation import spearman
 
 
 class RankingCriterion(Criterion):
@@ -46,8 +45,7 @@ class RankingCriterion(Criterion):
         fusion: how its probability enters the score of a detection; by default it multiplies the class probability.
         loss_weight: factor on all losses of the stage (0.20 for an RPN in the paper).
 
-    Logs ``quality``, its mean, and ``correlation``, Spearman's rho between the logits and the IoUs of the positives
-    (Rank & Sort paper, section 6.3).
+    Logs `positive_logs`.
     """
 
     def __init__(
@@ -82,7 +80,6 @@ class RankingCriterion(Criterion):
                     f"the boxes, such as BoxIoU"
                 )
         self._candidate_loss = FocalLoss()
-        self._overlap = BoxIoU()
 
     def with_weight(self, loss_weight: float) -> RankingCriterion:
         """A copy with parts of its own (none of its state is shared) and another factor on its losses."""
@@ -126,7 +123,7 @@ class RankingCriterion(Criterion):
             losses={name: self.loss_weight * loss for name, loss in losses.items()},
             classification_value=self.loss_weight * ranking.detach(),
             weights=weights,
-            logs=self._logs(positives, quality),
+            logs=positive_logs(positives, quality),
         )
 
     def _rank(self, predictions: Predictions, assignment: Assignment, positives: Positives, quality: Tensor) -> Ranked:
@@ -140,12 +137,6 @@ class RankingCriterion(Criterion):
             ignored=assignment.labels == IGNORE,
             image_index=predictions.priors.image_index if by_image else None,
         )
-
-    def _logs(self, positives: Positives, quality: Tensor) -> dict[str, Tensor]:
-        return {
-            "quality": weighted_mean(quality, torch.ones_like(quality)),
-            "correlation": spearman(positives.class_logits, self._overlap(positives)),
-        }
 
 
 def alrp_criterion(*, tau: float = 0.5, loss_weight: float = 1.0) -> RankingCriterion:

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from rankdet.assign.assignment import IGNORE, Assignment
-from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost
+from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, positive_logs
 from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_losses
 from rankdet.criteria.measures import BoxIoU, Measure, Uniform
 from rankdet.criteria.mining import Mining
 from rankdet.criteria.predictions import Positives, Predictions
 from rankdet.losses.boxes import BoxLoss, GIoULoss
 from rankdet.losses.classification import ClassificationLoss, FocalLoss
-from rankdet.ops.correlation import spearman
 from rankdet.ops.distributed import mean_over_processes
 from rankdet.ops.nms import probability_logit
 
@@ -96,7 +95,7 @@ class ScoreCriterion(Criterion):
         fusion: how its probability enters the score of a detection; by default it multiplies the class probability.
         normaliser: what sums are divided by.
 
-    Logs as `RankingCriterion`.
+    Logs `positive_logs`.
     """
 
     def __init__(
@@ -122,7 +121,6 @@ class ScoreCriterion(Criterion):
         self.judged_weight = judged_weight
         self.fusion = fusion or Product()
         self.normaliser = normaliser or PerPositive()
-        self._overlap = BoxIoU()
         for name, measure in {"quality": self.quality, "weighting": self.weighting, "judged": self.judged}.items():
             if measure is not None and measure.needs_ranks:
                 raise ValueError(f"{name} is {measure}, but nothing is ranked here; it belongs to a RankingCriterion")
@@ -167,11 +165,7 @@ class ScoreCriterion(Criterion):
         if self.judged is not None:
             judging = judging_losses(predictions, positives, self.judged)
             losses["quality"] = self.judged_weight * judging.sum() / per_class
-        logs = {
-            "quality": quality.sum() / max(len(quality), 1),
-            "correlation": spearman(positives.class_logits, self._overlap(positives)),
-        }
-        return CriterionOutput(losses, classification.detach(), weights, logs)
+        return CriterionOutput(losses, classification.detach(), weights, positive_logs(positives, quality))
 
     def _classify(self, predictions: Predictions, labels: Tensor, quality: Tensor) -> Tensor:
         """Sum of the classification losses of the rows that are looked at."""
