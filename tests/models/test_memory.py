@@ -1,0 +1,54 @@
+"""Masks are learned from cut or shrunk: nothing in a step is as large as a mask of the whole image for each positive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rankdet.models import YOLACT, CascadeMaskRCNN, MaskRCNN, ProposalSelection, SOLOv2
+from tests.models.test_every_pair import SMALL, target
+
+SIDE = 256
+
+
+class Largest(TorchDispatchMode):
+    """The number of elements of the largest result of an operator."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for result in results if isinstance(results, tuple | list) else (results,):
+            if isinstance(result, Tensor):
+                self.elements = max(self.elements, result.numel())
+        return results
+
+
+def mask_rcnn(recipe: type[nn.Module]) -> nn.Module:
+    return recipe(**SMALL, proposals=ProposalSelection(keep=400))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: mask_rcnn(MaskRCNN),
+        lambda: mask_rcnn(CascadeMaskRCNN),
+        lambda: YOLACT(**SMALL, image_size=SIDE),
+        lambda: SOLOv2(**SMALL, width=16, stacked=1, kernel_channels=16),
+    ],
+    ids=["MaskRCNN", "CascadeMaskRCNN", "YOLACT", "SOLOv2"],
+)
+def test_no_full_mask_for_each_positive(make):
+    torch.manual_seed(0)
+    model, positives = make(), []
+    model.criterion.register_forward_hook(lambda _module, _inputs, output: positives.append(len(output.weights)))
+    images = [torch.rand(3, SIDE, SIDE) for _ in range(2)]
+    with Largest() as largest:
+        losses = model(images, [target(6, SIDE) for _ in images])
+        sum(losses.values()).backward()
+    assert positives[0] > 20, "as many as the test is worth"
+    assert largest.elements < positives[0] * SIDE**2
