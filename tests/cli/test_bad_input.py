@@ -277,7 +277,7 @@ def test_predict_without_images(rankdet, trained: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["Give either --checkpoint FILE, or --results with --annotations"]),
+        ([], ["Give one of --checkpoint FILE, or --results or --proposals with --annotations"]),
         (["--results", "r.json"], ["--results needs --annotations"]),
         (["--results", "r.json", "--annotations", "gt.json"], ["gt.json"]),
         (["--results", "r.json", "--annotations", "coco/annotations.json"], ["r.json"]),

@@ -28,6 +28,7 @@ from rankdet.ops.boxes import pairwise_iou
 from rankdet.ops.priors import Priors
 from tests.cli.conftest import TINY, Outcome
 from tests.data.broken import FAULTS, Home, sound, with_val
+from tests.data.files import write_coco
 
 BCCD = Path(__file__).parents[2].parent / "shared" / "data" / "bccd"
 Run = Callable[..., Outcome]
@@ -391,6 +392,13 @@ def test_a_batch_is_drawn_with_boxes_and_masks_where_they_are():
     rows, columns = np.nonzero(np.abs(right[24:].astype(int) - 128).max(2)[:480, :960] > 60)  # the box and its name
     assert abs(rows.max() - 375) <= 4
     assert abs(columns.max() - 600) <= 4
+
+
+def test_a_folder_with_annotation_files_of_other_names(rankdet: Run, tmp_path: Path):
+    write_coco(tmp_path / "data", name="instances_train.json")
+    outcome = rankdet("check", "data")
+    assert outcome.code == 1
+    assert "no XML files, but instances_train.json: name the file" in " ".join(outcome.out.split())
 
 
 # ---------------------------------------------------------------------------------------------------------- real data

@@ -10,11 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from rankdet.data import Categories
-from rankdet.eval import Evaluation, evaluate
+from rankdet.data import Categories, open_dataset
+from rankdet.eval import Evaluation, evaluate, evaluate_proposals, lrp_at, score_iou_correlation
 from rankdet.ops.checkpoint import read_checkpoint
+from tests.data.files import voc_xml, write_voc
 
 TRUST = ("--trust", "tests")
+NAMES = """AP AP50 AP75 AP_small AP_medium AP_large AR_1 AR_10 AR_100 AR_small AR_medium AR_large
+oLRP oLRP_Loc oLRP_FP oLRP_FN oLRP_small oLRP_medium oLRP_large"""
 
 
 @pytest.fixture
@@ -26,6 +29,19 @@ def predicted(rankdet, trained: Path, exported: Path, tmp_path: Path):
         return json.loads((tmp_path / "out" / "results.json").read_text()), outcome.out
 
     return run
+
+
+@pytest.fixture
+def scored(exported: Path, tmp_path: Path) -> list[object]:
+    """Options for results that are right at high scores and shifted at low ones."""
+    entries = []
+    for place, item in enumerate(json.loads((exported / "annotations.json").read_text())["annotations"]):
+        x, y, w, h = item["bbox"]
+        shifted = [x + place % 4, y, w, h]
+        entries.append({**{key: item[key] for key in ("image_id", "category_id")}, "bbox": shifted})
+        entries[-1]["score"] = 0.9 - 0.2 * (place % 4) - 0.001 * place
+    (tmp_path / "results.json").write_text(json.dumps(entries))
+    return ["--results", tmp_path / "results.json", "--annotations", exported / "annotations.json"]
 
 
 class TestEval:
@@ -79,6 +95,75 @@ class TestEval:
         assert numbers["AP"] == pytest.approx(1)
         assert numbers["oLRP"] == pytest.approx(0, abs=1e-9)
         assert numbers["per_class"]["circle"]["threshold"] == 0.9
+
+    def test_the_json_of_boxes_has_these_names_and_no_others(self, rankdet, scored: list, tmp_path: Path):
+        assert rankdet("eval", *scored, "--json", "out.json").code == 0
+        numbers = json.loads((tmp_path / "out.json").read_text())
+        rows = numbers.pop("per_class")
+        assert list(numbers) == NAMES.split()
+        assert all(value == -1 or 0 <= value <= 1 for value in numbers.values())
+        assert list(rows) == ["circle", "square", "triangle"]
+        for row in rows.values():
+            assert {"AP", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN", "threshold"} <= set(row)
+
+    def test_correlation_and_a_fixed_threshold(self, rankdet, scored: list):
+        said = rankdet("eval", *scored, "--threshold", "0.5").out
+        evaluation = evaluate(scored[3], scored[1])
+        correlation = score_iou_correlation(evaluation.details.matches)
+        assert f"Pearson {correlation.pearson:.3f}  Spearman {correlation.spearman:.3f}" in said
+        found = lrp_at(evaluation.details.matches, 0.5)
+        mean, worst = found.value[:, 0].mean(), found.value[:, 0].max()
+        assert mean > evaluation.metrics["oLRP"] + 0.01
+        assert f"with the score threshold 0.5: LRP {mean:.3f}" in said
+        assert f"{worst:.3f}" in said.partition("worst LRP")[2]
+        assert "score threshold" not in rankdet("eval", *scored).out
+
+    def test_proposals(self, rankdet, scored: list, tmp_path: Path):
+        outcome = rankdet("eval", "--proposals", *scored[1:], "--json", "out.json")
+        assert outcome.code == 0, outcome.err
+        numbers = json.loads((tmp_path / "out.json").read_text())
+        assert list(numbers) == ["AR_100", "AR_300", "AR_1000", "AR_small", "AR_medium", "AR_large"]
+        assert numbers == evaluate_proposals(scored[3], scored[1])
+        assert f"AR_1000 {numbers['AR_1000']:.3f}" in outcome.out
+
+    @pytest.mark.parametrize(
+        ("changed", "words"),
+        [
+            (["--threshold", "half"], "--threshold must be a score"),
+            (["--json", "nowhere/out.json"], "--json nowhere/out.json cannot be written"),
+            (["--save-results", "again.json"], "--save-results goes with --checkpoint"),
+            (["--proposals", "results.json"], "Give one of --checkpoint FILE"),
+            (["--annotations", "nowhere.json"], "nowhere.json"),
+            (["--annotations", "."], "but results.json: name the file and not the folder"),
+            (["--iou-type", "mask"], "--iou-type must be bbox or segm, got mask"),
+            (["--data.batch_size", "2"], "leave --config and the keys of a configuration out"),
+        ],
+    )
+    def test_wrong_inputs(self, rankdet, scored: list, changed: list[str], words: str):
+        outcome = rankdet("eval", *scored, *changed)
+        assert outcome.code == 2
+        assert words in outcome.err
+        assert outcome.err.count("\n") == 1
+
+    def test_no_checkpoint(self, rankdet, tmp_path: Path):
+        assert "there is no checkpoint nowhere.ckpt" in rankdet("eval", "--checkpoint", "nowhere.ckpt").err
+        (tmp_path / "x.ckpt").write_text("{}")
+        said = rankdet("eval", "--checkpoint", "x.ckpt").err
+        assert "x.ckpt cannot be read as a checkpoint" in said
+        assert "weights_only" not in said
+
+    def test_voc_has_its_own_numbers_beside(self, rankdet, tmp_path: Path):
+        cats = {"a": [("cat", (1, 1, 20, 20), 0)], "b": [("cat", (5, 5, 30, 30), 0), ("cat", (40, 5, 60, 30), 1)]}
+        xml = {name: voc_xml(f"{name}.png", *objects) for name, objects in cats.items()}
+        folder = write_voc(tmp_path / "voc", **xml)
+        results = [
+            {**{key: entry[key] for key in ("image_id", "category_id", "bbox")}, "score": 0.5}
+            for entry in open_dataset(folder).ground_truth()["annotations"][::2]  # one is difficult
+        ]
+        (tmp_path / "results.json").write_text(json.dumps(results))
+        outcome = rankdet("eval", "--results", "results.json", "--annotations", folder)
+        assert outcome.code == 0, outcome.err
+        assert "VOC's mAP at IoU 0.5: 0.500, at 11 points as in VOC 2007: 0.545" in outcome.out
 
 
 class TestPredict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
@@ -18,7 +18,9 @@ OPTIONS = {
     "config": CONFIG,
     "results": Option("FILE", "instead of a checkpoint: detections of any tool, as COCO results"),
     "proposals": Option("FILE", "instead of a checkpoint: proposals as COCO results; their recall whatever the class"),
-    "annotations": Option("FILE", "with --results or --proposals: the ground truth, in the format of COCO or LVIS"),
+    "annotations": Option(
+        "DATA", "with --results or --proposals: the ground truth, a COCO or LVIS file or a VOC folder"
+    ),
     "threshold": Option("SCORE", "tell the LRP, too, of the detections with at least this score"),
     "iou-type": Option(
         "TYPE", "bbox or segm; by default segm with boxes beside for a model that draws masks, else bbox"
@@ -83,10 +85,14 @@ def evaluate_file(given: Given, iou_type: IouType | None) -> Evaluation:
     """Numbers of a results file."""
     from rankdet.eval import Evaluator
 
-    evaluator = Evaluator(_annotations(given, "results"), iou_types=(iou_type or "bbox",))
+    truth = _annotations(given, "results")
+    evaluator = Evaluator(truth, iou_types=(iou_type or "bbox",))
     if evaluator.rules.name != "COCO":
         print(f"{given.own['annotations']} is evaluated by the rules of {evaluator.rules.name}")
-    return evaluator(given.own["results"])
+    evaluation = evaluator(given.own["results"])
+    if isinstance(truth, dict) and iou_type != "segm":
+        _tell_voc(truth, given.own["results"])
+    return evaluation
 
 
 def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None:
@@ -125,7 +131,8 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
     display = Display()
     display.print(f"{given.own['checkpoint']}: {type(model).__name__}\n{validation.data.report.summary()}")
     kinds = (iou_type,) if iou_type else iou_types_of(model)
-    evaluate = Evaluator(validation.data.ground_truth(), iou_types=kinds)
+    truth = validation.data.ground_truth()
+    evaluate = Evaluator(truth, iou_types=kinds)
     if evaluate.rules.name != "COCO":
         display.print(f"The validation images are evaluated by the rules of {evaluate.rules.name}")
     if note := too_few_detections(model, evaluate.rules):
@@ -140,6 +147,8 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
     evaluation = evaluate(kept)
     if threshold:
         _tell_cost(evaluate(results), evaluation, threshold)
+    if "bbox" in kinds:
+        _tell_voc(truth, kept)
     return evaluation
 
 
@@ -197,6 +206,18 @@ def _tell_cost(everything: Evaluation, kept: Evaluation, threshold: float) -> No
     print(f"The configuration states a score threshold of {threshold:g}, which costs {max(lost, 0):.3f} AP{remedy}")
 
 
+def _tell_voc(truth: dict[str, Any], results: Sequence[dict[str, Any]] | str) -> None:
+    """VOC's own numbers, if the data are VOC's: they say which objects are difficult."""
+    from rankdet.eval import area_under_curve, eleven_points, evaluate_voc
+
+    if any("difficult" in annotation for annotation in truth["annotations"]):
+        area, eleven = (
+            evaluate_voc(truth, results, interpolation=curve).mean_average_precision
+            for curve in (area_under_curve, eleven_points)
+        )
+        print(f"VOC's mAP at IoU 0.5: {_number(area)}, at 11 points as in VOC 2007: {_number(eleven)}")
+
+
 def _write_results(target: Path, results: list[dict[str, object]]) -> None:
     import json
 
@@ -206,14 +227,22 @@ def _write_results(target: Path, results: list[dict[str, object]]) -> None:
     print(f"The detections are in {target}")
 
 
-def _annotations(given: Given, subject: str) -> str:
+def _annotations(given: Given, subject: str) -> Path | dict[str, Any]:
+    """The ground truth, a COCO or LVIS file or the content of a VOC folder."""
+    from rankdet.data.files import coco_file
+
     if "annotations" not in given.own:
-        raise CommandError(f"--{subject} needs --annotations, the ground truth in the format of COCO or LVIS")
+        raise CommandError(f"--{subject} needs --annotations, the ground truth: a COCO or LVIS file, or a VOC folder")
     if given.files or given.overrides:
         raise CommandError(f"--{subject} is evaluated as it is; leave --config and the keys of a configuration out")
     if "save-results" in given.own:
         raise CommandError("--save-results goes with --checkpoint; the detections are in a file already")
-    return given.own["annotations"]
+    place = Path(given.own["annotations"])
+    if file := place if place.is_file() else coco_file(place):
+        return file
+    from rankdet.data import open_dataset
+
+    return open_dataset(given.own["annotations"], shapes_seed=1).ground_truth()
 
 
 def _json_target(given: Given) -> Path | None:

@@ -111,6 +111,7 @@ def open_validation(
     Without files the configuration beside the checkpoint is used, if there is one. There are masks if the model draws
     any.
     """
+    record = read_checkpoint(checkpoint)[KEY]
     beside = Path(checkpoint).parent / "config.yaml"
     chosen = list(files) or ([str(beside)] if beside.is_file() else [])
     configuration = read_layers(chosen, overrides)
@@ -118,7 +119,7 @@ def open_validation(
     check(configuration, _sections())
     wants_model = bool(files) or any(key.split(".")[0] == "model" for key, _ in overrides)
     model = configuration.tree.get("model") if wants_model else None
-    known = (read_checkpoint(checkpoint)[KEY].get("model") or {}) if model is None else {}
+    known = record.get("model") or {}
     if draws_masks(model) if model is not None else draws_masks(known, trusted=_trusted(trusted)):
         read_masks(configuration)
     return _make_validation(configuration), ModelPlan(model) if model is not None else None

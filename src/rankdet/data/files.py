@@ -94,6 +94,13 @@ def coco_file(path: Path) -> Path | None:
     return next((path / name for name in _COCO_NAMES if (path / name).is_file()), None)
 
 
+def without_annotations(folder: Path) -> str:
+    """What is wrong with a folder that is no dataset; names the annotation files that the user may have meant."""
+    files = sorted(path.name for path in folder.glob("*.json"))
+    shown = ", ".join(files[:EXAMPLES]) + (", ..." if len(files) > EXAMPLES else "")
+    return f"{folder} has no XML files" + (f", but {shown}: name the file and not the folder" if files else "")
+
+
 def coco_image_folders(file: Path) -> list[Path]:
     """Where the images of a COCO annotation file may be, likeliest first."""
     home, split = file.absolute().parent, file.stem

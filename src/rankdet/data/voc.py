@@ -16,7 +16,7 @@ import numpy as np
 from rankdet.data.annotated import AnnotatedImages
 from rankdet.data.categories import Categories
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import Listing, find_images, voc_image_folders
+from rankdet.data.files import Listing, find_images, voc_image_folders, without_annotations
 from rankdet.data.raster import SUFFIXES, read_size
 from rankdet.data.report import EXAMPLES, Fault
 from rankdet.data.table import Annotations, PackedStrings, clean_boxes, filter_images, make_report
@@ -89,7 +89,8 @@ def _read_folder(home: Path) -> dict[str, VOCFile]:
     """All annotation files by name without ending; all, so that every split of a folder has the same classes."""
     stems = sorted(name[:-4] for name in Listing().names(str(home)) if name.endswith(".xml"))
     if not stems:
-        raise DatasetError(f"{home} has no XML files; name a VOC folder (with Annotations) or a folder of XML files")
+        remedy = "name a VOC folder (with Annotations) or a folder of XML files"
+        raise DatasetError(f"{without_annotations(home)}; {remedy}")
     return {stem: read_voc(home / f"{stem}.xml") for stem in stems}
 
 

@@ -33,6 +33,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except Exception as error:  # whatever the unpickler stumbles over in a file that is none
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "weights_only" in first_line:  # torch's advice is to allow the code that a file may bring
+            first_line = (
+                "it is none, or holds other objects, whose code is not run; give a checkpoint that rankdet wrote"
+            )
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint of tensors and plain data: {first_line}"
         ) from error

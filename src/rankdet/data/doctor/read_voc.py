@@ -15,7 +15,7 @@ from rankdet.data.doctor.finding import Finding, Severity, find
 from rankdet.data.doctor.locate import locate
 from rankdet.data.doctor.table import Classes, Images, Objects, Table
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import Listing, voc_image_folders
+from rankdet.data.files import Listing, voc_image_folders, without_annotations
 from rankdet.data.raster import SUFFIXES, read_size
 from rankdet.data.voc_classes import VOC_CLASSES
 from rankdet.data.voc_xml import CORNERS, parse_xml
@@ -39,7 +39,7 @@ def read_voc(
     stems = sorted(name[:-4] for name in Listing().names(str(home)) if name.endswith(".xml"))
     if not stems:
         remedy = "name a VOC folder (with Annotations), a folder of XML files, or a COCO annotation file"
-        what = f"{home} has no XML files" if home.is_dir() else f"there is no folder {home}"
+        what = without_annotations(home) if home.is_dir() else f"there is no folder {home}"
         return None, [Finding("unreadable-file", Severity.ERROR, what, 1, remedy)]
     findings: list[Finding] = []
     if split is not None:

@@ -23,10 +23,10 @@ function showOverview() {
   byId("facts").append(...Object.entries(data.facts).flatMap(([name, text]) => [h("dt", {}, name), h("dd", {}, text)]));
   const tile = (name, value, text) => h("div", { class: "tile" }, h("span", {}, name), h("b", {}, three(value)), h("span", {}, text));
   byId("tiles").append(
-    tile("AP ↑", metrics.AP, "order of all detections, 10 demands on fit"),
+    tile("AP ↑", metrics.AP, "how well detections are ranked, over IoU 0.50 to 0.95"),
     tile("AP50 ↑", metrics.AP50, "when an IoU of 0.50 is enough"),
     tile("oLRP ↓", metrics.oLRP, "what is wrong at the best thresholds"),
-    tile("AR ↑", metrics.AR_100 ?? metrics.AR_300, "share of the objects that is found at all"));
+    tile("AR ↑", metrics.AR_300 ?? metrics.AR_100, "share of the objects that is found at all"));
   showSummary(metrics);
   const parts = [
     ["oLRP_FN", "Missed objects (FN)", "1 − recall"],
