@@ -29,7 +29,7 @@ class Largest(TorchDispatchMode):
 
 
 def mask_rcnn(recipe: type[nn.Module]) -> nn.Module:
-    return recipe(**SMALL, proposals=ProposalSelection(keep=400))
+    return recipe(**SMALL, proposals=ProposalSelection(keep=1000))
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,8 @@ def test_no_full_mask_for_each_positive(make):
     torch.manual_seed(0)
     model, positives = make(), []
     model.criterion.register_forward_hook(lambda _module, _inputs, output: positives.append(len(output.weights)))
-    images = [torch.rand(3, SIDE, SIDE) for _ in range(2)]
     with Largest() as largest:
-        losses = model(images, [target(12, SIDE) for _ in images])
+        losses = model([torch.rand(3, SIDE, SIDE)], [target(12, SIDE)])
         sum(losses.values()).backward()
-    assert positives[0] > 20, "as many as the test is worth"
+    assert positives[0] > 15, "as many as the test is worth"
     assert largest.elements < positives[0] * SIDE**2
