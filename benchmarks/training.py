@@ -113,7 +113,9 @@ CASES: dict[str, dict[str, Callable[[], nn.Module]]] = {
         _RANKED: _rankdet("FoveaBox"),
     },
     "CascadeRCNN": {
-        "rankdet, softmax + smooth L1, sampled": _rankdet("CascadeRCNN", criterion=_of("models", "softmax_criterion")),
+        "rankdet, softmax + smooth L1, sampled": _rankdet(
+            "CascadeRCNN", criterion=_of("models.cascade_rcnn", "smooth_softmax_criterion")
+        ),
         _RANKED: _rankdet("CascadeRCNN"),
     },
     "MaskRCNN": {
@@ -123,7 +125,7 @@ CASES: dict[str, dict[str, Callable[[], nn.Module]]] = {
     },
     "CascadeMaskRCNN": {
         "rankdet, softmax + smooth L1 + BCE, sampled": _rankdet(
-            "CascadeMaskRCNN", criterion=_of("models", "softmax_criterion")
+            "CascadeMaskRCNN", criterion=_of("models.cascade_rcnn", "smooth_softmax_criterion")
         ),
         _RANKED: _rankdet("CascadeMaskRCNN"),
     },
