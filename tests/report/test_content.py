@@ -233,3 +233,16 @@ def test_training_curves(tmp_path: Path):
     file.write_text("step,loss\nfirst,1\n")
     with pytest.raises(ValueError, match=r"metrics\.csv"):
         training_curves(file)
+
+
+def test_three_digits_are_those_of_the_other_tables():
+    """A number that is rounded to four digits first may end as another one."""
+    differs = 0
+    for seed in range(40):
+        problem = read_problem(*random_problem(np.random.default_rng(seed)))
+        exact, shown = problem.evaluation.metrics, report_content(problem, title="digits")["metrics"]
+        for name, value in exact.items():
+            if value >= 0:
+                assert f"{shown[name]:.3f}" == f"{value:.3f}"
+                differs += f"{round(value, 4):.3f}" != f"{value:.3f}"
+    assert differs > 0

@@ -108,6 +108,6 @@ def _reliability(problem: Problem) -> dict[str, Any]:
         "confidence": rounded(errors.confidence, 4),
         "precision": rounded(errors.precision, 4),
         "worth": rounded(errors.worth, 4),
-        "d_ece": rounded([errors.d_ece, everything.d_ece], 4),
-        "la_ece": rounded([errors.la_ece, everything.la_ece], 4),
+        "d_ece": rounded([errors.d_ece, everything.d_ece], 9),
+        "la_ece": rounded([errors.la_ece, everything.la_ece], 9),
     }

@@ -94,7 +94,7 @@ def _common_curve(sums: _Cumulated, problem: Problem) -> dict[str, Any]:
             "recall": true / objects,
             "loc": error / true,
         }
-        curves = {name: rounded(_column_means(column), 4) for name, column in means.items()}
+        curves = {name: rounded(_column_means(column), 6) for name, column in means.items()}
     totals = {"tp": true.sum(0).astype(int).tolist(), "fp": false.sum(0).astype(int).tolist()}
     return {"score": rounded(thresholds, 6), "objects": int(objects.sum()), **totals, **curves}
 
