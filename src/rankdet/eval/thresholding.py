@@ -43,6 +43,8 @@ def threshold_cost(
 ) -> ThresholdCost:
     """Compares AP with and without a score threshold: one for all, or by category id (none for a category without).
 
+    AP is that of COCO; for LVIS compare two evaluations, as ``rankdet eval`` does.
+
     >>> from rankdet.eval.reading import read_ground_truth, read_results
     >>> truth = read_ground_truth({"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}], "annotations": [
     ...     {"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]})
