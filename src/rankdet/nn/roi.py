@@ -22,7 +22,7 @@ class RoIPooler(nn.Module):
     Args:
         output_size: cells per side.
         strides: strides of the levels to pool from.
-        finest: side in pixels up to which regions are taken from the first level, half of it included.
+        finest: half of the side in pixels below which regions are taken from the first level.
         sampling_ratio: points per cell and side; 0 takes as many as the region has pixels per cell, rounded up.
     """
 
