@@ -87,7 +87,7 @@ def test_max_iou_equals_the_loop(seed: int, thresholds: tuple[float, float], low
     assert found.tolist() == expected
 
 
-@pytest.mark.parametrize("low_quality", [None, BestPriors(min_iou=0.1), BestPriors(ties=False)], ids=str)
+@pytest.mark.parametrize("low_quality", [None, BestPriors(min_iou=0.1), BestPriors(ties=False)], ids=["none", "from 0.1", "one each"])
 def test_max_iou_with_bounded_memory_is_the_same(low_quality: BestPriors | None, monkeypatch: pytest.MonkeyPatch):
     generator = torch.Generator().manual_seed(0)
     priors = random_boxes(60, generator)
@@ -161,7 +161,7 @@ def test_atss_assigns_images_alike_together_and_one_by_one(bound: int, monkeypat
     assert len(found.positive_index) > 5
 
 
-@pytest.mark.parametrize("assigner", [MaxIoU(low_quality=BestPriors()), ATSSAssigner()])
+@pytest.mark.parametrize("assigner", [MaxIoU(low_quality=BestPriors()), ATSSAssigner()], ids=["none", "some", "all"])
 def test_invalid_priors_are_ignored_and_without_objects_all_others_background(assigner):
     priors, sizes = grid((8, 16), 64)
     valid = torch.ones(len(priors), dtype=torch.bool)
