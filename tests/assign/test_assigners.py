@@ -87,7 +87,9 @@ def test_max_iou_equals_the_loop(seed: int, thresholds: tuple[float, float], low
     assert found.tolist() == expected
 
 
-@pytest.mark.parametrize("low_quality", [None, BestPriors(min_iou=0.1), BestPriors(ties=False)], ids=["none", "from 0.1", "one each"])
+@pytest.mark.parametrize(
+    "low_quality", [None, BestPriors(min_iou=0.1), BestPriors(ties=False)], ids=["none", "from 0.1", "one each"]
+)
 def test_max_iou_with_bounded_memory_is_the_same(low_quality: BestPriors | None, monkeypatch: pytest.MonkeyPatch):
     generator = torch.Generator().manual_seed(0)
     priors = random_boxes(60, generator)
