@@ -12,6 +12,7 @@ from pathlib import Path
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.options import CONFIG, HELP, describe_options, read_options
 from rankdet.cli.presets import preset_names, preset_title
+from rankdet.garbage import without_garbage_collection
 
 TOPICS = {
     "detectors": "the detectors, and with a name all arguments of one",
@@ -103,7 +104,8 @@ def _show_config(arguments: Sequence[str]) -> int:
     if "help" in given.own or not (given.files or given.overrides):
         print(f"usage: rankdet show config --config FILE [--KEY VALUE ...]\n\noptions:\n{describe_options(options)}")
         return 0
-    from rankdet.cli.experiment import Experiment
+    with without_garbage_collection():
+        from rankdet.cli.experiment import Experiment
 
     print(Experiment(files=given.files, overrides=given.overrides, complete=False).dump(), end="")
     return 0

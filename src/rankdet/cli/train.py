@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Option, describe_options, read_options
+from rankdet.garbage import without_garbage_collection
 
 OPTIONS = {
     "config": CONFIG,
@@ -41,9 +42,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def train(*, files: Sequence[str], overrides: Sequence[tuple[str, str]], resume: str | None) -> None:
     """Read, build and train."""
-    import torch
+    with without_garbage_collection():
+        import torch
 
-    from rankdet.cli.experiment import Experiment
+        from rankdet.cli.experiment import Experiment
 
     files = list(files) or _files_of(resume)
     experiment = Experiment(files=files, overrides=overrides)
