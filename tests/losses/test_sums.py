@@ -9,6 +9,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rankdet.losses.ranking import pairs
 from rankdet.losses.ranking.grid import Grid, Search
 from rankdet.losses.ranking.numbers import rounded_up
 from rankdet.losses.ranking.pairs import PairTable, PairTree, pairs_of
@@ -83,7 +84,7 @@ def test_what_the_author_of_a_loss_is_given(number: int, delta: float, self_step
         return Ranking(x, y, false, delta=delta, self_step=self_step)
 
     assert len(given()) == number
-    pairs = [
+    sums = [
         (given().rank_among_positives, steps.sum(0)),
         (given().rank_among_as_good, as_good.sum(0)),
         (given().rank, steps.sum(0) + false),
@@ -91,7 +92,7 @@ def test_what_the_author_of_a_loss_is_given(number: int, delta: float, self_step
         (given().as_good_above(w), w @ as_good),
         (given().spread_over_inferior(w), (steps - as_good) @ w),
     ]
-    for got, expected in pairs:
+    for got, expected in sums:
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -107,10 +108,20 @@ def test_tables_and_trees_of_pairs_agree_with_the_sums(number: int, delta: float
     weights = torch.rand(2, number, generator=generator, dtype=torch.float64)
     steps = step(x[:, None] - x, delta)  # [k, i]
     as_good = steps * (y[:, None] >= y)
-    for pairs in (PairTable(x, y, delta), PairTree(x, y, delta)):
-        torch.testing.assert_close(pairs.above(weights), weights @ steps, rtol=1e-12, atol=1e-11)
-        torch.testing.assert_close(pairs.as_good_above(weights), weights @ as_good, rtol=1e-12, atol=1e-11)
-        torch.testing.assert_close(pairs.below_better(weights), weights @ (steps - as_good).T, rtol=1e-12, atol=1e-11)
+    for form in (PairTable(x, y, delta), PairTree(x, y, delta)):
+        torch.testing.assert_close(form.above(weights), weights @ steps, rtol=1e-12, atol=1e-11)
+        torch.testing.assert_close(form.as_good_above(weights), weights @ as_good, rtol=1e-12, atol=1e-11)
+        torch.testing.assert_close(form.below_better(weights), weights @ (steps - as_good).T, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("delta", [0.0, 0.5])
+def test_a_tree_in_parts_is_the_whole_tree(delta: float, monkeypatch: pytest.MonkeyPatch):
+    x, y, *weights = torch.rand(4, 1500, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 9
+    tree, w = PairTree(x, y, delta), torch.stack(weights)
+    whole = tree.as_good_above(w), tree.below_better(w)
+    monkeypatch.setattr(pairs, "LEAVES", 77)
+    monkeypatch.setattr(pairs, "NODES", 1)  # a level at a time
+    torch.testing.assert_close((tree.as_good_above(w), tree.below_better(w)), whole, rtol=1e-12, atol=1e-11)
 
 
 def test_pairs_of_very_distant_logits_are_exact():

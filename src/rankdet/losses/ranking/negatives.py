@@ -20,6 +20,7 @@ from rankdet.losses.ranking.targets import Positives, indices_from
 
 LISTED = 1 / 8  # negatives are listed if fewer of the logits than this reach a positive
 GRID = 1 << 12  # from as many logits on a grid pays, on a CPU
+FEW = 1 << 13  # intervals
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,9 @@ def _add_to_bins(sums: Tensor, bins: Tensor, values: Tensor) -> None:
 
 def _replicas(values: Tensor, intervals: int) -> int:
     """On an accelerator, where neighbouring values are added at once, as many as take no more room than the values."""
-    return 8 if on_cpu(values) else min(max(values.numel() // (4 * intervals), 8), 1024)
+    if on_cpu(values):
+        return 8 if intervals <= FEW else 1  # among many intervals, neighbours seldom meet in one
+    return min(max(values.numel() // (4 * intervals), 8), 1024)
 
 
 def _piece(values: Tensor) -> int:

@@ -18,6 +18,8 @@ from rankdet.losses.ranking.steps import step
 
 TABLE = 384  # up to as many positives a table of all pairs is formed
 LEAF = 128  # as many pairs per positive are formed at the leaves of the tree
+LEAVES = 1 << 10  # of as many positives at a time
+NODES = 1 << 15  # the other levels of the tree are worked through in parts of about so many entries
 
 
 class Pairs(Protocol):
@@ -117,23 +119,31 @@ class _Runs:
 
     def suffix_sums(self, start: Tensor, weights: Tensor) -> Tensor:
         """The same over ``k >= start[i]``; start is (P,) int64 in 0..P."""
-        return self._leaf_sums(start, weights) + self._tree_sums(start, weights)
+        sums = self._leaf_sums(start, weights)
+        levels = max(-(-self.number // LEAF) - 1, 0).bit_length()
+        at_once = max(NODES // self.number, 1)
+        for level in range(0, levels, at_once):
+            sums += self._tree_sums(range(level, min(level + at_once, levels)), start, weights)
+        return sums
 
     def _leaf_sums(self, start: Tensor, weights: Tensor) -> Tensor:
         """The part of each suffix that lies in the block where it starts, pair by pair."""
         blocks = -(-self.number // LEAF)
         padding = (0, blocks * LEAF - self.number)
-        block = (start // LEAF).clamp(max=blocks - 1)
         leaves = torch.nn.functional.pad(self.logits, padding).view(blocks, LEAF)
-        steps = step(leaves.index_select(0, block) - self.logits[:, None], self.delta)
-        steps *= torch.arange(LEAF, device=start.device) >= (start - block * LEAF)[:, None]
-        rows = torch.nn.functional.pad(weights, padding).view(-1, blocks, LEAF).index_select(1, block)
-        return (rows * steps).sum(2)
+        rows = torch.nn.functional.pad(weights, padding).view(-1, blocks, LEAF)
+        inside = torch.arange(LEAF, device=start.device)
+        parts = []
+        for first, own in zip(start.split(LEAVES), self.logits.split(LEAVES), strict=True):
+            block = (first // LEAF).clamp(max=blocks - 1)
+            steps = step(leaves.index_select(0, block) - own[:, None], self.delta)
+            steps *= inside >= (first - block * LEAF)[:, None]
+            parts.append((rows.index_select(1, block) * steps).sum(2))
+        return torch.cat(parts, 1)
 
-    def _tree_sums(self, start: Tensor, weights: Tensor) -> Tensor:
+    def _tree_sums(self, levels: range, start: Tensor, weights: Tensor) -> Tensor:
         """The rest: on every level, the block after the one where the suffix starts, if both have the same parent."""
-        levels = max(-(-self.number // LEAF) - 1, 0).bit_length()
-        size = LEAF * 2 ** torch.arange(levels, device=start.device)[:, None]
+        size = LEAF * 2 ** torch.arange(levels.start, levels.stop, device=start.device)[:, None]
         stride = self.number + 1
         block = start // size + 1
         index = torch.arange(self.number, device=start.device)
