@@ -31,8 +31,7 @@ class PrecisionAtKLoss(RankingLoss):
 
     def errors(self, ranking: Ranking) -> Mapping[str, RankingError]:
         """Beyond k now, and beyond k even without negatives."""
-        now, without_negatives = ranking.rank > self.k, ranking.rank_among_positives > self.k
-        return {"ranking": RankingError(now.to(ranking.rank), without_negatives.to(ranking.rank))}
+        return {"ranking": RankingError(ranking.rank > self.k, target=ranking.rank_among_positives > self.k)}
 
     def normaliser(self, ranking: Ranking) -> float:
         """As many positives as fit among the k best."""

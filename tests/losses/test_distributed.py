@@ -38,12 +38,13 @@ def process(rank: int, size: int, port: int, folder: str) -> None:
             weight = torch.ones((), dtype=torch.float64, requires_grad=True)  # a parameter all processes share
             x = logits.clone().requires_grad_()
             loss = cls(scope=scope, gather_across_devices=True)
-            value = loss(x * weight, targets, image_index=image)
+            rows = image if scope == "image" else None
+            value = loss(x * weight, targets, image_index=rows)
             value.backward()
             shared = weight.grad.clone()
             dist.all_reduce(shared)
             index = (targets > 0).view(-1).nonzero().squeeze(1)
-            ranked = loss.ranked_at(x, index, targets.view(-1)[index], ignored=(targets < 0).all(1), image_index=image)
+            ranked = loss.ranked_at(x, index, targets.view(-1)[index], ignored=(targets < 0).all(1), image_index=rows)
             found[cls.__name__, scope] = (
                 value.detach(),
                 x.grad / size,
@@ -72,13 +73,14 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_equals_one_process_with_the_whole_batch(results: tuple[int, list[dict]], cls: type[RankingLoss], scope: str):
     size, found = results
     logits, targets, image = (part.flatten(0, 1) for part in batch(size))
+    rows = image if scope == "image" else None
     weight = torch.ones((), dtype=torch.float64, requires_grad=True)
     logits.requires_grad_()
-    value = cls(scope=scope)(logits * weight, targets, image_index=image)
+    value = cls(scope=scope)(logits * weight, targets, image_index=rows)
     value.backward()
     index = (targets > 0).view(-1).nonzero().squeeze(1)
     ranked = cls(scope=scope).ranked_at(
-        logits, index, targets.view(-1)[index], ignored=(targets < 0).all(1), image_index=image
+        logits, index, targets.view(-1)[index], ignored=(targets < 0).all(1), image_index=rows
     )
     mine = [process[cls.__name__, scope] for process in found]
     for one, of_weight in ((process[0], process[2]) for process in mine):

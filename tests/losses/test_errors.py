@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from rankdet.losses import ALRPLoss, RankingLoss, RankSortLoss
+from rankdet.losses import ALRPLoss, PositiveError, Ranking, RankingError, RankingLoss, RankSortLoss
 from rankdet.losses.functional import alrp_loss
 from tests.losses.problems import CLASSES
 
@@ -24,6 +24,8 @@ every_loss = pytest.mark.parametrize("cls", CLASSES)
         (torch.zeros(3), torch.tensor([0.0, math.nan, 0.0]), {}, "target is nan"),
         (torch.zeros(3), torch.zeros(3), {"positives": torch.zeros(3)}, "boolean mask"),
         (torch.zeros(3), torch.zeros(3), {"positives": torch.zeros(2, dtype=torch.bool)}, "boolean mask"),
+        (torch.zeros(3), torch.zeros(3, device="meta"), {}, "targets are on meta, logits on cpu"),
+        (torch.zeros(3), torch.zeros(3), {"image_index": torch.arange(3)}, 'image_index is given but scope is "batch"'),
     ],
 )
 def test_wrong_input_is_explained(
@@ -86,7 +88,7 @@ def test_wrong_constructor_arguments_are_explained():
 
 def test_localisation_errors_must_be_as_many_as_positives():
     logits, targets = torch.zeros(3), torch.tensor([0.5, 0.0, 1.0])
-    with pytest.raises(ValueError, match=r"localisation_errors, have shape \(0,\), but there are 2 positives"):
+    with pytest.raises(ValueError, match=r"localisation_errors have shape \(0,\), but there are 2 positives"):
         alrp_loss(logits, targets, torch.zeros(0))
     with pytest.raises(ValueError, match="but there are 2 positives"):
         ALRPLoss()(logits, targets, torch.zeros(3))
@@ -95,7 +97,53 @@ def test_localisation_errors_must_be_as_many_as_positives():
 @pytest.mark.parametrize("error", [-0.1, math.nan])
 def test_localisation_errors_are_at_least_0(error: float):
     logits, targets = torch.zeros(3), torch.tensor([0.5, 0.0, 1.0])
-    with pytest.raises(ValueError, match="of a localisation error, at least 0"):
+    with pytest.raises(ValueError, match="a localisation error is NaN or below 0"):
         alrp_loss(logits, targets, torch.tensor([0.2, error]))
-    with pytest.raises(ValueError, match="of a localisation error, at least 0"):
+    with pytest.raises(ValueError, match="a localisation error is NaN or below 0"):
         ALRPLoss()(logits, targets, torch.tensor([0.2, error]))
+
+
+class OwnLoss(RankingLoss):
+    """Returns what it is told to."""
+
+    def __init__(self, errors: object) -> None:
+        super().__init__(delta=0.5)
+        self.result = errors
+
+    def errors(self, ranking: Ranking) -> object:
+        return self.result
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind", "message"),
+    [
+        (
+            RankingError(1.0),
+            ValueError,
+            r"OwnLoss.errors\(\) returns RankingError; accepted is a dict",
+        ),
+        ({"mine": RankingError(1.0)}, ValueError, r"returns \('mine',\); accepted is"),
+        (
+            {"ranking": torch.ones(2)},
+            TypeError,
+            r"errors\(\)\['ranking'\] is a Tensor; accepted are RankingError",
+        ),
+        ({"ranking": RankingError(torch.ones(()))}, ValueError, r"tensor of shape \(\); accepted is .* \(2,\)"),
+        ({"ranking": RankingError(1.0, value=torch.ones(1))}, ValueError, r"shape \(1,\)"),
+        ({"ranking": RankingError(1.0, target=torch.ones(3))}, ValueError, r"shape \(3,\)"),
+        ({"ranking": PositiveError(1.0, torch.ones(()))}, ValueError, r"shape \(\)"),
+    ],
+)
+def test_what_an_author_got_wrong_is_explained(errors: object, kind: type[Exception], message: str):
+    with pytest.raises(kind, match=message):
+        OwnLoss(errors)(torch.tensor([0.0, 0.2, 0.1]), torch.tensor([0.5, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("two", [torch.tensor([2, 2]), torch.tensor([2.0, 2.0]), 2, 2.0])
+def test_authors_may_state_any_dtype_or_one_number(two: torch.Tensor | float):
+    logits = torch.tensor([0.0, 3.0, 0.1], requires_grad=True)
+    loss = OwnLoss({"ranking": RankingError(two, target=torch.tensor([False, True]))})
+    value = loss(logits, torch.tensor([0.5, 0.0, 1.0]))
+    assert value == 1.5  # the mean of 2 - 0 and 2 - 1
+    assert torch.autograd.grad(value, logits)[0].tolist() == [-1.0, 1.5, -0.5]
+    assert OwnLoss({"ranking": PositiveError(two, two)})(logits, torch.tensor([0.5, 0.0, 1.0])) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -139,6 +140,25 @@ def test_shapes_are_free_and_strides_too(cls: type[RankingLoss]):
     (got,) = torch.autograd.grad(value, strided)
     torch.testing.assert_close(value, flat, rtol=1e-12, atol=0)
     torch.testing.assert_close(got.transpose(0, 2).reshape(-1), expected, rtol=1e-11, atol=1e-14)
+
+
+@every_loss
+def test_columns_and_expanded_logits_are_taken_without_a_warning(cls: type[RankingLoss]):
+    """Such as the objectness of boxes that are read from the rows of a head."""
+    logits, targets = random_problem(30, 330)
+    column = logits.detach()[:, None].repeat(1, 5)[:, 4].requires_grad_()
+    single = torch.zeros(1, requires_grad=True)
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            value = cls()(column, targets)
+            cls()(single.expand(360), targets).backward()
+    finally:
+        torch.set_warn_always(False)
+    flat = cls()(logits, targets)
+    torch.testing.assert_close(torch.autograd.grad(value, column), torch.autograd.grad(flat, logits))
+    assert single.grad.abs() < 1e-6
 
 
 @every_loss
@@ -358,6 +378,14 @@ def test_a_positive_named_outright_has_no_quality_below_0():
 def test_integer_targets_are_labels():
     logits = torch.tensor([1.0, 0.0, -1.0])
     assert RankSortLoss()(logits, torch.tensor([0, 1, -1])) == RankSortLoss()(logits, torch.tensor([0.0, 1.0, -1.0]))
+
+
+def test_localisation_is_at_least_float32_whatever_the_errors_are():
+    logits, targets = torch.tensor([2.0, 1.0, 0.0, -1.0]), torch.tensor([0.0, 0.7, 0.0, 0.4])
+    for dtype in (torch.int64, torch.float16, torch.bfloat16, torch.float32):
+        _, localisation = alrp_loss(logits, targets, torch.tensor([1, 0], dtype=dtype))
+        assert localisation.dtype == torch.float32
+        torch.testing.assert_close(localisation, torch.tensor(0.375))  # (1/2 + 1/4) / 2
 
 
 def test_alrp_takes_its_errors_from_the_quality_or_as_given():

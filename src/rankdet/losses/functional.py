@@ -8,6 +8,7 @@ a scalar with a gradient of its own. What holds for the classes (edge cases, dty
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from rankdet.losses.ranking import ALRPLoss, AveragePrecisionLoss, NDCGLoss, RankSortLoss
@@ -94,8 +95,8 @@ def alrp_loss(
     quality = 1 - localisation_errors.detach().to(accumulator(logits.device))
     arguments = Arguments(targets=targets, positives=positives, quality=quality)
     ranked = ALRP.ranked_by(logits, arguments, delta=delta)
-    localisation = (ranked.soft_sampling.to(localisation_errors.dtype) * localisation_errors).sum()
-    return ranked.terms["ranking"], localisation
+    errors = localisation_errors.to(torch.promote_types(localisation_errors.dtype, torch.float32))
+    return ranked.terms["ranking"], (ranked.soft_sampling.to(errors.dtype) * errors).sum()
 
 
 def soft_sampling_weights(logits: Tensor, rank: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class Update:
 
     def gradient(self, logits: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
         """The gradient of the terms weighted by scale (T,), in the shape of the logits."""
-        flat = sorted_rows(logits, self.order).reshape(-1)
+        flat = sorted_rows(logits, self.order).view(-1)
         gradient = torch.zeros_like(flat, dtype=dtype)  # where no piece writes
         for piece in self.pieces:
             piece.write_gradient(gradient, flat, scale.to(piece.weights.dtype))
@@ -96,8 +96,8 @@ class Update:
 
 
 def sorted_rows(logits: Tensor, order: Tensor | None) -> Tensor:
-    """The logits with their rows, whatever a row is, in the given order; (rows, entries per row)."""
-    return logits if order is None else logits.reshape(order.numel(), -1).index_select(0, order)
+    """The logits, contiguous, with their rows, whatever a row is, in the given order; (rows, entries per row)."""
+    return logits.contiguous() if order is None else logits.reshape(order.numel(), -1).index_select(0, order)
 
 
 class Attach(torch.autograd.Function):

@@ -31,7 +31,7 @@ from rankdet.losses.ranking.targets import (
     listed,
     read_targets,
     split_rows,
-    with_quality,
+    with_errors,
 )
 
 Scope = Literal["batch", "image"]
@@ -175,6 +175,8 @@ class RankingLoss(nn.Module, ABC):
             return self._with(delta).update(logits, arguments, None)
         found = self._found(logits, arguments)
         if self.scope == "batch":
+            if arguments.image_index is not None:
+                raise ValueError('image_index is given but scope is "batch"; make the loss with scope="image"')
             return self._update_of_batch(logits, found)
         if arguments.image_index is None:
             raise ValueError('scope is "image" but image_index is missing; give the image of each row of the logits')
@@ -193,10 +195,10 @@ class RankingLoss(nn.Module, ABC):
             check_logits(logits)
             return listed(logits, Positives(arguments.index, arguments.quality.detach(), arguments.ignored))
         found = read_targets(logits, arguments.targets, arguments.positives)
-        return found if arguments.quality is None else with_quality(found, arguments.quality.detach())
+        return found if arguments.quality is None else with_errors(found, arguments.quality.detach())
 
     def _update_of_batch(self, logits: Tensor, found: Positives) -> Update:
-        flat = logits.reshape(-1)
+        flat = sorted_rows(logits, None).view(-1)
         update = self._update_of_one(flat, found, together=self.gather_across_devices)
         if on_cpu(logits):
             return update
@@ -205,7 +207,7 @@ class RankingLoss(nn.Module, ABC):
 
     def _update_of_images(self, logits: Tensor, found: Positives, image: Tensor) -> Update:
         order = None if bool((image.diff() >= 0).all()) else image.argsort(stable=True)
-        flat = sorted_rows(logits, order).reshape(-1)
+        flat = sorted_rows(logits, order).view(-1)
         found = in_sorted_rows(found, order, image.numel(), flat.numel() // max(image.numel(), 1))
         rows = (image if order is None else image[order]).unique_consecutive(return_counts=True)[1].tolist()
         values, standing = self._zeros(logits), flat.new_zeros(2, found.index.numel(), dtype=accumulator(flat.device))
@@ -245,20 +247,30 @@ class RankingLoss(nn.Module, ABC):
     def _rows(self, ranking: Ranking) -> tuple[Tensor, Tensor, Tensor]:
         """Values (T,), gradients of the positives (T, P) and weights of their steps (T, P) of all terms."""
         errors = self.errors(ranking)
-        if tuple(errors) != self.term_names:
-            raise ValueError(f"{type(self).__name__}.errors() names {tuple(errors)}, term_names {self.term_names}")
-        parts = [self._part(error, ranking) for error in errors.values()]
+        if not isinstance(errors, Mapping) or tuple(errors) != self.term_names:
+            given = tuple(errors) if isinstance(errors, Mapping) else type(errors).__name__
+            raise ValueError(
+                f"{type(self).__name__}.errors() returns {given}; accepted is a dict with the names of term_names, in "
+                f"their order: {self.term_names}"
+            )
+        parts = [self._part(name, error, ranking) for name, error in errors.items()]
         values, gradients, weights = (torch.stack(rows) for rows in zip(*parts, strict=True))
         scale = self.normaliser(ranking)
         return values / scale, gradients / scale, weights / scale
 
-    def _part(self, error: Error, ranking: Ranking) -> tuple[Tensor, Tensor, Tensor]:
+    def _part(self, name: str, error: Error, ranking: Ranking) -> tuple[Tensor, Tensor, Tensor]:
         """Of one error, not yet normalised: value, gradient of the positives, weights of their steps for negatives."""
+        read = functools.partial(_per_positive, name=f"{type(self).__name__}.errors()[{name!r}]", ranking=ranking)
         nothing = torch.zeros_like(ranking.logits)
         if isinstance(error, PositiveError):
-            return error.value.sum(), error.gradient, nothing
-        excess = error.current - error.target
-        value = (excess if error.value is None else error.value).sum()
+            return read(error.value).sum(), read(error.gradient), nothing
+        if not isinstance(error, RankingError | SortingError):
+            raise TypeError(
+                f"{type(self).__name__}.errors()[{name!r}] is a {type(error).__name__}; accepted are RankingError, "
+                f"SortingError and PositiveError"
+            )
+        excess = read(error.current) - read(error.target)
+        value = (excess if error.value is None else read(error.value)).sum()
         if isinstance(error, RankingError):
             blamed = ranking.false_positives
         else:
@@ -272,6 +284,18 @@ class RankingLoss(nn.Module, ABC):
 
     def _zeros(self, logits: Tensor) -> Tensor:
         return torch.zeros(len(self.term_names), dtype=accumulator(logits.device), device=logits.device)
+
+
+def _per_positive(values: Tensor | float, *, name: str, ranking: Ranking) -> Tensor:
+    """What an author states of each positive, (P,) in the dtype of the ranking; a number counts for all of them."""
+    if not isinstance(values, Tensor):
+        return torch.full_like(ranking.logits, values)
+    if values.shape != ranking.logits.shape:
+        raise ValueError(
+            f"{name} holds a tensor of shape {tuple(values.shape)}; accepted is an entry for each positive, "
+            f"{tuple(ranking.logits.shape)}; they are summed, and divided by the normaliser, afterwards"
+        )
+    return values.to(ranking.logits.dtype)
 
 
 def _checked(delta: float) -> float:

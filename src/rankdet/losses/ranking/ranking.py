@@ -21,15 +21,17 @@ class RankingError:
     The difference ``current - target`` promotes the positive and demotes the negatives, in proportion to their steps
     H(s_j - s_i); a positive with no negative above it is not updated.
 
+    Each is (P,), of any dtype, also bool, or a number that holds for every positive.
+
     Attributes:
-        current: (P,) the error of each positive as it is ranked now.
-        target: (P,) or a number, its error if no negative were above it.
-        value: (P,) what the term reports, where that is not ``current - target``.
+        current: the error of each positive as it is ranked now.
+        target: its error if no negative were above it.
+        value: what the term reports, where that is not ``current - target``.
     """
 
-    current: Tensor
+    current: Tensor | float
     target: Tensor | float = 0.0
-    value: Tensor | None = None
+    value: Tensor | float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,22 +41,22 @@ class SortingError:
     Attributes: as those of `RankingError`.
     """
 
-    current: Tensor
+    current: Tensor | float
     target: Tensor | float = 0.0
-    value: Tensor | None = None
+    value: Tensor | float | None = None
 
 
 @dataclass(frozen=True)
 class PositiveError:
     """An error of each positive with a gradient of the author's own on the logits of the positives.
 
-    Attributes:
-        value: (P,) what the term reports.
-        gradient: (P,) derivative of the *sum* of the values with respect to the logits of the positives.
+    Attributes, as those of `RankingError`:
+        value: what the term reports.
+        gradient: derivative of the *sum* of the values with respect to the logits of the positives.
     """
 
-    value: Tensor
-    gradient: Tensor
+    value: Tensor | float
+    gradient: Tensor | float
 
 
 Error = RankingError | SortingError | PositiveError

@@ -68,14 +68,16 @@ def listed(logits: Tensor, found: Positives) -> Positives:
     return replace(found, quality=_checked_quality(found.quality))
 
 
-def with_quality(found: Positives, quality: Tensor) -> Positives:
-    """The same positives with other qualities, (P,) in their order."""
+def with_errors(found: Positives, quality: Tensor) -> Positives:
+    """The same positives with the qualities, (P,) in their order, that stand for localisation errors."""
     if quality.shape != found.index.shape:
         raise ValueError(
-            f"qualities, or localisation_errors, have shape {tuple(quality.shape)}, but there are "
-            f"{found.index.numel()} positives; give one for each, in their order in the flattened targets"
+            f"localisation_errors have shape {tuple(quality.shape)}, but there are {found.index.numel()} positives; "
+            f"give one for each, {tuple(found.index.shape)}, in their order in the flattened targets"
         )
-    return replace(found, quality=_checked_quality(quality))
+    if on_cpu(quality) and quality.numel() and not bool(quality.amax() <= 1 + ROUNDING):  # NaN too
+        raise ValueError("a localisation error is NaN or below 0; accepted are numbers >= 0, such as 1 - iou")
+    return replace(found, quality=quality.clamp(max=1))
 
 
 def _check_distinct(index: Tensor, number: int) -> None:
@@ -93,7 +95,7 @@ def _check_distinct(index: Tensor, number: int) -> None:
 def _checked_quality(quality: Tensor) -> Tensor:
     """At most 1: what is above by rounding becomes 1, what is more is an error (on a CPU, elsewhere nobody looks)."""
     if on_cpu(quality) and quality.numel() and not (most := float(quality.amax())) <= 1 + ROUNDING:  # NaN too
-        raise ValueError(f"a quality is {most}; accepted is at most 1 (of a localisation error, at least 0)")
+        raise ValueError(f"a quality is {most}; accepted is at most 1")
     return quality.clamp(max=1)
 
 
@@ -135,6 +137,8 @@ def read_targets(logits: Tensor, targets: Tensor, positives: Tensor | None) -> P
 def _check_shapes(logits: Tensor, targets: Tensor, positives: Tensor | None) -> None:
     if targets.shape != logits.shape:
         raise ValueError(f"targets have shape {tuple(targets.shape)}, logits {tuple(logits.shape)}; they must be equal")
+    if targets.device != logits.device:
+        raise ValueError(f"targets are on {targets.device}, logits on {logits.device}; move them to the same device")
     if positives is not None and (positives.shape != logits.shape or positives.dtype != torch.bool):
         raise ValueError(
             f"positives are {positives.dtype} of shape {tuple(positives.shape)}; "
