@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rankdet.eval import GroundTruthError, ResultsError, evaluate, read_ground_truth, read_results
+from rankdet.eval.reading import load_results
 
 TRUTH = {
     "images": [{"id": 7, "height": 40, "width": 40}, {"id": 0, "height": 40, "width": 40}],
@@ -118,6 +122,31 @@ def test_files_are_read_and_named_in_messages(tmp_path):
     results.write_text("[{")
     with pytest.raises(ResultsError, match=r"results\.json is not a JSON file"):
         evaluate(truth, results)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'[{"score": NaN}, {"score": -Infinity}, {"score": 1e999}, {"score": -0.0}, {"score": 1e-400}]',
+        b'[{"id": 123456789012345678901234567890}, {"id": 18446744073709551616}, {"id": 1, "id": -0}]',
+        b'[{"name": "\\ud800"}, {"name": "\\ud83d\\ude00"}, {"name": "\\u0000"}]',
+        '\ufeff[{"name": "Käfer"}]'.encode(),
+        '[{"name": "Käfer"}]'.encode("utf-16"),
+    ],
+)
+def test_a_file_means_what_the_json_module_says(tmp_path, text):
+    path = tmp_path / "results.json"
+    path.write_bytes(text)
+    assert repr(load_results(path).entries) == repr(json.loads(text))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats() | st.floats(0, 1).map(lambda x: round(x, 5)) | st.integers()))
+def test_numbers_of_a_file_are_read_to_the_last_bit(numbers):
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(numbers, file)
+        file.flush()
+        assert repr(load_results(file.name).entries) == repr(numbers)
 
 
 @pytest.mark.parametrize(
