@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rankdet.data import rle
 from rankdet.data.rle import MalformedMaskError, compressed, pixel_counts
+from rankdet.eval import shapes
 from rankdet.eval.shapes import Boxes, Masks
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -68,6 +69,38 @@ def test_overlaps_equal_pixel_by_pixel_ones(seed, size, share, at_least):
         whole = int(found[a].sum() if crowd[b] else (found[a] | truth[b]).sum())
         exact = shared / whole if shared else 0.0
         assert value == exact if exact >= at_least else value < at_least or at_least == 0
+
+
+def pairs_of_equal_group(groups: np.ndarray, other_groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.nonzero(groups[:, None] == other_groups)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(0, 12), st.integers(1, 5), st.sampled_from([1, 3, 100]))
+def test_overlaps_of_many_groups_equal_pixel_by_pixel_ones(seed, count, other_count, groups, rows_a_call):
+    """Groups without a pair, with others in between; several groups in a call, and more than a call."""
+    rng = np.random.default_rng(seed)
+    found, truth = random_masks(seed, count, 5, 6, 0.5), random_masks(seed + 1, other_count, 5, 6, 0.5)
+    places, others = pairs_of_equal_group(np.sort(rng.integers(0, groups, count)), rng.integers(0, groups, other_count))
+    crowd = rng.random(other_count) < 0.3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "ROWS_A_CALL", rows_a_call)
+        overlaps = encoded(found).overlaps(places, encoded(truth), others, crowd[others], 0.0)
+    for value, a, b in zip(overlaps.tolist(), places.tolist(), others.tolist(), strict=True):
+        shared, whole = (found[a] & truth[b]).sum(), (found[a] if crowd[b] else found[a] | truth[b]).sum()
+        assert value == (shared / whole if shared else 0)
+
+
+def test_only_masks_of_a_group_are_compared(monkeypatch):
+    """Pixel by pixel, that is: a call has a table of all its masks, with -1 where it passed over a pair."""
+    tables = []
+    iou = codec.iou
+    monkeypatch.setattr(codec, "iou", lambda *of: tables.append(iou(*of)) or tables[-1])
+    masks = encoded(random_masks(0, 40, 5, 6, 0.7))
+    places, others = pairs_of_equal_group(np.repeat(np.arange(20), 2), np.tile(np.arange(20), 2))
+    assert (masks.overlaps(places, masks, others, np.zeros(80, np.bool_), 0.0) > 0).all()
+    assert [table.shape for table in tables] == [(40, 40)]
+    assert (tables[0] >= 0).sum() == 80
 
 
 def test_masks_of_other_sizes_do_not_overlap():

@@ -30,6 +30,7 @@ MOST_CHARACTERS = 6
 FARTHEST_COORDINATE = 1e5
 
 ZERO, MORE, CHARACTERS = 48, 32, 64
+LOW_BITS = np.uint8(31)
 
 
 class MalformedMaskError(ValueError):
@@ -159,8 +160,7 @@ def _signed_numbers(
     text: NDArray[np.uint8], continued: NDArray[np.bool_], ends: Ints
 ) -> tuple[NDArray[np.int32], Ints]:
     """The numbers written, and how many characters up to the end of each mask are not the last of their number."""
-    bits = text - np.uint8(ZERO)
-    last_bits = (bits << np.uint8(3)).view(np.int8) >> 3  # the lower five, of which the fifth is the sign
+    last_bits = (text & LOW_BITS).view(np.int8) - np.int8(ZERO % 32)  # the lower five, of which the fifth is the sign
     numbers = last_bits[~continued].astype(np.int32)
     # The few numbers of several characters.
     inner = np.flatnonzero(continued)
@@ -169,7 +169,7 @@ def _signed_numbers(
     places = back - place_in_inner
     values, growing = numbers[places], np.arange(len(places))
     for _ in range(MOST_CHARACTERS - 1):
-        values[growing] = values[growing] * 32 + (bits[back] & np.uint8(31))
+        values[growing] = values[growing] * 32 + ((text[back] - np.uint8(ZERO)) & LOW_BITS)
         goes_on = continued[back - 1]  # the character before the first is the last one, which is never continued
         growing, back = growing[goes_on], back[goes_on] - 1
     if len(growing):
@@ -188,9 +188,10 @@ def _sums_of_runs(values: NDArray[np.int32], first: Ints) -> tuple[Ints, Ints]:
     sums, lowest = np.zeros((2, len(first)), np.int64), np.zeros(len(first), np.int64)
     after = np.r_[first[1:], len(values)]
     for parity in (0, 1):
-        runs = np.cumsum(values[parity::2], dtype=np.int64)
+        upto = np.zeros((len(values) + 1 - parity) // 2 + 1, np.int64)
+        runs = np.cumsum(values[parity::2], out=upto[1:])
         begin, end = (first + 1 - parity) // 2, (after + 1 - parity) // 2
-        at_run_0 = np.r_[0, runs][(first + 2 - parity) // 2]
+        at_run_0 = upto[(first + 2 - parity) // 2]
         there = np.flatnonzero(end > begin)
         if len(there):
             below = at_run_0[there]

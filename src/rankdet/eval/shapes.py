@@ -23,6 +23,8 @@ Self = TypeVar("Self", bound="Shapes")
 
 # pycocotools counts the boxes of one call in 8 bits under numpy 2.
 BOXES_A_CALL = 60
+# As many masks as have their overlaps computed in one call; it compares each with all the others of the call.
+ROWS_A_CALL = 100
 
 
 class Shapes(Protocol):
@@ -103,10 +105,13 @@ class Masks:
         """The shapes at these places, in that order."""
         return Masks(tuple([self.counts[i] for i in places.tolist()]), self.sizes[places], self.areas[places])
 
-    def rles(self, places: Ints) -> list[dict[str, object]]:
-        """The masks at these places as pycocotools wants them."""
-        sizes = self.sizes[places].tolist()
-        return [{"size": size, "counts": self.counts[i]} for i, size in zip(places.tolist(), sizes, strict=True)]
+    def rles(self, places: Ints, widened_by: Ints | int = 0) -> list[dict[str, object]]:
+        """The masks at these places as pycocotools wants them, with widths that much greater than they are."""
+        sizes = self.sizes[places]
+        sizes[:, 1] += widened_by
+        return [
+            {"size": size, "counts": self.counts[i]} for i, size in zip(places.tolist(), sizes.tolist(), strict=True)
+        ]
 
     def boxes(self, places: Ints) -> Floats:
         """(len(places), 4) tight boxes, xywh; zeros for empty masks."""
@@ -126,28 +131,58 @@ class Masks:
         return overlaps
 
     def _overlaps(self, places: Ints, others: Masks, other_places: Ints, crowd: Bools) -> Floats:
-        """(P,) overlaps; one call for each block of pairs, which is faster than one for each pair."""
-        unique, row = np.unique(places, return_inverse=True)
-        other_unique, first, column = np.unique(other_places, return_index=True, return_inverse=True)
-        own, theirs, is_crowd = self.rles(unique), others.rles(other_unique), crowd[first].astype(int).tolist()
+        """(P,) overlaps, many in a call of pycocotools, which is faster than a call for each.
+
+        A call is about all its masks against all its others, but passes over two of different widths at once. So the
+        masks of each block get a width of their own there, and only pairs of a block are computed.
+        """
+        rows, first_in_row = _by_appearance(places)
+        columns, first_in_column = _by_appearance(other_places)
+        blocks = _blocks(rows, columns)
         overlaps = np.zeros(len(places))
-        for pairs in _connected(row, column):
-            rows, columns = row[pairs], column[pairs]
-            top, left = rows[0], columns.min()  # what a block has of either side is without gaps
-            here = slice(left, columns.max() + 1)
-            table = codec.iou(own[top : rows[-1] + 1], theirs[here], is_crowd[here])
-            overlaps[pairs] = table[rows - top, columns - left]
+        for call in _calls(rows, blocks):
+            row, column = rows[call], columns[call]
+            own = first_in_row[row[0] : row[-1] + 1]
+            theirs = first_in_column[column[0] : column.max() + 1]
+            table = codec.iou(
+                self.rles(places[own], blocks[own] - blocks[call.start]),
+                others.rles(other_places[theirs], blocks[theirs] - blocks[call.start]),
+                crowd[theirs].astype(int).tolist(),
+            )
+            overlaps[call] = table[row - row[0], column - column[0]]
         return overlaps
 
 
-def _connected(rows: Ints, columns: Ints) -> Iterator[slice]:
-    """Blocks of consecutive pairs such that no row and no column, nor one between two columns, is in two of them."""
-    if not len(rows):
-        return
-    highest = np.maximum.accumulate(columns)
-    lowest = np.minimum.accumulate(columns[::-1])[::-1]
-    breaks = (np.flatnonzero((highest[:-1] < lowest[1:]) & (rows[:-1] != rows[1:])) + 1).tolist()
-    yield from map(slice, [0, *breaks], [*breaks, len(rows)])
+def _by_appearance(values: Ints) -> tuple[Ints, Ints]:
+    """The values as numbers 0, 1, ... in the order in which they appear, and the place where each number is first.
+
+    >>> _by_appearance(np.array([7, 5, 7, 9]))
+    (array([0, 1, 0, 2]), array([0, 1, 3]))
+    """
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+    return number[inverse], first[order]
+
+
+def _blocks(rows: Ints, columns: Ints) -> Ints:
+    """(P,) ascending numbers of blocks of consecutive pairs; none has a row or column of another.
+
+    ``rows`` ascend; ``columns`` are numbered as they appear, so those of a block are without gaps.
+    """
+    opens = np.ones(len(rows), np.bool_)
+    highest = np.maximum.accumulate(columns)[:-1]
+    lowest = np.minimum.accumulate(columns[::-1])[::-1][1:]
+    opens[1:] = (highest < lowest) & (rows[:-1] != rows[1:])
+    return np.cumsum(opens)
+
+
+def _calls(rows: Ints, blocks: Ints) -> Iterator[slice]:
+    """Consecutive pairs of whole blocks, with about ROWS_A_CALL rows."""
+    starts = np.flatnonzero(np.diff(blocks, prepend=0))
+    starts = starts[np.diff(rows[starts] // ROWS_A_CALL, prepend=-1) > 0]
+    yield from map(slice, starts.tolist(), [*starts[1:].tolist(), len(rows)])
 
 
 def box_overlaps(boxes: Floats, others: Floats, crowd: Bools) -> Floats:
