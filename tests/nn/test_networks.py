@@ -105,6 +105,21 @@ def test_wrong_backbones_are_explained(arguments, message):
         Backbone(**arguments)
 
 
+def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch):
+    create = timm.create_model
+
+    def without_network(name: str, *, pretrained: bool = False, **options):
+        if pretrained:
+            raise ConnectionError("no\nroute")
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", without_network)
+    with pytest.raises(
+        OSError, match=r"'a1_in1k' of backbone 'resnet18' cannot be downloaded: no route Name"
+    ):
+        Backbone("resnet18.a1_in1k")
+
+
 def test_fpn_adds_the_coarser_map_by_nearest_neighbours():
     neck = FPN([1, 1], channels=1)
     for conv in (*neck.laterals, *neck.outputs):

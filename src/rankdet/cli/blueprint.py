@@ -8,6 +8,7 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import nn
 
+from rankdet.cli.experiment import objects_of
 from rankdet.cli.inference import ModelPlan
 from rankdet.data import DetectionData, FixedResize, ResizeShorter
 
@@ -32,7 +33,7 @@ def resize_of(experiment: Experiment) -> FixedResize:
         return ResizeShorter()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(FixedResize, "resize", required=True)
-    return parser.instantiate(parser.parse_object({"resize": stated})).resize
+    return objects_of(parser, parser.parse_object({"resize": stated})).resize
 
 
 def data_of(subject: Subject, diagnosis: Diagnosis | None) -> DetectionData:
@@ -44,7 +45,7 @@ def data_of(subject: Subject, diagnosis: Diagnosis | None) -> DetectionData:
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(DetectionData, "data")
         stated = {**subject.experiment.section("data"), "workers": 0}
-        return parser.instantiate(parser.parse_object({"data": stated})).data
+        return objects_of(parser, parser.parse_object({"data": stated})).data
     assert subject.train is not None, "without an experiment there is a dataset"
     train, val = subject.train, subject.val or subject.train
     census = diagnosis.train.census if diagnosis else None

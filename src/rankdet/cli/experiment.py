@@ -86,7 +86,7 @@ class Experiment:
 
     def build(self) -> Parts:
         """Open the data and make the model and all else; `CommandError` if their numbers of classes differ."""
-        objects = self._parser.instantiate(self._settings)
+        objects = objects_of(self._parser, self._settings)
         if self._stated_classes is not None:
             stated, origin = self._stated_classes
             if stated != objects.data.num_classes:
@@ -145,11 +145,34 @@ def _parse(parser: ArgumentParser, configuration: Configuration) -> Namespace:
         raise CommandError(one_message(str(error), configuration)) from error
 
 
+def objects_of(parser: ArgumentParser, settings: Namespace) -> Namespace:
+    """The objects that the settings describe.
+
+    Raises:
+        CommandError: a constructor refused its arguments, in its own words, and the name of its class before them.
+    """
+    try:
+        return parser.instantiate(settings)
+    except ValueError as error:
+        complaint = _COMPLAINT.search(str(error))
+        if complaint is None:
+            raise
+        message = " ".join(complaint[2].split())
+        refused = re.search(r"class_path='(?:\w+\.)*(\w+)'", str(error)[complaint.end() :])
+        raise CommandError(f"{refused[1]}: {message}" if refused else message) from error
+
+
+# What a constructor said, in the list of what jsonargparse tried for a value of one type or another.
+_COMPLAINT = re.compile(r"^( *)- (?!Does not validate|Expected an? <)(.*(?:\n\1  .*)*)", re.MULTILINE)
+
+
 def one_message(text: str, configuration: Configuration) -> str:
     """The innermost complaint of jsonargparse about a value, with the key and where it was stated."""
     keys = re.findall(r'[Kk]ey "([\w.]+)"', text)
     complaint = re.findall(r"(Expected .*?\. Got value: .*|Expected .*|[Kk]ey .* is required.*)", text)
     key = keys[0] + "".join(f".{ARGUMENTS}.{inner}" for inner in keys[1:]) if keys else ""
     wanted = re.sub(r"<class '([\w.]+)'>", r"\1", complaint[0] if complaint else " ".join(text.split()))
-    wanted = re.sub(r"^Expected an? (.*)\. Got value: (.*)$", r"must be of the type \1, got \2", wanted)
+    wanted = re.sub(r"^Expected an? typing\.Literal\[(.*?)\]", r"must be one of \1", wanted)
+    wanted = re.sub(r"^Expected an? ", "must be of the type ", wanted)
+    wanted = re.sub(r"\. Got value: (.*)$", r", got \1", wanted)
     return f"{configuration.origin(key)}: {key} {wanted}" if key else wanted

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
 from rankdet.cli.errors import CommandError
-from rankdet.cli.experiment import NUM_CLASSES, SECTIONS, one_message
+from rankdet.cli.experiment import NUM_CLASSES, SECTIONS, objects_of, one_message
 from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
 from rankdet.cli.masks import draws_masks, read_masks
 from rankdet.cli.signatures import Section, check, parameters_of
@@ -100,7 +100,7 @@ class ModelPlan:
         parser.add_subclass_arguments(nn.Module, "model", required=True)
         self.settings[ARGUMENTS][NUM_CLASSES] = num_classes
         with without_pretrained_weights():
-            return parser.instantiate(parser.parse_object({"model": self.settings})).model
+            return objects_of(parser, parser.parse_object({"model": self.settings})).model
 
 
 def open_validation(
@@ -182,4 +182,4 @@ def _make_validation(configuration: Configuration) -> Validation:
         parsed = parser.parse_object({"data": settings})
     except ArgumentError as error:
         raise CommandError(one_message(str(error), configuration)) from error
-    return parser.instantiate(parsed).data
+    return objects_of(parser, parsed).data

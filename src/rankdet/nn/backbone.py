@@ -126,7 +126,13 @@ def _create(name: str, weights: str | Path | None, strides: Sequence[int]) -> nn
         overlay = {"state_dict": _read_weights(name, Path(str(weights)))}
         return _timm().create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     _check_tag(name, str(weights))
-    return _timm().create_model(f"{name}.{weights}", pretrained=True, **options)
+    try:
+        return _timm().create_model(f"{name}.{weights}", pretrained=True, **options)
+    except OSError as error:  # what requests, urllib and the hub's client raise without a network
+        raise OSError(
+            f"the weights {weights!r} of backbone {name!r} cannot be downloaded: {' '.join(str(error).split())} "
+            f"Name a local file as weights, or leave the tag out for random ones: backbone {name!r}"
+        ) from error
 
 
 def _feature_info(network: nn.Module) -> Any:
