@@ -123,6 +123,13 @@ def test_evaluation_every_so_many_epochs_and_after_the_last(train: Callable[...,
     assert [row["AP"] != "" for row in rows(run)] == [False, True, True]
 
 
+@pytest.mark.parametrize(("accumulate", "steps"), [(1, ["5", "11"]), (4, ["1", "3"])])
+def test_short_epochs_leave_their_losses_too(train: Callable[..., Run], rows, accumulate: int, steps: list[str]):
+    run = train(epochs=2, options=TrainerOptions(accelerator="cpu", log_every=50, accumulate=accumulate, pictures=0))
+    assert [row["step"] for row in rows(run)] == steps
+    assert all(float(row["loss"]) > 0 and float(row["lr"]) > 0 and row["AP"] for row in rows(run))
+
+
 def test_frozen_parts_stay_in_evaluation_mode(tmp_path: Path):
     class Frozen(TinyDetector):
         def train(self, mode: bool = True):

@@ -21,7 +21,7 @@ class TrainerOptions:
         gradient_clip: largest norm of the gradient; None for no clipping.
         accumulate: batches whose gradients are added up for one step.
         sync_batchnorm: share the statistics of live batch normalisation between the devices.
-        log_every: steps between two lines of the log.
+        log_every: steps between two lines of the log and two rows of losses in metrics.csv; at least one row an epoch.
         evaluate_every: epochs between two evaluations; the last epoch is always evaluated.
         pictures: pictures of predictions beside the ground truth drawn at the end; 0 for none.
 

@@ -222,6 +222,8 @@ def _make_task(
     if callable(plan := getattr(model, "plan", None)):
         record["model"] = plan()
     batches = len(data.train_loader(seed=seed, rank=0, world_size=engine.world_size))
+    steps = -(-batches // engine.accumulate_grad_batches)
+    engine.log_every_n_steps = min(engine.log_every_n_steps, steps)  # type: ignore[attr-defined]  # once an epoch
     return DetectionTask(
         model.train(),
         optimiser=optimiser,
