@@ -114,9 +114,7 @@ def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch):
         return create(name, **options)
 
     monkeypatch.setattr(timm, "create_model", without_network)
-    with pytest.raises(
-        OSError, match=r"'a1_in1k' of backbone 'resnet18' cannot be downloaded: no route Name"
-    ):
+    with pytest.raises(OSError, match=r"'a1_in1k' of backbone 'resnet18' cannot be downloaded: no route Name"):
         Backbone("resnet18.a1_in1k")
 
 
