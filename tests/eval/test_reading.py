@@ -74,28 +74,78 @@ def test_a_degenerate_object_is_one_that_nobody_finds():
     assert evaluation.metrics["AP"] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"image_id": 8}, "entry 1 of results: image_id 8 is not among the 'images' of ground truth"),
-        ({"category_id": 4}, "entry 1 of results: category_id 4 is not among the 'categories'"),
-        ({"image_id": "7"}, "entry 1 of results: 'image_id' is '7'; accepted are whole numbers"),
-        ({"image_id": 7.5}, "entry 1 of results: 'image_id' is 7.5"),
-        ({"image_id": 10**30}, "entry 1 of results: 'image_id' is 1000"),
-        ({"score": float("nan")}, "entry 1 of results: 'score' is nan; accepted are finite numbers"),
-        ({"score": float("inf")}, "entry 1 of results: 'score' is inf"),
-        ({"score": "high"}, "entry 1 of results: 'score' is 'high'"),
-        ({"score": None}, "entry 1 of results: has no 'score', only"),
-        ({"bbox": None}, "entry 1 of results: has no 'bbox', only"),
-        ({"bbox": [0, 0, -1, 5]}, "entry 1 of results: 'bbox' .* negative width or height"),
-        ({"bbox": [0, 0, 1]}, "entry 1 of results: 'bbox' .* four finite numbers"),
-        ({"bbox": [0, 0, 1, float("nan")]}, "entry 1 of results: 'bbox' .* four finite numbers"),
-        ({"bbox": 5}, "entry 1 of results: 'bbox' .* four finite numbers"),
-    ],
-)
+FAULTY = [
+    ({"image_id": 8}, "entry 1 of results: image_id 8 is not among the 'images' of ground truth"),
+    ({"category_id": 4}, "entry 1 of results: category_id 4 is not among the 'categories'"),
+    ({"image_id": "7"}, "entry 1 of results: 'image_id' is '7'; accepted are whole numbers"),
+    ({"image_id": 7.5}, "entry 1 of results: 'image_id' is 7.5"),
+    ({"image_id": 10**30}, "entry 1 of results: 'image_id' is 1000"),
+    ({"score": float("nan")}, "entry 1 of results: 'score' is nan; accepted are finite numbers"),
+    ({"score": float("inf")}, "entry 1 of results: 'score' is inf"),
+    ({"score": "high"}, "entry 1 of results: 'score' is 'high'"),
+    ({"score": None}, "entry 1 of results: has no 'score', only"),
+    ({"bbox": None}, "entry 1 of results: has no 'bbox', only"),
+    ({"bbox": [0, 0, -1, 5]}, "entry 1 of results: 'bbox' .* negative width or height"),
+    ({"bbox": [0, 0, 1]}, "entry 1 of results: 'bbox' .* four finite numbers"),
+    ({"bbox": [0, 0, 1, float("nan")]}, "entry 1 of results: 'bbox' .* four finite numbers"),
+    ({"bbox": 5}, "entry 1 of results: 'bbox' .* four finite numbers"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), FAULTY)
 def test_faulty_results_are_named_by_entry(values, message):
     with pytest.raises(ResultsError, match=message):
         evaluate(TRUTH, [RESULT, changed(RESULT, **values), RESULT])
+
+
+def outcome(truth: dict, results: object, iou_type: str) -> object:
+    """The detections read, as plain data, or what is said against them."""
+    try:
+        found = read_results(results, read_ground_truth(truth, iou_type=iou_type), iou_type=iou_type)
+    except ResultsError as error:
+        return str(error).replace("results.json", "results")
+    shape = found.shapes.xywh if iou_type == "bbox" else (found.shapes.counts, found.shapes.sizes, found.shapes.areas)
+    return repr((found.images, found.categories, found.scores, shape))
+
+
+@pytest.mark.parametrize("values", [{}, {"score": 1}, {"id": 3}, {"image_id": 7.0}, *(values for values, _ in FAULTY)])
+def test_a_file_of_boxes_is_as_good_as_a_list(tmp_path, values):
+    results = [RESULT, changed(RESULT, **values), RESULT]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert outcome(TRUTH, tmp_path / "results.json", "bbox") == outcome(TRUTH, results, "bbox")
+
+
+@pytest.mark.parametrize("sizes", ["known", "unknown"])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        MASK,
+        {**MASK, "score": 5},
+        {"size": [10, 10], "counts": "`2:V_1"},
+        {"size": [0, 40], "counts": "`2:V_1"},
+        {"size": [40], "counts": "`2:V_1"},
+        {"size": [40, 40, 1], "counts": "`2:V_1"},
+        {"size": "40", "counts": "`2:V_1"},
+        {"size": [40.5, 40], "counts": "`2:V_1"},
+        {"size": [40, 40], "counts": "`2:V_2"},
+        {"size": [40, 40], "counts": "é"},
+        {"size": [40, 40], "counts": [400, 10, 1190]},
+        {"size": [40, 40], "counts": None},
+        {"size": [40, 40]},
+        [[0, 0, 10, 0, 10, 10]],
+        [],
+        "mask",
+        None,
+    ],
+)
+def test_a_file_of_masks_is_as_good_as_a_list(tmp_path, mask, sizes):
+    truth = masked_truth()
+    if sizes == "unknown":
+        truth["images"] = [{"id": image["id"]} for image in truth["images"]]
+    good = changed(RESULT, segmentation=MASK)
+    results = [good, {**good, "segmentation": mask}, good]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert outcome(truth, tmp_path / "results.json", "segm") == outcome(truth, results, "segm")
 
 
 def test_whole_numbers_may_be_written_with_a_point():

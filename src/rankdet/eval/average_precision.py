@@ -73,14 +73,13 @@ def _recall(found: MatchesOfCategory, max_detections: tuple[int, ...]) -> Floats
 
 def _precision_at_levels(found: MatchesOfCategory) -> Floats:
     """(T, R, A)."""
-    true_positives = np.cumsum(found.true_positive, axis=0)
-    false_positives = _false_positives(found)
-    precision = true_positives / (false_positives + true_positives + np.spacing(1))
-    precision = np.maximum.accumulate(np.where(found.true_positive, precision, 0.0)[::-1], axis=0)[::-1]
+    places = np.nonzero(found.true_positive)
+    true_positives = np.cumsum(found.true_positive, axis=0)[places]
+    false_positives = _false_positives(found)[places]
     # Row j of the table: the interpolated precision where the (j + 1)-th object is found; 0 where it never is.
-    table = np.zeros((int(found.num_objects.max()) + 1, *precision.shape[1:]))
-    place, threshold, area = np.nonzero(found.true_positive)
-    table[true_positives[place, threshold, area] - 1, threshold, area] = precision[place, threshold, area]
+    table = np.zeros((int(found.num_objects.max()) + 1, *found.true_positive.shape[1:]))
+    table[(true_positives - 1, *places[1:])] = true_positives / (false_positives + true_positives + np.spacing(1))
+    table = np.maximum.accumulate(table[::-1], axis=0)[::-1]
     levels = np.stack([table[_found_at_levels(n), :, a] for a, n in enumerate(found.num_objects.tolist())], axis=-1)
     return levels.transpose(1, 0, 2)
 

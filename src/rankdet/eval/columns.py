@@ -5,12 +5,14 @@ The messages name the place of the entry, what was there, and what is accepted.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter, itemgetter
 from typing import Any, Literal, NoReturn
 
 import numpy as np
+from msgspec import Struct
 
 from rankdet.data.rle import MalformedMaskError, compressed
 from rankdet.eval.shapes import Boxes, Floats, Ints, Masks, Shapes
@@ -19,11 +21,42 @@ IouType = Literal["bbox", "segm"]
 Entry = Mapping[str, Any]
 
 
+class RunLengths(Struct, gc=False):
+    """A mask as compressed run lengths, read from a file."""
+
+    size: tuple[int, int]
+    counts: str
+
+    def as_dict(self) -> dict[str, object]:
+        """As the file has it."""
+        return {"size": list(self.size), "counts": self.counts}
+
+
+class Result(Struct, gc=False):
+    """What a result must have, read from a file; half the size of a dict, and quicker to read."""
+
+    image_id: Any
+    category_id: Any
+    score: Any
+
+
+class BoxResult(Result, gc=False):
+    """A result in an evaluation of boxes."""
+
+    bbox: Any
+
+
+class MaskResult(Result, gc=False):
+    """A result in an evaluation of masks, in the usual form."""
+
+    segmentation: RunLengths
+
+
 class Columns:
     """Columns of ``entries``.
 
     Args:
-        entries: JSON objects.
+        entries: JSON objects, or each a `Result`.
         label: what an entry is called in messages, with ``{}`` for its place.
         error: the class of what is raised.
 
@@ -32,8 +65,10 @@ class Columns:
     ValueError: entry 1 of a.json: 'score' is 'high'; accepted are finite numbers
     """
 
-    def __init__(self, entries: Sequence[Entry], label: str, error: type[ValueError]) -> None:
+    def __init__(self, entries: Sequence[Any], label: str, error: type[ValueError]) -> None:
         self.entries, self.label, self.error = entries, label, error
+        self._have_form = len(entries) > 0 and isinstance(entries[0], Result)
+        self._getter: Callable[[str], Callable[[Any], Any]] = attrgetter if self._have_form else itemgetter
 
     def fail(self, place: int, complaint: str) -> NoReturn:
         """Raises the error for the entry at ``place``."""
@@ -42,7 +77,7 @@ class Columns:
     def values(self, key: str) -> list[Any]:
         """What all entries have under ``key``."""
         try:
-            return [entry[key] for entry in self.entries]
+            return list(map(self._getter(key), self.entries))
         except (KeyError, TypeError, IndexError):
             for place, entry in enumerate(self.entries):
                 if not isinstance(entry, Mapping):
@@ -110,34 +145,38 @@ class Columns:
     def masks(self, sizes: Ints) -> Masks:
         """Masks in any of COCO's three forms; ``sizes`` as in `shapes`."""
         segmentations = self.values("segmentation")
-        counts, own_sizes = _plain_counts(segmentations, sizes) or self._any_counts(segmentations, sizes)
+        counts = self._plain_counts(segmentations, sizes)
         try:
-            return Masks.checked(counts, own_sizes)
+            return Masks.checked(counts, sizes) if counts else Masks.checked(*self._any_counts(segmentations, sizes))
         except MalformedMaskError as error:
             self.fail(error.place, f"'segmentation': {error}")
+
+    def _plain_counts(self, segmentations: list[Any], sizes: Ints) -> tuple[str, ...] | None:
+        """The masks if all are compressed strings of the known sizes of their images: the fast way."""
+        try:
+            own_sizes = list(map(self._getter("size"), segmentations))
+            counts = tuple(map(self._getter("counts"), segmentations))
+            if not (self._have_form or _have_plain_form(own_sizes, counts)):
+                return None
+            flat = np.fromiter(chain.from_iterable(own_sizes), np.int64, 2 * len(counts))
+        except (TypeError, KeyError, ValueError, OverflowError):
+            return None
+        return counts if (sizes > 0).all() and np.array_equal(flat.reshape(-1, 2), sizes) else None
 
     def _any_counts(self, segmentations: list[Any], sizes: Ints) -> tuple[list[str], Ints]:
         counts, own_sizes = [], np.zeros((len(segmentations), 2), np.int64)
         for place, (segmentation, (height, width)) in enumerate(zip(segmentations, sizes.tolist(), strict=True)):
             try:
-                text, own_sizes[place] = compressed(segmentation, height, width)
+                mask = segmentation.as_dict() if isinstance(segmentation, RunLengths) else segmentation
+                text, own_sizes[place] = compressed(mask, height, width)
             except ValueError as error:
                 self.fail(place, f"'segmentation': {error}")
             counts.append(text)
         return counts, own_sizes
 
 
-def _plain_counts(segmentations: list[Any], sizes: Ints) -> tuple[list[str], Ints] | None:
-    """The masks if all are compressed strings of the sizes of their images: the fast way."""
-    try:
-        own_sizes = [mask["size"] for mask in segmentations]
-        counts = [mask["counts"] for mask in segmentations]
-        if set(map(type, own_sizes)) != {list} or set(map(len, own_sizes)) != {2} or set(map(type, counts)) != {str}:
-            return None
-        flat = np.fromiter(itertools.chain.from_iterable(own_sizes), np.int64, 2 * len(counts))
-    except (TypeError, KeyError, ValueError, OverflowError):
-        return None
-    return (counts, sizes) if (sizes > 0).all() and np.array_equal(flat.reshape(-1, 2), sizes) else None
+def _have_plain_form(sizes: list[Any], counts: tuple[Any, ...]) -> bool:
+    return set(map(type, sizes)) == {list} and set(map(len, sizes)) == {2} and set(map(type, counts)) == {str}
 
 
 def _array(values: list[Any]) -> np.ndarray[Any, np.dtype[Any]]:

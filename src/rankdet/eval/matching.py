@@ -199,9 +199,7 @@ def match(
     object_keys = ground_truth.images * num_categories + object_categories
 
     by_key, by_category, ranks = _orders(detections, categories, max_detections)
-    pairs = pairs_in_reach(
-        detections.take(by_key), keys[by_key], ground_truth, object_keys, at_least=float(thresholds.min())
-    )
+    pairs = pairs_in_reach(detections, keys, ground_truth, object_keys, order=by_key, at_least=float(thresholds.min()))
     ignored = ground_truth.crowd[:, None] | _outside(ground_truth.areas, area_ranges)
     precedence = _inverse(np.argsort(ground_truth.categories, kind="stable"))
     reaching, pair, order = _choose(*pairs, keys[by_key], precedence, ignored, ground_truth.crowd, thresholds)
@@ -252,9 +250,8 @@ def _orders(detections: Detections, categories: Ints, max_detections: int | None
     Those beyond ``max_detections`` of an image and category are left out. The third array are the ranks (D,) in their
     image and category, of all. Pooled categories keep their order among equal scores, as in pycocotools.
     """
-    by_score = _sorted_by(
-        -detections.rank_values, _sorted_by(detections.images, np.argsort(detections.categories, kind="stable"))
-    )
+    by_image = _sorted_by(detections.images, _sorted_by(detections.categories, np.arange(len(detections))))
+    by_score = _sorted_by(-detections.rank_values, by_image)
     by_category = _sorted_by(categories, by_score)
     by_key = _sorted_by(detections.images, by_category)
     ranks = np.empty_like(by_key)

@@ -14,15 +14,16 @@ PAIRS_AT_ONCE = 1_000_000
 
 
 def pairs_in_reach(
-    detections: Detections, detection_keys: Ints, truth: GroundTruth, object_keys: Ints, *, at_least: float
+    detections: Detections, detection_keys: Ints, truth: GroundTruth, object_keys: Ints, *, order: Ints, at_least: float
 ) -> tuple[Ints, Ints, Floats]:
     """Detection, object and overlap of each pair of equal key whose overlap is ``at_least`` so much, (P,) each.
 
-    Ascending by detection, then object. ``detection_keys`` (D,) and ``object_keys`` (G,) say which may meet.
+    Of the detections in ``order`` (C,), by whose places there they are named; ascending by detection, then object.
+    ``detection_keys`` (D,) and ``object_keys`` (G,) say which may meet.
     """
     found = []
-    for a, b in _pairs_of_equal_key(detection_keys, object_keys):
-        overlap = detections.shapes.overlaps(a, truth.shapes, b, truth.crowd[b], at_least)
+    for a, b in _pairs_of_equal_key(detection_keys[order], object_keys):
+        overlap = detections.shapes.overlaps(order[a], truth.shapes, b, truth.crowd[b], at_least)
         near = overlap >= at_least
         found.append((a[near], b[near], overlap[near]))
     if not found:

@@ -48,8 +48,7 @@ class Shapes(Protocol):
     def overlaps(self: Self, places: Ints, others: Self, other_places: Ints, crowd: Bools, at_least: float) -> Floats:
         """(P,) overlaps of pairs, those below ``at_least`` being wrong as long as they are below it.
 
-        ``places`` ascend and, where they are equal, ``other_places`` do. ``crowd`` (P,) is true where the other shape
-        is a crowd.
+        Pairs of the same place are consecutive. ``crowd`` (P,) is true where the other shape is a crowd.
         """
         ...
 

@@ -122,7 +122,9 @@ def _pick(truth: GroundTruth, ranked: Detections, iou_threshold: float) -> Ints:
     no_crowd = replace(truth, crowd=np.zeros(len(truth), np.bool_))  # difficult objects have IoUs
     keys = ranked.images * truth.num_categories + ranked.categories
     object_keys = truth.images * truth.num_categories + truth.categories
-    detection, objects, overlaps = pairs_in_reach(ranked, keys, no_crowd, object_keys, at_least=iou_threshold)
+    detection, objects, overlaps = pairs_in_reach(
+        ranked, keys, no_crowd, object_keys, order=np.arange(len(ranked)), at_least=iou_threshold
+    )
     order = np.lexsort((-objects, overlaps, detection))
     picked = np.full(len(ranked), -1, np.int64)
     picked[detection[order]] = objects[order]  # the last of several assignments to one place stays
