@@ -118,6 +118,24 @@ def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch):
         Backbone("resnet18.a1_in1k")
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AnchorGenerator(strides=(8,), scales=(0,)), r"scales of anchors are numbers above 0.*got \[0\]"),
+        (lambda: AnchorGenerator(strides=(8,), scales=()), r"scales of anchors .* at least one; got \[\]"),
+        (lambda: AnchorGenerator(strides=(8,), scales=(1,), ratios=(1, -1)), "ratios of anchors"),
+        (lambda: FPN([8], channels=0), "channels of a pyramid must be at least 1, got 0"),
+        (
+            lambda: DenseHead(8, num_logits=1, anchors_per_cell=1, num_levels=1, stacked=-1),
+            "stacked.* at least 0, got -1",
+        ),
+    ],
+)
+def test_parts_that_would_be_nothing_are_refused(make, message: str):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 def test_fpn_adds_the_coarser_map_by_nearest_neighbours():
     neck = FPN([1, 1], channels=1)
     for conv in (*neck.laterals, *neck.outputs):

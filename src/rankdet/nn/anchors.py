@@ -59,6 +59,9 @@ class AnchorGenerator(nn.Module):
         self.base_sizes = tuple(base_sizes or strides)
         self.centre_offset = centre_offset
         self.border = border
+        for name in ("strides", "scales", "ratios", "base_sizes"):
+            if not (values := getattr(self, name)) or min(values) <= 0:
+                raise ValueError(f"{name} of anchors are numbers above 0, at least one; got {list(values)}")
 
     @property
     def per_cell(self) -> int:

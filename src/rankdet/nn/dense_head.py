@@ -130,6 +130,8 @@ def flatten_level(outputs: Tensor, channels: int) -> Tensor:
 
 
 def _tower(channels: int, stacked: int, norm: NormFactory | None) -> nn.Sequential:
+    if stacked < 0:
+        raise ValueError(f"stacked, the convolutions before the outputs, must be at least 0, got {stacked}")
     layers: list[nn.Module] = []
     for _ in range(stacked):
         layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=norm is None))

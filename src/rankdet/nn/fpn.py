@@ -161,6 +161,8 @@ class FPN(nn.Module):
         upsampling: Upsampling | None = None,
     ) -> None:
         super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels of a pyramid must be at least 1, got {channels}")
         self.channels = channels
         self.num_inputs = len(in_channels)
         upsampling = upsampling or Nearest()
