@@ -211,7 +211,7 @@ class TestPredict:
         results, said = predicted(folder)
         assert "broken.png cannot be read" in said
         assert "12 images" in said
-        assert "1 files could not be read" in said
+        assert "1 file could not be read" in said
         assert (tmp_path / "out" / "deeper" / "x.jpg").exists()
         assert not (tmp_path / "out" / "broken.jpg").exists()
         assert results == sorted(results, key=lambda entry: entry["image_id"])

@@ -96,12 +96,17 @@ def predict_files(
         draw(image, detection, names=categories.names).save(make_folder(picture.parent) / picture.name, quality=92)
         results += _entries(detection, file, numbers[file], categories)
     if images.done == 0:
-        raise CommandError(f"none of the {len(files)} images in {place} can be read")
+        several = f"none of the {len(files)} images in {place} can be read"
+        raise CommandError(several if len(files) > 1 else f"{files[0]} cannot be read")
     write_text(output / RESULTS, json.dumps(results, indent=1))
     display.print(
-        f"{images.done} images, {len(results)} objects ({said}); pictures and {RESULTS} are in {output}"
-        + (f"; {len(images.unreadable)} files could not be read" if images.unreadable else "")
+        f"{_counted(images.done, 'image')}, {_counted(len(results), 'object')} ({said}); pictures and {RESULTS} are in "
+        f"{output}" + (f"; {_counted(len(images.unreadable), 'file')} could not be read" if images.unreadable else "")
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def choose_threshold(
