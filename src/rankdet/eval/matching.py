@@ -6,7 +6,7 @@ This is sequential within an image and category only. So the k-th detections of 
 together ("round k"), and each choice is one maximum over the few pairs of enough overlap, with all IoU thresholds and
 area ranges as further axes. The oracle of the tests is pycocotools.
 
-D detections, G objects, C detections with at least one object in reach, P pairs in reach, T IoU thresholds, A areas.
+D detections, G objects, C detections with any match, P pairs in reach, T IoU thresholds, A areas.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Matches:
     categories were pooled. ``out_of_range`` (D, A) is true for a detection that counts for nothing when unmatched.
     ``ignored`` (G, A) is true for objects that count for nothing; ``num_objects`` (K, A) are the others.
 
-    Only the ``candidates`` (C,), ascending places in that order, can have matches: ``pair`` (C, T, A) is the place of
-    the matched pair in ``pair_objects`` (P,) and ``pair_overlaps`` (P,), or -1.
+    Only the ``candidates`` (C,), ascending places in that order, have matches: ``pair`` (C, T, A) is the place of the
+    matched pair in ``pair_objects`` (P,) and ``pair_overlaps`` (P,), or -1.
     """
 
     ground_truth: GroundTruth
@@ -284,7 +284,7 @@ def _choose(
     crowd: Bools,
     thresholds: Floats,
 ) -> tuple[Ints, NDArray[np.int32], Ints]:
-    """The greedy choice. Gives the C detections in reach of anything, their pairs (C, T, A), and the order of these.
+    """The greedy choice. Gives the C detections with any match, their pairs (C, T, A), and the order of these.
 
     A pair is named by its place in the order by round, detection, overlap and object's ``precedence``: the best free
     pair of a detection is then the last one, and counted objects come before ignored ones by adding P to their places.
@@ -307,7 +307,8 @@ def _choose(
         pair[of_candidate[start + first]] = best
         chooser, threshold, area = np.nonzero(best >= 0)
         taken[objects[best[chooser, threshold, area]], threshold, area] = True
-    return reaching, pair, order
+    matched = pair.reshape(len(pair), -1).max(axis=1, initial=NO_MATCH) > NO_MATCH
+    return reaching[matched], pair[matched], order
 
 
 def _runs(values: Ints) -> list[tuple[int, int]]:

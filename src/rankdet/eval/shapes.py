@@ -123,8 +123,8 @@ class Masks:
         own, other = self.areas[places], others.areas[other_places]
         # Two masks share no more pixels than each of them has.
         bound = _ratio(np.minimum(own, other), np.where(crowd, own, np.maximum(own, other)))
-        same_size = (self.sizes[places] == others.sizes[other_places]).all(axis=1)
-        near = np.flatnonzero((bound >= at_least) & same_size)
+        near = np.flatnonzero(bound >= at_least)
+        near = near[(self.sizes[places[near]] == others.sizes[other_places[near]]).all(axis=1)]
         overlaps = np.zeros(len(places))
         overlaps[near] = self._overlaps(places[near], others, other_places[near], crowd[near])
         return overlaps
