@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-# As many bytes of run lengths as are decoded at once, so that the temporaries stay in the cache.
-BYTES_AT_ONCE = 400_000
+# As many bytes of run lengths as are decoded at once, so that the temporaries stay in the cache, and malloc keeps them.
+BYTES_AT_ONCE = 250_000
 THREADS = min(4, os.cpu_count() or 1)
 # Six characters hold a longer run than any image has; so the arithmetic below fits 32 bits.
 MOST_CHARACTERS = 6

@@ -307,7 +307,7 @@ def _choose(
         pair[of_candidate[start + first]] = best
         chooser, threshold, area = np.nonzero(best >= 0)
         taken[objects[best[chooser, threshold, area]], threshold, area] = True
-    matched = pair.reshape(len(pair), -1).max(axis=1, initial=NO_MATCH) > NO_MATCH
+    matched = (pair != NO_MATCH).any(axis=(1, 2))
     return reaching[matched], pair[matched], order
 
 
