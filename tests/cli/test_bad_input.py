@@ -239,7 +239,8 @@ class TestCheckpoints:
     @pytest.mark.parametrize("command", ["eval", "predict"])
     def test_of_a_package_that_is_not_trusted(self, rankdet, trained: Path, exported: Path, command: str):
         more = [exported, "--output", "out"] if command == "predict" else []
-        check_refused(rankdet(command, "--checkpoint", trained / "best.ckpt", *more), "tests.train.fakes.TinyDetector")
+        refused = rankdet(command, "--checkpoint", trained / "best.ckpt", *more)
+        check_refused(refused, "tests.train.fakes.TinyDetector", "--trust tests)")
 
     @pytest.mark.parametrize("command", ["eval", "predict"])
     def test_that_are_none(self, rankdet, exported: Path, tmp_path: Path, command: str):

@@ -101,3 +101,14 @@ def test_help_is_no_error(rankdet, arguments: list[str]):
     outcome = rankdet(*arguments)
     assert outcome.code == 0
     assert outcome.out.startswith("usage: rankdet")
+
+
+def test_a_loss_in_a_module_of_the_working_folder(rankdet, tmp_path: Path):
+    (tmp_path / "module_of_the_working_folder.py").write_text(
+        "from rankdet.losses import RankSortLoss\n\n\nclass Mine(RankSortLoss):\n    pass\n"
+    )
+    criterion = "--model.init_args.criterion"
+    loss = [criterion, "RankingCriterion", f"{criterion}.init_args.ranking", "module_of_the_working_folder.Mine"]
+    shown = rankdet("show", "config", "--config", "demo", *loss)
+    assert shown.code == 0, shown.err
+    assert "class_path: module_of_the_working_folder.Mine" in shown.out

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         return _complain("rankdet", f"there is no command {name}{_near(name)} (there are {', '.join(COMMANDS)})")
     try:
+        _find_modules_here()
         return importlib.import_module(f"rankdet.cli.{name}").main(rest)
     except KeyboardInterrupt:
         return _complain(f"rankdet {name}", "stopped", code=INTERRUPTED)
@@ -46,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (ValueError, OSError, RuntimeError) as error:
         return _report(f"rankdet {name}", error)
+
+
+def _find_modules_here() -> None:
+    """Classes in modules of the working folder can be named, as with ``python -m rankdet``; installed ones come first."""
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
 
 
 def _report(command: str, error: Exception) -> int:

@@ -85,7 +85,7 @@ def _find_class(path: str, trusted: Sequence[str], where: str) -> type:
     if module_name.split(".")[0] not in trusted:
         raise ValueError(
             f"{where} asks for {path}, which is outside the trusted packages ({', '.join(trusted)}); if you "
-            f"know the file, name its package in `trusted`"
+            f"know the file, name its package in `trusted` (--trust {path.partition('.')[0]})"
         )
     try:
         found = getattr(importlib.import_module(module_name), name)
