@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _find_modules_here() -> None:
-    """Classes in modules of the working folder can be named, as with ``python -m rankdet``; installed ones come first."""
+    """Modules of the working folder can be named, as with ``python -m rankdet``; installed ones come first."""
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
 
