@@ -255,6 +255,15 @@ def test_box_head_shapes():
     assert (logits.shape, deltas.shape) == ((3, 6), (3, 20))
 
 
+def test_images_may_be_stacked():
+    images = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(0))
+    stacked, listed = Preprocess()(images), Preprocess()(list(images))
+    assert torch.equal(stacked.pixels, listed.pixels)
+    assert stacked.sizes == listed.sizes
+    with pytest.raises(ValueError, match="the list of images is empty"):
+        Preprocess()(images[:0])
+
+
 def test_preprocessing_pads_with_the_mean_colour():
     preprocess = Preprocess()
     batch = preprocess([torch.rand(3, 30, 40), torch.full((3, 50, 20), 128, dtype=torch.uint8)])

@@ -62,7 +62,7 @@ class Preprocess(nn.Module):
         """N images (C, H_i, W_i) -> `ImageBatch` on the device of the buffers."""
         for position, image in enumerate(images):
             self._check(image, position)
-        if not images:
+        if len(images) == 0:  # a tensor (N, 3, H, W) has no truth value
             raise ValueError("the list of images is empty; give at least one (C, H, W) tensor")
         sizes = tuple((int(image.shape[-2]), int(image.shape[-1])) for image in images)
         padded = tuple((self._round_up(height), self._round_up(width)) for height, width in sizes)
