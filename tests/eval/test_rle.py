@@ -103,6 +103,30 @@ def test_only_masks_of_a_group_are_compared(monkeypatch):
     assert (tables[0] >= 0).sum() == 80
 
 
+@pytest.mark.parametrize("limit", [2**31, 100])
+def test_masks_that_differ_in_length_never_meet(monkeypatch, limit):
+    """Whatever their sizes: pycocotools would never return for two of one size whose runs end at different places."""
+    calls = []
+
+    def iou(found, truth, crowd):
+        lengths = {}
+        for mask in found + truth:
+            runs = codec.decode({"size": real_sizes[mask["counts"]], "counts": mask["counts"]}).size
+            assert lengths.setdefault(tuple(mask["size"]), runs) == runs
+        calls.append((len(found), len(truth)))
+        return np.ones(calls[-1])
+
+    groups = [np.ones((height, width), np.uint8) for height in (5, 6) for width in range(3, 30)]
+    masks = encoded(groups)
+    real_sizes = dict(zip(masks.counts, masks.sizes.tolist(), strict=True))
+    monkeypatch.setattr(shapes.codec, "iou", iou)
+    monkeypatch.setattr(shapes, "C_LIMIT", limit)
+    everyone = np.arange(len(masks))
+    overlaps = masks.overlaps(everyone, masks, everyone, np.zeros(len(masks), np.bool_), 0.5)
+    assert (overlaps == 1).all()
+    assert calls == [(len(masks), len(masks))]
+
+
 def test_masks_of_other_sizes_do_not_overlap():
     a, b = encoded(random_masks(0, 1, 8, 8, 1.0)), encoded(random_masks(0, 1, 4, 16, 1.0))
     zero = np.zeros(1, np.int64)

@@ -25,6 +25,8 @@ Self = TypeVar("Self", bound="Shapes")
 BOXES_A_CALL = 60
 # As many masks as have their overlaps computed in one call; it compares each with all the others of the call.
 ROWS_A_CALL = 100
+# Its widths are 32 bits.
+C_LIMIT = 2**31
 
 
 class Shapes(Protocol):
@@ -133,8 +135,13 @@ class Masks:
         """(P,) overlaps, many in a call of pycocotools, which is faster than a call for each.
 
         A call is about all its masks against all its others, but passes over two of different widths at once. So the
-        masks of each block get a width of their own there, and only pairs of a block are computed.
+        masks of each block are widened until no other block has masks as wide, and only pairs of a block are computed.
+        That no two masks of different lengths get one size is vital: the C code would never return.
         """
+        if not len(places):
+            return np.zeros(0)
+        step = 1 + max(int(self.sizes[places, 1].max()), int(others.sizes[other_places, 1].max()))
+        step = step if step * ROWS_A_CALL < C_LIMIT else 0
         rows, first_in_row = _by_appearance(places)
         columns, first_in_column = _by_appearance(other_places)
         blocks = _blocks(rows, columns)
@@ -144,8 +151,8 @@ class Masks:
             own = first_in_row[row[0] : row[-1] + 1]
             theirs = first_in_column[column[0] : column.max() + 1]
             table = codec.iou(
-                self.rles(places[own], blocks[own] - blocks[call.start]),
-                others.rles(other_places[theirs], blocks[theirs] - blocks[call.start]),
+                self.rles(places[own], widened_by=step * (blocks[own] - blocks[call.start])),
+                others.rles(other_places[theirs], widened_by=step * (blocks[theirs] - blocks[call.start])),
                 crowd[theirs].astype(int).tolist(),
             )
             overlaps[call] = table[row - row[0], column - column[0]]
@@ -178,7 +185,7 @@ def _blocks(rows: Ints, columns: Ints) -> Ints:
 
 
 def _calls(rows: Ints, blocks: Ints) -> Iterator[slice]:
-    """Consecutive pairs of whole blocks, with about ROWS_A_CALL rows."""
+    """Consecutive pairs of whole blocks, at most ROWS_A_CALL of them, with about as many rows."""
     starts = np.flatnonzero(np.diff(blocks, prepend=0))
     starts = starts[np.diff(rows[starts] // ROWS_A_CALL, prepend=-1) > 0]
     yield from map(slice, starts.tolist(), [*starts[1:].tolist(), len(rows)])
