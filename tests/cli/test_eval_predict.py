@@ -232,6 +232,20 @@ class TestPredict:
         predicted(folder)
         assert {path.name for path in (tmp_path / "out").glob("*.jpg")} == {"a.png.jpg", "a.jpg.jpg"}
 
+    def test_photographs_are_turned_as_a_viewer_turns_them(self, predicted, exported: Path, tmp_path: Path):
+        exif = Image.Exif()
+        exif[274] = 6
+        (tmp_path / "photos").mkdir()
+        image = Image.open(sorted((exported / "images").iterdir())[0])
+        image.save(tmp_path / "photos" / "upright.png")
+        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photos" / "lying.png", exif=exif)
+        results, _ = predicted(tmp_path / "photos", "--threshold", "none")
+        boxes = {
+            name: [entry["bbox"] for entry in results if entry["file_name"] == name]
+            for name in ("lying.png", "upright.png")
+        }
+        assert boxes["lying.png"] == boxes["upright.png"] != []
+
     def test_optimal_thresholds_are_those_of_the_checkpoint(
         self, rankdet, trained: Path, exported: Path, tmp_path: Path
     ):

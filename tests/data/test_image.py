@@ -5,10 +5,10 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision import tv_tensors
 
-from rankdet.data import CorruptImageError, read_image
+from rankdet.data import CorruptImageError, read_image, read_upright
 from rankdet.data.raster import Header, read_header, read_size
 from tests.data.files import write_image
 
@@ -119,6 +119,24 @@ def test_a_tiff_is_turned_by_pillow(tmp_path):
     path = save(tmp_path / "a.tif", np.zeros((10, 20, 3), np.uint8), exif=exif)
     assert read_header(path) == Header((20, 10))
     assert read_image(path).shape == (3, 20, 10)
+
+
+@pytest.mark.parametrize("orientation", [*range(1, 9), 77])
+def test_upright_is_what_a_viewer_shows(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
+    path = save(tmp_path / "a.png", stored, exif=exif)
+    with Image.open(path) as image:
+        shown = np.asarray(ImageOps.exif_transpose(image))
+    assert read_upright(path).permute(1, 2, 0).tolist() == shown.tolist()
+    assert read_image(path).permute(1, 2, 0).tolist() == stored.tolist()
+
+
+def test_upright_tells_what_cannot_be_read(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(CorruptImageError, match=r"a\.jpg cannot be read"):
+        read_upright(tmp_path / "a.jpg")
 
 
 def test_headers_without_orientation_or_with_a_senseless_one_are_upright(tmp_path):

@@ -143,11 +143,11 @@ class _Reader:
 
     def __iter__(self) -> Iterator[Tensor]:
         from rankdet.data import CorruptImageError
-        from rankdet.data.image import read_image
+        from rankdet.data.image import read_upright
 
         for file in self.files:
             try:
-                image = read_image(file)
+                image = read_upright(file)
             except CorruptImageError as error:
                 self.unreadable.append(file)
                 self.display.print(f"left out: {error}")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rankdet.data.errors import CorruptImageError as CorruptImageError
     from rankdet.data.errors import DatasetError as DatasetError
     from rankdet.data.image import read_image as read_image
+    from rankdet.data.image import read_upright as read_upright
     from rankdet.data.loader import build_loader as build_loader
     from rankdet.data.loader import collate as collate
     from rankdet.data.module import DetectionData as DetectionData
@@ -96,6 +97,7 @@ _HOMES = {
     "collate": "loader",
     "open_dataset": "sources",
     "read_image": "image",
+    "read_upright": "image",
     "resize_from_dict": "transforms",
 }
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torchvision import tv_tensors
 
 from rankdet.data.raster import SUFFIXES as SUFFIXES
-from rankdet.data.raster import read_raster
+from rankdet.data.raster import read_raster, read_upright_raster
 
 
 def read_image(path: Path, *, size: tuple[int, int] | None = None) -> tv_tensors.Image:
@@ -17,4 +18,13 @@ def read_image(path: Path, *, size: tuple[int, int] | None = None) -> tv_tensors
     :class:`CorruptImageError`, naming the file, when it is missing, truncated, no image, or not of the annotated
     `size` (H, W).
     """
-    return tv_tensors.Image(torch.from_numpy(read_raster(path, size=size)).permute(2, 0, 1).contiguous())
+    return _as_image(read_raster(path, size=size))
+
+
+def read_upright(path: Path) -> tv_tensors.Image:
+    """As `read_image`, turned as the EXIF orientation says: for images to predict in, which people see that way."""
+    return _as_image(read_upright_raster(path))
+
+
+def _as_image(raster: np.ndarray) -> tv_tensors.Image:
+    return tv_tensors.Image(torch.from_numpy(raster).permute(2, 0, 1).contiguous())

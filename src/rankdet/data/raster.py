@@ -1,12 +1,14 @@
 """Image files as rasters of pixels, in NumPy alone: headers, and decoding to RGB.
 
 Grey, palette, CMYK and 16-bit images become RGB (16 bits by dropping the lower eight); an alpha channel is dropped.
-The EXIF orientation is *not* applied, except by Pillow in a TIFF: the boxes of COCO and VOC are made on the raster as
-stored.
+The EXIF orientation is *not* applied to images of datasets, except by Pillow in a TIFF: the boxes of COCO and VOC are
+made on the raster as stored. Images that nobody annotated are better read upright.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,15 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff",
 _ORIENTATION = 274  # the EXIF tag
 _QUARTER_TURNS = (5, 6, 7, 8)
 _UPRIGHT = 1
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -47,11 +58,8 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Size and orientation without decoding; :class:`CorruptImageError` when the file is no image."""
-    try:
-        with Image.open(path) as image:
-            return _header(image)
-    except Exception as error:  # a decoder fed with arbitrary bytes raises OSError, SyntaxError, struct.error, ...
-        raise _unreadable(path, error) from error
+    with _opened(path) as image:
+        return _header(image)
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -65,15 +73,29 @@ def read_raster(path: Path, *, size: tuple[int, int] | None = None) -> np.ndarra
     :class:`CorruptImageError`, naming the file, when it is missing, truncated, no image, or not of the annotated
     `size` (H, W).
     """
+    with _opened(path) as image:
+        if size is not None:
+            _check_size(path, _header(image), size)
+        return _to_rgb(image)
+
+
+def read_upright_raster(path: Path) -> np.ndarray:
+    """As `read_raster`, turned as the EXIF orientation says: as a viewer shows it."""
+    with _opened(path) as image:
+        turn = _TURNS.get(_header(image).orientation)
+        return _to_rgb(image if turn is None else image.transpose(turn))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image, not decoded; whatever goes wrong with it is a :class:`CorruptImageError`."""
     try:
         with Image.open(path) as image:
-            if size is not None:
-                _check_size(path, _header(image), size)
-            return _to_rgb(image)
+            yield image
     except (CorruptImageError, MemoryError):
         raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    except Exception as error:  # a decoder fed with arbitrary bytes raises OSError, SyntaxError, struct.error, ...
+        raise CorruptImageError(f"{path} cannot be read: {error}; replace the file or leave it out") from error
 
 
 def _header(image: Image.Image) -> Header:
@@ -103,7 +125,3 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "F":
         raise ValueError("floating point pixels have no agreed range")
     return np.array(image.convert("RGB"))
-
-
-def _unreadable(path: Path, error: Exception) -> CorruptImageError:
-    return CorruptImageError(f"{path} cannot be read: {error}; replace the file or leave it out")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rankdet.data.categories import Categories
-from rankdet.data.image import SUFFIXES, read_image
+from rankdet.data.image import SUFFIXES, read_upright
 
 _MASKS_AT_ONCE = 16
 Detection = dict[str, Tensor]
@@ -41,7 +41,7 @@ def predict(
 
     Args:
         model: of torchvision's calling convention.
-        images: files, or RGB tensors (3, H, W), uint8 or floating point in [0, 1].
+        images: files, turned as their EXIF orientation says, or RGB tensors (3, H, W), uint8 or floating in [0, 1].
         resize: the rule that the model was evaluated with; None for no change.
         threshold: see :func:`above`.
         batch_size: images that go through the model together.
@@ -61,7 +61,7 @@ def predict(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     rest = iter(images)
     while batch := list(islice(rest, batch_size)):
-        originals = [read_image(Path(image)) if isinstance(image, str | Path) else image for image in batch]
+        originals = [read_upright(Path(image)) if isinstance(image, str | Path) else image for image in batch]
         for found in detect(model, originals, resize=resize):
             yield above(found, threshold)
 
