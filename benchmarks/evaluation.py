@@ -352,7 +352,7 @@ def write_report(arguments: argparse.Namespace, folder: Path) -> None:
         "# Evaluation, from JSON files to numbers",
         "",
         f"{machine()}.",
-        f"{arguments.images} images, simulated.",
+        f"{arguments.images} images, simulated. {arguments.note}".rstrip(),
         "",
     ]
     for iou_type in [arguments.iou_type] if arguments.iou_type else ["bbox", "segm"]:
