@@ -1,4 +1,4 @@
-"""The whole training in plain PyTorch: what ``rankdet train --config demo`` does, without the engine.
+"""A whole training in plain PyTorch: RS-ATSS on the built-in dataset, without the engine.
 
 The models are ordinary modules of torchvision's calling convention, so that any loop can train them. This one leaves
 out what the engine adds: several devices, mixed precision, resuming, logs and pictures.

@@ -89,6 +89,19 @@ def test_the_resolved_configuration_has_every_default(rankdet, tiny: Path):
     assert shown["trainer"]["precision"] == "32-true"
 
 
+def test_the_resolved_configuration_says_what_null_means(rankdet):
+    said = rankdet("show", "config", "--config", "demo", "--model.init_args.criterion", "ScoreCriterion").out
+    notes = said.partition("# What null means:")[2]
+    assert "model.init_args.postprocess: how detections are chosen" in notes
+    assert "model.init_args.criterion:" not in notes
+    assert "by default RankingCriterion" in rankdet("show", "config", "--config", "demo").out
+    assert yaml.safe_load(said)["model"]["init_args"]["postprocess"] is None
+
+
+def test_help_names_the_classes_of_an_argument(rankdet):
+    assert "\n      classes: Cosine, Steps\n" in rankdet("train", "--help").out
+
+
 def test_data_that_a_preset_leaves_open_are_marked(rankdet):
     shown = yaml.safe_load(rankdet("show", "config", "--config", "atss/rank_sort_r50_1x_coco").out)
     assert shown["data"]["train"] == shown["data"]["val"] == "???"

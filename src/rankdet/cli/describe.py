@@ -6,10 +6,13 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
 
 import docstring_parser
 
-from rankdet.cli.signatures import Section, public_classes
+from rankdet.cli.layers import ARGUMENTS, CLASS
+from rankdet.cli.signatures import Section, choices_of, public_classes
 
 _WIDTH = 110
 _INDENT = " " * 6
@@ -21,15 +24,17 @@ def describe_sections(sections: Mapping[str, Section]) -> str:
 
 
 def describe_class(owner: type, *, prefix: str = "") -> str:
-    """The arguments of one class, each with its type, its default and its meaning."""
-    meanings = argument_meanings(owner)
+    """The arguments of one class, each with its type, its default, its meaning, and the classes it may be of."""
+    meanings, choices = argument_meanings(owner), choices_of(owner)
     lines = []
     for name, parameter in inspect.signature(owner).parameters.items():
         default = "" if parameter.default is parameter.empty else f" = {_shown(parameter.default)}"
         lines.append(f"  {prefix}{name}: {parameter.annotation}{default}")
-        lines += textwrap.wrap(
-            meanings.get(name, ""), _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False
-        )
+        classes = f"classes: {', '.join(choices[name])}" if choices.get(name) else ""
+        for text in (meanings.get(name, ""), classes):
+            lines += textwrap.wrap(
+                text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False
+            )
     return "\n".join(lines)
 
 
@@ -42,6 +47,29 @@ def argument_meanings(owner: type) -> dict[str, str]:
     """
     parsed = docstring_parser.parse(inspect.getdoc(owner) or "")
     return {item.arg_name: _plain(item.description or "") for item in parsed.params}
+
+
+def meanings_of_none(settings: Mapping[str, Any], sections: Mapping[str, Section]) -> Iterator[tuple[str, str]]:
+    """The keys of a resolved configuration that are null, and what their arguments mean by None."""
+    for key, section in sections.items():
+        if section.kind is not None and section.chosen:
+            yield from _none_in_object(key, settings[key])
+        elif section.kind is not None:
+            yield from _none_in(key, section.kind, settings[key])
+
+
+def _none_in_object(key: str, value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    module, _, name = value[CLASS].rpartition(".")
+    yield from _none_in(f"{key}.{ARGUMENTS}", getattr(import_module(module), name), value.get(ARGUMENTS) or {})
+
+
+def _none_in(key: str, owner: type, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    meanings = argument_meanings(owner)
+    for name, value in arguments.items():
+        if value is None and meanings.get(name):
+            yield f"{key}.{name}", meanings[name]
+        elif isinstance(value, Mapping) and CLASS in value:
+            yield from _none_in_object(f"{key}.{name}", value)
 
 
 def first_sentence(owner: type) -> str:

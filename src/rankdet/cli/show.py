@@ -105,9 +105,20 @@ def _show_config(arguments: Sequence[str]) -> int:
         print(f"usage: rankdet show config --config FILE [--KEY VALUE ...]\n\noptions:\n{describe_options(options)}")
         return 0
     with without_garbage_collection():
-        from rankdet.cli.experiment import Experiment
+        import yaml
 
-    print(Experiment(files=given.files, overrides=given.overrides, complete=False).dump(), end="")
+        from rankdet.cli.describe import meanings_of_none
+        from rankdet.cli.experiment import SECTIONS, Experiment
+
+    text = Experiment(files=given.files, overrides=given.overrides, complete=False).dump()
+    print(text, end="")
+    for number, (key, meaning) in enumerate(meanings_of_none(yaml.safe_load(text), SECTIONS)):
+        print("\n# What null means:\n" if number == 0 else "", end="")
+        print(
+            textwrap.fill(
+                f"{key}: {meaning}", _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False
+            )
+        )
     return 0
 
 

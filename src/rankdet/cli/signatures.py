@@ -159,6 +159,21 @@ def public_classes(kind: type) -> list[type]:
     return sorted(found, key=lambda known: known.__name__)
 
 
+def choices_of(owner: type) -> dict[str, list[str]]:
+    """The names of the classes of rankdet that each argument may be an object of.
+
+    >>> from rankdet.train import Schedule
+    >>> choices_of(Schedule)["decay"]
+    ['Cosine', 'Steps']
+    """
+    kinds = {name: [kind for kind in _classes(hint) if _is_ours(kind)] for name, hint in _hints(owner).items()}
+    return {name: [known.__name__ for kind in found for known in public_classes(kind)] for name, found in kinds.items()}
+
+
+def _is_ours(kind: Any) -> bool:
+    return isinstance(kind, type) and kind.__module__.startswith("rankdet.")
+
+
 def _import(path: str, where: str) -> Any:
     import importlib
 

@@ -58,7 +58,7 @@ class ATSS(DenseDetector):
         num_classes: K, without a background.
         backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
             `Backbone`.
-        criterion: what it learns from.
+        criterion: what it learns from; by default `RankingCriterion`, Rank & Sort Loss.
         topk: candidates of an object on each pyramid level.
         anchor_scales: sides of the square anchors in strides. By default 4, 4 * 2^(1/3), 4 * 2^(2/3) for a criterion
             that ranks, 8 for others, as published.

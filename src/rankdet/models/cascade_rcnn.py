@@ -81,7 +81,8 @@ class CascadeRCNN(TwoStageDetector):
         num_classes: K, without a background.
         backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
             `Backbone`.
-        criterion: what each region stage learns from, by itself; `smooth_softmax_criterion` gives the original one.
+        criterion: what each region stage learns from, by itself; by default `RankingCriterion`;
+            `smooth_softmax_criterion` gives the original one.
         rpn_criterion: what the first stage learns from, as in `FasterRCNN`.
         sampler: regions that each region stage learns from, as in `FasterRCNN`.
         rpn_sampler: anchors to learn from, as in `FasterRCNN`.
@@ -89,7 +90,7 @@ class CascadeRCNN(TwoStageDetector):
         proposals: which boxes of the first stage go to the second; by default 1000 for ranking, 2000 otherwise.
         channels: width of pyramid and RPN.
         pyramid: its upsampling and P6, as in `FasterRCNN`.
-        postprocess: how detections are chosen.
+        postprocess: how detections are chosen; by default `Postprocess`.
 
     >>> model = CascadeRCNN(num_classes=5, backbone="resnet18", channels=32)
     >>> len(model.roi.box_stages)

@@ -116,18 +116,19 @@ class FasterRCNN(TwoStageDetector):
         num_classes: K, without a background.
         backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
             `Backbone`.
-        criterion: what the second stage learns from; `softmax_criterion` gives the original one.
+        criterion: what the second stage learns from; by default `RankingCriterion`; `softmax_criterion` gives the
+            original one.
         rpn_criterion: what the first stage learns from. By default the same ranking with weight 0.20, or binary cross
             entropy and L1 when ``criterion`` does not rank.
         sampler: regions of the second stage to learn from; by default all for ranking, 512 at random (a quarter
             positive) otherwise.
         rpn_sampler: anchors to learn from; by default all for ranking, 256 at random (half positive) otherwise.
         rpn_coder: regression of the first stage; by default standard deviations of .1 and .2 for ranking, 1 otherwise.
-        proposals: which boxes of the first stage go to the second.
+        proposals: which boxes of the first stage go to the second; by default `ProposalSelection`.
         channels: width of pyramid and RPN.
         pyramid: its upsampling and P6. ``Pyramid(upsampling=CARAFE(), extra_levels=ConvLevelsOnPath())`` makes it the
             "+" model of the Rank & Sort paper.
-        postprocess: how detections are chosen.
+        postprocess: how detections are chosen; by default `Postprocess`.
 
     >>> import torch
     >>> model = FasterRCNN(num_classes=5, backbone="resnet18", channels=32)

@@ -40,13 +40,13 @@ class FoveaBox(DenseDetector):
         num_classes: K, without a background.
         backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
             `Backbone`.
-        criterion: what it learns from; `fovea_criterion` gives the original one.
+        criterion: what it learns from; by default `RankingCriterion`; `fovea_criterion` gives the original one.
         sigma: share of an object's sides that is positive.
         base_edges: the unit of the distances to an object's sides, in pixels, for each level.
         scale_ranges: lowest and highest sqrt(area) of the objects of each level, in pixels.
         stacked: convolutions in each tower of the head.
         channels: width of pyramid and head.
-        postprocess: how detections are chosen.
+        postprocess: how detections are chosen; by default `Postprocess`.
 
     >>> import torch
     >>> model = FoveaBox(num_classes=3, backbone="resnet18", channels=32)

@@ -49,10 +49,10 @@ class MaskRCNN(TwoStageDetector):
         mask_limit: masks to learn from in a step; None for all of the positives.
         sampler: regions to learn from, as in `FasterRCNN`.
         rpn_sampler: anchors to learn from, as in `FasterRCNN`.
-        proposals: which boxes of the first stage go to the second.
+        proposals: which boxes of the first stage go to the second; by default `ProposalSelection`.
         channels: width of pyramid and RPN.
         pyramid: its upsampling and P6, as in `FasterRCNN`.
-        postprocess: how detections are chosen.
+        postprocess: how detections are chosen; by default `Postprocess`.
 
     >>> import torch
     >>> model = MaskRCNN(num_classes=5, backbone="resnet18", channels=32).eval()

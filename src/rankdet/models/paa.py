@@ -49,7 +49,8 @@ class PAA(DenseDetector):
         num_classes: K, without a background.
         backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
             `Backbone`.
-        criterion: what it learns from, and by what candidates are judged; `paa_criterion` gives the original one.
+        criterion: what it learns from, and by what candidates are judged; by default `RankingCriterion`;
+            `paa_criterion` gives the original one.
         assigner: who is positive; the mixture's variances are regularised by 1e-5 for a criterion that ranks, by 1e-6
             for others, as published.
         anchor_scales: sides of the square anchors in strides, as in `ATSS`.

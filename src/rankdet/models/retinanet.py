@@ -28,14 +28,14 @@ class RetinaNet(DenseDetector):
         num_classes: K, without a background.
         backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
             `Backbone`.
-        criterion: what it learns from; ``ScoreCriterion()`` is the original focal loss.
+        criterion: what it learns from; by default `RankingCriterion`; ``ScoreCriterion()`` is the original focal loss.
         assigner: who is positive; `ATSSAssigner` makes it "RetinaNet with ATSS".
         anchor_scales: sides of the anchors in strides, per cell and ratio.
         anchor_ratios: height / width.
         coder: how boxes are regressed. By default with standard deviations of .1 and .2 for a criterion that ranks, 1
             for others.
         channels: width of pyramid and head.
-        postprocess: how detections are chosen.
+        postprocess: how detections are chosen; by default `Postprocess`.
 
     >>> import torch
     >>> model = RetinaNet(num_classes=3, backbone="resnet18", channels=32).eval()

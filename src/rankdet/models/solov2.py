@@ -91,7 +91,8 @@ class SOLOv2(DynamicMaskDetector):
         num_classes: K, without a background.
         backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
             `Backbone`.
-        criterion: what the classes learn from; `solo_criterion` gives the original one.
+        criterion: what the classes learn from; by default `dice_ranking_criterion`; `solo_criterion` gives the original
+            one.
         mask_criterion: what the masks learn from; by default `solo_mask_criterion`.
         assigner: which cells are positive; by default, where several objects claim a cell, the first one has it for
             ranking, and all share it otherwise.
@@ -100,7 +101,7 @@ class SOLOv2(DynamicMaskDetector):
         width: channels of the towers.
         kernel_channels: channels of the mask features, and of the kernel of each cell.
         channels: width of the pyramid; the mask features are merged at half of it.
-        postprocess: how detections are chosen.
+        postprocess: how detections are chosen; by default `MatrixPostprocess`.
 
     >>> import torch
     >>> model = SOLOv2(num_classes=5, backbone="resnet18", channels=32, width=32, grids=(6, 5, 4, 3, 2)).eval()

@@ -75,7 +75,8 @@ class YOLACT(PrototypeDetector):
         num_classes: K, without a background.
         backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
             `Backbone`; of a name the batch normalisation trains.
-        criterion: what classes and boxes learn from; `yolact_criterion` gives the original one.
+        criterion: what classes and boxes learn from; by default `RankingCriterion`; `yolact_criterion` gives the
+            original one.
         mask_criterion: what the masks learn from; by default Dice, balanced, for ranking, and otherwise
             `yolact_mask_criterion`.
         mask_limit: masks of each image to learn from in a step; None for all, 100 in the original.
