@@ -1,6 +1,6 @@
 """Evaluation: COCO, LVIS and VOC average precision, oLRP with components and class thresholds, proposals.
 
-Importing this needs numpy and pycocotools only; what needs torch is imported when it is asked for (PEP 562).
+Importing this needs numpy, msgspec and pycocotools only; what needs torch is imported when it is asked for (PEP 562).
 """
 
 from __future__ import annotations
