@@ -247,7 +247,11 @@ def table(folder: Path) -> str:
     runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     lines: list[str] = []
     for dataset in sorted({run["dataset"] for run in runs}, reverse=True):
-        for kind, known in (("bbox", DETECTORS), ("bbox", MASKED), ("segm", MASKED)):
+        for what, kind, known in (
+            ("boxes", "bbox", DETECTORS),
+            ("boxes of detectors with masks", "bbox", MASKED),
+            ("masks", "segm", MASKED),
+        ):
             rows = [
                 _row(detector, criterion, [run[kind] for run in found], found)
                 for detector, criteria in known.items()
@@ -255,9 +259,9 @@ def table(folder: Path) -> str:
                 if (found := _of(runs, dataset, detector, criterion))
             ]
             if rows:
-                what = {"bbox": "boxes", "segm": "masks"}[kind]
                 head = ("detector", "criterion", *(name.replace("oLRP_", "") for name in METRICS), "seeds", "CPU s")
-                lines += ["", f"{dataset}, {what}:", "", _line(head), _line(["---"] * len(head)), *rows]
+                rule = ("---", "---", *("---:" for _ in head[2:]))
+                lines += ["", f"{dataset}, {what}:", "", _line(head), _line(rule), *rows]
     return "\n".join(lines).strip() + "\n"
 
 

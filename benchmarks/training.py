@@ -85,6 +85,7 @@ def _of(module: str, name: str, **arguments: object) -> Callable[[], object]:
 _CENTERNESS = _of("criteria", "Centerness")
 _GIOU = _of("losses.boxes", "GIoULoss", weight=2.0)
 _RANKED = "rankdet, Rank & Sort"
+_CAPPED = "rankdet, Rank & Sort, 200 masks a step"  # as in the preset of the paper's Mask R-CNN
 CASES: dict[str, dict[str, Callable[[], nn.Module]]] = {
     "FasterRCNN": {
         "torchvision fasterrcnn_resnet50_fpn": _torchvision("faster_rcnn", "fasterrcnn_resnet50_fpn"),
@@ -122,12 +123,14 @@ CASES: dict[str, dict[str, Callable[[], nn.Module]]] = {
         "torchvision maskrcnn_resnet50_fpn": _torchvision("mask_rcnn", "maskrcnn_resnet50_fpn"),
         "rankdet, softmax + L1 + BCE, sampled": _rankdet("MaskRCNN", criterion=_of("models", "softmax_criterion")),
         _RANKED: _rankdet("MaskRCNN"),
+        _CAPPED: _rankdet("MaskRCNN", mask_limit=lambda: 200),
     },
     "CascadeMaskRCNN": {
         "rankdet, softmax + smooth L1 + BCE, sampled": _rankdet(
             "CascadeMaskRCNN", criterion=_of("models.cascade_rcnn", "smooth_softmax_criterion")
         ),
         _RANKED: _rankdet("CascadeMaskRCNN"),
+        _CAPPED: _rankdet("CascadeMaskRCNN", mask_limit=lambda: 200),
     },
     "YOLACT": {
         "rankdet, OHEM + smooth L1 + BCE": _rankdet("YOLACT", criterion=_of("models.yolact", "yolact_criterion")),

@@ -8,12 +8,11 @@ of results is a result.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 from rankdet.eval.columns import BoxResult, Columns, Entry, IouType, MaskResult
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.shapes import Bools, Floats, Ints
+from rankdet.garbage import without_garbage_collection
 
 PathLike = str | os.PathLike[str]
 
@@ -33,18 +33,6 @@ class ResultsError(ValueError):
 
 class GroundTruthError(ValueError):
     """A ground truth that cannot be evaluated against; the message names the file, the annotation and the remedy."""
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Millions of small objects that all stay make the collector run for nothing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def read_ground_truth(
@@ -66,7 +54,7 @@ def read_ground_truth(
     return ground_truth_of(content, name=name, iou_type=iou_type, ignored_by=ignored_by)
 
 
-@_without_garbage_collection()
+@without_garbage_collection()
 def load_ground_truth(source: Mapping[str, Any] | PathLike) -> tuple[str, Mapping[str, Any]]:
     """A name for messages, and the three lists of a COCO ground truth."""
     name, content = _load(source, "ground truth", GroundTruthError)
@@ -78,7 +66,7 @@ def load_ground_truth(source: Mapping[str, Any] | PathLike) -> tuple[str, Mappin
     return name, content
 
 
-@_without_garbage_collection()
+@without_garbage_collection()
 def ground_truth_of(
     content: Mapping[str, Any], *, name: str, iou_type: IouType, ignored_by: tuple[str, ...] = ("iscrowd",)
 ) -> GroundTruth:
@@ -111,7 +99,7 @@ def ground_truth_of(
     )
 
 
-@_without_garbage_collection()
+@without_garbage_collection()
 def read_results(
     source: Sequence[Entry] | PathLike, ground_truth: GroundTruth, *, iou_type: IouType = "bbox"
 ) -> Detections:
@@ -135,7 +123,7 @@ def read_results(
     )
 
 
-@_without_garbage_collection()
+@without_garbage_collection()
 def read_proposals(
     source: Sequence[Entry] | PathLike, ground_truth: GroundTruth, *, iou_type: IouType = "bbox"
 ) -> Detections:
