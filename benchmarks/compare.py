@@ -46,7 +46,7 @@ from rankdet.models import (
     softmax_criterion,
 )
 from rankdet.nn import octave_scales
-from rankdet.train import AdamW, Cosine, Schedule
+from rankdet.train import AdamW, Cosine, Schedule, end_epoch
 
 SMALL = {"backbone": "test_resnet", "channels": 64}
 REGIONS = {"backbone": "test_resnet", "channels": 32, "proposals": ProposalSelection(keep=32)}
@@ -226,6 +226,7 @@ def train(model: nn.Module, data: DetectionData, *, epochs: int, lr: float, seed
             nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimiser.step()
             rates.step()
+        end_epoch(model)
 
 
 @torch.no_grad()

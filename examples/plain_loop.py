@@ -15,7 +15,7 @@ import torch
 from rankdet.data import DetectionData, KeepSize, Shapes
 from rankdet.eval import Evaluation, evaluate, predict, to_results
 from rankdet.models import ATSS
-from rankdet.train import AdamW, Cosine, Schedule
+from rankdet.train import AdamW, Cosine, Schedule, end_epoch
 
 
 def train(*, epochs: int, images: int, size: int = 128, seed: int = 0) -> Evaluation:
@@ -44,6 +44,7 @@ def train(*, epochs: int, images: int, size: int = 128, seed: int = 0) -> Evalua
             sum(losses.values()).backward()
             optimiser.step()
             rates.step()
+        end_epoch(model)
         print(f"epoch {epoch + 1}: " + ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items()))
 
     found = predict(model.eval(), (image for image, _ in data.val), resize=data.resize)

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rankdet.train.epochs import end_epoch as end_epoch
     from rankdet.train.errors import TrainingError as TrainingError
     from rankdet.train.errors import TrainingInterrupted as TrainingInterrupted
     from rankdet.train.optimiser import SGD as SGD
@@ -36,6 +37,7 @@ _HOMES = {
     "TrainerOptions": "options",
     "TrainingError": "errors",
     "TrainingInterrupted": "errors",
+    "end_epoch": "epochs",
     "fit": "run",
 }
 

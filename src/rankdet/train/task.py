@@ -14,6 +14,7 @@ from typing_extensions import override
 from rankdet.data.loader import Batch
 from rankdet.data.seeding import seed_for
 from rankdet.eval import Evaluation
+from rankdet.train.epochs import end_epoch
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.schedule import Schedule
 
@@ -75,7 +76,8 @@ class DetectionTask(pl.LightningModule):
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if self.batches_seen and self.batches_seen % self.batches_per_epoch == 0:
-            self._end_epoch()
+            # Not in on_train_epoch_end: a checkpoint is written there, before or behind it, and resuming tells it here.
+            end_epoch(self.model)
         torch.manual_seed(seed_for(self.seed, self.batches_seen, self.global_rank))
         self.batches_seen += 1
 
@@ -124,10 +126,3 @@ class DetectionTask(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches_seen = int(checkpoint[PROGRESS]["batches_seen"])
         self.record = {**checkpoint[RECORD], **self.record}
-
-    def _end_epoch(self) -> None:
-        # Not in on_train_epoch_end: a checkpoint is written there, before it or behind it, and resuming tells it here.
-        for module in self.model.modules():
-            end_epoch = getattr(module, "end_epoch", None)
-            if callable(end_epoch):
-                end_epoch()
