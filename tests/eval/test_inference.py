@@ -142,8 +142,8 @@ def test_the_stated_threshold_comes_back():
         assert stated is None
 
 
-def test_images_are_found_by_their_endings(tmp_path: Path):
-    for name in ("b.JPG", "a.png", "notes.txt", "deep/c.jpeg"):
+def test_images_are_found_by_their_endings_and_hidden_ones_are_not(tmp_path: Path):
+    for name in ("b.JPG", "a.png", "notes.txt", "deep/c.jpeg", "._a.png", ".cache/d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     assert [file.relative_to(tmp_path).as_posix() for file in find_images(tmp_path)] == [

@@ -172,7 +172,7 @@ def class_thresholds(thresholds: Mapping[Any, float], categories: Categories) ->
 
 
 def find_images(path: str | Path) -> list[Path]:
-    """The image files in a folder and its subfolders, sorted, or the one file itself.
+    """The image files in a folder and its subfolders, sorted, or the one file itself; hidden ones are passed over.
 
     Raises FileNotFoundError, naming the place, when there are none.
     """
@@ -182,6 +182,7 @@ def find_images(path: str | Path) -> list[Path]:
     if not root.is_dir():
         raise FileNotFoundError(f"there is no file or folder {root}; give an image or a folder of images")
     found = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(root).parts)]
     if not found:
         raise FileNotFoundError(f"the folder {root} has no images (files ending in {', '.join(sorted(SUFFIXES))})")
     return found
