@@ -87,9 +87,9 @@ def test_paa_equals_the_loop(seed: int, topk: int):
         found = max_iou(priors, o, positive=0.1, negative=0.1, low_quality=0.0)
         expected += [m + start if m >= 0 else m for m in found]
     assert candidates.labels.tolist() == expected
-    # Costs that a float32 network gives: far enough apart that no rounding decides.
-    costs = torch.randint(0, 4000, (len(candidates.positive_index),), generator=generator) / 1000
-    costs += torch.arange(len(costs)) * 1e-5
+    # Costs that a float32 network gives: far enough apart, and not evenly, that no rounding decides.
+    number = len(candidates.positive_index)
+    costs = (torch.randperm(number, generator=generator) + 0.4 * torch.rand(number, generator=generator)) / 40
     final = assigner.choose(candidates, costs, priors=batch, truth=truth)
     levels = torch.bucketize(candidates.positive_index % len(priors), torch.tensor(sizes).cumsum(0), right=True)
     stays = torch.tensor(
