@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,18 +39,22 @@ from rankdet.losses.boxes import GIoULoss
 from rankdet.losses.classification import BinaryCrossEntropyLoss, FocalLoss, QualityFocalLoss
 from rankdet.models import (
     ATSS,
+    RPN,
     YOLACT,
+    AnchorSettings,
     FasterRCNN,
     MaskRCNN,
     ProposalSelection,
+    RegionSettings,
     SOLOv2Light,
     softmax_criterion,
 )
-from rankdet.nn import octave_scales
+from rankdet.nn import DenseHead, GroupNorm, octave_scales
 from rankdet.train import AdamW, Cosine, Schedule, end_epoch
 
+HEAD = partial(DenseHead, stacked=1, norm=GroupNorm(), scaled_boxes=True)
 SMALL = {"backbone": "test_resnet", "channels": 64}
-REGIONS = {"backbone": "test_resnet", "channels": 32, "proposals": ProposalSelection(keep=32)}
+REGIONS = {"backbone": "test_resnet", "channels": 32, "settings": RegionSettings(proposals=ProposalSelection(keep=32))}
 METRICS = ("AP", "AP50", "AP75", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN")
 
 
@@ -101,7 +106,9 @@ def bccd(folder: Path) -> Dataset:
 
 
 def _atss(criterion: Criterion, classes: int) -> nn.Module:
-    return ATSS(num_classes=classes, criterion=criterion, anchor_scales=octave_scales(2, 3), stacked=1, **SMALL)
+    return ATSS(
+        num_classes=classes, criterion=criterion, anchors=AnchorSettings(scales=octave_scales(2, 3)), head=HEAD, **SMALL
+    )
 
 
 def _faster(criterion: Criterion, classes: int) -> nn.Module:
@@ -112,7 +119,7 @@ def _alrp_faster(classes: int) -> nn.Module:
     return FasterRCNN(
         num_classes=classes,
         criterion=alrp_criterion(),
-        rpn_criterion=alrp_criterion(tau=0.7, loss_weight=0.2),
+        rpn=partial(RPN, criterion=alrp_criterion(tau=0.7, loss_weight=0.2)),
         **REGIONS,
     )
 

@@ -28,12 +28,12 @@ from rankdet.models import (
     build,
     fovea_criterion,
     paa_criterion,
+    smooth_softmax_criterion,
     softmax_criterion,
     solo_criterion,
     spec_of,
     yolact_criterion,
 )
-from rankdet.models.cascade_rcnn import smooth_softmax_criterion
 from rankdet.nn import without_pretrained_weights
 
 FOLDER = presets_folder()

@@ -20,6 +20,7 @@ from rankdet.models import (
     FoveaBox,
     MaskRCNN,
     ProposalSelection,
+    RegionSettings,
     RetinaNet,
     SOLOv2,
     SOLOv2Light,
@@ -74,7 +75,7 @@ PAIRS += [(SOLOv2, criterion) for criterion in (dice_ranking_criterion, ranking,
 PAIRS += [(SOLOv2Light, criterion) for criterion in (dice_ranking_criterion, quality_focal)]
 # Regions, cells and channels are few, so that the suite stays quick.
 FEW = {
-    TwoStageDetector: {"proposals": ProposalSelection(keep=30)},
+    TwoStageDetector: {"settings": RegionSettings(proposals=ProposalSelection(keep=30))},
     DynamicMaskDetector: {"grids": (12, 10, 8, 6, 4)},
     SOLOv2: {"width": 16, "stacked": 2, "kernel_channels": 16},
     YOLACT: {"image_size": 96},

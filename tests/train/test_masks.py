@@ -14,7 +14,16 @@ from torch import nn
 from rankdet.cli import main
 from rankdet.data import DetectionData, KeepSize, Shapes
 from rankdet.eval import Evaluation, evaluate
-from rankdet.models import YOLACT, CascadeMaskRCNN, FasterRCNN, MaskRCNN, ProposalSelection, SOLOv2, SOLOv2Light
+from rankdet.models import (
+    YOLACT,
+    CascadeMaskRCNN,
+    FasterRCNN,
+    MaskRCNN,
+    ProposalSelection,
+    RegionSettings,
+    SOLOv2,
+    SOLOv2Light,
+)
 from rankdet.ops.checkpoint import read_checkpoint
 from rankdet.train import AdamW, Schedule, TrainerOptions, fit
 
@@ -28,7 +37,7 @@ def shapes(length: int, seed: int, *, masks: bool = True) -> Shapes:
 
 
 def mask_rcnn() -> MaskRCNN:
-    return MaskRCNN(**SMALL, proposals=ProposalSelection(keep=20))
+    return MaskRCNN(**SMALL, settings=RegionSettings(proposals=ProposalSelection(keep=20)))
 
 
 def yolact() -> YOLACT:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from rankdet.assign.ground_truth import GroundTruth
+from rankdet.ops.part import Part
+from rankdet.ops.predictions import Predictions
 from rankdet.ops.priors import Priors
 
 BACKGROUND = -1
@@ -27,15 +31,18 @@ class Assignment:
         positive_index: (M,) int64, rows of the positives.
         matched_index: (M,) int64, the object of each positive: its row among the objects of the whole batch.
         matched_boxes: (M, 4), the box of that object.
+        overlaps: (P,), the largest IoU of each prior with an object of its image, 0 without objects, from assigners
+            that compare overlaps; None from others.
     """
 
     labels: Tensor
     positive_index: Tensor
     matched_index: Tensor
     matched_boxes: Tensor
+    overlaps: Tensor | None = field(default=None, kw_only=True)
 
     @classmethod
-    def from_matches(cls, matches: Tensor, truth: GroundTruth) -> Assignment:
+    def from_matches(cls, matches: Tensor, truth: GroundTruth, *, overlaps: Tensor | None = None) -> Assignment:
         """Build from matches (P,): a row of ``truth.all_boxes``, BACKGROUND or IGNORE.
 
         One boolean selection, the only point of an assignment where the host waits for an accelerator.
@@ -44,12 +51,16 @@ class Assignment:
         matched_index = matches[positive_index]
         labels = matches.clone()
         labels[positive_index] = truth.all_labels[matched_index]
-        return cls(labels, positive_index, matched_index, truth.all_boxes[matched_index])
+        return cls(labels, positive_index, matched_index, truth.all_boxes[matched_index], overlaps=overlaps)
 
     def select(self, rows: Tensor) -> Assignment:
         """The assignment of the priors in the mask (P,) alone, which must contain every positive."""
         return Assignment(
-            self.labels[rows], rows.cumsum(0)[self.positive_index] - 1, self.matched_index, self.matched_boxes
+            self.labels[rows],
+            rows.cumsum(0)[self.positive_index] - 1,
+            self.matched_index,
+            self.matched_boxes,
+            overlaps=None if self.overlaps is None else self.overlaps[rows],
         )
 
     def keep(self, kept: Tensor) -> Assignment:
@@ -60,6 +71,7 @@ class Assignment:
             self.positive_index[still],
             self.matched_index[still],
             self.matched_boxes[still],
+            overlaps=self.overlaps,
         )
 
     def demote(self, kept: Tensor) -> Assignment:
@@ -71,10 +83,18 @@ class Assignment:
             self.positive_index[still],
             self.matched_index[still],
             self.matched_boxes[still],
+            overlaps=self.overlaps,
         )
 
 
-class Assigner(ABC):
+class CandidateCost(Protocol):
+    """What an assigner may ask the criterion of its stage."""
+
+    def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
+        """How badly each positive of an assignment predicts its object, (M,), lower is better."""
+
+
+class Assigner(Part, ABC):
     """Decides for every prior which object it shall predict.
 
     Invariant: a prior that is not valid is ignored; with no objects every valid prior is background.
@@ -84,17 +104,12 @@ class Assigner(ABC):
     def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
         """Priors and objects of the same N images -> assignment of all P priors."""
 
+    def match(self, predictions: Predictions, truth: GroundTruth, criterion: CandidateCost) -> Assignment:  # noqa: ARG002
+        """What a stage asks: the assignment of the priors of its predictions, whatever the network predicts there.
 
-class CostAssigner(Assigner):
-    """An assigner that decides in two steps, in dense stages.
-
-    Called, it names candidates: every one a positive of the object that it may be assigned to. Then it chooses among
-    them by what their predictions would cost, which the criterion of the stage knows.
-    """
-
-    @abstractmethod
-    def choose(self, candidates: Assignment, cost: Tensor, *, priors: Priors, truth: GroundTruth) -> Assignment:
-        """Candidates and the cost of each positive among them (M,), lower is better -> the final assignment."""
+        Assigners that look at predictions, or at what they would cost by the criterion, decide here.
+        """
+        return self(predictions.priors, truth)
 
 
 def check_same_images(priors: Priors, truth: GroundTruth) -> None:
@@ -103,7 +118,7 @@ def check_same_images(priors: Priors, truth: GroundTruth) -> None:
         raise ValueError(f"priors of {priors.num_images} images cannot be assigned to objects of {truth.num_images}")
 
 
-def matches_of_batch(per_image: list[Tensor], truth: GroundTruth) -> Tensor:
+def matches_of_batch(per_image: Sequence[Tensor], truth: GroundTruth) -> Tensor:
     """Matches counted within each image -> matches counted over the batch, (P,)."""
     shifted = [torch.where(m >= 0, m + start, m) for m, start in zip(per_image, truth.offsets, strict=True)]
     return torch.cat(shifted)

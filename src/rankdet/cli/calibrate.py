@@ -189,7 +189,7 @@ def _matches(judged: Judgement) -> Any:
 
 def _check_model(model: nn.Module) -> None:
     from rankdet.models import Detector
-    from rankdet.models.levels import check_shiftable
+    from rankdet.models.shifting import check_shiftable
 
     if not isinstance(model, Detector):
         raise CommandError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from torch import nn
 import rankdet.data.augment  # noqa: F401, so that its transforms can be named
 from rankdet.cli.errors import CommandError
 from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
-from rankdet.cli.masks import draws_masks, read_masks
+from rankdet.cli.mask_data import draws_masks, read_masks
 from rankdet.cli.signatures import Section, check
 from rankdet.data import DetectionData
-from rankdet.models import Detector
+from rankdet.models import Detector, PlanError, build
 from rankdet.train import Optimiser, Schedule, TrainerOptions
 
 NUM_CLASSES = "num_classes"
@@ -86,7 +86,9 @@ class Experiment:
 
     def build(self) -> Parts:
         """Open the data and make the model and all else; `CommandError` if their numbers of classes differ."""
-        objects = objects_of(self._parser, self._settings)
+        settings = self._settings.clone()
+        plan = settings.pop("model").as_dict()
+        objects = objects_of(experiment_parser(model=False), settings)
         if self._stated_classes is not None:
             stated, origin = self._stated_classes
             if stated != objects.data.num_classes:
@@ -95,26 +97,37 @@ class Experiment:
                     f"{objects.data.num_classes} classes ({', '.join(objects.data.categories.names[:8])}"
                     f"{', ...' if objects.data.num_classes > 8 else ''}); leave it out, it follows from the data"
                 )
-        return Parts(objects.model, objects.data, objects.optimiser, objects.schedule, objects.trainer)
+        model = model_of(plan, num_classes=objects.data.num_classes)
+        return Parts(model, objects.data, objects.optimiser, objects.schedule, objects.trainer)
 
     def section(self, name: str) -> dict[str, Any]:
         """The settings below a key as plain data."""
         return self._settings[name].as_dict()
 
 
-def experiment_parser() -> ArgumentParser:
-    """The options of an experiment, with their help, from the signatures."""
+def model_of(plan: Mapping[str, Any], *, num_classes: int) -> nn.Module:
+    """The model of a checked configuration, of classes from anywhere."""
+    try:
+        return build({**plan, ARGUMENTS: {**plan.get(ARGUMENTS, {}), NUM_CLASSES: num_classes}}, trusted=None)
+    except PlanError as error:
+        raise CommandError(str(error)) from error
+
+
+def experiment_parser(*, model: bool = True) -> ArgumentParser:
+    """The options of an experiment, with their help, from the signatures; those of the model unless it goes without."""
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
-    parser.add_subclass_arguments(nn.Module, "model", required=True)
+    if model:
+        parser.add_subclass_arguments(nn.Module, "model", required=True)
     parser.add_class_arguments(DetectionData, "data")
     parser.add_subclass_arguments(Optimiser, "optimiser", required=True)
     parser.add_class_arguments(Schedule, "schedule")
     parser.add_class_arguments(TrainerOptions, "trainer")
     parser.add_argument("--seed", type=int, default=0, help=SECTIONS["seed"].help)
     parser.add_argument("--output", type=str | None, default=None, help=SECTIONS["output"].help)
-    parser.link_arguments(
-        "data", f"model.{ARGUMENTS}.{NUM_CLASSES}", compute_fn=_number_of_classes, apply_on="instantiate"
-    )
+    if model:
+        parser.link_arguments(
+            "data", f"model.{ARGUMENTS}.{NUM_CLASSES}", compute_fn=_number_of_classes, apply_on="instantiate"
+        )
     return parser
 
 

@@ -12,16 +12,17 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
 from rankdet.cli.errors import CommandError
-from rankdet.cli.experiment import NUM_CLASSES, SECTIONS, objects_of, one_message
+from rankdet.cli.experiment import NUM_CLASSES, SECTIONS, model_of, objects_of, one_message
 from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
-from rankdet.cli.masks import draws_masks, read_masks
-from rankdet.cli.signatures import Section, check, parameters_of
+from rankdet.cli.mask_data import draws_masks, read_masks
+from rankdet.cli.signatures import Section, check
 from rankdet.data import BlankCorrupt, Categories, DetectionDataset, build_loader, open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, resize_from_dict
 from rankdet.eval.inference import Detection, boxes_only, rescale, to_results
-from rankdet.models import load
+from rankdet.models import load, plan_of
 from rankdet.nn import without_pretrained_weights
 from rankdet.ops.checkpoint import KEY, CheckpointError, read_checkpoint
+from rankdet.ops.part import parameters_of
 from rankdet.train.display import Display
 
 
@@ -98,9 +99,10 @@ class ModelPlan:
         """The model with random weights; nothing is downloaded."""
         parser = ArgumentParser(exit_on_error=False)
         parser.add_subclass_arguments(nn.Module, "model", required=True)
-        self.settings[ARGUMENTS][NUM_CLASSES] = num_classes
+        stated = {**self.settings[ARGUMENTS], NUM_CLASSES: num_classes}
+        settings = parser.parse_object({"model": {**self.settings, ARGUMENTS: stated}})
         with without_pretrained_weights():
-            return objects_of(parser, parser.parse_object({"model": self.settings})).model
+            return model_of(settings.model.as_dict(), num_classes=num_classes)
 
 
 def open_validation(
@@ -119,7 +121,7 @@ def open_validation(
     check(configuration, _sections())
     wants_model = bool(files) or any(key.split(".")[0] == "model" for key, _ in overrides)
     model = configuration.tree.get("model") if wants_model else None
-    known = record.get("model") or {}
+    known = plan_of(record) or {}
     if draws_masks(model) if model is not None else draws_masks(known, trusted=_trusted(trusted)):
         read_masks(configuration)
     return _make_validation(configuration), ModelPlan(model) if model is not None else None

@@ -1,7 +1,7 @@
 """Criteria: what a detector learns from, as objects beside the model; see `Criterion`."""
 
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, MagnitudeBalance, Task, TaskBalance, ValueBalance
-from rankdet.criteria.criterion import Criterion, CriterionOutput
+from rankdet.criteria.criterion import Criterion, CriterionOutput, Weighted
 from rankdet.criteria.judging import Fusion, GeometricMean, Product
 from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions, SemanticCriterion
 from rankdet.criteria.measures import (
@@ -15,8 +15,8 @@ from rankdet.criteria.measures import (
     Score,
     Uniform,
 )
-from rankdet.criteria.mining import HardNegatives, Mining
-from rankdet.criteria.predictions import DrawnMasks, Positives, Predictions, RankedPositives
+from rankdet.criteria.mining import HardestRegions, HardNegatives, Mining
+from rankdet.criteria.positives import Positives, RankedPositives
 from rankdet.criteria.ranking import RankingCriterion, alrp_criterion, average_precision_criterion, ndcg_criterion
 from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
 from rankdet.criteria.score_based import (
@@ -28,6 +28,7 @@ from rankdet.criteria.score_based import (
     PerSample,
     ScoreCriterion,
 )
+from rankdet.ops.predictions import DrawnMasks, Predictions
 
 __all__ = [
     "BoxIoU",
@@ -40,6 +41,7 @@ __all__ = [
     "Fusion",
     "GeometricMean",
     "HardNegatives",
+    "HardestRegions",
     "MagnitudeBalance",
     "MaskAssignment",
     "MaskCriterion",
@@ -69,6 +71,7 @@ __all__ = [
     "TaskBalance",
     "Uniform",
     "ValueBalance",
+    "Weighted",
     "WeightedMean",
     "WeightedSum",
     "alrp_criterion",

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from rankdet.assign.assignment import Assignment
 from rankdet.criteria.measures import BoxIoU
-from rankdet.criteria.predictions import Positives, Predictions
+from rankdet.criteria.positives import Positives
 from rankdet.losses.boxes import BoxLoss
 from rankdet.losses.classification import ClassificationLoss
 from rankdet.ops.correlation import spearman
+from rankdet.ops.part import Part
+from rankdet.ops.predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,20 @@ class CriterionOutput:
     logs: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Criterion(nn.Module, ABC):
+class Criterion(nn.Module, Part, ABC):
     """Compares the predictions of a stage with its assignment.
 
     Invariants: a batch without positives gives every named loss, finite and connected to the predictions (all 0 for
     criteria that rank); ignored priors get no gradient.
     """
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it ranks all priors of a stage: recipes then choose samplers, coders and weights published for that.
+
+        A criterion that wraps another says what the wrapped one says.
+        """
+        return False
 
     @property
     def quality_channels(self) -> int:
@@ -69,9 +80,60 @@ class Criterion(nn.Module, ABC):
             f"criterion or another assigner"
         )
 
+    def with_weight(self, weight: float) -> Criterion:
+        """A copy with parts of its own (none of its state is shared), its losses times ``weight``."""
+        return Weighted(copy.deepcopy(self), weight=weight)
+
     @abstractmethod
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """Losses of one stage over all images and levels of the batch on this process."""
+
+
+class Weighted(Criterion):
+    """Another criterion with all of its losses times a factor.
+
+    >>> from rankdet.criteria import ScoreCriterion
+    >>> Weighted(ScoreCriterion(), weight=0.5).num_logits(80)
+    80
+    """
+
+    def __init__(self, criterion: Criterion, *, weight: float) -> None:
+        super().__init__()
+        self.criterion = criterion
+        self.weight = weight
+
+    @property
+    def ranks(self) -> bool:
+        """As the criterion within."""
+        return self.criterion.ranks
+
+    @property
+    def quality_channels(self) -> int:
+        """As the criterion within."""
+        return self.criterion.quality_channels
+
+    @property
+    def prior_score(self) -> float:
+        """As the criterion within."""
+        return self.criterion.prior_score
+
+    def num_logits(self, num_classes: int) -> int:
+        """As the criterion within."""
+        return self.criterion.num_logits(num_classes)
+
+    def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:
+        """As the criterion within."""
+        return self.criterion.detection_logits(logits, quality_logits)
+
+    def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
+        """As the criterion within."""
+        return self.criterion.cost(predictions, candidates)
+
+    def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
+        """See `Criterion`."""
+        output: CriterionOutput = self.criterion(predictions, assignment)
+        losses = {name: self.weight * loss for name, loss in output.losses.items()}
+        return replace(output, losses=losses, classification_value=self.weight * output.classification_value)
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rankdet.criteria.balance import ConstantBalance, TaskBalance, ValueBalance
 from rankdet.criteria.criterion import CriterionOutput, weighted_mean
 from rankdet.losses.masks import DiceLoss, MaskCrossEntropyLoss, MaskLoss
+from rankdet.ops.part import Part
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class MaskAssignment:
     shares: Tensor | None = None
 
 
-class MaskCriterion(nn.Module):
+class MaskCriterion(nn.Module, Part):
     """Mean of the mask losses, each weighted like its box, scaled by a task balance.
 
     The defaults are those of RS-Mask R-CNN: Dice loss, weighted by score and balanced to the value of the ranking
@@ -56,7 +57,7 @@ class MaskCriterion(nn.Module):
         return CriterionOutput({"mask": mask}, stage.classification_value, weights)
 
 
-class SemanticCriterion(nn.Module):
+class SemanticCriterion(nn.Module, Part):
     """Binary cross entropy of a class map: which classes there are at each cell, whatever the object.
 
     The auxiliary task of YOLACT (section 3.4): summed over classes, averaged over images and cells, times ``weight``.

@@ -20,11 +20,12 @@ from rankdet.criteria.balance import ConstantBalance, EpochBalance, Task, TaskBa
 from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, positive_logs, weighted_mean
 from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_losses
 from rankdet.criteria.measures import BoxIoU, Measure, NormalisedGIoU, RankWeight, Score, Uniform
-from rankdet.criteria.predictions import Positives, Predictions
+from rankdet.criteria.positives import Positives
 from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
 from rankdet.losses.boxes import BoxLoss, GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import FocalLoss
 from rankdet.losses.ranking import ALRPLoss, AveragePrecisionLoss, NDCGLoss, Ranked, RankingLoss, RankSortLoss
+from rankdet.ops.predictions import Predictions
 
 
 class RankingCriterion(Criterion):
@@ -81,10 +82,15 @@ class RankingCriterion(Criterion):
                 )
         self._candidate_loss = FocalLoss()
 
-    def with_weight(self, loss_weight: float) -> RankingCriterion:
-        """A copy with parts of its own (none of its state is shared) and another factor on its losses."""
+    @property
+    def ranks(self) -> bool:
+        """It does."""
+        return True
+
+    def with_weight(self, weight: float) -> RankingCriterion:
+        """See `Criterion`; the factor takes the place of its own."""
         copied = copy.deepcopy(self)
-        copied.loss_weight = loss_weight
+        copied.loss_weight = weight
         return copied
 
     def num_logits(self, num_classes: int) -> int:

@@ -12,22 +12,21 @@ from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cos
 from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_losses
 from rankdet.criteria.measures import BoxIoU, Measure, Uniform
 from rankdet.criteria.mining import Mining
-from rankdet.criteria.predictions import Positives, Predictions
+from rankdet.criteria.positives import Positives
 from rankdet.losses.boxes import BoxLoss, GIoULoss
 from rankdet.losses.classification import ClassificationLoss, FocalLoss
 from rankdet.ops.distributed import mean_over_processes
 from rankdet.ops.nms import probability_logit
+from rankdet.ops.part import Part
+from rankdet.ops.predictions import Predictions
 
 
-class Normaliser(ABC):
+class Normaliser(Part, ABC):
     """What sums of losses are divided by: (classification, boxes), scalars >= 1 or the like, without gradient."""
 
     @abstractmethod
     def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:
         """Assignment, the weights (M,) of its positives, N -> the two divisors."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
 
 class PerPositive(Normaliser):
@@ -86,7 +85,8 @@ class ScoreCriterion(Criterion):
     Args:
         classification: focal loss by default.
         quality: label of the positives, for losses that learn it (quality focal loss).
-        mining: which negatives are looked at; None for all.
+        mining: which priors are looked at, by their classification losses; None for all. What it leaves out counts
+            nowhere, as if it were ignored.
         box_loss: loss of each positive's box, with its own weight.
         weighting: weight of each positive in the box loss.
         judged: what a quality branch of the head predicts for the positives (`Centerness`, `BoxIoU`). None: no such
@@ -153,6 +153,8 @@ class ScoreCriterion(Criterion):
 
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """See `Criterion`."""
+        if self.mining is not None:
+            assignment = assignment.keep(self._mined(predictions, assignment, self.mining))
         positives = Positives.of(predictions, assignment)
         quality = self.quality(positives)
         weights = self.weighting(positives)
@@ -170,8 +172,11 @@ class ScoreCriterion(Criterion):
     def _classify(self, predictions: Predictions, labels: Tensor, quality: Tensor) -> Tensor:
         """Sum of the classification losses of the rows that are looked at."""
         losses = self.classification.of_rows(predictions.logits.float(), labels, quality)
-        considered = labels != IGNORE
-        if self.mining is not None:
-            counts = [len(of_image) for of_image in predictions.priors.boxes]
-            considered = considered & self.mining(losses.detach(), labels, counts)
-        return (losses * considered).sum()
+        return (losses * (labels != IGNORE)).sum()
+
+    @torch.no_grad()
+    def _mined(self, predictions: Predictions, assignment: Assignment, mining: Mining) -> Tensor:
+        """Mask (P,) of the priors that are looked at."""
+        quality = self.quality(Positives.of(predictions, assignment))
+        losses = self.classification.of_rows(predictions.logits.float(), assignment.labels, quality)
+        return mining(losses, assignment.labels, [len(of_image) for of_image in predictions.priors.boxes])

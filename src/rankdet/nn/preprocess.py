@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rankdet.ops.part import Part
+
 IMAGENET_MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
 IMAGENET_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
 
@@ -33,7 +35,7 @@ class ImageBatch:
         return int(self.pixels.shape[2]), int(self.pixels.shape[3])
 
 
-class Preprocess(nn.Module):
+class Preprocess(nn.Module, Part):
     """Normalise, pad to a multiple of ``divisor`` and stack; mean and std (RGB, for values in 0..1) are buffers.
 
     Takes a list of CHW tensors, uint8 or floating point in [0, 1], of any sizes.

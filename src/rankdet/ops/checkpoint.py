@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 KEY = "rankdet"
 PREFIX = "model."
+VERSION = 2
+"""Of the entry; 1 is that of rankdet 0.1.0, which described models in other words."""
 
 
 class CheckpointError(ValueError):
@@ -55,8 +57,12 @@ def model_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def check_weights(weights: Mapping[str, Tensor], model: nn.Module, path: str | Path) -> None:
-    """Raise a `CheckpointError` that names the differences unless the weights belong to the model."""
+    """Raise a `CheckpointError` that names the differences unless the weights belong to the model.
+
+    A model that has renamed weights says so by a method ``current_names``.
+    """
     expected = model.state_dict()
+    weights = model.current_names(weights) if hasattr(model, "current_names") else weights  # type: ignore[operator]
     missing = [name for name in expected if name not in weights]
     unexpected = [name for name in weights if name not in expected]
     shapes = [

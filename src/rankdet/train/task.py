@@ -14,6 +14,7 @@ from typing_extensions import override
 from rankdet.data.loader import Batch
 from rankdet.data.seeding import seed_for
 from rankdet.eval import Evaluation
+from rankdet.ops.checkpoint import VERSION
 from rankdet.train.epochs import end_epoch
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.schedule import Schedule
@@ -67,7 +68,7 @@ class DetectionTask(pl.LightningModule):
         self.lr = schedule.full_rate(optimiser.lr, batch_size)
         self.seed = seed
         self.batches_seen = 0
-        self.record: dict[str, Any] = {"version": 1, **(record or {})}
+        self.record: dict[str, Any] = {"version": VERSION, **(record or {})}
 
     @override
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
