@@ -27,6 +27,7 @@ from rankdet.criteria.score_based import (
     PerPositiveOrImage,
     PerSample,
     ScoreCriterion,
+    Totals,
 )
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "SemanticCriterion",
     "Task",
     "TaskBalance",
+    "Totals",
     "Uniform",
     "ValueBalance",
     "WeightedMean",

@@ -13,6 +13,7 @@ from rankdet.criteria.measures import BoxIoU
 from rankdet.criteria.predictions import Positives, Predictions
 from rankdet.losses.boxes import BoxLoss
 from rankdet.losses.classification import ClassificationLoss
+from rankdet.losses.ranking.gather import Group
 from rankdet.ops.correlation import spearman
 
 
@@ -25,12 +26,14 @@ class CriterionOutput:
         classification_value: detached sum of the classification losses, what other tasks are balanced by.
         weights: (M,) detached, how much each positive counts in the other tasks.
         logs: detached scalars for the log only.
+        group: the processes whose batches count as one.
     """
 
     losses: dict[str, Tensor]
     classification_value: Tensor
     weights: Tensor
     logs: dict[str, Tensor] = field(default_factory=dict)
+    group: Group = field(default_factory=Group)
 
 
 class Criterion(nn.Module, ABC):
@@ -49,6 +52,11 @@ class Criterion(nn.Module, ABC):
     def prior_score(self) -> float:
         """The score that a region stage shall start from, about."""
         return 0.5
+
+    @property
+    def group(self) -> Group:
+        """The processes whose batches count as one; this process alone unless a criterion is told otherwise."""
+        return Group()
 
     @abstractmethod
     def num_logits(self, num_classes: int) -> int:
@@ -71,7 +79,7 @@ class Criterion(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
-        """Losses of one stage over all images and levels of the batch on this process."""
+        """Losses of one stage over all images and levels of the batch on this process, or on all of the group."""
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
@@ -81,15 +89,13 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def positive_logs(positives: Positives, quality: Tensor) -> dict[str, Tensor]:
+def positive_logs(positives: Positives, quality: Tensor, group: Group) -> dict[str, Tensor]:
     """What every criterion logs of its positives: the mean of their quality (M,), 0 without any, and ``correlation``.
 
     That is Spearman's rho between their logits and their IoUs (Rank & Sort paper, section 6.3).
     """
-    return {
-        "quality": quality.sum() / max(len(positives), 1),
-        "correlation": spearman(positives.class_logits, BoxIoU()(positives)),
-    }
+    quality, logits, overlap = group.everyone(quality, positives.class_logits, BoxIoU()(positives))
+    return {"quality": quality.sum() / max(len(quality), 1), "correlation": spearman(logits, overlap)}
 
 
 @torch.no_grad()

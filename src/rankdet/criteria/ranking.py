@@ -25,6 +25,7 @@ from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
 from rankdet.losses.boxes import BoxLoss, GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import FocalLoss
 from rankdet.losses.ranking import ALRPLoss, AveragePrecisionLoss, NDCGLoss, Ranked, RankingLoss, RankSortLoss
+from rankdet.losses.ranking.gather import Group, processes
 
 
 class RankingCriterion(Criterion):
@@ -33,7 +34,8 @@ class RankingCriterion(Criterion):
     The defaults are the paper's RS criterion; each of its ablations is another choice of parts.
 
     Args:
-        ranking: the ranking loss over all (prior, class) pairs of the stage; RS Loss by default.
+        ranking: the ranking loss over all (prior, class) pairs of the stage; RS Loss by default. If it gathers across
+            devices, boxes, masks and the quality branch are weighted, averaged and balanced over all devices too.
         quality: label of the positives, for losses that sort them.
         box_loss: loss of each positive's box.
         weighting: weight of each positive's box loss; `RankWeight` looks at the ranking too.
@@ -92,6 +94,11 @@ class RankingCriterion(Criterion):
         return num_classes
 
     @property
+    def group(self) -> Group:
+        """All processes where the ranking loss gathers across devices: then every mean and sum is over them too."""
+        return processes(together=self.ranking.gather_across_devices)
+
+    @property
     def quality_channels(self) -> int:
         """1 with a quality branch."""
         return int(self.judged is not None)
@@ -106,24 +113,26 @@ class RankingCriterion(Criterion):
 
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """See `Criterion`."""
+        group = self.group
         positives = Positives.of(predictions, assignment)
         quality = self.quality(positives)
         ranked = self._rank(predictions, assignment, positives, quality)
         ranking = sum(ranked.terms.values(), predictions.logits.new_zeros(()))
-        weights = self.weighting(positives.with_ranks(ranked.rank, ranked.soft_sampling))
+        weights = self.weighting(positives.with_ranks(ranked.rank, ranked.soft_sampling, group))
         losses = dict(ranked.terms)
         if predictions.regresses_boxes:
             box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
-            box = Task(self.reduction(box_losses, weights), predictions.deltas)
-            losses["box"] = self.balance.between(box, Task(ranking, predictions.logits))
+            box = Task(self.reduction(*group.everyone(box_losses, weights)), predictions.deltas, group)
+            losses["box"] = self.balance.between(box, Task(ranking, predictions.logits, group))
         if self.judged is not None:
-            judging = judging_losses(predictions, positives, self.judged)
+            (judging,) = group.everyone(judging_losses(predictions, positives, self.judged))
             losses["quality"] = self.judged_weight * weighted_mean(judging, torch.ones_like(judging))
         return CriterionOutput(
             losses={name: self.loss_weight * loss for name, loss in losses.items()},
             classification_value=self.loss_weight * ranking.detach(),
             weights=weights,
-            logs=positive_logs(positives, quality),
+            logs=positive_logs(positives, quality, group),
+            group=group,
         )
 
     def _rank(self, predictions: Predictions, assignment: Assignment, positives: Positives, quality: Tensor) -> Ranked:

@@ -105,7 +105,10 @@ def _rpn_criterion(beside: Criterion) -> Criterion:
     if isinstance(beside, RankingCriterion):
         return beside.with_weight(RPN_RANKING_WEIGHT)
     return ScoreCriterion(
-        classification=BinaryCrossEntropyLoss(), box_loss=SmoothL1Loss(beta=0.0), normaliser=PerSample()
+        classification=BinaryCrossEntropyLoss(),
+        box_loss=SmoothL1Loss(beta=0.0),
+        normaliser=PerSample(),
+        gather_across_devices=isinstance(beside, ScoreCriterion) and beside.gather_across_devices,
     )
 
 
