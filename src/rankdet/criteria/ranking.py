@@ -148,16 +148,23 @@ class RankingCriterion(Criterion):
         )
 
 
-def alrp_criterion(*, tau: float = 0.5, loss_weight: float = 1.0) -> RankingCriterion:
+def alrp_criterion(
+    *, delta: float = 1.0, tau: float = 0.5, box_weight: float | None = None, loss_weight: float = 1.0
+) -> RankingCriterion:
     """The published aLRP Loss (Oksuz et al., NeurIPS 2020): localisation error from GIoU, boxes weighted by rank.
 
-    The box loss is (1 - GIoU) / (2 (1 - tau)), at most 1 / (1 - tau), summed with the weights of `RankWeight` and
-    balanced per epoch. For an RPN the paper takes ``tau=0.7, loss_weight=0.20``.
+    The box loss is (1 - GIoU) / (2 (1 - tau)), at most 1 / (1 - tau), or 1 - GIoU times ``box_weight``; it is summed
+    with the weights of `RankWeight` and balanced per epoch. For an RPN the paper takes ``tau=0.7, loss_weight=0.20``.
+    What the two published programs do there is something else:
+
+    - that of the aLRP paper (Faster R-CNN, 40.7 AP) passes 0.20 where delta is expected, so that the step is narrow and
+      the box loss alone has the weight: ``delta=0.2, tau=0.7, box_weight=1 / 3``;
+    - that of the Rank & Sort paper (37.4 AP) does not divide the box loss: ``tau=0.7, box_weight=1, loss_weight=0.2``.
     """
     return RankingCriterion(
-        ranking=ALRPLoss(tau=tau),
+        ranking=ALRPLoss(delta=delta, tau=tau),
         quality=NormalisedGIoU(),
-        box_loss=GIoULoss(weight=1 / (2 * (1 - tau))),
+        box_loss=GIoULoss(weight=1 / (2 * (1 - tau)) if box_weight is None else box_weight),
         weighting=RankWeight(),
         reduction=WeightedSum(),
         balance=EpochBalance(),
