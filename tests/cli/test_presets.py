@@ -272,10 +272,15 @@ def test_parts_are_the_criteria_that_have_a_function(name: str, make):
 
 
 def test_both_stages_of_alrp():
-    model = model_of("faster_rcnn/alrp_r50_100e_ssd512_coco")
-    assert spec_of(model.criterion) == spec_of(alrp_criterion())
-    assert spec_of(model.rpn_criterion) == spec_of(alrp_criterion(tau=0.7, loss_weight=0.2))
-    assert model.proposals.add_objects is False
+    of_program = {
+        "faster_rcnn/alrp_r50_100e_ssd512_coco": alrp_criterion(delta=0.2, tau=0.7, box_weight=1 / 3),
+        "faster_rcnn/alrp_r50_1x_coco": alrp_criterion(tau=0.7, box_weight=1.0, loss_weight=0.2),
+    }
+    for preset, rpn_criterion in of_program.items():
+        model = model_of(preset)
+        assert spec_of(model.criterion) == spec_of(alrp_criterion())
+        assert spec_of(model.rpn.criterion) == spec_of(rpn_criterion)
+        assert model.proposals.add_objects is ("ssd512" not in preset)
 
 
 def test_cascade_of_ranking_has_equal_stages():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -35,7 +36,7 @@ from rankdet.criteria import (
 from rankdet.losses import ALRPLoss, NDCGLoss, RankSortLoss
 from rankdet.losses.boxes import IoULoss, SmoothL1Loss
 from rankdet.ops import DeltaCoder, Priors, aligned_giou
-from tests.criteria.test_criteria import INDEX, a_stage, without_positives
+from tests.criteria.test_criteria import INDEX, K, a_stage, without_positives
 from tests.losses.problems import WORKED
 from tests.reference import ranking as reference
 
@@ -88,6 +89,44 @@ def test_localisation_error_of_an_rpn():
     losses = alrp_criterion(tau=0.7, loss_weight=0.2)(predictions, assignment).losses
     assert float(losses["box"]) == pytest.approx(0.2 * 50 * 0.769211433924, rel=1e-6)
     assert float(losses["ranking"]) == 0
+
+
+PUBLISHED_RPN = {
+    # the criterion, its step, and by what its program weights classification and boxes
+    "aLRP paper": (alrp_criterion(delta=0.2, tau=0.7, box_weight=1 / 3), (0.2, 1.0, 0.2 / 0.6)),
+    "RS paper": (alrp_criterion(tau=0.7, box_weight=1.0, loss_weight=0.2), (1.0, 0.2, 0.2)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_RPN)
+def test_alrp_of_region_proposals_as_each_program_did(name: str):
+    """Eleven steps, an epoch of three, beside the published way written out: losses enter the history weighted."""
+    criterion, (delta, of_classes, of_boxes) = PUBLISHED_RPN[name]
+    criterion = copy.deepcopy(criterion)
+    criterion.balance = EpochBalance(steps=3)
+    history, balance = [], 50.0
+    for step in range(11):
+        predictions, assignment = a_stage()
+        with torch.no_grad():
+            predictions.logits.add_(torch.randn(7, K, generator=torch.Generator().manual_seed(step)))
+        giou = 2 * NormalisedGIoU()(Positives.of(predictions, assignment)) - 1
+        errors = ((1 - giou) / 0.6).tolist()
+        logits, labels = as_lists(predictions, assignment)
+        places = (assignment.positive_index * K + assignment.labels[assignment.positive_index]).tolist()
+        value, gradient = reference.alrp(logits, labels, delta=delta, errors=errors)["ranking"]
+        weights = reference.alrp_localisation_weights(logits, labels, delta=delta)
+        assert places == sorted(places)
+        box = of_boxes * sum(w * (1 - g) for w, g in zip(weights, giou.tolist(), strict=True))
+        history.append((of_classes * value, box))
+        if len(history) == 3:
+            classes, boxes = (sum(parts) for parts in zip(*history, strict=True))
+            balance, history = (classes + boxes) / boxes, []
+        losses = criterion(predictions, assignment).losses
+        assert float(losses["ranking"].detach()) == pytest.approx(of_classes * value, rel=1e-5)
+        assert float(losses["box"].detach()) == pytest.approx(balance * box, rel=1e-5)
+        (got,) = torch.autograd.grad(losses["ranking"], predictions.logits)
+        expected = of_classes * torch.tensor(gradient).view_as(got)
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_alrp_with_iou_of_the_ablation():

@@ -10,12 +10,16 @@ from rankdet.criteria import (
     BoxIoU,
     Criterion,
     GeometricMean,
+    Normaliser,
+    PerPositive,
     PerPositiveAndImage,
+    PerPositiveAndOne,
     PerPositiveOrImage,
     Positives,
     Product,
     RankingCriterion,
     ScoreCriterion,
+    Totals,
 )
 from rankdet.losses.boxes import GIoULoss, IoULoss, SmoothL1Loss
 from rankdet.losses.classification import (
@@ -24,9 +28,10 @@ from rankdet.losses.classification import (
     QualityFocalLoss,
     SoftmaxCrossEntropyLoss,
 )
+from rankdet.losses.ranking.gather import Group
 from rankdet.models import fovea_criterion, paa_criterion
 from rankdet.ops import DeltaCoder, aligned_giou, aligned_iou
-from tests.criteria.test_criteria import INDEX, LABELS, a_stage, without_positives
+from tests.criteria.test_criteria import INDEX, LABELS, a_stage
 
 
 @pytest.mark.parametrize("loss", [FocalLoss(gamma=1.5), QualityFocalLoss(), BinaryCrossEntropyLoss(weight=2.0)])
@@ -77,15 +82,29 @@ def test_paa_weighs_boxes_by_their_iou_and_learns_it():
     torch.testing.assert_close(losses["quality"], 0.5 * expected)
 
 
-def test_normalisers_without_positives():
+def test_normalisers_of_few_positives():
+    def divisors(normaliser: Normaliser, *, positives: int, weight: float, images: int) -> list[float]:
+        totals = Totals(*torch.tensor([positives, weight, 100, images]))
+        return [float(divisor) for divisor in normaliser(totals)]
+
+    assert divisors(PerPositive(), positives=0, weight=0, images=4) == [1, 1]
+    assert divisors(PerPositiveAndImage(), positives=0, weight=0, images=4) == [4, 1]
+    assert divisors(PerPositiveOrImage(), positives=0, weight=0, images=4) == [4, pytest.approx(1e-6)]
+    assert divisors(PerPositiveOrImage(), positives=3, weight=0.3, images=5) == [5, pytest.approx(0.3)]
+    assert divisors(PerPositiveOrImage(), positives=3, weight=0.3, images=2) == [3, pytest.approx(0.3)]
+    assert divisors(PerPositiveAndImage(), positives=3, weight=0.3, images=2) == [5, 1]
+    assert divisors(PerPositiveAndOne(), positives=0, weight=0, images=2) == [1, 1]
+
+
+def test_what_a_normaliser_is_told():
     _, assignment = a_stage()
-    empty = without_positives(assignment)
-    assert [float(n) for n in PerPositiveAndImage()(empty, torch.zeros(0), 4)] == [4, 1]
-    assert [float(n) for n in PerPositiveOrImage()(empty, torch.zeros(0), 4)] == [4, pytest.approx(1e-6)]
-    few = torch.full((3,), 0.1)
-    assert [float(n) for n in PerPositiveOrImage()(assignment, few, 5)] == [5, pytest.approx(0.3)]
-    assert [float(n) for n in PerPositiveOrImage()(assignment, few, 2)] == [3, pytest.approx(0.3)]
-    assert [float(n) for n in PerPositiveAndImage()(assignment, few, 2)] == [5, 1]
+    totals = Totals.of(assignment, torch.tensor([0.1, 0.2, 0.3]), 4, Group())
+    assert [float(n) for n in (totals.positives, totals.weight, totals.samples, totals.images)] == [
+        3,
+        pytest.approx(0.6),
+        6,
+        4,
+    ]
 
 
 def test_scores_of_a_quality_branch():

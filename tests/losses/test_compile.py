@@ -77,6 +77,15 @@ def test_weighted_terms_and_ranks_of_listed_positives():
     torch.testing.assert_close(got, exact, rtol=1e-12, atol=1e-15)
 
 
+def test_a_second_derivative_is_refused():
+    """By torch, whatever is compiled."""
+    logits, targets = random_problem(10, 100)
+    compiled = torch.compile(RankSortLoss(), fullgraph=True, backend="aot_eager")
+    (gradient,) = torch.autograd.grad(compiled(logits, targets), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not currently support double backward"):
+        gradient.sum().backward()
+
+
 def test_the_operator_keeps_its_promises():
     """Shapes and dtypes as announced to the compiler; gradients registered."""
     logits, targets = random_problem(5, 60, dtype=torch.float32)

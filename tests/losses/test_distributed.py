@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-from pathlib import Path
-
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from rankdet.losses import RankingLoss
 from tests.losses.problems import CLASSES, random_problem
+from tests.processes import run
 
 ROWS, WIDTH = 40, 6
 GATHERING = [cls for cls in CLASSES if not cls.__name__.startswith("Bucketed")]
@@ -27,10 +24,8 @@ def batch(size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return logits, targets, image
 
 
-def process(rank: int, size: int, port: int, folder: str) -> None:
+def losses_of(rank: int, size: int) -> dict:
     """Losses and gradients of one process, averaged over the processes as DistributedDataParallel does."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
     logits, targets, image = (part[rank] for part in batch(size))
     found = {}
     for cls in GATHERING:
@@ -54,18 +49,12 @@ def process(rank: int, size: int, port: int, folder: str) -> None:
             )
     no_positive = CLASSES[0](gather_across_devices=True)(x, torch.zeros_like(targets))
     found["no positive"] = no_positive.item()
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["2 processes", "3 processes"])
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[dict]]:
-    size, folder = request.param, tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(process, args=(size, port, str(folder)), nprocs=size)
-    return size, [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(size)]
+    return request.param, run(request.param, losses_of, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("scope", ["batch", "image"])
@@ -88,8 +77,7 @@ def test_equals_one_process_with_the_whole_batch(results: tuple[int, list[dict]]
         torch.testing.assert_close(of_weight, weight.grad, rtol=1e-10, atol=1e-14)
     torch.testing.assert_close(torch.cat([process[1] for process in mine]), logits.grad, rtol=1e-11, atol=1e-15)
     torch.testing.assert_close(torch.cat([process[3] for process in mine]), ranked.rank, rtol=1e-12, atol=0)
-    share = size if scope == "batch" else 1
-    weights = torch.cat([process[4] for process in mine]) / share
+    weights = torch.cat([process[4] for process in mine])
     torch.testing.assert_close(weights, ranked.soft_sampling, rtol=1e-12, atol=0)
 
 

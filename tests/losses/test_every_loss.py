@@ -344,11 +344,23 @@ def test_torch_func_grad():
     assert torch.equal(torch.func.grad(lambda x: RankSortLoss()(x, targets))(logits.detach()), expected)
 
 
-def test_a_second_derivative_is_refused():
+@every_loss
+def test_a_second_derivative_is_refused(cls: type[RankingLoss]):
     logits, targets = random_problem(10, 100)
-    (gradient,) = torch.autograd.grad(RankSortLoss()(logits, targets), logits, create_graph=True)
-    with pytest.raises(RuntimeError, match="does not require grad"):
+    (gradient,) = torch.autograd.grad(cls()(logits, targets), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="a ranking loss has no second derivative"):
         gradient.sum().backward()
+
+
+def test_a_gradient_penalty_is_refused():
+    """Of a model whose weights are part of the gradient, so that something would come out."""
+    inputs, weights = torch.randn(50, 4, requires_grad=True), torch.randn(4, requires_grad=True)
+    loss = RankSortLoss()(inputs @ weights, torch.arange(50) % 5 == 0)
+    (gradient,) = torch.autograd.grad(loss, inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        (loss + gradient.square().sum()).backward()
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.func.grad(lambda x: torch.func.grad(lambda y: RankSortLoss()(y, x > 0))(x).sum())(torch.randn(9))
 
 
 @pytest.mark.parametrize(("cls", "epsilon"), [(RankSortLoss, 1e-10), (ALRPLoss, 1e-5), (AveragePrecisionLoss, 0.0)])

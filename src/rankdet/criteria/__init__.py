@@ -27,6 +27,7 @@ from rankdet.criteria.score_based import (
     PerPositiveOrImage,
     PerSample,
     ScoreCriterion,
+    Totals,
 )
 from rankdet.ops.predictions import DrawnMasks, Predictions
 
@@ -69,6 +70,7 @@ __all__ = [
     "SemanticCriterion",
     "Task",
     "TaskBalance",
+    "Totals",
     "Uniform",
     "ValueBalance",
     "Weighted",

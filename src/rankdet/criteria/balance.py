@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from rankdet.losses.ranking import SelfBalance
+from rankdet.losses.ranking.gather import Group
 from rankdet.ops.part import Part
 
 
 @dataclass(frozen=True)
 class Task:
-    """A scalar loss and the outputs of the head that it is computed from, both connected to the graph."""
+    """A scalar loss and the outputs of the head that it is computed from, both connected to the graph.
+
+    Attributes:
+        group: the processes whose batches the loss is of; the outputs are those of this process.
+    """
 
     loss: Tensor
     outputs: Tensor
+    group: Group = field(default_factory=Group)
 
     def magnitude(self) -> Tensor:
-        """L1 norm of the gradient of the loss on the outputs, a detached scalar; 0 where no graph is kept.
+        """L1 norm of the gradient of the loss on all outputs, a detached scalar; 0 where no graph is kept.
 
         >>> outputs = torch.tensor([1.0, -2.0], requires_grad=True)
         >>> Task((3 * outputs).sum(), outputs).magnitude()
@@ -29,7 +35,7 @@ class Task:
         if not self.loss.requires_grad:
             return torch.zeros_like(self.loss)
         (gradient,) = torch.autograd.grad(self.loss, self.outputs, retain_graph=True)
-        return gradient.abs().sum(dtype=torch.float32)
+        return self.group.total(gradient.abs().sum(dtype=torch.float32)) / self.group.size
 
 
 class TaskBalance(nn.Module, Part, ABC):

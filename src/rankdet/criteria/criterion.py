@@ -14,6 +14,7 @@ from rankdet.criteria.measures import BoxIoU
 from rankdet.criteria.positives import Positives
 from rankdet.losses.boxes import BoxLoss
 from rankdet.losses.classification import ClassificationLoss
+from rankdet.losses.ranking.gather import Group, processes
 from rankdet.ops.correlation import spearman
 from rankdet.ops.part import Part
 from rankdet.ops.predictions import Predictions
@@ -28,12 +29,14 @@ class CriterionOutput:
         classification_value: detached sum of the classification losses, what other tasks are balanced by.
         weights: (M,) detached, how much each positive counts in the other tasks.
         logs: detached scalars for the log only.
+        group: the processes whose batches count as one.
     """
 
     losses: dict[str, Tensor]
     classification_value: Tensor
     weights: Tensor
     logs: dict[str, Tensor] = field(default_factory=dict)
+    group: Group = field(default_factory=Group)
 
 
 class Criterion(nn.Module, Part, ABC):
@@ -61,6 +64,16 @@ class Criterion(nn.Module, Part, ABC):
         """The score that a region stage shall start from, about."""
         return 0.5
 
+    @property
+    def gathers(self) -> bool:
+        """Whether the batches of all devices count as one, in every sum that it takes and divides by."""
+        return False
+
+    @property
+    def group(self) -> Group:
+        """The processes whose batches count as one: this one alone, or all where it gathers."""
+        return processes(together=self.gathers)
+
     @abstractmethod
     def num_logits(self, num_classes: int) -> int:
         """Classification channels per prior for K classes."""
@@ -86,7 +99,7 @@ class Criterion(nn.Module, Part, ABC):
 
     @abstractmethod
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
-        """Losses of one stage over all images and levels of the batch on this process."""
+        """Losses of one stage over all images and levels of the batch on this process, or on all of the group."""
 
 
 class Weighted(Criterion):
@@ -106,6 +119,11 @@ class Weighted(Criterion):
     def ranks(self) -> bool:
         """As the criterion within."""
         return self.criterion.ranks
+
+    @property
+    def gathers(self) -> bool:
+        """As the criterion within."""
+        return self.criterion.gathers
 
     @property
     def quality_channels(self) -> int:
@@ -143,15 +161,13 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def positive_logs(positives: Positives, quality: Tensor) -> dict[str, Tensor]:
+def positive_logs(positives: Positives, quality: Tensor, group: Group) -> dict[str, Tensor]:
     """What every criterion logs of its positives: the mean of their quality (M,), 0 without any, and ``correlation``.
 
     That is Spearman's rho between their logits and their IoUs (Rank & Sort paper, section 6.3).
     """
-    return {
-        "quality": quality.sum() / max(len(positives), 1),
-        "correlation": spearman(positives.class_logits, BoxIoU()(positives)),
-    }
+    quality, logits, overlap = group.everyone(quality, positives.class_logits, BoxIoU()(positives))
+    return {"quality": quality.sum() / max(len(quality), 1), "correlation": spearman(logits, overlap)}
 
 
 @torch.no_grad()

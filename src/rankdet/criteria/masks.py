@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rankdet.criteria.balance import ConstantBalance, TaskBalance, ValueBalance
 from rankdet.criteria.criterion import CriterionOutput, weighted_mean
 from rankdet.losses.masks import DiceLoss, MaskCrossEntropyLoss, MaskLoss
+from rankdet.losses.ranking.gather import Group
 from rankdet.ops.part import Part
 
 
@@ -53,8 +54,8 @@ class MaskCriterion(nn.Module, Part):
         """Masks, their targets, and what the criterion of their stage said -> a loss called ``mask``."""
         weights = stage.weights[assignment.rows]
         losses = self.mask_loss(predictions.logits, assignment.targets, assignment.shares)
-        mask = self.balance(weighted_mean(losses, weights), stage.classification_value)
-        return CriterionOutput({"mask": mask}, stage.classification_value, weights)
+        mask = self.balance(weighted_mean(*stage.group.everyone(losses, weights)), stage.classification_value)
+        return CriterionOutput({"mask": mask}, stage.classification_value, weights, group=stage.group)
 
 
 class SemanticCriterion(nn.Module, Part):
@@ -67,10 +68,11 @@ class SemanticCriterion(nn.Module, Part):
         super().__init__()
         self.weight = weight
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Logits (N, K, h, w) and targets (N, K, h, w) of 0 and 1 -> a scalar."""
-        losses = F.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")
-        return self.weight * losses.sum(1).mean()
+    def forward(self, logits: Tensor, targets: Tensor, group: Group | None = None) -> Tensor:
+        """Logits (N, K, h, w) and targets (N, K, h, w) of 0 and 1, and whose batches count as one -> a scalar."""
+        group = group or Group()
+        losses = F.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none").sum(1)
+        return self.weight * group.sum(losses.sum()) / group.total(losses.new_tensor(losses.numel()))
 
 
 def cross_entropy_masks() -> MaskCriterion:

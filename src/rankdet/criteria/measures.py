@@ -132,8 +132,8 @@ class RankWeight(Measure):
 
     Args:
         delta_loc: half-width of the step H in the numerator, in logits; 0 is the hard step of aLRP Loss, which counts a
-            tie for both. The paper found 1.5 to be best with RS Loss (table A.13). Above 0 the sum runs over the
-            positives of this process. Ranks always keep the step of their ranking loss.
+            tie for both. The paper found 1.5 to be best with RS Loss (table A.13). Ranks always keep the step of their
+            ranking loss.
     """
 
     needs_ranks = True
@@ -151,11 +151,13 @@ class RankWeight(Measure):
         """
         if not isinstance(positives, RankedPositives):
             raise TypeError("RankWeight needs positives that a ranking loss has ranked: weight boxes with it, there")
-        if self.delta_loc == 0 or len(positives) == 0:
+        if self.delta_loc == 0:
             return positives.soft_sampling
         dtype = accumulator(positives.rank.device)
-        shares = 1 / positives.rank.to(dtype)
-        logits = positives.class_logits.to(dtype)
+        own = torch.stack([positives.class_logits.to(dtype), 1 / positives.rank.to(dtype)])
+        (logits, shares), mine = positives.group.gather(own)
+        if len(logits) == 0:
+            return positives.soft_sampling
         # H(s_k - s_i) = 1 - H(s_i - s_k)
         above = pairs_of(logits, logits, self.delta_loc).above(shares[None])[0]
-        return ((shares.sum() - above) / len(positives)).to(positives.rank.dtype)
+        return ((shares.sum() - above) / len(logits)).to(positives.rank.dtype)[mine]

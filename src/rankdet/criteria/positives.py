@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from torch import Tensor
 
 from rankdet.assign.assignment import Assignment
+from rankdet.losses.ranking.gather import Group
 from rankdet.ops.predictions import DrawnMasks, Predictions
 
 
@@ -57,10 +58,10 @@ class Positives:
         """The logit of each positive for the class of its object, (M,)."""
         return self.logits.gather(1, self.labels[:, None])[:, 0]
 
-    def with_ranks(self, rank: Tensor, soft_sampling: Tensor) -> RankedPositives:
-        """The same positives and where they rank, both (M,)."""
+    def with_ranks(self, rank: Tensor, soft_sampling: Tensor, group: Group) -> RankedPositives:
+        """The same positives and where they rank, both (M,), in a ranking of the group."""
         known = {field.name: getattr(self, field.name) for field in fields(Positives)}
-        return RankedPositives(**known, rank=rank, soft_sampling=soft_sampling)
+        return RankedPositives(**known, rank=rank, soft_sampling=soft_sampling, group=group)
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ class RankedPositives(Positives):
 
     Attributes:
         rank: (M,) the rank of each, as its ranking loss counts.
-        soft_sampling: (M,) ``mean over i of [s_k >= s_i] / rank(i)`` of positive k, over all processes that rank
-            together.
+        soft_sampling: (M,) ``mean over i of [s_k >= s_i] / rank(i)`` of positive k, over all of the group.
+        group: the processes that rank together.
     """
 
     rank: Tensor
     soft_sampling: Tensor
+    group: Group

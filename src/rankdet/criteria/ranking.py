@@ -34,7 +34,8 @@ class RankingCriterion(Criterion):
     The defaults are the paper's RS criterion; each of its ablations is another choice of parts.
 
     Args:
-        ranking: the ranking loss over all (prior, class) pairs of the stage; RS Loss by default.
+        ranking: the ranking loss over all (prior, class) pairs of the stage; RS Loss by default. If it gathers across
+            devices, boxes, masks and the quality branch are weighted, averaged and balanced over all devices too.
         quality: label of the positives, for losses that sort them.
         box_loss: loss of each positive's box.
         weighting: weight of each positive's box loss; `RankWeight` looks at the ranking too.
@@ -98,6 +99,11 @@ class RankingCriterion(Criterion):
         return num_classes
 
     @property
+    def gathers(self) -> bool:
+        """As the ranking loss does: then every mean and sum is over all devices too."""
+        return self.ranking.gather_across_devices
+
+    @property
     def quality_channels(self) -> int:
         """1 with a quality branch."""
         return int(self.judged is not None)
@@ -112,24 +118,26 @@ class RankingCriterion(Criterion):
 
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """See `Criterion`."""
+        group = self.group
         positives = Positives.of(predictions, assignment)
         quality = self.quality(positives)
         ranked = self._rank(predictions, assignment, positives, quality)
         ranking = sum(ranked.terms.values(), predictions.logits.new_zeros(()))
-        weights = self.weighting(positives.with_ranks(ranked.rank, ranked.soft_sampling))
+        weights = self.weighting(positives.with_ranks(ranked.rank, ranked.soft_sampling, group))
         losses = dict(ranked.terms)
         if predictions.regresses_boxes:
             box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
-            box = Task(self.reduction(box_losses, weights), predictions.deltas)
-            losses["box"] = self.balance.between(box, Task(ranking, predictions.logits))
+            box = Task(self.reduction(*group.everyone(box_losses, weights)), predictions.deltas, group)
+            losses["box"] = self.balance.between(box, Task(ranking, predictions.logits, group))
         if self.judged is not None:
-            judging = judging_losses(predictions, positives, self.judged)
+            (judging,) = group.everyone(judging_losses(predictions, positives, self.judged))
             losses["quality"] = self.judged_weight * weighted_mean(judging, torch.ones_like(judging))
         return CriterionOutput(
             losses={name: self.loss_weight * loss for name, loss in losses.items()},
             classification_value=self.loss_weight * ranking.detach(),
             weights=weights,
-            logs=positive_logs(positives, quality),
+            logs=positive_logs(positives, quality, group),
+            group=group,
         )
 
     def _rank(self, predictions: Predictions, assignment: Assignment, positives: Positives, quality: Tensor) -> Ranked:
@@ -145,16 +153,23 @@ class RankingCriterion(Criterion):
         )
 
 
-def alrp_criterion(*, tau: float = 0.5, loss_weight: float = 1.0) -> RankingCriterion:
+def alrp_criterion(
+    *, delta: float = 1.0, tau: float = 0.5, box_weight: float | None = None, loss_weight: float = 1.0
+) -> RankingCriterion:
     """The published aLRP Loss (Oksuz et al., NeurIPS 2020): localisation error from GIoU, boxes weighted by rank.
 
-    The box loss is (1 - GIoU) / (2 (1 - tau)), at most 1 / (1 - tau), summed with the weights of `RankWeight` and
-    balanced per epoch. For an RPN the paper takes ``tau=0.7, loss_weight=0.20``.
+    The box loss is (1 - GIoU) / (2 (1 - tau)), at most 1 / (1 - tau), or 1 - GIoU times ``box_weight``; it is summed
+    with the weights of `RankWeight` and balanced per epoch. For an RPN the paper takes ``tau=0.7, loss_weight=0.20``.
+    What the two published programs do there is something else:
+
+    - that of the aLRP paper (Faster R-CNN, 40.7 AP) passes 0.20 where delta is expected, so that the step is narrow and
+      the box loss alone has the weight: ``delta=0.2, tau=0.7, box_weight=1 / 3``;
+    - that of the Rank & Sort paper (37.4 AP) does not divide the box loss: ``tau=0.7, box_weight=1, loss_weight=0.2``.
     """
     return RankingCriterion(
-        ranking=ALRPLoss(tau=tau),
+        ranking=ALRPLoss(delta=delta, tau=tau),
         quality=NormalisedGIoU(),
-        box_loss=GIoULoss(weight=1 / (2 * (1 - tau))),
+        box_loss=GIoULoss(weight=1 / (2 * (1 - tau)) if box_weight is None else box_weight),
         weighting=RankWeight(),
         reduction=WeightedSum(),
         balance=EpochBalance(),

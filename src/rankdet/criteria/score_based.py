@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,68 +16,87 @@ from rankdet.criteria.mining import Mining
 from rankdet.criteria.positives import Positives
 from rankdet.losses.boxes import BoxLoss, GIoULoss
 from rankdet.losses.classification import ClassificationLoss, FocalLoss
+from rankdet.losses.ranking.gather import Group
 from rankdet.ops.distributed import mean_over_processes
 from rankdet.ops.nms import probability_logit
 from rankdet.ops.part import Part
 from rankdet.ops.predictions import Predictions
 
 
+@dataclass(frozen=True)
+class Totals:
+    """What there is of a batch, scalars without gradient.
+
+    Attributes:
+        positives: their number.
+        weight: the sum of their weights.
+        samples: the number of priors that are not ignored.
+        images: their number.
+    """
+
+    positives: Tensor
+    weight: Tensor
+    samples: Tensor
+    images: Tensor
+
+    @classmethod
+    def of(cls, assignment: Assignment, weights: Tensor, num_images: int, group: Group) -> Totals:
+        """Of the group; of a process alone, positives and their weights are the mean over all processes."""
+        samples = (assignment.labels != IGNORE).sum().to(weights.dtype)
+        learnt = torch.stack((weights.new_tensor(len(assignment.positive_index)), weights.sum()))
+        seen = torch.stack((samples, weights.new_tensor(num_images)))
+        if group.size == 1:
+            return cls(*mean_over_processes(learnt), *seen)
+        return cls(*group.total(torch.cat((learnt, seen))))
+
+
 class Normaliser(Part, ABC):
     """What sums of losses are divided by: (classification, boxes), scalars >= 1 or the like, without gradient."""
 
     @abstractmethod
-    def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:
-        """Assignment, the weights (M,) of its positives, N -> the two divisors."""
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
+        """The two divisors."""
 
 
 class PerPositive(Normaliser):
-    """By the positives, and by the sum of their weights for the boxes; averaged over processes, at least 1 (ATSS)."""
+    """By the positives, and by the sum of their weights for the boxes, at least 1 (ATSS)."""
 
-    def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
         """See `Normaliser`."""
-        positives, weight = _totals(assignment, weights).clamp(min=1).unbind()
-        return positives, weight
+        return totals.positives.clamp(min=1), totals.weight.clamp(min=1)
 
 
 class PerPositiveAndOne(Normaliser):
     """By the positives and one more, and by the sum of the positives' weights, at least 1 (SOLOv2)."""
 
-    def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
         """See `Normaliser`."""
-        positives, weight = _totals(assignment, weights).unbind()
-        return positives + 1, weight.clamp(min=1)
+        return totals.positives + 1, totals.weight.clamp(min=1)
 
 
 class PerPositiveAndImage(Normaliser):
     """By the positives and the images together, and by the sum of the positives' weights, at least 1 (FoveaBox)."""
 
-    def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
         """See `Normaliser`."""
-        positives, weight = _totals(assignment, weights).unbind()
-        return positives + num_images, weight.clamp(min=1)
+        return totals.positives + totals.images, totals.weight.clamp(min=1)
 
 
 class PerPositiveOrImage(Normaliser):
     """By the positives, at least one per image, and by the sum of the positives' weights, however small (PAA)."""
 
-    def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
         """See `Normaliser`."""
-        positives, weight = _totals(assignment, weights).unbind()
-        return positives.clamp(min=num_images), weight.clamp(min=1e-6)
+        return torch.maximum(totals.positives, totals.images), totals.weight.clamp(min=1e-6)
 
 
 class PerSample(Normaliser):
     """By all priors that are not ignored, positive or not (Faster R-CNN)."""
 
-    def __call__(self, assignment: Assignment, weights: Tensor, num_images: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
         """See `Normaliser`."""
-        samples = (assignment.labels != IGNORE).sum().clamp(min=1).to(weights.dtype)
+        samples = totals.samples.clamp(min=1)
         return samples, samples
-
-
-def _totals(assignment: Assignment, weights: Tensor) -> Tensor:
-    """Number of the positives and sum of their weights, (2,), averaged over processes."""
-    return mean_over_processes(torch.stack((weights.new_tensor(len(assignment.positive_index)), weights.sum())))
 
 
 class ScoreCriterion(Criterion):
@@ -93,7 +113,9 @@ class ScoreCriterion(Criterion):
             branch.
         judged_weight: factor on the loss of that branch.
         fusion: how its probability enters the score of a detection; by default it multiplies the class probability.
-        normaliser: what sums are divided by.
+        normaliser: what sums are divided by. Positives and their weights are averaged over all processes.
+        gather_across_devices: sum losses, and what they are divided by, over the batches of all processes, so that
+            losses and averaged gradients are those of one process with the whole batch.
 
     Logs `positive_logs`.
     """
@@ -110,6 +132,7 @@ class ScoreCriterion(Criterion):
         judged_weight: float = 1.0,
         fusion: Fusion | None = None,
         normaliser: Normaliser | None = None,
+        gather_across_devices: bool = False,
     ) -> None:
         super().__init__()
         self.classification = classification or FocalLoss()
@@ -121,9 +144,15 @@ class ScoreCriterion(Criterion):
         self.judged_weight = judged_weight
         self.fusion = fusion or Product()
         self.normaliser = normaliser or PerPositive()
+        self.gather_across_devices = gather_across_devices
         for name, measure in {"quality": self.quality, "weighting": self.weighting, "judged": self.judged}.items():
             if measure is not None and measure.needs_ranks:
                 raise ValueError(f"{name} is {measure}, but nothing is ranked here; it belongs to a RankingCriterion")
+
+    @property
+    def gathers(self) -> bool:
+        """With ``gather_across_devices``."""
+        return self.gather_across_devices
 
     @property
     def quality_channels(self) -> int:
@@ -155,19 +184,23 @@ class ScoreCriterion(Criterion):
         """See `Criterion`."""
         if self.mining is not None:
             assignment = assignment.keep(self._mined(predictions, assignment, self.mining))
+        group = self.group
         positives = Positives.of(predictions, assignment)
         quality = self.quality(positives)
         weights = self.weighting(positives)
-        per_class, per_box = self.normaliser(assignment, weights, predictions.priors.num_images)
-        classification = self._classify(predictions, assignment.labels, quality) / per_class
+        totals = Totals.of(assignment, weights, predictions.priors.num_images, group)
+        per_class, per_box = self.normaliser(totals)
+        classification = group.sum(self._classify(predictions, assignment.labels, quality)) / per_class
         losses = {"classification": classification}
         if predictions.regresses_boxes:
             box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
-            losses["box"] = (box_losses * weights).sum() / per_box
+            losses["box"] = group.sum((box_losses * weights).sum()) / per_box
         if self.judged is not None:
             judging = judging_losses(predictions, positives, self.judged)
-            losses["quality"] = self.judged_weight * judging.sum() / per_class
-        return CriterionOutput(losses, classification.detach(), weights, positive_logs(positives, quality))
+            losses["quality"] = self.judged_weight * group.sum(judging.sum()) / per_class
+        return CriterionOutput(
+            losses, classification.detach(), weights, positive_logs(positives, quality, group), group=group
+        )
 
     def _classify(self, predictions: Predictions, labels: Tensor, quality: Tensor) -> Tensor:
         """Sum of the classification losses of the rows that are looked at."""

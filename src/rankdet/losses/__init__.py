@@ -9,7 +9,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rankdet.losses.boxes import BoxLoss, GIoULoss, IoULoss, SmoothL1Loss
+    from rankdet.losses.boxes import (
+        BalancedL1Loss,
+        BoundedIoULoss,
+        BoxLoss,
+        CIoULoss,
+        DIoULoss,
+        GIoULoss,
+        IoULoss,
+        LogIoULoss,
+        SmoothL1Loss,
+    )
     from rankdet.losses.classification import (
         BinaryCrossEntropyLoss,
         ClassificationLoss,
@@ -37,14 +47,19 @@ if TYPE_CHECKING:
 _MODULES = {
     "ALRPLoss": "ranking",
     "AveragePrecisionLoss": "ranking",
+    "BalancedL1Loss": "boxes",
     "BinaryCrossEntropyLoss": "classification",
+    "BoundedIoULoss": "boxes",
     "BoxLoss": "boxes",
     "BucketedAveragePrecisionLoss": "ranking",
     "BucketedRankSortLoss": "ranking",
+    "CIoULoss": "boxes",
     "ClassificationLoss": "classification",
+    "DIoULoss": "boxes",
     "FocalLoss": "classification",
     "GIoULoss": "boxes",
     "IoULoss": "boxes",
+    "LogIoULoss": "boxes",
     "NDCGLoss": "ranking",
     "PositiveError": "ranking",
     "QualityFocalLoss": "classification",
@@ -62,14 +77,19 @@ _MODULES = {
 __all__ = [
     "ALRPLoss",
     "AveragePrecisionLoss",
+    "BalancedL1Loss",
     "BinaryCrossEntropyLoss",
+    "BoundedIoULoss",
     "BoxLoss",
     "BucketedAveragePrecisionLoss",
     "BucketedRankSortLoss",
+    "CIoULoss",
     "ClassificationLoss",
+    "DIoULoss",
     "FocalLoss",
     "GIoULoss",
     "IoULoss",
+    "LogIoULoss",
     "NDCGLoss",
     "PositiveError",
     "QualityFocalLoss",

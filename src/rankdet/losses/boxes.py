@@ -5,13 +5,16 @@ All take the raw regression of the head, so that losses on deltas and losses on 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
 
-from rankdet.ops.boxes import aligned_giou, aligned_iou
+from rankdet.ops.boxes import EPS, aligned_giou, aligned_iou, centres_and_sizes
 from rankdet.ops.coder import BoxCoder
 from rankdet.ops.part import Part
 
@@ -65,6 +68,91 @@ class IoULoss(BoxLoss):
         return self.weight * (1 - aligned_iou(coder.decode(priors, deltas), targets))
 
 
+class LogIoULoss(BoxLoss):
+    """-ln IoU of the decoded boxes, times ``weight`` (Yu et al., "UnitBox", 2016; the box loss of FCOS and FSAF).
+
+    IoU is floored at 1e-6, so a loss is at most 13.8 and a box that misses its object gets no gradient.
+
+    >>> import torch
+    >>> from rankdet.ops import DeltaCoder
+    >>> prior = torch.tensor([[0., 0., 10., 10.]])
+    >>> LogIoULoss()(torch.zeros(1, 4), prior, torch.tensor([[0., 0., 10., 8.]]), DeltaCoder())
+    tensor([0.2231])
+    """
+
+    def __init__(self, *, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, deltas: Tensor, priors: Tensor, targets: Tensor, coder: BoxCoder) -> Tensor:
+        """See `BoxLoss`."""
+        return -self.weight * aligned_iou(coder.decode(priors, deltas), targets).clamp(min=EPS).log()
+
+
+class DIoULoss(BoxLoss):
+    """1 - IoU + (distance of the centres / diagonal of the enclosing box)^2, in [0, 2], times ``weight``.
+
+    Zheng et al., "Distance-IoU Loss", AAAI 2020, eq. 7. Unlike `IoULoss` it draws in a box that misses its object.
+    """
+
+    def __init__(self, *, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, deltas: Tensor, priors: Tensor, targets: Tensor, coder: BoxCoder) -> Tensor:
+        """See `BoxLoss`."""
+        return self.weight * distance_box_iou_loss(coder.decode(priors, deltas), targets)
+
+
+class CIoULoss(BoxLoss):
+    """`DIoULoss` plus a term for the aspect ratio, times ``weight`` (Zheng et al., AAAI 2020, eq. 10).
+
+    With v = (4 / pi^2) (difference of the boxes' atan(w / h))^2 the term is v^2 / (1 - IoU + v), in which the factor
+    v / (1 - IoU + v) has no gradient.
+    """
+
+    def __init__(self, *, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, deltas: Tensor, priors: Tensor, targets: Tensor, coder: BoxCoder) -> Tensor:
+        """See `BoxLoss`."""
+        return self.weight * complete_box_iou_loss(coder.decode(priors, deltas), targets)
+
+
+class BoundedIoULoss(BoxLoss):
+    """Bounded IoU loss of the decoded boxes, in [0, 3.6], times ``weight`` (Tychsen-Smith and Petersson, CVPR 2018).
+
+    Each of the four coordinates by itself: 1 - the best IoU that a box could have with this centre x (centre y, width,
+    height), put through smooth L1 with ``beta``, and summed, as in mmdetection, which also shifts divisors by 1e-3.
+
+    >>> import torch
+    >>> from rankdet.ops import DeltaCoder
+    >>> prior = torch.tensor([[0., 0., 10., 10.]])
+    >>> BoundedIoULoss()(torch.zeros(1, 4), prior, torch.tensor([[20., 20., 30., 40.]]), DeltaCoder())
+    tensor([2.2000])
+    """
+
+    def __init__(self, *, beta: float = 0.2, weight: float = 1.0) -> None:
+        super().__init__()
+        if beta < 0:
+            raise ValueError(f"beta must not be negative; got {beta}")
+        self.beta = beta
+        self.weight = weight
+
+    def forward(self, deltas: Tensor, priors: Tensor, targets: Tensor, coder: BoxCoder) -> Tensor:
+        """See `BoxLoss`."""
+        eps = 1e-3
+        centre, size = centres_and_sizes(coder.decode(priors, deltas))
+        true_centre, true_size = centres_and_sizes(targets)
+        shift = 2 * (centre - true_centre).abs()
+        of_centre = ((true_size - shift) / (true_size + shift + eps)).clamp(min=0)
+        of_size = torch.minimum(size / (true_size + eps), true_size / (size + eps))
+        best = torch.cat((of_centre, of_size), 1)
+        losses = F.smooth_l1_loss(best, torch.ones_like(best), reduction="none", beta=self.beta)
+        return self.weight * losses.sum(1)
+
+
 class SmoothL1Loss(BoxLoss):
     """Smooth L1 loss on the deltas, summed over the four (Girshick 2015, eq. 3).
 
@@ -84,6 +172,39 @@ class SmoothL1Loss(BoxLoss):
         return self.weight * F.smooth_l1_loss(deltas.to(encoded.dtype), encoded, reduction="none", beta=self.beta).sum(
             1
         )
+
+
+class BalancedL1Loss(BoxLoss):
+    """Balanced L1 loss on the deltas, summed over the four, times ``weight`` (Pang et al., Libra R-CNN, CVPR 2019).
+
+    With a beta of 1, as in the paper, its derivative is alpha ln(b x + 1) up to a distance x of 1 and gamma from there
+    on, with b such that the two meet (eq. 8 and 9): inliers count more than in `SmoothL1Loss`, no outlier counts for
+    more than gamma. Any other beta as in mmdetection, where the derivative at 0 is alpha (1 / beta - 1).
+
+    >>> import torch
+    >>> from rankdet.ops import DeltaCoder
+    >>> prior = torch.tensor([[0., 0., 10., 10.]])
+    >>> BalancedL1Loss()(torch.tensor([[.5, 0., 0., 3.]]), prior, prior, DeltaCoder()).round(decimals=4)
+    tensor([4.4792])
+    """
+
+    def __init__(self, *, alpha: float = 0.5, gamma: float = 1.5, beta: float = 1.0, weight: float = 1.0) -> None:
+        super().__init__()
+        if not (alpha > 0 and gamma > 0 and beta > 0):
+            raise ValueError(f"alpha, gamma and beta must be above 0; got {alpha}, {gamma} and {beta}")
+        self.alpha = alpha
+        self.gamma = gamma
+        self.beta = beta
+        self.weight = weight
+
+    def forward(self, deltas: Tensor, priors: Tensor, targets: Tensor, coder: BoxCoder) -> Tensor:
+        """See `BoxLoss`."""
+        encoded = coder.encode(priors, targets)
+        distance = (deltas.to(encoded.dtype) - encoded).abs()
+        inner = distance.clamp(max=self.beta)
+        b = math.expm1(self.gamma / self.alpha)
+        inlier = self.alpha * ((inner + 1 / b) * (b * inner / self.beta).log1p() - inner)
+        return self.weight * (inlier + self.gamma * (distance - inner)).sum(1)
 
 
 class SumOfBoxLosses(BoxLoss):

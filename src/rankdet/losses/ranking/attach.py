@@ -13,12 +13,17 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from rankdet.losses.ranking.negatives import Negatives
 from rankdet.losses.ranking.numbers import widened
 from rankdet.losses.ranking.ranking import Ranked
 from rankdet.losses.ranking.steps import Edges
+
+NO_SECOND_DERIVATIVE = (
+    "a ranking loss has no second derivative: its gradient is an Identity Update, not the derivative of its value, and "
+    "a penalty on that gradient has none of its own; do without create_graph=True, or take the penalty on a loss that "
+    "is a smooth function of the logits"
+)
 
 
 @dataclass(frozen=True)
@@ -116,12 +121,33 @@ class Attach(torch.autograd.Function):
         ctx.update = update
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of the logits."""
         logits, *tensors = ctx.saved_tensors
         update: Update = ctx.update.with_tensors(tuple(tensors))
-        return update.gradient(logits, torch.stack(upstream), logits.dtype), None, *(None for _ in tensors)
+        with torch.no_grad():
+            gradient = update.gradient(logits, torch.stack(upstream), logits.dtype)
+        if torch.is_grad_enabled():  # by create_graph=True
+            gradient = Once.apply(logits, gradient)
+        return gradient, None, *(None for _ in tensors)
+
+
+class Once(torch.autograd.Function):
+    """The gradient of a ranking loss, which says so when it is differentiated itself, instead of being constant."""
+
+    @staticmethod
+    def forward(logits: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        """The gradient."""
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> None:  # noqa: ARG004
+        """Raise."""
+        raise RuntimeError(NO_SECOND_DERIVATIVE)
 
 
 def attach(logits: Tensor, update: Update) -> tuple[Tensor, ...]:

@@ -237,7 +237,7 @@ class RankingLoss(nn.Module, ABC):
         ranking = Ranking(logits, quality, false_positives, delta=self.delta, self_step=self.self_step)
         values, gradients, weights = self._rows(ranking)
         piece = Piece(slice(0, flat.numel()), found.index, gradients[:, mine], weights, edges, negatives)
-        standing = torch.stack([ranking.rank[mine], ranking.soft_sampling[mine] * group.size])
+        standing = torch.stack([ranking.rank[mine], ranking.soft_sampling[mine]])
         return Update(values, standing, (piece.scaled(group.size),))
 
     def _locate(self, flat: Tensor, edges: Edges, found: Positives) -> Negatives:

@@ -3,6 +3,10 @@
 A ranking couples the processes through its positives and through the totals of the negatives per interval, a few
 kilobytes: the positives are gathered once, the totals reduced once. Every process then knows the rank of every positive
 of the global batch, and works out the gradient of its own logits alone.
+
+Losses of single positives, and sums of losses, are joined likewise: every process has the global value, and on its own
+part the gradient of it times the number of processes, so that the mean of the gradients over the processes, which
+DistributedDataParallel takes, is the gradient of one process with the whole batch.
 """
 
 from __future__ import annotations
@@ -12,8 +16,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-class Alone:
-    """A process that ranks its own batch, or the only one there is."""
+class Group:
+    """Processes whose batches count as one; here a process with its own batch, or the only one there is."""
 
     size = 1
 
@@ -22,18 +26,26 @@ class Alone:
         return rows, slice(0, rows.shape[1])
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over the processes."""
-        return values
+        """The sum over the processes, without gradient."""
+        return values.detach()
+
+    def everyone(self, *rows: Tensor) -> tuple[Tensor, ...]:
+        """Each (P,), the same P for all, to (all P,), with the gradient of the global batch times `size`."""
+        return rows
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over the processes, with the gradient of the global batch times `size`."""
+        return value
 
 
-class Together(Alone):
+class Together(Group):
     """All processes of the default group of torch.distributed."""
 
     def __init__(self) -> None:
         self.size = dist.get_world_size()
 
     def gather(self, rows: Tensor) -> tuple[Tensor, slice]:
-        """See `Alone`; two collectives, since the numbers of columns differ: the numbers, then the columns, padded."""
+        """See `Group`; two collectives, since the numbers of columns differ: the numbers, then the columns, padded."""
         number = torch.tensor([rows.shape[1]], device=rows.device)
         numbers = [torch.empty_like(number) for _ in range(self.size)]
         dist.all_gather(numbers, number)
@@ -46,13 +58,29 @@ class Together(Alone):
         return gathered, slice(start, start + rows.shape[1])
 
     def total(self, values: Tensor) -> Tensor:
-        """See `Alone`."""
-        summed = values.clone()
+        """See `Group`."""
+        summed = values.detach().clone()
         dist.all_reduce(summed)
         return summed
 
+    def everyone(self, *rows: Tensor) -> tuple[Tensor, ...]:
+        """See `Group`."""
+        own = torch.stack(rows)
+        gathered, mine = self.gather(own.detach())
+        return torch.cat(
+            [gathered[:, : mine.start], own.detach() + self._zero(own), gathered[:, mine.stop :]], 1
+        ).unbind()
 
-def processes(*, together: bool) -> Alone:
+    def sum(self, value: Tensor) -> Tensor:
+        """See `Group`."""
+        return self.total(value) + self._zero(value)
+
+    def _zero(self, values: Tensor) -> Tensor:
+        """Zeros with the gradient of the values times `size`."""
+        return self.size * (values - values.detach())
+
+
+def processes(*, together: bool) -> Group:
     """All processes, where that is asked for and there are several."""
     initialised = dist.is_available() and dist.is_initialized()
-    return Together() if together and initialised and dist.get_world_size() > 1 else Alone()
+    return Together() if together and initialised and dist.get_world_size() > 1 else Group()

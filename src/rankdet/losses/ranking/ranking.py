@@ -71,7 +71,7 @@ class Ranked:
         rank: (M,) smoothed rank of each positive among all entries; at the top what the loss counts itself, 1 or H(0).
         soft_sampling: (M,) the weight of each positive in a loss that is averaged over ranks, as the localisation part
             of aLRP Loss: ``mean over i of [s_k >= s_i] / rank(i)``, over the positives i of all processes that rank
-            together, and times the number of those processes.
+            together. (Where the processes' gradients are averaged, such a loss goes times their number.)
     """
 
     terms: dict[str, Tensor]

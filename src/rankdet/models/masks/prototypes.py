@@ -20,6 +20,7 @@ from rankdet.criteria.balance import ConstantBalance
 from rankdet.criteria.criterion import Criterion
 from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions, SemanticCriterion
 from rankdet.losses.masks import AreaNormalised, MaskCrossEntropyLoss
+from rankdet.losses.ranking.gather import Group
 from rankdet.models.dense.stage import Candidates, DenseStage
 from rankdet.models.detector import Detection, Detector, Losses, class_layers_of
 from rankdet.models.postprocess import Postprocess, detection_of
@@ -257,7 +258,7 @@ class PrototypeDetector(Detector):
         losses.include(output)
         losses.include(self.masks.criterion(drawn, wanted, output))
         if self.semantic is not None:
-            losses["semantic"] = self._semantic_loss(maps[0], truth, batch.canvas)
+            losses["semantic"] = self._semantic_loss(maps[0], truth, batch.canvas, output.group)
         return losses
 
     def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
@@ -276,11 +277,11 @@ class PrototypeDetector(Detector):
             detection["masks"] = masks
         return detections
 
-    def _semantic_loss(self, finest: Tensor, truth: InstanceTruth, canvas: tuple[int, int]) -> Tensor:
+    def _semantic_loss(self, finest: Tensor, truth: InstanceTruth, canvas: tuple[int, int], group: Group) -> Tensor:
         assert self.semantic is not None, "asked for where there is one"
         assert self.semantic_head is not None, "built with it"
         logits = self.semantic_head(finest)
-        loss: Tensor = self.semantic(logits, class_maps(truth, canvas, logits))
+        loss: Tensor = self.semantic(logits, class_maps(truth, canvas, logits), group)
         return loss
 
 

@@ -30,7 +30,10 @@ def rpn_criterion(follows: Criterion) -> Criterion:
     if follows.ranks:
         return follows.with_weight(RANKING_WEIGHT)
     return ScoreCriterion(
-        classification=BinaryCrossEntropyLoss(), box_loss=SmoothL1Loss(beta=0.0), normaliser=PerSample()
+        classification=BinaryCrossEntropyLoss(),
+        box_loss=SmoothL1Loss(beta=0.0),
+        normaliser=PerSample(),
+        gather_across_devices=follows.gathers,
     )
 
 
