@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankdet.data.coco_file import no_garbage_collection
-from rankdet.data.doctor.finding import Finding, Severity
-from rankdet.data.doctor.read_coco import read_coco
-from rankdet.data.doctor.read_voc import read_voc
-from rankdet.data.doctor.table import Table
 from rankdet.data.files import coco_file, split_off
+from rankdet.doctor.finding import Finding, Severity
+from rankdet.doctor.read_coco import read_coco
+from rankdet.doctor.read_voc import read_voc
+from rankdet.doctor.table import Table
 
 
 @dataclass(frozen=True)
