@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import pickle
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rankdet.data import CocoDetection, DatasetError
+from tests.data.files import annotation, coco, write_coco
 from tests.reference.coco_files import random_coco
 from tests.reference.coco_training import read_plainly
 
@@ -68,3 +71,21 @@ def test_columns_are_bit_equal_to_those_of_a_plain_reader(tmp_path, seed):
 
 def plain(segmentation):
     return dict(sorted(segmentation.items())) if isinstance(segmentation, dict) else segmentation
+
+
+def test_processes_share_the_columns_and_masks_of_a_dataset_that_is_sent_to_them(tmp_path):
+    content = coco()
+    polygon = np.random.default_rng(0).random(400).round(3).tolist()
+    content["annotations"] = [
+        annotation(number, 7, 5, [1, 1, 20, 20], segmentation=[polygon]) for number in range(1, 3001)
+    ]
+    dataset = CocoDetection(write_coco(tmp_path, content), masks=True)
+    before = repr(dataset.ground_truth())
+    sent = [ForkingPickler.loads(ForkingPickler.dumps(dataset)) for _ in range(2)]
+    assert [repr(each.ground_truth()) for each in sent] == [before, before]
+    sent[0].annotations.xywh[0] = -7
+    assert dataset.annotations.xywh[0].tolist() == sent[1].annotations.xywh[0].tolist() == [-7] * 4
+    sent[0].annotations.segmentations.buffer[:4] = np.frombuffer(b"[[9,", np.uint8)
+    assert sent[1].annotations.segmentations[0][0][0] == 9
+    assert len(ForkingPickler.dumps(dataset)) < 200_000 < 2_000_000 < len(pickle.dumps(dataset))
+    assert pickle.loads(pickle.dumps(dataset)).annotations.xywh[0, 0] == -7

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from rankdet.data.sharing import shares_arrays
+
 _AT_ONCE = 20_000  # values decoded at once, so that all those of a dataset are never in memory together
 
 
@@ -39,6 +41,7 @@ class Packed:
         return self.span(index, index + 1)
 
 
+@shares_arrays
 class PackedStrings(Packed, Sequence[str]):
     """A list of strings in little memory.
 
@@ -56,6 +59,7 @@ class PackedStrings(Packed, Sequence[str]):
         return str(self.part(index), "utf-8", "surrogatepass")
 
 
+@shares_arrays
 class PackedJSON(Packed, Sequence[Any]):
     """A list of JSON values in little memory: their text, which is decoded when it is looked at.
 

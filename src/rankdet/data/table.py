@@ -15,8 +15,10 @@ import numpy as np
 from rankdet.data.errors import DatasetError
 from rankdet.data.packed import PackedJSON
 from rankdet.data.report import EXAMPLES, DatasetReport, Fault
+from rankdet.data.sharing import shares_arrays
 
 
+@shares_arrays
 @dataclass(frozen=True)
 class Annotations:
     """The annotations of N images, sorted by image; those of image i are rows ``starts[i]`` to ``starts[i + 1]``.
