@@ -118,22 +118,22 @@ def parse(file: Path) -> str:
 
 
 def check(file: Path) -> str:
-    from rankdet.data.doctor import Source, diagnose
+    from rankdet.doctor import Source, diagnose
 
     diagnosis = diagnose(Source(str(file)))
     return f"{len(diagnosis.findings)} findings"
 
 
 def check_images(file: Path) -> str:
-    from rankdet.data.doctor import Pixels, Source, diagnose
+    from rankdet.doctor import Pixels, Source, diagnose
 
     diagnosis = diagnose(Source(str(file)), scan=Pixels(), workers=os.cpu_count() or 1)
     return f"{len(diagnosis.train.looks):,} images decoded"
 
 
 def read(file: Path) -> str:
-    from rankdet.data.doctor import Source
-    from rankdet.data.doctor.read import read_table
+    from rankdet.doctor import Source
+    from rankdet.doctor.read import read_table
 
     table, _ = read_table(Source(str(file)))
     assert table is not None

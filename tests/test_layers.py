@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "eval": {"ops", "data"},
     "train": {"ops", "data", "eval"},
     "report": {"ops", "data", "eval"},
-    "cli": {"ops", "losses", "assign", "nn", "criteria", "models", "data", "eval", "train", "report"},
+    "doctor": {"ops", "data"},
+    "cli": {"ops", "losses", "assign", "nn", "criteria", "models", "data", "eval", "train", "report", "doctor"},
 }
 # losses/ranking is used alone, in other people's training loops: torch and the standard library, nothing else.
 RANKING_MAY_IMPORT = {"torch", "rankdet.losses.ranking", "__future__"}

@@ -21,14 +21,14 @@ from rankdet.cli.anchor_fit import best_ious, fit_anchors, hold_centre
 from rankdet.cli.check_report import Report
 from rankdet.cli.preview import draw_batch
 from rankdet.data import KeepSize, ResizeExactly
-from rankdet.data.doctor import Diagnosis, diagnose, read_table
+from rankdet.doctor import Diagnosis, diagnose, read_table
 from rankdet.models import RetinaNet
 from rankdet.nn.anchors import AnchorGenerator
 from rankdet.ops.boxes import pairwise_iou
 from rankdet.ops.priors import Priors
 from tests.cli.conftest import TINY, Outcome
-from tests.data.broken import FAULTS, Home, sound, with_val
 from tests.data.files import write_coco
+from tests.doctor.broken import FAULTS, Home, sound, with_val
 
 BCCD = Path(__file__).parents[2].parent / "shared" / "data" / "bccd"
 Run = Callable[..., Outcome]

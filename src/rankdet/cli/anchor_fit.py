@@ -10,10 +10,10 @@ import numpy as np
 from torch import nn
 
 from rankdet.assign import ATSSAssigner, MaxIoU, PAAAssigner
-from rankdet.data.doctor import Finding, Severity, Table
-from rankdet.data.doctor.census import LARGE, SMALL
-from rankdet.data.doctor.finding import find
 from rankdet.data.transforms import FixedResize
+from rankdet.doctor import Finding, Severity, Table
+from rankdet.doctor.census import LARGE, SMALL
+from rankdet.doctor.finding import find
 from rankdet.nn.anchors import AnchorGenerator
 
 

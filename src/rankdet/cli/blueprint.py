@@ -15,7 +15,7 @@ from rankdet.data import DetectionData, FixedResize, ResizeShorter
 if TYPE_CHECKING:
     from rankdet.cli.experiment import Experiment
     from rankdet.cli.subject import Subject
-    from rankdet.data.doctor import Diagnosis
+    from rankdet.doctor import Diagnosis
 
 _BATCH = 8  # images of a picture, where no configuration says how many
 

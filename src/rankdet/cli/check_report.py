@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from rankdet.data.doctor import Census, ClassCount, Diagnosis, Examination, Finding, Severity
-from rankdet.data.doctor.finding import counted
+from rankdet.doctor import Census, ClassCount, Diagnosis, Examination, Finding, Severity
+from rankdet.doctor.finding import counted
 
 if TYPE_CHECKING:
     from rankdet.cli.anchor_fit import AnchorFit

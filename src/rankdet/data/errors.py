@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+IMAGES, NO_MASKS, CLASSES = "images=...", "masks=False", "classes=[...]"
+"""How messages name the arguments of datasets; what takes the same by other names puts those there."""
+
 
 class DatasetError(ValueError):
     """A dataset that cannot be used as it is; the message says what is wrong, where, and how to mend it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ class Listing:
 
     def __init__(self) -> None:
         self._names: dict[str, frozenset[str]] = {}
+        self._composed: dict[str, dict[str, str]] = {}
 
     def names(self, folder: str) -> frozenset[str]:
         """The names in a folder; none when it does not exist."""
@@ -43,9 +45,28 @@ class Listing:
         parent, _, base = name.rpartition("/")
         return base in self.names(os.path.join(folder, parent) if parent else str(folder))
 
+    def find(self, folder: str | Path, name: str) -> str | None:
+        """The path of a file as it is on disk: itself, or the same characters composed otherwise; None if not there.
+
+        (An "ü" is one character or two; which, depends on the system that an archive comes from.)
+        """
+        if self.has(folder, name):
+            return name
+        found: list[str] = []
+        for part in name.split("/"):
+            place = os.path.join(folder, *found)
+            if place not in self._composed:
+                self._composed[place] = {unicodedata.normalize("NFC", there): there for there in self.names(place)}
+            there = self._composed[place].get(unicodedata.normalize("NFC", part))
+            if there is None:
+                return None
+            found.append(there)
+        return "/".join(found)
+
     def missing(self, folder: Path, names: Iterable[str]) -> list[str]:
         """The names that are not there."""
-        return [name for name in names if not self.has(folder, name)]
+        here = self.names(str(folder))
+        return [name for name in names if name not in here and ("/" not in name or not self.has(folder, name))]
 
 
 def find_images(candidates: Sequence[Path], names: Sequence[str], *, wanted_by: Path) -> Path:
@@ -68,6 +89,19 @@ def find_images(candidates: Sequence[Path], names: Sequence[str], *, wanted_by: 
         f"the images of {wanted_by} were not found: none of these folders has {names[0]}; "
         f"say where they are with images=...\n  {tried}"
     )
+
+
+def locate_images(candidates: Sequence[Path], names: Sequence[str], *, wanted_by: Path) -> tuple[Path, Sequence[str]]:
+    """As `find_images`, with the paths of the files as they are on disk: accents may be composed otherwise there."""
+    try:
+        return find_images(candidates, names, wanted_by=wanted_by), names
+    except DatasetError:
+        listing = Listing()
+        for folder in dict.fromkeys(candidates) if not all(map(str.isascii, names)) else ():
+            found = [path for name in names if (path := listing.find(folder, name)) is not None]
+            if len(found) == len(names):
+                return folder, found
+        raise
 
 
 def missing_files(folder: Path, missing: Sequence[str], *, total: int, wanted_by: Path) -> DatasetError:
@@ -103,20 +137,29 @@ def without_annotations(folder: Path) -> str:
 
 def coco_image_folders(file: Path) -> list[Path]:
     """Where the images of a COCO annotation file may be, likeliest first."""
-    home, split = file.absolute().parent, file.stem
-    for prefix in ("instances_", "annotations_", "lvis_v1_", "lvis_v0.5_"):
-        split = split.removeprefix(prefix)
-    up = home.parent
+    home = file.absolute().parent
+    splits = _splits_in(file.stem)
     return [
         home,
         home / "images",
-        home / split,
-        home / "images" / split,
-        up / split,
-        up / "images",
-        up / "images" / split,
-        up,
+        *(place for split in splits for place in (home / split, home / "images" / split, home.parent / split)),
+        home.parent / "images",
+        *(home.parent / "images" / split for split in splits),
+        home.parent,
     ]
+
+
+def _splits_in(stem: str) -> list[str]:
+    """What a split may be called whose annotation file has a name: the ends of it, the shortest first.
+
+    >>> _splits_in("person_keypoints_val2017")
+    ['val2017', 'keypoints_val2017', 'person_keypoints_val2017']
+    >>> _splits_in("image_info_test-dev2017")[:2]
+    ['test2017', 'test-dev2017']
+    """
+    parts = stem.split("_")
+    ends = ["_".join(parts[start:]) for start in reversed(range(len(parts)))]
+    return list(dict.fromkeys([ends[0].replace("-dev", ""), *ends]))
 
 
 def voc_image_folders(home: Path) -> list[Path]:

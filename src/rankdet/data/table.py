@@ -6,79 +6,25 @@ N images, M annotations in the order of the images.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rankdet.data.errors import DatasetError
+from rankdet.data.packed import PackedJSON
 from rankdet.data.report import EXAMPLES, DatasetReport, Fault
+from rankdet.data.sharing import shares_arrays
 
 
-class Packed:
-    """Byte strings in one buffer, without an object for each."""
-
-    def __init__(self, parts: Iterable[bytes]) -> None:
-        parts = list(parts)
-        self._ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
-        self._bytes = np.frombuffer(b"".join(parts), dtype=np.uint8)
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def part(self, index: int) -> bytes:
-        """The bytes at one place; ``IndexError`` outside."""
-        index = range(len(self))[index]
-        start = self._ends[index - 1] if index else 0
-        return self._bytes[start : self._ends[index]].tobytes()
-
-
-class PackedStrings(Packed, Sequence[str]):
-    """A list of strings in little memory.
-
-    >>> packed = PackedStrings(["a.jpg", "", "ü"])
-    >>> packed[2], len(packed), list(packed)
-    ('ü', 3, ['a.jpg', '', 'ü'])
-    """
-
-    def __init__(self, strings: Iterable[str]) -> None:
-        super().__init__(string.encode() for string in strings)
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
-        """One string (no slices)."""
-        return self.part(index).decode()
-
-
-class PackedObjects(Packed):
-    """A list of plain objects (the segmentations) in little memory.
-
-    >>> packed = PackedObjects([[1.5, 2], {"size": [2, 2]}])
-    >>> packed.select([1]).get(0)
-    {'size': [2, 2]}
-    """
-
-    def __init__(self, items: Iterable[Any]) -> None:
-        super().__init__(pickle.dumps(item, pickle.HIGHEST_PROTOCOL) for item in items)
-
-    def get(self, index: int) -> Any:
-        """A fresh copy of one object."""
-        return pickle.loads(self.part(index))
-
-    def select(self, indices: Iterable[int]) -> PackedObjects:
-        """The objects at some places, in that order."""
-        selected = PackedObjects.__new__(PackedObjects)
-        Packed.__init__(selected, (self.part(index) for index in indices))
-        return selected
-
-
+@shares_arrays
 @dataclass(frozen=True)
 class Annotations:
     """The annotations of N images, sorted by image; those of image i are rows ``starts[i]`` to ``starts[i + 1]``.
 
-    `boxes` are what a model is trained on, clipped to the image; `xywh` and `area` are what the file says, for
+    `boxes` and `iscrowd` are what a model is trained on: clipped to the image; what is to be ignored for any reason.
+    `xywh`, `area` (NaN where none is stated) and `crowd` (None for that of training) are what the file says, for
     evaluation. Rows that are not `usable` (see :func:`clean_boxes`) belong to the evaluation alone.
     """
 
@@ -90,8 +36,9 @@ class Annotations:
     iscrowd: np.ndarray
     boxes: np.ndarray
     usable: np.ndarray
+    crowd: np.ndarray | None = None
     difficult: np.ndarray | None = None
-    segmentations: PackedObjects | None = None
+    segmentations: PackedJSON | None = None
 
     def rows(self, image: int) -> slice:
         """All rows of an image."""
@@ -121,9 +68,27 @@ class Annotations:
             iscrowd=self.iscrowd[rows],
             boxes=self.boxes[rows],
             usable=self.usable[rows],
+            crowd=None if self.crowd is None else self.crowd[rows],
             difficult=None if self.difficult is None else self.difficult[rows],
             segmentations=None if self.segmentations is None else self.segmentations.select(rows),
         )
+
+
+class Called(Sequence[str]):
+    """How messages call the rows of some columns, written only for those that are named.
+
+    >>> Called("annotation {} of image {}", np.array([5, 6]), np.array([1, 1]))[1]
+    'annotation 6 of image 1'
+    """
+
+    def __init__(self, text: str, *columns: np.ndarray) -> None:
+        self._text, self._columns = text, columns
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+        return self._text.format(*(column[index] for column in self._columns))
 
 
 @dataclass(frozen=True)
@@ -183,8 +148,8 @@ def _refuse_outside(
 
 
 def make_fault(kind: str, names: Sequence[str] | np.ndarray, where: np.ndarray, *, action: str) -> Fault:
-    """The fault that the marked rows have, with the first few by name."""
-    rows = np.flatnonzero(where)
+    """The fault that some rows have, given by place or by a mask (M,), with the first few by name."""
+    rows = np.flatnonzero(where) if where.dtype == bool else where
     return Fault(kind, len(rows), action, tuple(str(names[row]) for row in rows[:EXAMPLES]))
 
 

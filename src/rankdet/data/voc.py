@@ -17,9 +17,10 @@ from rankdet.data.annotated import AnnotatedImages
 from rankdet.data.categories import Categories
 from rankdet.data.errors import DatasetError
 from rankdet.data.files import Listing, find_images, voc_image_folders, without_annotations
+from rankdet.data.packed import PackedStrings
 from rankdet.data.raster import SUFFIXES, read_size
 from rankdet.data.report import EXAMPLES, Fault
-from rankdet.data.table import Annotations, PackedStrings, clean_boxes, filter_images, make_report
+from rankdet.data.table import Annotations, clean_boxes, filter_images, make_report
 from rankdet.data.voc_classes import VOC_CLASSES
 from rankdet.data.voc_xml import VOCFile, read_voc
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rankdet.data.doctor.draft import LeaveOutObjects, SetAreas, SetBoxes
-from rankdet.data.doctor.finding import Finding, Severity, find
-from rankdet.data.doctor.groups import later, repeated
-from rankdet.data.doctor.table import Table
+from rankdet.doctor.draft import LeaveOutObjects, SetAreas, SetBoxes
+from rankdet.doctor.finding import Finding, Severity, find
+from rankdet.doctor.groups import later, repeated
+from rankdet.doctor.table import Table
 
 _MOST = 0.5  # share of boxes from which on it is a habit of the file
 _SURELY = 0.99

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from rankdet.data.doctor.finding import Finding, Severity, find
-from rankdet.data.doctor.table import Table
 from rankdet.data.lvis import FREQUENCIES, FREQUENCY, NEGATIVE, NOT_EXHAUSTIVE
+from rankdet.doctor.finding import Finding, Severity, find
+from rankdet.doctor.table import Table
 
 
 def check_federation(table: Table) -> Iterator[Finding]:

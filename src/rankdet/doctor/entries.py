@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rankdet.data.doctor.draft import LeaveOutEntries
-from rankdet.data.doctor.finding import Finding, Severity, find
+from rankdet.doctor.draft import LeaveOutEntries
+from rankdet.doctor.finding import Finding, Severity, find
 
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
 _SHOWN = 80  # characters of a malformed entry

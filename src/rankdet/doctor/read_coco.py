@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from rankdet.data.doctor.columns import boxes, numbers, whole_numbers
-from rankdet.data.doctor.draft import RenumberObjects
-from rankdet.data.doctor.entries import Entries
-from rankdet.data.doctor.finding import Finding, Severity, find
-from rankdet.data.doctor.locate import locate
-from rankdet.data.doctor.table import Classes, Images, Objects, Table
 from rankdet.data.files import coco_image_folders
 from rankdet.data.lvis import FREQUENCY, NEGATIVE, NOT_EXHAUSTIVE
+from rankdet.doctor.columns import boxes, numbers, whole_numbers
+from rankdet.doctor.draft import RenumberObjects
+from rankdet.doctor.entries import Entries
+from rankdet.doctor.finding import Finding, Severity, find
+from rankdet.doctor.locate import locate
+from rankdet.doctor.table import Classes, Images, Objects, Table
 
 _LISTS = ("images", "annotations", "categories")
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rankdet.data.doctor.draft import LeaveOutMasks
-from rankdet.data.doctor.finding import Finding, Severity, find
-from rankdet.data.doctor.polygons import polygon_bounds
-from rankdet.data.doctor.runs import run_bounds
-from rankdet.data.doctor.table import Table
+from rankdet.doctor.draft import LeaveOutMasks
+from rankdet.doctor.finding import Finding, Severity, find
+from rankdet.doctor.polygons import polygon_bounds
+from rankdet.doctor.runs import run_bounds
+from rankdet.doctor.table import Table
 
 _SLACK, _SHARE = 2.0, 0.1  # pixels, and share of the side of the box, by which a mask may miss its box
 

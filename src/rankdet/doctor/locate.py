@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from rankdet.data.doctor.draft import LeaveOutImages, SetFiles
-from rankdet.data.doctor.finding import Finding, Severity, find
-from rankdet.data.doctor.table import Files, Table
 from rankdet.data.files import Listing
 from rankdet.data.raster import SUFFIXES
+from rankdet.doctor.draft import LeaveOutImages, SetFiles
+from rankdet.doctor.finding import Finding, Severity, find
+from rankdet.doctor.table import Files, Table
 
 _ANOTHER_FILE = "add the files, or remove the images from the annotations"
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rankdet.data.doctor import Headers, Pixels, Scan, Source
+from rankdet.doctor import Headers, Pixels, Scan, Source
 from tests.data.files import voc_xml
 
 HEIGHT, WIDTH, IMAGES = 48, 64, 20

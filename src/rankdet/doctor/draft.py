@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rankdet.data.doctor.finding import counted
-from rankdet.data.doctor.table import Table
+from rankdet.doctor.finding import counted
+from rankdet.doctor.table import Table
 
 
 class Draft:

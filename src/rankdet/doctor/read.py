@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankdet.data.coco_file import no_garbage_collection
-from rankdet.data.doctor.finding import Finding, Severity
-from rankdet.data.doctor.read_coco import read_coco
-from rankdet.data.doctor.read_voc import read_voc
-from rankdet.data.doctor.table import Table
 from rankdet.data.files import coco_file, split_off
+from rankdet.doctor.finding import Finding, Severity
+from rankdet.doctor.read_coco import read_coco
+from rankdet.doctor.read_voc import read_voc
+from rankdet.doctor.table import Table
+from rankdet.garbage import without_garbage_collection
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def read_table(source: Source) -> tuple[Table | None, list[Finding]]:
     path, split = split_off(source.path)
     images = None if source.images is None else Path(source.images)
     annotations = coco_file(path)
-    with no_garbage_collection():
+    with without_garbage_collection():
         if annotations is not None:
             return read_coco(annotations, images=images, classes=source.classes)
         if path.is_dir():

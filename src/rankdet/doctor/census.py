@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rankdet.data.doctor.table import Table
+from rankdet.doctor.table import Table
 
 SMALL, LARGE = 32.0**2, 96.0**2
 """Areas in pixels from which on an object is medium, and large, by COCO's definition."""

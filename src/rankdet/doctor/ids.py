@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rankdet.data.doctor.draft import LeaveOutClasses, LeaveOutImages, LeaveOutObjects, RenumberObjects
-from rankdet.data.doctor.finding import Finding, Severity, find
-from rankdet.data.doctor.groups import codes, later, repeated
-from rankdet.data.doctor.table import Table
+from rankdet.doctor.draft import LeaveOutClasses, LeaveOutImages, LeaveOutObjects, RenumberObjects
+from rankdet.doctor.finding import Finding, Severity, find
+from rankdet.doctor.groups import codes, later, repeated
+from rankdet.doctor.table import Table
 
 
 def check_ids(table: Table) -> Iterator[Finding]:

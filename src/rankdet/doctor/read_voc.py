@@ -10,15 +10,15 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from rankdet.data.doctor.draft import LeaveOutFiles, LeaveOutNameless
-from rankdet.data.doctor.finding import Finding, Severity, find
-from rankdet.data.doctor.locate import locate
-from rankdet.data.doctor.table import Classes, Images, Objects, Table
 from rankdet.data.errors import DatasetError
 from rankdet.data.files import Listing, voc_image_folders, without_annotations
 from rankdet.data.raster import SUFFIXES, read_size
 from rankdet.data.voc_classes import VOC_CLASSES
 from rankdet.data.voc_xml import CORNERS, parse_xml
+from rankdet.doctor.draft import LeaveOutFiles, LeaveOutNameless
+from rankdet.doctor.finding import Finding, Severity, find
+from rankdet.doctor.locate import locate
+from rankdet.doctor.table import Classes, Images, Objects, Table
 
 ORIGIN = 1
 """What VOC calls the first pixel."""

@@ -5,14 +5,14 @@ with it, and runs checks over its columns; each yields :class:`Finding` objects.
 that findings offer to a copy. No module here needs torch.
 """
 
-from rankdet.data.doctor.census import Census, ClassCount
-from rankdet.data.doctor.diagnosis import Diagnosis, Examination, diagnose
-from rankdet.data.doctor.finding import Finding, Severity
-from rankdet.data.doctor.placement import Copies, Links, Placement
-from rankdet.data.doctor.read import Source, read_table
-from rankdet.data.doctor.repair import Part, write_repaired
-from rankdet.data.doctor.scan import Headers, Pixels, Scan
-from rankdet.data.doctor.table import Table
+from rankdet.doctor.census import Census, ClassCount
+from rankdet.doctor.diagnosis import Diagnosis, Examination, diagnose
+from rankdet.doctor.finding import Finding, Severity
+from rankdet.doctor.placement import Copies, Links, Placement
+from rankdet.doctor.read import Source, read_table
+from rankdet.doctor.repair import Part, write_repaired
+from rankdet.doctor.scan import Headers, Pixels, Scan
+from rankdet.doctor.table import Table
 
 __all__ = [
     "Census",

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rankdet.data.doctor.draft import RenameClasses
-from rankdet.data.doctor.finding import Finding, Severity, find
-from rankdet.data.doctor.groups import codes, repeated
-from rankdet.data.doctor.table import Table
+from rankdet.doctor.draft import RenameClasses
+from rankdet.doctor.finding import Finding, Severity, find
+from rankdet.doctor.groups import codes, repeated
+from rankdet.doctor.table import Table
 
 FEW_IMAGES = 10
 """A class in fewer images is hardly learnt; LVIS calls classes in up to 10 rare."""

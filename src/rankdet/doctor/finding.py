@@ -12,7 +12,7 @@ import numpy as np
 from rankdet.data.report import EXAMPLES
 
 if TYPE_CHECKING:
-    from rankdet.data.doctor.draft import Repair
+    from rankdet.doctor.draft import Repair
 
 
 class Severity(Enum):

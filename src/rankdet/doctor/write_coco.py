@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rankdet.data.doctor.draft import Draft
+from rankdet.doctor.draft import Draft
 
 Entry = dict[str, Any]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rankdet.data.doctor.draft import Draft
-from rankdet.data.doctor.finding import Finding
-from rankdet.data.doctor.placement import Links, Placement, names_within, store_upright
-from rankdet.data.doctor.table import Table
-from rankdet.data.doctor.write_coco import write_coco
-from rankdet.data.doctor.write_voc import write_voc
 from rankdet.data.files import new_folder
+from rankdet.doctor.draft import Draft
+from rankdet.doctor.finding import Finding
+from rankdet.doctor.placement import Links, Placement, names_within, store_upright
+from rankdet.doctor.table import Table
+from rankdet.doctor.write_coco import write_coco
+from rankdet.doctor.write_voc import write_voc
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def write_repaired(parts: Sequence[Part], folder: Path, *, placement: Placement 
 
     >>> import tempfile
     >>> from rankdet.data import Shapes
-    >>> from rankdet.data.doctor import Source, diagnose
+    >>> from rankdet.doctor import Source, diagnose
     >>> with tempfile.TemporaryDirectory() as home:
     ...     made = Shapes(length=2, seed=0, image_size=64).export(home + "/shapes")
     ...     train = diagnose(Source(str(made))).train

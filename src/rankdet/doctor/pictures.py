@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from rankdet.data.doctor.draft import LeaveOutImages, SetSizes, TurnUpright
-from rankdet.data.doctor.finding import Finding, Severity, find
-from rankdet.data.doctor.groups import codes, later
-from rankdet.data.doctor.scan import Look
-from rankdet.data.doctor.table import Table
+from rankdet.doctor.draft import LeaveOutImages, SetSizes, TurnUpright
+from rankdet.doctor.finding import Finding, Severity, find
+from rankdet.doctor.groups import codes, later
+from rankdet.doctor.scan import Look
+from rankdet.doctor.table import Table
 
 SMALL_SIDE = 32
 """Pixels of the shorter side below which a training leaves an image out by default."""

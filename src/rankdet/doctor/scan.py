@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from rankdet.data.doctor.table import Table
 from rankdet.data.errors import CorruptImageError
 from rankdet.data.raster import Header, read_header, read_raster
+from rankdet.doctor.table import Table
 
 T = TypeVar("T")
 Track = Callable[[Sequence[T]], Iterable[T]]

@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rankdet.data.doctor.boxes import check_boxes
-from rankdet.data.doctor.census import Census, take_census
-from rankdet.data.doctor.classes import check_abundance, check_contents, check_coverage, check_names
-from rankdet.data.doctor.federated import check_federation
-from rankdet.data.doctor.finding import Finding, Severity
-from rankdet.data.doctor.ids import check_ids
-from rankdet.data.doctor.locate import check_files, check_unlisted
-from rankdet.data.doctor.masks import check_masks
-from rankdet.data.doctor.pictures import check_pictures, check_sizes
-from rankdet.data.doctor.read import Source, read_table
-from rankdet.data.doctor.scan import Headers, Look, Scan, Track, scan_images
-from rankdet.data.doctor.splits import check_splits
-from rankdet.data.doctor.table import Table
+from rankdet.doctor.boxes import check_boxes
+from rankdet.doctor.census import Census, take_census
+from rankdet.doctor.classes import check_abundance, check_contents, check_coverage, check_names
+from rankdet.doctor.federated import check_federation
+from rankdet.doctor.finding import Finding, Severity
+from rankdet.doctor.ids import check_ids
+from rankdet.doctor.locate import check_files, check_unlisted
+from rankdet.doctor.masks import check_masks
+from rankdet.doctor.pictures import check_pictures, check_sizes
+from rankdet.doctor.read import Source, read_table
+from rankdet.doctor.scan import Headers, Look, Scan, Track, scan_images
+from rankdet.doctor.splits import check_splits
+from rankdet.doctor.table import Table
 
 Check = Callable[[Table], Iterator[Finding]]
 

@@ -7,9 +7,9 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement
 
 import numpy as np
 
-from rankdet.data.doctor.draft import Draft
-from rankdet.data.doctor.read_voc import ORIGIN
 from rankdet.data.voc_xml import CORNERS, parse_xml
+from rankdet.doctor.draft import Draft
+from rankdet.doctor.read_voc import ORIGIN
 
 
 def write_voc(draft: Draft, folder: Path) -> None:

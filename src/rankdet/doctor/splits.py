@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rankdet.data.doctor.draft import LeaveOutImages
-from rankdet.data.doctor.finding import Finding, Severity, find
-from rankdet.data.doctor.scan import Look
-from rankdet.data.doctor.table import Table
+from rankdet.doctor.draft import LeaveOutImages
+from rankdet.doctor.finding import Finding, Severity, find
+from rankdet.doctor.scan import Look
+from rankdet.doctor.table import Table
 
 Looks = Mapping[int, Look]
 

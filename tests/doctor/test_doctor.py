@@ -1,4 +1,4 @@
-"""Every fault of `tests/data/broken.py` is found, named, and nothing else is; sound datasets have none."""
+"""Every fault of `tests/doctor/broken.py` is found, named, and nothing else is; sound datasets have none."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from rankdet.data import open_dataset
-from rankdet.data.doctor import Copies, Diagnosis, Links, Part, Severity, Source, diagnose, write_repaired
-from tests.data.broken import FAULTS, Home, as_voc, sound, with_lists, with_masks, with_val
+from rankdet.doctor import Copies, Diagnosis, Links, Part, Severity, Source, diagnose, write_repaired
+from tests.doctor.broken import FAULTS, Home, as_voc, sound, with_lists, with_masks, with_val
 
 SEED = 0
 

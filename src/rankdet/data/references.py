@@ -1,0 +1,26 @@
+"""Which row of a table an id means."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_DENSE = 16  # numbers in the range of the ids, for each id or reference, up to which a table of all of them is quicker
+
+
+def rows_of(numbers: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """(M,) the row of each number among the known ones (R,), the first if there are several, -1 if none.
+
+    >>> rows_of(np.array([5, 7, 9]), np.array([9, 5, 5])).tolist()
+    [1, -1, 0]
+    """
+    if not len(known):
+        return np.full(len(numbers), -1)
+    least, most = int(known.min()), int(known.max())
+    if most - least < _DENSE * (len(known) + len(numbers)):
+        table = np.full(most - least + 1, -1)
+        table[known[::-1] - least] = np.arange(len(known))[::-1]
+        inside = (numbers >= least) & (numbers <= most)
+        return np.where(inside, table[np.where(inside, numbers, least) - least], -1)
+    order = np.argsort(known, kind="stable")
+    places = np.searchsorted(known, numbers, sorter=order).clip(max=len(known) - 1)
+    return np.where(known[order[places]] == numbers, order[places], -1)
