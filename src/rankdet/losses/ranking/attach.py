@@ -206,7 +206,12 @@ def numbered(source: Source) -> int:
     return number
 
 
-@torch.library.custom_op("rankdet::ranking_terms", mutates_args=())
+# The schema is written out: torch before 2.6 cannot infer it from annotations that are strings (PEP 563).
+@torch.library.custom_op(
+    "rankdet::ranking_terms",
+    mutates_args=(),
+    schema="(Tensor logits, Tensor?[] arguments, int source, float? delta) -> (Tensor, Tensor, Tensor)",
+)
 def ranking_terms(
     logits: Tensor, arguments: Sequence[Tensor | None], source: int, delta: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
