@@ -16,7 +16,7 @@ COMMANDS = {
     "check": "look for what is wrong with a dataset, and write a repaired copy",
     "report": "one HTML page with numbers, curves, errors and images, of a run or of a file of results",
     "calibrate": "put the best score threshold of every class of a model at 0.5",
-    "show": "what there is: detectors, losses, presets; and the resolved configuration",
+    "show": "what there is: detectors, losses, presets; the resolved configuration; the environment",
 }
 WRONG_INPUT, INTERRUPTED = 2, 130
 _TRACEBACK = "RANKDET_TRACEBACK"
@@ -89,5 +89,5 @@ def _usage() -> str:
     lines = "\n".join(f"  {name:<10} {purpose}" for name, purpose in COMMANDS.items())
     return (
         f"usage: rankdet COMMAND [options]\n\nTrain object detectors by ranking.\n\ncommands:\n{lines}\n\n"
-        "`rankdet COMMAND --help` tells more. Start with: rankdet train --config demo"
+        "`rankdet COMMAND --help` tells more, `rankdet --version` the version. Start with: rankdet train --config demo"
     )

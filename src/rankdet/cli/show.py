@@ -19,6 +19,7 @@ TOPICS = {
     "losses": "the losses, and with a name all arguments of one",
     "presets": "the experiments that --config takes by name",
     "config": "the resolved configuration of an experiment: --config FILE [--KEY VALUE ...]",
+    "environment": "versions and machine, for a bug report",
 }
 USAGE = """\
 usage: rankdet show TOPIC
@@ -58,6 +59,11 @@ def main(arguments: Sequence[str]) -> int:
         return _show_config(rest)
     if topic == "presets":
         _show_presets()
+        return 0
+    if topic == "environment":
+        from rankdet.cli.environment import describe_environment
+
+        print(describe_environment())
         return 0
     entries = list(_detectors() if topic == "detectors" else _losses())
     _show_one(entries, rest[0]) if rest else _show_all(entries)

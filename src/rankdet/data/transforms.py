@@ -20,7 +20,28 @@ PER_OBJECT = ("boxes", "labels", "iscrowd", "difficult", "masks")
 """The keys of a target that have one row for each object."""
 
 
-class Resize(v2.Transform):
+class Transform(v2.Transform):
+    """A transform that is called by the same names under every torchvision: `make_params` once, `transform` for each.
+
+    They are torchvision's own from 0.21 on; before that they had names of their own.
+    """
+
+    @abstractmethod
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """What is done to all of the image and its target, drawn or computed once."""
+
+    @abstractmethod
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Do it to one image, box or mask tensor."""
+
+    def _get_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        return self.make_params(flat_inputs)
+
+    def _transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return self.transform(inpt, params)
+
+
+class Resize(Transform):
     """A rule that gives the size of the resized image; bilinear with antialiasing, masks by the nearest pixel.
 
     Authors of a rule write :meth:`new_size`.
@@ -32,7 +53,7 @@ class Resize(v2.Transform):
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Ask the rule; torchvision calls this once for an image and its target."""
-        return {"size": self.new_size(*v2.query_size(flat_inputs))}
+        return {"size": self.new_size(*_common_size(flat_inputs))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Resize one image, box or mask tensor; torchvision calls this."""
@@ -163,6 +184,14 @@ class Sanitise(v2.Transform):
         boxes = v2.functional.clamp_bounding_boxes(target["boxes"])
         sides = boxes[:, 2:] - boxes[:, :2]
         return image, select_objects({**target, "boxes": boxes}, (sides >= self.min_size).all(1))
+
+
+def _common_size(inputs: list[Any]) -> tuple[int, int]:
+    """(H, W) of an image, its boxes and its masks."""
+    sizes = {tuple(v2.functional.get_size(item)) for item in inputs}
+    if len(sizes) != 1:
+        raise ValueError(f"an image, its boxes and its masks must be of one size (H, W); got {sorted(sizes)}")
+    return sizes.pop()
 
 
 def select_objects(target: Target, keep: torch.Tensor) -> Target:

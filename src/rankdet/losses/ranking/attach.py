@@ -187,10 +187,14 @@ class Arguments:
     ignored: Tensor | None = None
     image_index: Tensor | None = None
 
+    def tensors(self) -> list[Tensor | None]:
+        """All fields in order. Not ``vars(self).values()``, which torch.compile of torch 2.4 does not follow."""
+        return [self.targets, self.positives, self.index, self.quality, self.ignored, self.image_index]
+
 
 def compiled(logits: Tensor, arguments: Arguments, names: tuple[str, ...], source: int, delta: float | None) -> Ranked:
     """What a numbered loss with terms of those names makes of the arguments, for compiled code."""
-    values, _, standing = ranking_terms(logits, list(vars(arguments).values()), source, delta)
+    values, _, standing = ranking_terms(logits, arguments.tensors(), source, delta)
     return Ranked(dict(zip(names, values.unbind(), strict=True)), *standing.detach().unbind())
 
 
@@ -206,7 +210,12 @@ def numbered(source: Source) -> int:
     return number
 
 
-@torch.library.custom_op("rankdet::ranking_terms", mutates_args=())
+# The schema is written out: torch before 2.6 cannot infer it from annotations that are strings (PEP 563).
+@torch.library.custom_op(
+    "rankdet::ranking_terms",
+    mutates_args=(),
+    schema="(Tensor logits, Tensor?[] arguments, int source, float? delta) -> (Tensor, Tensor, Tensor)",
+)
 def ranking_terms(
     logits: Tensor, arguments: Sequence[Tensor | None], source: int, delta: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
