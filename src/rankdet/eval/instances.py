@@ -6,7 +6,7 @@ the columns from COCO's formats; anything else that fills them is evaluated by t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -49,6 +49,19 @@ class GroundTruth:
         """K."""
         return len(self.category_ids)
 
+    def take(self, chosen: Ints | Bools) -> GroundTruth:
+        """The same images with the chosen objects alone: by position, in that order, or where a (G,) mask is true."""
+        places = _places(chosen)
+        return replace(
+            self,
+            images=self.images[places],
+            categories=self.categories[places],
+            shapes=self.shapes.take(places),
+            areas=self.areas[places],
+            crowd=self.crowd[places],
+            annotation_ids=self.annotation_ids[places],
+        )
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -73,7 +86,7 @@ class Detections:
 
     def take(self, chosen: Ints | Bools) -> Detections:
         """The chosen detections: by position, in that order, or where a (D,) mask is true."""
-        places: Ints = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)
+        places = _places(chosen)
         return Detections(
             images=self.images[places],
             categories=self.categories[places],
@@ -81,3 +94,7 @@ class Detections:
             scores=self.scores[places],
             logits=None if self.logits is None else self.logits[places],
         )
+
+
+def _places(chosen: Ints | Bools) -> Ints:
+    return np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)

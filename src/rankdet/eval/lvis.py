@@ -2,12 +2,14 @@
 
 Not every category is looked for in every image. A detection of a category that is neither among an image's objects nor
 in its ``neg_category_ids`` is dropped: nobody knows. An unmatched detection of a category in the image's
-``not_exhaustive_category_ids`` counts for nothing: it may be an object that nobody marked. All else is as in COCO, with
-the 300 surest detections of an image over all categories and no crowds. Categories are rare, common or frequent by
-their ``frequency``.
+``not_exhaustive_category_ids`` counts for nothing: it may be an object that nobody marked. Objects without area are
+dropped, and so are detections without area, but these take their places among the 300 surest of an image, over all
+categories, first. There are no crowds. All else is as in COCO. Categories are rare, common or frequent by their
+``frequency``.
 
 The rules are those of the authors' evaluator, whose package does not run with current numpy; the tests compare with its
-output on a worked example, and with a loop written from the rules in ``tests/reference/``.
+output on a worked example, and with a loop written from the rules in ``tests/reference/``. Deviation: an object's key
+``ignore``, which LVIS does not have, changes nothing.
 """
 
 from __future__ import annotations
@@ -75,13 +77,13 @@ def evaluate_lvis_detections(lvis: LVISGroundTruth, detections: Detections, *, m
 
 
 def counted_detections(lvis: LVISGroundTruth, detections: Detections, *, max_detections: int = 300) -> Detections:
-    """Those that LVIS counts: the best of each image, and of them the ones of categories looked for in it.
+    """Those that LVIS counts: the best of each image, and of them the ones with area, of categories looked for in it.
 
     Doing so twice is the same as once.
     """
     best = best_of_each_image(detections, max_detections)
     keys = best.images * lvis.truth.num_categories + best.categories
-    return best.take(np.isin(keys, lvis.looked_for))
+    return best.take(np.isin(keys, lvis.looked_for) & (best.shapes.areas > 0))
 
 
 def best_of_each_image(detections: Detections, max_detections: int) -> Detections:
@@ -105,7 +107,8 @@ def is_lvis(content: Mapping[str, Any]) -> bool:
 
 def lvis_of(content: Mapping[str, Any], *, name: str, iou_type: IouType) -> LVISGroundTruth:
     """As `read_lvis`, for what `load_ground_truth` gave."""
-    truth = ground_truth_of(content, name=name, iou_type=iou_type, ignored_by=())
+    everything = ground_truth_of(content, name=name, iou_type=iou_type, ignored_by=())
+    truth = everything.take(everything.areas > 0)
     negative = _category_keys(content["images"], NEGATIVE, truth)
     not_exhaustive = _category_keys(content["images"], "not_exhaustive_category_ids", truth)
     present = truth.images * truth.num_categories + truth.categories
