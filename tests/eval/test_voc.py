@@ -74,3 +74,16 @@ def test_of_two_objects_of_equal_overlap_the_first_is_picked():
     }
     results = [{**found, "bbox": [2, 0, 10, 10], "score": 0.9}, {**found, "bbox": [0, 0, 10, 10], "score": 0.8}]
     assert evaluate_voc(truth, results).mean_average_precision == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("found", "levels"), [(2, 3), (3, 3), (4, 5), (6, 6), (7, 7), (8, 9), (10, 11)])
+def test_eleven_points_are_the_customary_ones_to_the_rounding_error(found, levels):
+    boxes = [[20.0 * place, 0.0, 10.0, 10.0] for place in range(10)]
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": box} for box in boxes],
+    }
+    results = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.9} for box in boxes[:found]]
+    evaluation = evaluate_voc(truth, results, interpolation=eleven_points)
+    assert evaluation.mean_average_precision == pytest.approx(levels / 11)
