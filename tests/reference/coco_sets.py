@@ -76,6 +76,11 @@ def with_masks(truth: dict, results: list[dict], rng: np.random.Generator) -> tu
     return truth, results
 
 
+def undefined_as_nan(values: np.ndarray | list[float]) -> np.ndarray:
+    """Where pycocotools has -1 rankdet has NaN."""
+    return np.where(np.asarray(values) == -1, np.nan, values)
+
+
 def pycocotools_evaluation(
     truth: dict,
     results: list[dict],
@@ -101,7 +106,7 @@ def pycocotools_evaluation(
 
 
 def twelve_numbers(evaluation: COCOeval) -> list[float]:
-    """pycocotools' own summary; only defined for its default parameters."""
+    """pycocotools' own summary, only there for its default parameters; NaN where undefined."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.summarize()
-    return [float(value) for value in evaluation.stats]
+    return undefined_as_nan(evaluation.stats).tolist()

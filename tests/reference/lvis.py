@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tests.reference.lrp import overlap
 
 
 def average_precision(truth: dict, results: list[dict], category: int, iou: float, per_image: int) -> float:
-    """Mean precision at 101 levels of recall; -1 without objects."""
+    """Mean precision at 101 levels of recall; NaN without objects."""
     objects = [a for a in truth["annotations"] if a["category_id"] == category and a["area"] > 0]
     if not objects:
-        return -1.0
+        return math.nan
     outcomes: list[tuple[float, bool]] = []
     for image in sorted(truth["images"], key=lambda image: image["id"]):
         here = [annotation for annotation in objects if annotation["image_id"] == image["id"]]

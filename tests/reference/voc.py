@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from tests.reference.lrp import overlap
 
 
 def average_precision(truth: dict, results: list[dict], category: int, iou: float, points: int | None) -> float:
-    """At ``points`` levels of recall, or under the curve for None; -1 without objects that are not difficult."""
+    """At ``points`` levels of recall, or under the curve for None; NaN without objects that are not difficult."""
     objects = [annotation for annotation in truth["annotations"] if annotation["category_id"] == category]
     num_objects = sum(not other["difficult"] for other in objects)
     if not num_objects:
-        return -1.0
+        return math.nan
     used, hits, curve = set(), 0, []
     own = sorted((r for r in results if r["category_id"] == category), key=lambda r: -r["score"])
     for result in own:

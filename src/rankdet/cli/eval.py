@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -100,6 +101,7 @@ def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None
     import json
 
     from rankdet.eval import evaluate_proposals
+    from rankdet.eval.undefined import numbers_as_json
     from rankdet.train.files import write_text
 
     if "threshold" in given.own:
@@ -107,7 +109,7 @@ def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None
     metrics = evaluate_proposals(_annotations(given, "proposals"), given.own["proposals"], iou_type=iou_type)
     print("\n".join(_lines(metrics)))
     if target is not None:
-        write_text(target, json.dumps(metrics, indent=2))
+        write_text(target, json.dumps(numbers_as_json(metrics), indent=2, allow_nan=False))
         print(f"All numbers are in {target}")
 
 
@@ -160,6 +162,8 @@ def show(evaluation: Evaluation, *, threshold: float | None = None) -> None:
     display = Display()
     display.print(evaluation.table())
     display.print("\n".join(_lines(evaluation.metrics)))
+    if math.isnan(evaluation.metrics["AP"]):
+        display.print("The ground truth has no object that counts, so AP and oLRP are undefined (–)")
     assert evaluation.details is not None, "what has just been evaluated has details"
     correlation = score_iou_correlation(evaluation.details.matches)
     numbers = f"Pearson {_number(correlation.pearson)}  Spearman {_number(correlation.spearman)}"
@@ -179,7 +183,7 @@ def _at_threshold(evaluation: Evaluation, threshold: float) -> list[str]:
     import numpy as np
 
     from rankdet.eval import lrp_at
-    from rankdet.eval.coco import mean_of_defined
+    from rankdet.eval.undefined import mean_of_defined
 
     assert evaluation.details is not None, "what has just been evaluated has details"
     found = lrp_at(evaluation.details.matches, threshold)
@@ -191,17 +195,19 @@ def _at_threshold(evaluation: Evaluation, threshold: float) -> list[str]:
     }
     overall = "  ".join(f"{name} {_number(mean_of_defined(column[:, 0]))}" for name, column in columns.items())
     values = found.value[:, 0]
-    worst = sorted(np.flatnonzero(values >= 0).tolist(), key=lambda place: -values[place])[:_WORST]
+    worst = sorted(np.flatnonzero(~np.isnan(values)).tolist(), key=lambda place: -values[place])[:_WORST]
     names = ", ".join(f"{evaluation.per_class[place].name} {values[place]:.3f}" for place in worst)
     return [f"with the score threshold {threshold:g}: {overall}"] + ([f"  worst LRP: {names}"] if names else [])
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if value > -1 else "–"
+    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _tell_cost(everything: Evaluation, kept: Evaluation, threshold: float) -> None:
     lost = everything.metrics["AP"] - kept.metrics["AP"]
+    if math.isnan(lost):
+        return
     remedy = "; without it: --model.init_args.postprocess.init_args.score_threshold null" if lost > _NOTABLE_AP else ""
     print(f"The configuration states a score threshold of {threshold:g}, which costs {max(lost, 0):.3f} AP{remedy}")
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from rankdet.eval.average_precision import recall_precision
-from rankdet.eval.coco import category_results, mean_of_defined, named_metrics
+from rankdet.eval.coco import category_results, named_metrics
 from rankdet.eval.columns import Entry, IouType
 from rankdet.eval.evaluation import Details, Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
@@ -29,6 +29,7 @@ from rankdet.eval.lrp import optimal_lrp
 from rankdet.eval.matching import match
 from rankdet.eval.reading import GroundTruthError, PathLike, ground_truth_of, load_ground_truth, read_results
 from rankdet.eval.shapes import Ints
+from rankdet.eval.undefined import mean_of_defined
 
 FREQUENCIES = ("r", "c", "f")
 COCO_LIMITS = (1, 10, 100)

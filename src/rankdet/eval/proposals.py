@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rankdet.eval.average_precision import recall_precision
-from rankdet.eval.coco import mean_of_defined
 from rankdet.eval.columns import Entry, IouType
 from rankdet.eval.matching import match
 from rankdet.eval.reading import PathLike, read_ground_truth, read_proposals
+from rankdet.eval.undefined import mean_of_defined
 
 
 def evaluate_proposals(
@@ -22,8 +22,8 @@ def evaluate_proposals(
     """Recall with the first 100, 300 and 1000 proposals of each image, averaged over the IoU thresholds 0.5 to 0.95.
 
     ``proposals`` are COCO results; their ``category_id`` may be absent. Gives ``AR_100``, ``AR_300``, ``AR_1000``, and
-    with the largest number ``AR_small``, ``AR_medium`` and ``AR_large``, in [0, 1] and -1 without objects: pycocotools'
-    numbers with ``useCats = 0``.
+    with the largest number ``AR_small``, ``AR_medium`` and ``AR_large``, in [0, 1], and NaN without objects:
+    pycocotools' numbers with ``useCats = 0``.
 
     >>> truth = {"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}],
     ...          "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]}

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankdet.eval.average_precision import recall_precision
-from rankdet.eval.coco import mean_of_defined
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.matching import COCO_AREA_RANGES, match
 from rankdet.eval.shapes import Floats
+from rankdet.eval.undefined import mean_of_defined
 
 
 class ScoreThresholdWarning(UserWarning):

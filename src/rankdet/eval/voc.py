@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from rankdet.eval.columns import Entry
-from rankdet.eval.evaluation import UNDEFINED
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.overlaps import pairs_in_reach
 from rankdet.eval.reading import PathLike, read_ground_truth, read_results
 from rankdet.eval.shapes import Bools, Floats, Ints
+from rankdet.eval.undefined import UNDEFINED
 
 Interpolation = Callable[[Floats, Floats], float]
 
@@ -53,7 +53,7 @@ def eleven_points(recall: Floats, precision: Floats) -> float:
 
 @dataclass(frozen=True)
 class VOCCategoryResult:
-    """``AP`` in [0, 1], -1 for a class without objects; ``objects`` counts those that are not difficult."""
+    """``AP`` in [0, 1], NaN for a class without objects; ``objects`` counts those that are not difficult."""
 
     category_id: int
     name: str
@@ -63,7 +63,7 @@ class VOCCategoryResult:
 
 @dataclass(frozen=True)
 class VOCEvaluation:
-    """``mean_average_precision`` over the classes that have objects, in [0, 1], or -1 if none has."""
+    """``mean_average_precision`` over the classes that have objects, in [0, 1], or NaN if none has."""
 
     mean_average_precision: float
     per_class: tuple[VOCCategoryResult, ...]

@@ -54,7 +54,8 @@ class Problem:
     def thresholds(self) -> Floats:
         """(K,) the scores to deploy with: LRP-optimal, and the highest of those for a class that has none."""
         optimal = np.array([row.threshold for row in self.evaluation.per_class], np.float64)
-        return np.where(optimal >= 0, optimal, optimal.max(initial=0.0))
+        known = ~np.isnan(optimal)
+        return np.where(known, optimal, optimal[known].max() if known.any() else 0.0)
 
     @cached_property
     def deployed(self) -> Bools:
