@@ -48,6 +48,7 @@ def test_a_run_is_reported_with_the_numbers_of_its_training(rankdet, run: Path):
         {name: expected[name] for name in ("AP", "oLRP")}, abs=1e-4
     )
     assert data["title"] == "myrun"
+    assert [name for name, text in data["facts"].items() if "images" in text] == ["Ground truth"]
     assert [chart["title"] for chart in data["training"]][:2] == ["Losses", "Validation"]
     assert data["images"]["pictures"] == 4
 

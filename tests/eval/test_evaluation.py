@@ -92,7 +92,7 @@ def test_saving_writes_all_or_nothing(tmp_path, monkeypatch):
 
 def test_the_table_has_the_main_numbers_and_the_thresholds_rounded_down():
     lines = [line.split() for line in printed(evaluation_of(4)).splitlines() if line.strip()]
-    assert lines[0] == ["class", "objects", "AP", "AP50", "AP75", "oLRP", "Loc", "FP", "FN", "threshold"]
+    assert " ".join(lines[0]) == "class objects AP AP50 AP75 oLRP Loc FP rate FN rate threshold"
     assert lines[2] == ["all", "10", "0.750", "0.750", "0.750", "0.250", "0.000", "0.000", "0.250"]
     assert lines[3] == ["class", "0", "1", "1.000", "1.000", "1.000", "0.000", "0.000", "0.000", "0.000", "0.876"]
     assert lines[4] == ["class", "1", "2", "0.000", "0.000", "0.000", "1.000", "–", "–", "1.000", "–"]

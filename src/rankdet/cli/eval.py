@@ -190,8 +190,8 @@ def _at_threshold(evaluation: Evaluation, threshold: float) -> list[str]:
     columns = {
         "LRP": found.value,
         "Loc": found.localisation,
-        "FP": found.false_positive,
-        "FN": found.false_negative,
+        "FP rate": found.false_positive,
+        "FN rate": found.false_negative,
     }
     overall = "  ".join(f"{name} {_number(mean_of_defined(column[:, 0]))}" for name, column in columns.items())
     values = found.value[:, 0]

@@ -108,7 +108,7 @@ def report_run(place: Path, given: Given) -> None:
         target,
         read_problem(dataset.ground_truth(), results, iou_type=iou_type),
         title=given.own.get("title", place.resolve().name if is_run else place.stem),
-        facts={"Model": str(checkpoint), "Validation": _in_one_line(dataset.report.summary())},
+        facts={"Model": str(checkpoint), "Validation": dataset.report.source},
         open_image=dataset_images(dataset),
         metrics_file=place / METRICS if is_run else None,
     )
@@ -188,10 +188,6 @@ def _write(
         f"The report is in {target} ({target.stat().st_size / 1e6:.1f} MB, {images['pictures']} pictures, "
         f"{len(images['entries'])} of {images['total']} images to browse{without})"
     )
-
-
-def _in_one_line(text: str) -> str:
-    return "; ".join(line.strip() for line in text.splitlines())
 
 
 def _iou_type(given: Given) -> IouType | None:

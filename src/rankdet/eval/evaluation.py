@@ -78,10 +78,9 @@ class Evaluation:
         from rich.table import Table
 
         shown = sorted(sorted(self.per_class, key=lambda row: -row.objects)[:max_classes], key=self.per_class.index)
-        caption = "AP: higher is better; oLRP, Loc, FP, FN: lower; threshold: the score where LRP is lowest"
-        table = Table(box=box.SIMPLE_HEAD, padding=0, caption=caption)
+        table = Table(box=box.SIMPLE_HEAD, padding=0, caption=_CAPTION)
         table.add_column("class", overflow="fold", min_width=10)
-        for title in ("objects", "AP", "AP50", "AP75", "oLRP", "Loc", "FP", "FN", "threshold"):
+        for title in ("objects", "AP", "AP50", "AP75", "oLRP", "Loc", "FP rate", "FN rate", "threshold"):
             table.add_column(title, justify="right", no_wrap=True)
         objects = str(sum(row.objects for row in self.per_class))
         for title, prefix in self._overall_rows():
@@ -137,6 +136,10 @@ class Evaluation:
         return target
 
 
+_CAPTION = """\
+AP: higher is better; oLRP and its parts (Loc, FP rate, FN rate): lower
+Loc: mean 1 - IoU; FP rate: 1 - precision; FN rate: 1 - recall
+threshold: the score where LRP is lowest, at which the parts are taken"""
 _SHOWN = ("AP", "AP50", "AP75", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN")
 
 
