@@ -131,7 +131,7 @@ def test_voc(rankdet, tmp_path: Path):
         (["{results}", "--annotations", "{truth}", "--output", "no/where.html"], ["no folder no"]),
         (["{results}", "--annotations", "{truth}", "--schedule.epochs", "2"], ["leave --config"]),
         (["{results}", "--annotation", "{truth}"], ["unknown option --annotation", "did you mean annotations?"]),
-        (["{truth}", "--annotations", "{truth}"], ["annotations.json", "not a list of results"]),
+        (["{truth}", "--annotations", "{truth}"], ["annotations.json", "is a ground truth"]),
     ],
 )
 def test_wrong_input_is_one_message(rankdet, run, results, exported, tmp_path: Path, arguments, words):

@@ -25,7 +25,8 @@ class GroundTruth:
     ``image_sizes`` (N, 2) are heights and widths, 0 where unknown. ``shapes`` are G boxes or masks; ``areas`` (G,) are
     as the annotations state them. ``crowd`` (G,) marks regions that any number of detections may match and that count
     for nothing. ``not_exhaustive`` holds the keys ``image * K + category`` where not all objects are annotated, so
-    that an unmatched detection counts for nothing either (LVIS; empty in COCO). ``source`` names the file in messages.
+    that an unmatched detection counts for nothing either (LVIS; empty in COCO). ``image_names`` are N file names, empty
+    where unknown, or none at all. ``source`` names the file in messages.
     """
 
     image_ids: Ints
@@ -39,6 +40,7 @@ class GroundTruth:
     crowd: Bools
     annotation_ids: Ints
     not_exhaustive: Ints = field(default_factory=_no_keys)
+    image_names: tuple[str, ...] = ()
     source: str = "ground truth"
 
     def __len__(self) -> int:

@@ -27,8 +27,10 @@ from rankdet.eval.evaluation import Details, Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.lrp import optimal_lrp
 from rankdet.eval.matching import match
-from rankdet.eval.reading import GroundTruthError, PathLike, ground_truth_of, load_ground_truth, read_results
+from rankdet.eval.reading import GroundTruthError, PathLike, ground_truth_of, load_ground_truth
+from rankdet.eval.results import Results, read_results
 from rankdet.eval.shapes import Ints
+from rankdet.eval.suspicions import warn_of_suspicions
 from rankdet.eval.undefined import mean_of_defined
 
 FREQUENCIES = ("r", "c", "f")
@@ -51,19 +53,21 @@ class LVISGroundTruth:
 
 def evaluate_lvis(
     ground_truth: Mapping[str, Any] | PathLike,
-    results: Sequence[Entry] | PathLike,
+    results: Results,
     *,
     iou_type: IouType = "bbox",
     max_detections: int = 300,
+    convert: str = "",
 ) -> Evaluation:
     """AP, AR and oLRP of results in COCO's format against a ground truth in the format of LVIS.
 
     The metrics have the names of COCO's, and ``AR_300``, ``AP_r``, ``AP_c``, ``AP_f``, ``oLRP_r``, ``oLRP_c`` and
     ``oLRP_f``. ``max_detections`` is a limit for each image; ``AR_1``, ``AR_10`` and ``AR_100``, which LVIS does not
-    have, are limits for each image and class, as in COCO.
+    have, are limits for each image and class, as in COCO. ``convert``, errors and warnings are as in `evaluate`.
     """
     lvis = read_lvis(ground_truth, iou_type=iou_type)
-    detections = read_results(results, lvis.truth, iou_type=iou_type)
+    detections = read_results(results, lvis.truth, iou_type=iou_type, convert=convert)
+    warn_of_suspicions(lvis.truth, detections)
     return evaluate_lvis_detections(lvis, detections, max_detections=max_detections)
 
 

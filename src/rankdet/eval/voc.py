@@ -10,17 +10,18 @@ the corners of the XML files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from rankdet.eval.columns import Entry
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.overlaps import pairs_in_reach
-from rankdet.eval.reading import PathLike, read_ground_truth, read_results
+from rankdet.eval.reading import PathLike, read_ground_truth
+from rankdet.eval.results import Results, read_results
 from rankdet.eval.shapes import Bools, Floats, Ints
+from rankdet.eval.suspicions import warn_of_suspicions
 from rankdet.eval.undefined import UNDEFINED
 
 Interpolation = Callable[[Floats, Floats], float]
@@ -71,15 +72,16 @@ class VOCEvaluation:
 
 def evaluate_voc(
     ground_truth: Mapping[str, Any] | PathLike,
-    results: Sequence[Entry] | PathLike,
+    results: Results,
     *,
     iou_threshold: float = 0.5,
     interpolation: Interpolation = area_under_curve,
+    convert: str = "",
 ) -> VOCEvaluation:
     """VOC's mean average precision of COCO results against a COCO ground truth, as `VOCDetection.ground_truth` gives.
 
     Objects with a true ``difficult``, ``ignore`` or ``iscrowd`` are difficult. ``interpolation`` is `area_under_curve`
-    or, for numbers to compare with VOC 2007, `eleven_points`.
+    or, for numbers to compare with VOC 2007, `eleven_points`. ``convert``, errors and warnings are as in `evaluate`.
 
     >>> truth = {"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}],
     ...          "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]}
@@ -87,10 +89,15 @@ def evaluate_voc(
     >>> evaluate_voc(truth, [result]).mean_average_precision
     1.0
     """
-    truth = read_ground_truth(ground_truth, ignored_by=("iscrowd", "difficult", "ignore"))
-    return evaluate_voc_detections(
-        truth, read_results(results, truth), iou_threshold=iou_threshold, interpolation=interpolation
-    )
+    truth = read_voc_truth(ground_truth)
+    detections = read_results(results, truth, convert=convert)
+    warn_of_suspicions(truth, detections)
+    return evaluate_voc_detections(truth, detections, iou_threshold=iou_threshold, interpolation=interpolation)
+
+
+def read_voc_truth(ground_truth: Mapping[str, Any] | PathLike) -> GroundTruth:
+    """A COCO ground truth, a dict or the path of a JSON file, in which crowds are the difficult objects."""
+    return read_ground_truth(ground_truth, ignored_by=("iscrowd", "difficult", "ignore"))
 
 
 def evaluate_voc_detections(
