@@ -92,6 +92,13 @@ def test_errors_name_the_option(rankdet, truth: Path, results: list[dict], tmp_p
     assert (outcome.code, outcome.err) == (0, "")
 
 
+def test_where_nothing_is_found_ids_are_explained(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    nowhere = [{**entry, "bbox": [0, 0, 5, 5]} for entry in results]
+    outcome = rankdet("eval", "--results", write(nowhere, tmp_path / "r.json"), "--annotations", truth)
+    images = "image 1 is photo_1.jpg, 2 is photo_2.jpg, 3 is photo_3.jpg, ..."
+    assert outcome.err.startswith(f"note: AP is 0; of the ids, {images} and category 1 is cat, 2 is dog: check")
+
+
 def test_right_results_are_read_without_a_word(rankdet, truth: Path, results: list[dict], tmp_path: Path):
     assert rankdet("eval", "--results", write(results, tmp_path / "r.json"), "--annotations", truth).err == ""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
-from rankdet.cli.results import CONVERT, describe_conversions, telling
+from rankdet.cli.results import CONVERT, describe_conversions, tell_of_ids, telling
 
 if TYPE_CHECKING:
     from rankdet.eval import Detections, Evaluation
@@ -94,14 +94,16 @@ def evaluate_file(given: Given, iou_type: IouType | None) -> Evaluation:
     rules = read_rules(truth, iou_type=kind)
     if rules.name != "COCO":
         print(f"{given.own['annotations']} is evaluated by the rules of {rules.name}")
-    with telling():
-        detections = read_results(
-            given.own["results"], rules.truth, iou_type=kind, convert=given.own.get("convert", "")
-        )
+    convert = given.own.get("convert", "")
+    with telling() as told:
+        detections = read_results(given.own["results"], rules.truth, iou_type=kind, convert=convert)
         warn_of_suspicions(rules.truth, detections)
     if isinstance(truth, dict) and iou_type != "segm":
         _tell_voc(truth, detections)
-    return rules.evaluate(detections)
+    evaluation = rules.evaluate(detections)
+    if len(detections):
+        tell_of_ids(rules.truth, evaluation, told)
+    return evaluation
 
 
 def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
-from rankdet.cli.results import CONVERT, describe_conversions, telling
+from rankdet.cli.results import CONVERT, describe_conversions, tell_of_ids, telling
 
 if TYPE_CHECKING:
     from rankdet.data import DetectionDataset
@@ -87,14 +87,16 @@ def report_results(file: Path, given: Given) -> None:
     truth, iou_type = coco_file(Path(annotations)), _iou_type(given) or "bbox"
     convert = given.own.get("convert", "")
     if truth is not None:
-        with telling():
+        with telling() as told:
             problem = read_problem(truth, file, iou_type=iou_type, convert=convert)
         open_image = _file_images(problem, truth, images)
     else:
         dataset = open_dataset(annotations, images=images, shapes_seed=1)
-        with telling():
+        with telling() as told:
             problem = read_problem(dataset.ground_truth(), file, iou_type=iou_type, convert=convert)
         open_image = dataset_images(dataset)
+    if len(problem.detections):
+        tell_of_ids(problem.truth, problem.evaluation, told)
     title = given.own.get("title", file.stem)
     facts = {"Results": str(file), "Annotations": annotations}
     _write(target, problem, title=title, facts=facts, open_image=open_image)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import Option
 
+if TYPE_CHECKING:
+    from rankdet.eval import Evaluation, GroundTruth
+
 CONVERT = Option("NAMES", "with results: how they differ from COCO's format, such as xyxy,category+1; see below")
+_WARNING, _EXAMPLES = "warning: ", 3
 
 
 def describe_conversions() -> str:
@@ -22,19 +27,38 @@ def describe_conversions() -> str:
 
 
 @contextmanager
-def telling() -> Iterator[None]:
-    """In the block, notes and warnings about results are printed, and errors name the option that would help."""
+def telling() -> Iterator[list[str]]:
+    """Prints notes and warnings about results that come in the block; its errors name the option that would help.
+
+    Gives the list that has what was printed after the block.
+    """
     from rankdet.eval import ResultsError
 
+    told: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
-            yield
+            yield told
         except ResultsError as error:
             raise CommandError(error.complaint + _option(error.convert)) from error
         finally:
-            for message in dict.fromkeys(map(_in_words, caught)):
+            told += dict.fromkeys(map(_in_words, caught))
+            for message in told:
                 print(message, file=sys.stderr)
+
+
+def tell_of_ids(truth: GroundTruth, evaluation: Evaluation, told: Sequence[str]) -> None:
+    """Where nothing is found and no warning was ``told``, what ids were taken for: they may mean something else."""
+    if evaluation.metrics["AP"] == 0 and not any(message.startswith(_WARNING) for message in told):
+        images = _meanings(truth.image_ids.tolist(), truth.image_names)
+        classes = _meanings(truth.category_ids.tolist(), truth.category_names)
+        meant = " and ".join(filter(None, [images and f"image {images}", classes and f"category {classes}"]))
+        print(f"note: AP is 0; of the ids, {meant}: check that the results mean the same", file=sys.stderr)
+
+
+def _meanings(ids: list[int], names: Sequence[str]) -> str:
+    shown = [f"{number} is {name}" for number, name in zip(ids, names, strict=False) if name][:_EXAMPLES]
+    return ", ".join([*shown, "..."] if len(ids) > len(shown) > 0 else shown)
 
 
 def _in_words(caught: warnings.WarningMessage) -> str:
@@ -43,8 +67,8 @@ def _in_words(caught: warnings.WarningMessage) -> str:
     if isinstance(caught.message, ResultsNote):
         return f"note: {caught.message}"
     if isinstance(caught.message, ResultsWarning):
-        return f"warning: {caught.message.suspicion}{_option(caught.message.convert)}"
-    return f"warning: {caught.message}"
+        return f"{_WARNING}{caught.message.suspicion}{_option(caught.message.convert)}"
+    return f"{_WARNING}{caught.message}"
 
 
 def _option(convert: str) -> str:
