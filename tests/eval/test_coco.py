@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.cocoeval import COCOeval
 
+from rankdet.data import CocoDetection
 from rankdet.eval import (
     Evaluation,
     evaluate,
@@ -27,6 +29,7 @@ from tests.reference.coco_sets import (
     random_problem,
     twelve_numbers,
     undefined_as_nan,
+    with_corners,
     with_masks,
 )
 from tests.reference.lrp import outcomes as definition_of_outcomes
@@ -72,8 +75,7 @@ def test_worked_example_gives_the_nineteen_numbers(example, example_evaluation):
     np.testing.assert_allclose(numbers, undefined_as_nan(example["stats"]), rtol=0, atol=1e-10)
 
 
-def assert_equal_to_pycocotools(truth: dict, results: list[dict], iou_type: str) -> None:
-    ours = evaluate(truth, results, iou_type=iou_type)
+def assert_equal_to_pycocotools(ours: Evaluation, truth: dict, results: list[dict], iou_type: str) -> None:
     reference = pycocotools_evaluation(truth, results, iou_type=iou_type)
     np.testing.assert_allclose([ours.metrics[name] for name in TWELVE], twelve_numbers(reference), rtol=0, atol=1e-12)
     assert_equal_curves(ours, reference)
@@ -86,19 +88,37 @@ def assert_equal_curves(ours: Evaluation, reference: COCOeval) -> None:
     np.testing.assert_allclose(found.recall, recall, rtol=0, atol=1e-12)
 
 
+@pytest.fixture
+def ways_in(tmp_path):
+    """Ways for ground truth and results to come: as they are, as files, as a dataset with a file of results."""
+    for number in range(5):
+        Image.new("RGB", (256, 256)).save(tmp_path / f"{number}.png")
+
+    def as_files(truth: dict, results: list[dict], iou_type: str) -> tuple[object, object]:
+        for place, image in enumerate(truth["images"]):
+            image["file_name"] = f"{place}.png"
+        (tmp_path / "truth.json").write_text(json.dumps(truth))
+        (tmp_path / "results.json").write_text(json.dumps(results))
+        return tmp_path / "truth.json", tmp_path / "results.json"
+
+    def as_dataset(truth: dict, results: list[dict], iou_type: str) -> tuple[object, object]:
+        file, found = as_files(truth, results, iou_type)
+        return CocoDetection(file, masks=iou_type == "segm").ground_truth(), found
+
+    return [as_dataset, as_files, lambda *problem: problem[:2]]
+
+
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 @pytest.mark.parametrize("seed", range(10))
-def test_boxes_equal_pycocotools_on_random_problems(seed):
+def test_random_problems_equal_pycocotools_whichever_way_they_come_in(seed, iou_type, ways_in):
     rng = np.random.default_rng(seed)
-    for _ in range(100):
+    for number in range(100):
         truth, results = random_problem(rng)
-        assert_equal_to_pycocotools(truth, results, "bbox")
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_masks_equal_pycocotools_on_random_problems(seed):
-    rng = np.random.default_rng(seed)
-    for _ in range(100):
-        assert_equal_to_pycocotools(*with_masks(*random_problem(rng), rng), "segm")
+        if iou_type == "segm":
+            truth, results = with_masks(truth, results, rng)
+        truth = with_corners(truth, rng) if number % 3 else truth
+        ours = evaluate(*ways_in[number % 3](truth, results, iou_type), iou_type=iou_type)
+        assert_equal_to_pycocotools(ours, truth, results, iou_type)
 
 
 @pytest.mark.parametrize("limits", [(1, 2, 3), (5, 10, 100), (2, 30, 200)])
@@ -281,7 +301,7 @@ def tied_pair() -> tuple[dict, list[dict]]:
 
 def test_of_two_objects_of_equal_overlap_the_later_is_taken():
     truth, results = tied_pair()
-    assert_equal_to_pycocotools(truth, results, "bbox")
+    assert_equal_to_pycocotools(evaluate(truth, results), truth, results, "bbox")
     assert evaluate(truth, results).details.matches.of_category(0).objects[:, 0, 0].tolist() == [1, 0]
 
 
