@@ -55,7 +55,16 @@ from rankdet.train import AdamW, Cosine, Schedule, end_epoch
 HEAD = partial(DenseHead, stacked=1, norm=GroupNorm(), scaled_boxes=True)
 SMALL = {"backbone": "test_resnet", "channels": 64}
 REGIONS = {"backbone": "test_resnet", "channels": 32, "settings": RegionSettings(proposals=ProposalSelection(keep=32))}
-METRICS = ("AP", "AP50", "AP75", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN")
+METRICS = {
+    "AP": "AP",
+    "AP50": "AP50",
+    "AP75": "AP75",
+    "oLRP": "oLRP",
+    "oLRP_Loc": "Loc",
+    "oLRP_FP": "FP rate",
+    "oLRP_FN": "FN rate",
+}
+"""What the columns of the metrics are called."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +276,7 @@ def table(folder: Path) -> str:
                 if (found := _of(runs, dataset, detector, criterion))
             ]
             if rows:
-                head = ("detector", "criterion", *(name.replace("oLRP_", "") for name in METRICS), "seeds", "CPU s")
+                head = ("detector", "criterion", *METRICS.values(), "seeds", "CPU s")
                 rule = ("---", "---", *("---:" for _ in head[2:]))
                 lines += ["", f"{dataset}, {what}:", "", _line(head), _line(rule), *rows]
     return "\n".join(lines).strip() + "\n"

@@ -22,6 +22,7 @@ import contextlib
 import importlib.metadata
 import io
 import json
+import math
 import os
 import platform
 import resource
@@ -129,7 +130,8 @@ def as_text(mask: dict) -> dict:
 def with_rankdet(truth: str, results: str, iou_type: str) -> dict[str, float]:
     from rankdet.eval import evaluate
 
-    return evaluate(truth, results, iou_type=iou_type).metrics
+    metrics = evaluate(truth, results, iou_type=iou_type).metrics
+    return {name: -1.0 if math.isnan(value) else value for name, value in metrics.items()}  # as the others have it
 
 
 def with_pycocotools(truth: str, results: str, iou_type: str) -> dict[str, float]:

@@ -208,6 +208,15 @@ def test_lvis_is_evaluated_by_its_rules():
     assert {"AP_r", "oLRP_f"} <= set(report_content(problem, title="LVIS")["metrics"])
 
 
+def test_the_header_counts_what_counts():
+    truth, results = two_cats_and_a_dog()
+    counts = "2 images, 4 objects, 2 classes"
+    assert report_content(read_problem(truth, results), title="")["facts"]["Ground truth"] == counts
+    truth["annotations"][0]["iscrowd"] = 1
+    counts = "2 images, 3 objects, 2 classes, 1 region to ignore"
+    assert report_content(read_problem(truth, results), title="")["facts"]["Ground truth"] == counts
+
+
 @pytest.mark.parametrize("keep", ["objects", "detections", "neither"])
 def test_emptiness_has_a_report(keep):
     truth, results = two_cats_and_a_dog()

@@ -19,8 +19,12 @@ from tests.train.conftest import tiny_data
 @pytest.mark.parametrize(
     ("recipe", "names", "pattern"),
     [
-        (ATSS, ["correlation"], r"\)  rho (-?\d\.\d\d)  \d"),
-        (FasterRCNN, ["rpn_correlation", "roi_correlation"], r"\)  rho rpn (-?\d\.\d\d), roi (-?\d\.\d\d)  \d"),
+        (ATSS, ["correlation"], r"\)  score-IoU rho (-?\d\.\d\d)  \d"),
+        (
+            FasterRCNN,
+            ["rpn_correlation", "roi_correlation"],
+            r"score-IoU rho rpn (-?\d\.\d\d), roi (-?\d\.\d\d)  \d",
+        ),
     ],
 )
 def test_is_logged_and_shown(recipe, names: list[str], pattern: str, tmp_path: Path, capsys):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
+from rankdet.cli.results import CONVERT, describe_conversions, tell_of_ids, telling
 
 if TYPE_CHECKING:
-    from rankdet.eval import Evaluation
+    from rankdet.eval import Detections, Evaluation
 
 IouType = Literal["bbox", "segm"]
 OPTIONS = {
@@ -22,6 +24,7 @@ OPTIONS = {
         "DATA", "with --results or --proposals: the ground truth, a COCO or LVIS file or a VOC folder"
     ),
     "threshold": Option("SCORE", "tell the LRP, too, of the detections with at least this score"),
+    "convert": CONVERT,
     "iou-type": Option(
         "TYPE", "bbox or segm; by default segm with boxes beside for a model that draws masks, else bbox"
     ),
@@ -60,7 +63,8 @@ def main(arguments: Sequence[str]) -> int:
     given = read_options(arguments, OPTIONS)
     if "help" in given.own:
         print(
-            f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\nand the keys of a configuration: rankdet train --help"
+            f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\n{describe_conversions()}\n\n"
+            "and the keys of a configuration: rankdet train --help"
         )
         return 0
     iou_type = _iou_type(given)
@@ -82,16 +86,23 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def evaluate_file(given: Given, iou_type: IouType | None) -> Evaluation:
-    """Numbers of a results file."""
-    from rankdet.eval import Evaluator
+    """Numbers of a file or folder of results."""
+    from rankdet.eval import read_results, read_rules
+    from rankdet.eval.suspicions import warn_of_suspicions
 
-    truth = _annotations(given, "results")
-    evaluator = Evaluator(truth, iou_types=(iou_type or "bbox",))
-    if evaluator.rules.name != "COCO":
-        print(f"{given.own['annotations']} is evaluated by the rules of {evaluator.rules.name}")
-    evaluation = evaluator(given.own["results"])
+    truth, kind = _annotations(given, "results"), iou_type or "bbox"
+    rules = read_rules(truth, iou_type=kind)
+    if rules.name != "COCO":
+        print(f"{given.own['annotations']} is evaluated by the rules of {rules.name}")
+    convert = given.own.get("convert", "")
+    with telling() as told:
+        detections = read_results(given.own["results"], rules.truth, iou_type=kind, convert=convert)
+        warn_of_suspicions(rules.truth, detections)
     if isinstance(truth, dict) and iou_type != "segm":
-        _tell_voc(truth, given.own["results"])
+        _tell_voc(truth, detections)
+    evaluation = rules.evaluate(detections)
+    if len(detections):
+        tell_of_ids(rules.truth, evaluation, told)
     return evaluation
 
 
@@ -100,27 +111,36 @@ def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None
     import json
 
     from rankdet.eval import evaluate_proposals
+    from rankdet.eval.undefined import numbers_as_json
     from rankdet.train.files import write_text
 
     if "threshold" in given.own:
         raise CommandError("--threshold is about detections; proposals have none, leave it out")
-    metrics = evaluate_proposals(_annotations(given, "proposals"), given.own["proposals"], iou_type=iou_type)
+    with telling():
+        metrics = evaluate_proposals(
+            _annotations(given, "proposals"),
+            given.own["proposals"],
+            iou_type=iou_type,
+            convert=given.own.get("convert", ""),
+        )
     print("\n".join(_lines(metrics)))
     if target is not None:
-        write_text(target, json.dumps(metrics, indent=2))
+        write_text(target, json.dumps(numbers_as_json(metrics), indent=2, allow_nan=False))
         print(f"All numbers are in {target}")
 
 
 def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
     """Numbers of a model on the validation images of its configuration, or on others."""
     from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
-    from rankdet.eval import Evaluator, iou_types_of
+    from rankdet.eval import Evaluator, iou_types_of, read_results
     from rankdet.eval.inference import without_score_threshold
     from rankdet.eval.rules import too_few_detections
     from rankdet.train.display import Display
 
     if "annotations" in given.own:
         raise CommandError("--annotations goes with --results; other images for a checkpoint: --data.val DATA")
+    if "convert" in given.own:
+        raise CommandError("--convert goes with --results; the detections of a checkpoint are as they should be")
     trusted = given.take("trust")
     validation, model_plan = open_validation(
         given.files, given.overrides, checkpoint=given.own["checkpoint"], trusted=trusted
@@ -148,7 +168,7 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
     if threshold:
         _tell_cost(evaluate(results), evaluation, threshold)
     if "bbox" in kinds:
-        _tell_voc(truth, kept)
+        _tell_voc(truth, read_results(kept, evaluate.rules.truth))
     return evaluation
 
 
@@ -160,6 +180,8 @@ def show(evaluation: Evaluation, *, threshold: float | None = None) -> None:
     display = Display()
     display.print(evaluation.table())
     display.print("\n".join(_lines(evaluation.metrics)))
+    if math.isnan(evaluation.metrics["AP"]):
+        display.print("The ground truth has no object that counts, so AP and oLRP are undefined (–)")
     assert evaluation.details is not None, "what has just been evaluated has details"
     correlation = score_iou_correlation(evaluation.details.matches)
     numbers = f"Pearson {_number(correlation.pearson)}  Spearman {_number(correlation.spearman)}"
@@ -179,40 +201,43 @@ def _at_threshold(evaluation: Evaluation, threshold: float) -> list[str]:
     import numpy as np
 
     from rankdet.eval import lrp_at
-    from rankdet.eval.coco import mean_of_defined
+    from rankdet.eval.undefined import mean_of_defined
 
     assert evaluation.details is not None, "what has just been evaluated has details"
     found = lrp_at(evaluation.details.matches, threshold)
     columns = {
         "LRP": found.value,
         "Loc": found.localisation,
-        "FP": found.false_positive,
-        "FN": found.false_negative,
+        "FP rate": found.false_positive,
+        "FN rate": found.false_negative,
     }
     overall = "  ".join(f"{name} {_number(mean_of_defined(column[:, 0]))}" for name, column in columns.items())
     values = found.value[:, 0]
-    worst = sorted(np.flatnonzero(values >= 0).tolist(), key=lambda place: -values[place])[:_WORST]
+    worst = sorted(np.flatnonzero(~np.isnan(values)).tolist(), key=lambda place: -values[place])[:_WORST]
     names = ", ".join(f"{evaluation.per_class[place].name} {values[place]:.3f}" for place in worst)
     return [f"with the score threshold {threshold:g}: {overall}"] + ([f"  worst LRP: {names}"] if names else [])
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if value > -1 else "–"
+    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _tell_cost(everything: Evaluation, kept: Evaluation, threshold: float) -> None:
     lost = everything.metrics["AP"] - kept.metrics["AP"]
+    if math.isnan(lost):
+        return
     remedy = "; without it: --model.init_args.postprocess.init_args.score_threshold null" if lost > _NOTABLE_AP else ""
     print(f"The configuration states a score threshold of {threshold:g}, which costs {max(lost, 0):.3f} AP{remedy}")
 
 
-def _tell_voc(truth: dict[str, Any], results: Sequence[dict[str, Any]] | str) -> None:
+def _tell_voc(truth: dict[str, Any], detections: Detections) -> None:
     """VOC's own numbers, if the data are VOC's: they say which objects are difficult."""
-    from rankdet.eval import area_under_curve, eleven_points, evaluate_voc
+    from rankdet.eval import area_under_curve, eleven_points
+    from rankdet.eval.voc import evaluate_voc_detections, read_voc_truth
 
     if any("difficult" in annotation for annotation in truth["annotations"]):
         area, eleven = (
-            evaluate_voc(truth, results, interpolation=curve).mean_average_precision
+            evaluate_voc_detections(read_voc_truth(truth), detections, interpolation=curve).mean_average_precision
             for curve in (area_under_curve, eleven_points)
         )
         print(f"VOC's mAP at IoU 0.5: {_number(area)}, at 11 points as in VOC 2007: {_number(eleven)}")

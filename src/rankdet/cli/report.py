@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
+from rankdet.cli.results import CONVERT, describe_conversions, tell_of_ids, telling
 
 if TYPE_CHECKING:
     from rankdet.data import DetectionDataset
@@ -20,6 +21,7 @@ OPTIONS = {
         "DATA", "with results: the ground truth, a file in the format of COCO or LVIS, or VOC folder"
     ),
     "images": Option("FOLDER", "with results: where the images are, if they are not found by themselves"),
+    "convert": CONVERT,
     "iou-type": Option("TYPE", "bbox or segm; by default segm for a run of a model that draws masks, else bbox"),
     "output": Option("FILE", "the page; by default report.html in the run, or beside the results"),
     "title": Option("TEXT", "of the page; by default the name of the run or of the file"),
@@ -50,8 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     given = read_options(arguments, OPTIONS, plain=1)
     if "help" in given.own:
         print(
-            f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\nand with a run, keys of the configuration, such as "
-            "--data.batch_size 4"
+            f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\n{describe_conversions()}\n\n"
+            "and with a run, keys of the configuration, such as --data.batch_size 4"
         )
         return 0
     if not given.plain:
@@ -59,8 +61,13 @@ def main(arguments: Sequence[str]) -> int:
     place = Path(given.plain[0])
     if not place.exists():
         raise CommandError(f"there is no {place}; give the folder of a run, or a file of COCO results")
-    (report_run if place.is_dir() or place.suffix == CHECKPOINT else report_results)(place, given)
+    (report_run if _is_run(place) else report_results)(place, given)
     return 0
+
+
+def _is_run(place: Path) -> bool:
+    """Whether it is the folder of a training, or a checkpoint, and not results, which may be a folder of txt files."""
+    return place.suffix == CHECKPOINT or (place.is_dir() and not any(place.glob("*.txt")))
 
 
 def report_results(file: Path, given: Given) -> None:
@@ -78,13 +85,18 @@ def report_results(file: Path, given: Given) -> None:
         raise CommandError(f"there is no folder {images}; give the one with the images, or leave --images out")
     target = _target(given, file.parent / PAGE)
     truth, iou_type = coco_file(Path(annotations)), _iou_type(given) or "bbox"
+    convert = given.own.get("convert", "")
     if truth is not None:
-        problem = read_problem(truth, file, iou_type=iou_type)
+        with telling() as told:
+            problem = read_problem(truth, file, iou_type=iou_type, convert=convert)
         open_image = _file_images(problem, truth, images)
     else:
         dataset = open_dataset(annotations, images=images, shapes_seed=1)
-        problem = read_problem(dataset.ground_truth(), file, iou_type=iou_type)
+        with telling() as told:
+            problem = read_problem(dataset.ground_truth(), file, iou_type=iou_type, convert=convert)
         open_image = dataset_images(dataset)
+    if len(problem.detections):
+        tell_of_ids(problem.truth, problem.evaluation, told)
     title = given.own.get("title", file.stem)
     facts = {"Results": str(file), "Annotations": annotations}
     _write(target, problem, title=title, facts=facts, open_image=open_image)
@@ -95,7 +107,7 @@ def report_run(place: Path, given: Given) -> None:
     from rankdet.report import dataset_images, read_problem
     from rankdet.train.checkpoints import BEST
 
-    for name in ("annotations", "images"):
+    for name in ("annotations", "images", "convert"):
         if name in given.own:
             raise CommandError(f"--{name} goes with a file of results; other data for a run: --data.val DATA")
     is_run = place.is_dir()
@@ -108,7 +120,7 @@ def report_run(place: Path, given: Given) -> None:
         target,
         read_problem(dataset.ground_truth(), results, iou_type=iou_type),
         title=given.own.get("title", place.resolve().name if is_run else place.stem),
-        facts={"Model": str(checkpoint), "Validation": _in_one_line(dataset.report.summary())},
+        facts={"Model": str(checkpoint), "Validation": dataset.report.source},
         open_image=dataset_images(dataset),
         metrics_file=place / METRICS if is_run else None,
     )
@@ -188,10 +200,6 @@ def _write(
         f"The report is in {target} ({target.stat().st_size / 1e6:.1f} MB, {images['pictures']} pictures, "
         f"{len(images['entries'])} of {images['total']} images to browse{without})"
     )
-
-
-def _in_one_line(text: str) -> str:
-    return "; ".join(line.strip() for line in text.splitlines())
 
 
 def _iou_type(given: Given) -> IouType | None:

@@ -18,7 +18,9 @@ from rankdet.eval.lrp import LRP, lrp_at, lrp_curve, optimal_lrp
 from rankdet.eval.lvis import evaluate_lvis
 from rankdet.eval.matching import COCO_AREA_RANGES, COCO_IOU_THRESHOLDS, Matches, Outcomes, match
 from rankdet.eval.proposals import evaluate_proposals
-from rankdet.eval.reading import GroundTruthError, ResultsError, read_ground_truth, read_results
+from rankdet.eval.reading import GroundTruthError, read_ground_truth
+from rankdet.eval.results import read_results
+from rankdet.eval.results_file import ResultsError, ResultsNote, ResultsWarning
 from rankdet.eval.rules import COCORules, LVISRules, Rules, read_rules
 from rankdet.eval.thresholding import ScoreThresholdWarning, ThresholdCost, threshold_cost, warn_of_threshold
 from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, evaluate_voc
@@ -53,6 +55,8 @@ __all__ = [
     "Outcomes",
     "ResultsError",
     "ResultsMetric",
+    "ResultsNote",
+    "ResultsWarning",
     "Rules",
     "ScoreThresholdWarning",
     "ThresholdCost",

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rankdet.eval.columns import Entry, IouType
+from rankdet.eval.columns import IouType
 from rankdet.eval.evaluation import BESIDE, Evaluation
-from rankdet.eval.reading import PathLike, load_ground_truth, read_results
+from rankdet.eval.reading import PathLike, load_ground_truth
+from rankdet.eval.results import Results, read_results
 from rankdet.eval.rules import Rules, rules_of
 
 
@@ -39,7 +40,7 @@ class Evaluator:
         """Those of the headline."""
         return next(iter(self._rules.values()))
 
-    def __call__(self, results: Sequence[Entry] | PathLike) -> Evaluation:
+    def __call__(self, results: Results) -> Evaluation:
         """The evaluation of the detections of all images; entries have the shapes of every kind."""
         judged = {
             kind: rules.evaluate(read_results(results, rules.truth, iou_type=kind))

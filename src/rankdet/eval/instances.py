@@ -6,7 +6,7 @@ the columns from COCO's formats; anything else that fills them is evaluated by t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,7 +25,8 @@ class GroundTruth:
     ``image_sizes`` (N, 2) are heights and widths, 0 where unknown. ``shapes`` are G boxes or masks; ``areas`` (G,) are
     as the annotations state them. ``crowd`` (G,) marks regions that any number of detections may match and that count
     for nothing. ``not_exhaustive`` holds the keys ``image * K + category`` where not all objects are annotated, so
-    that an unmatched detection counts for nothing either (LVIS; empty in COCO). ``source`` names the file in messages.
+    that an unmatched detection counts for nothing either (LVIS; empty in COCO). ``image_names`` are N file names, empty
+    where unknown, or none at all. ``source`` names the file in messages.
     """
 
     image_ids: Ints
@@ -39,6 +40,7 @@ class GroundTruth:
     crowd: Bools
     annotation_ids: Ints
     not_exhaustive: Ints = field(default_factory=_no_keys)
+    image_names: tuple[str, ...] = ()
     source: str = "ground truth"
 
     def __len__(self) -> int:
@@ -48,6 +50,19 @@ class GroundTruth:
     def num_categories(self) -> int:
         """K."""
         return len(self.category_ids)
+
+    def take(self, chosen: Ints | Bools) -> GroundTruth:
+        """The same images with the chosen objects alone: by position, in that order, or where a (G,) mask is true."""
+        places = _places(chosen)
+        return replace(
+            self,
+            images=self.images[places],
+            categories=self.categories[places],
+            shapes=self.shapes.take(places),
+            areas=self.areas[places],
+            crowd=self.crowd[places],
+            annotation_ids=self.annotation_ids[places],
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ class Detections:
 
     def take(self, chosen: Ints | Bools) -> Detections:
         """The chosen detections: by position, in that order, or where a (D,) mask is true."""
-        places: Ints = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)
+        places = _places(chosen)
         return Detections(
             images=self.images[places],
             categories=self.categories[places],
@@ -81,3 +96,7 @@ class Detections:
             scores=self.scores[places],
             logits=None if self.logits is None else self.logits[places],
         )
+
+
+def _places(chosen: Ints | Bools) -> Ints:
+    return np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)

@@ -2,12 +2,14 @@
 
 Not every category is looked for in every image. A detection of a category that is neither among an image's objects nor
 in its ``neg_category_ids`` is dropped: nobody knows. An unmatched detection of a category in the image's
-``not_exhaustive_category_ids`` counts for nothing: it may be an object that nobody marked. All else is as in COCO, with
-the 300 surest detections of an image over all categories and no crowds. Categories are rare, common or frequent by
-their ``frequency``.
+``not_exhaustive_category_ids`` counts for nothing: it may be an object that nobody marked. Objects without area are
+dropped, and so are detections without area, but these take their places among the 300 surest of an image, over all
+categories, first. There are no crowds. All else is as in COCO. Categories are rare, common or frequent by their
+``frequency``.
 
 The rules are those of the authors' evaluator, whose package does not run with current numpy; the tests compare with its
-output on a worked example, and with a loop written from the rules in ``tests/reference/``.
+output on a worked example, and with a loop written from the rules in ``tests/reference/``. Deviation: an object's key
+``ignore``, which LVIS does not have, changes nothing.
 """
 
 from __future__ import annotations
@@ -19,14 +21,17 @@ from typing import Any
 import numpy as np
 
 from rankdet.eval.average_precision import recall_precision
-from rankdet.eval.coco import category_results, mean_of_defined, named_metrics
+from rankdet.eval.coco import category_results, named_metrics
 from rankdet.eval.columns import Entry, IouType
 from rankdet.eval.evaluation import Details, Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.lrp import optimal_lrp
 from rankdet.eval.matching import match
-from rankdet.eval.reading import GroundTruthError, PathLike, ground_truth_of, load_ground_truth, read_results
+from rankdet.eval.reading import GroundTruthError, PathLike, ground_truth_of, load_ground_truth
+from rankdet.eval.results import Results, read_results
 from rankdet.eval.shapes import Ints
+from rankdet.eval.suspicions import warn_of_suspicions
+from rankdet.eval.undefined import mean_of_defined
 
 FREQUENCIES = ("r", "c", "f")
 COCO_LIMITS = (1, 10, 100)
@@ -48,19 +53,21 @@ class LVISGroundTruth:
 
 def evaluate_lvis(
     ground_truth: Mapping[str, Any] | PathLike,
-    results: Sequence[Entry] | PathLike,
+    results: Results,
     *,
     iou_type: IouType = "bbox",
     max_detections: int = 300,
+    convert: str = "",
 ) -> Evaluation:
     """AP, AR and oLRP of results in COCO's format against a ground truth in the format of LVIS.
 
     The metrics have the names of COCO's, and ``AR_300``, ``AP_r``, ``AP_c``, ``AP_f``, ``oLRP_r``, ``oLRP_c`` and
     ``oLRP_f``. ``max_detections`` is a limit for each image; ``AR_1``, ``AR_10`` and ``AR_100``, which LVIS does not
-    have, are limits for each image and class, as in COCO.
+    have, are limits for each image and class, as in COCO. ``convert``, errors and warnings are as in `evaluate`.
     """
     lvis = read_lvis(ground_truth, iou_type=iou_type)
-    detections = read_results(results, lvis.truth, iou_type=iou_type)
+    detections = read_results(results, lvis.truth, iou_type=iou_type, convert=convert)
+    warn_of_suspicions(lvis.truth, detections)
     return evaluate_lvis_detections(lvis, detections, max_detections=max_detections)
 
 
@@ -75,13 +82,13 @@ def evaluate_lvis_detections(lvis: LVISGroundTruth, detections: Detections, *, m
 
 
 def counted_detections(lvis: LVISGroundTruth, detections: Detections, *, max_detections: int = 300) -> Detections:
-    """Those that LVIS counts: the best of each image, and of them the ones of categories looked for in it.
+    """Those that LVIS counts: the best of each image, and of them the ones with area, of categories looked for in it.
 
     Doing so twice is the same as once.
     """
     best = best_of_each_image(detections, max_detections)
     keys = best.images * lvis.truth.num_categories + best.categories
-    return best.take(np.isin(keys, lvis.looked_for))
+    return best.take(np.isin(keys, lvis.looked_for) & (best.shapes.areas > 0))
 
 
 def best_of_each_image(detections: Detections, max_detections: int) -> Detections:
@@ -105,7 +112,8 @@ def is_lvis(content: Mapping[str, Any]) -> bool:
 
 def lvis_of(content: Mapping[str, Any], *, name: str, iou_type: IouType) -> LVISGroundTruth:
     """As `read_lvis`, for what `load_ground_truth` gave."""
-    truth = ground_truth_of(content, name=name, iou_type=iou_type, ignored_by=())
+    everything = ground_truth_of(content, name=name, iou_type=iou_type, ignored_by=())
+    truth = everything.take(everything.areas > 0)
     negative = _category_keys(content["images"], NEGATIVE, truth)
     not_exhaustive = _category_keys(content["images"], "not_exhaustive_category_ids", truth)
     present = truth.images * truth.num_categories + truth.categories

@@ -183,7 +183,7 @@ def match(
     area range count for nothing in it. Invariant: a counted object is matched at most once per threshold and range.
     Raises ValueError for an IoU threshold outside (0, 1], for no threshold, range or detection.
 
-    >>> from rankdet.eval.reading import read_ground_truth, read_results
+    >>> from rankdet.eval import read_ground_truth, read_results
     >>> truth = read_ground_truth({"images": [{"id": 1}], "categories": [{"id": 1, "name": "cat"}], "annotations": [
     ...     {"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}]})
     >>> found = read_results([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 8], "score": 0.9}], truth)

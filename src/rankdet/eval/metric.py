@@ -21,7 +21,9 @@ from rankdet.eval.coco import evaluate_detections
 from rankdet.eval.columns import Entry, IouType
 from rankdet.eval.evaluation import Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
-from rankdet.eval.reading import PathLike, ResultsError, check_iou_type, read_results
+from rankdet.eval.reading import PathLike, check_iou_type
+from rankdet.eval.results import read_results
+from rankdet.eval.results_file import ResultsError
 from rankdet.eval.rules import read_rules
 from rankdet.eval.shapes import Boxes, Floats, Ints, Masks, Shapes
 from rankdet.ops.distributed import gather_objects, rank

@@ -1,9 +1,8 @@
-"""Reads COCO's ground truth and results, from files or from memory, and says what is wrong with them entry by entry.
+"""Reads COCO's ground truth, from files or from memory, and says what is wrong with it entry by entry.
 
 Deviations from pycocotools, all on input that it crashes on or silently takes for something else: annotation ids may be
-0, absent or repeated (nothing here depends on them); an absent ``area`` is the area of the box or mask; in mask
-evaluation the size of a detection is always its mask's, and an object without a mask counts for nothing; an empty list
-of results is a result.
+0, absent or repeated (nothing here depends on them); an absent ``area`` is the area of the box or mask; an object
+without a mask counts for nothing in mask evaluation.
 """
 
 from __future__ import annotations
@@ -19,16 +18,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from rankdet.eval.columns import BoxResult, Columns, Entry, IouType, MaskResult
-from rankdet.eval.instances import Detections, GroundTruth
+from rankdet.eval.columns import Columns, Entry, IouType
+from rankdet.eval.instances import GroundTruth
 from rankdet.eval.shapes import Bools, Floats, Ints
 from rankdet.garbage import without_garbage_collection
 
 PathLike = str | os.PathLike[str]
-
-
-class ResultsError(ValueError):
-    """Results that cannot be evaluated; the message names the file, the entry and the remedy."""
 
 
 class GroundTruthError(ValueError):
@@ -57,7 +52,7 @@ def read_ground_truth(
 @without_garbage_collection()
 def load_ground_truth(source: Mapping[str, Any] | PathLike) -> tuple[str, Mapping[str, Any]]:
     """A name for messages, and the three lists of a COCO ground truth."""
-    name, content = _load(source, "ground truth", GroundTruthError)
+    name, content = load(source, "ground truth", GroundTruthError)
     if not isinstance(content, Mapping):
         raise GroundTruthError(f"{name} is a {type(content).__name__}, not an object as COCO's ground truth is")
     for key in ("images", "categories", "annotations"):
@@ -95,62 +90,9 @@ def ground_truth_of(
         areas=shapes.areas if not any("area" in entry for entry in annotations) else _stated(read, shapes.areas),
         crowd=ignored,
         annotation_ids=np.array([_whole_or_minus_one(entry.get("id")) for entry in annotations], np.int64),
+        image_names=_image_names(content["images"], image_ids),
         source=name,
     )
-
-
-@without_garbage_collection()
-def read_results(
-    source: Sequence[Entry] | PathLike, ground_truth: GroundTruth, *, iou_type: IouType = "bbox"
-) -> Detections:
-    """COCO results, a list or the path of a JSON file, as columns in the indices of ``ground_truth``.
-
-    Raises ResultsError for an entry without the keys of ``iou_type``, of an image or category that the ground truth
-    does not have, with a score that is no finite number, or with a box that is not four finite numbers of which the
-    last two are not negative, or with a malformed mask.
-
-    >>> truth = read_ground_truth({"images": [{"id": 7}], "categories": [{"id": 3, "name": "cat"}], "annotations": []})
-    >>> read_results([{"image_id": 8, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 0.5}], truth)
-    Traceback (most recent call last):
-    rankdet.eval.reading.ResultsError: entry 0 of results: image_id 8 is not among the 'images' of ground truth; leave
-    the entry out or add the id there
-    """
-    check_iou_type(iou_type)
-    read = load_results(source, list[BoxResult] if iou_type == "bbox" else list[MaskResult])
-    known = f"'categories' of {ground_truth.source}"
-    return detections_of(
-        read, ground_truth, categories=read.indices("category_id", ground_truth.category_ids, known), iou_type=iou_type
-    )
-
-
-@without_garbage_collection()
-def read_proposals(
-    source: Sequence[Entry] | PathLike, ground_truth: GroundTruth, *, iou_type: IouType = "bbox"
-) -> Detections:
-    """As `read_results`, for results without categories; where all entries have one, it breaks ties of scores."""
-    read = load_results(source)
-    has_category = all("category_id" in entry for entry in read.entries)
-    categories = read.whole_numbers("category_id") if has_category else np.zeros(len(read.entries), np.int64)
-    return detections_of(read, ground_truth, categories=categories, iou_type=iou_type)
-
-
-def load_results(source: Sequence[Entry] | PathLike, form: Any = Any) -> Columns:
-    """The entries of results, not looked into; those of a file in the ``form``, a type, if they have it."""
-    name, content = _load(source, "results", ResultsError, form)
-    if not isinstance(content, Sequence) or isinstance(content, str | bytes):
-        raise ResultsError(
-            f"{name} is not a list of results but {type(content).__name__}; accepted is COCO's results format, "
-            "[{'image_id', 'category_id', 'bbox' or 'segmentation', 'score'}, ...]"
-        )
-    return Columns(content, f"entry {{}} of {name}", ResultsError)
-
-
-def detections_of(read: Columns, ground_truth: GroundTruth, *, categories: Ints, iou_type: IouType) -> Detections:
-    """The columns of what `load_results` gave, with ``categories`` (D,)."""
-    check_iou_type(iou_type)
-    images = read.indices("image_id", ground_truth.image_ids, f"'images' of {ground_truth.source}")
-    shapes = read.shapes(iou_type, ground_truth.image_sizes[images], negative_sides=False)
-    return Detections(images=images, categories=categories, shapes=shapes, scores=read.numbers("score"))
 
 
 def check_iou_type(iou_type: str) -> None:
@@ -210,12 +152,21 @@ def _image_sizes(images: Sequence[Entry], image_ids: Ints) -> Ints:
     return sizes
 
 
+def _image_names(images: Sequence[Entry], image_ids: Ints) -> tuple[str, ...]:
+    """The file name of each; LVIS has a URL, of which the last two parts are folder and file. Empty where unknown."""
+    names = {
+        int(image["id"]): str(image.get("file_name") or "/".join(str(image.get("coco_url", "")).split("/")[-2:]))
+        for image in images
+    }
+    return tuple(names[number].replace("\\", "/") for number in image_ids.tolist())
+
+
 def _names(categories: Sequence[Entry], category_ids: Ints) -> tuple[str, ...]:
     names = {int(category["id"]): str(category.get("name", category["id"])) for category in categories}
     return tuple(names[category] for category in category_ids.tolist())
 
 
-def _load(source: Any, kind: str, error: type[ValueError], form: Any = Any) -> tuple[str, Any]:
+def load(source: Any, kind: str, error: type[ValueError], form: Any = Any) -> tuple[str, Any]:
     """A name for messages, and the content of a JSON file as `_parsed` reads it, or the object itself."""
     if not isinstance(source, str | os.PathLike):
         return kind, source

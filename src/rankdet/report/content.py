@@ -56,10 +56,13 @@ def report_content(
 
 
 def _counts(problem: Problem) -> dict[str, str]:
-    truth = problem.truth
+    truth, counted = problem.truth, int(problem.counted.sum())
+    parts = [f"{len(truth.image_ids):,} images", f"{counted:,} objects", f"{truth.num_categories:,} classes"]
+    if counted < len(truth):
+        ignored = len(truth) - counted
+        parts.append(f"{ignored:,} region{'s' * (ignored > 1)} to ignore")
     return {
-        "Ground truth": f"{len(truth.image_ids):,} images, {int(problem.counted.sum()):,} objects, "
-        f"{truth.num_categories:,} classes",
+        "Ground truth": ", ".join(parts),
         "Detections": f"{len(problem.detections):,} {'masks' if problem.iou_type == 'segm' else 'boxes'}",
     }
 

@@ -5,7 +5,7 @@ D detections in the order of `rankdet.eval.Matches`, G objects, N images, K clas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,10 +20,12 @@ from rankdet.eval import (
     Outcomes,
     read_results,
 )
-from rankdet.eval.columns import Entry, IouType
+from rankdet.eval.columns import IouType
 from rankdet.eval.reading import PathLike, load_ground_truth
+from rankdet.eval.results import Results
 from rankdet.eval.rules import rules_of
 from rankdet.eval.shapes import Bools, Floats, Ints
+from rankdet.eval.suspicions import warn_of_suspicions
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Problem:
     def thresholds(self) -> Floats:
         """(K,) the scores to deploy with: LRP-optimal, and the highest of those for a class that has none."""
         optimal = np.array([row.threshold for row in self.evaluation.per_class], np.float64)
-        return np.where(optimal >= 0, optimal, optimal.max(initial=0.0))
+        known = ~np.isnan(optimal)
+        return np.where(known, optimal, optimal[known].max() if known.any() else 0.0)
 
     @cached_property
     def deployed(self) -> Bools:
@@ -76,11 +79,12 @@ class Problem:
 
 
 def read_problem(
-    ground_truth: Mapping[str, Any] | PathLike, results: Sequence[Entry] | PathLike, *, iou_type: IouType = "bbox"
+    ground_truth: Mapping[str, Any] | PathLike, results: Results, *, iou_type: IouType = "bbox", convert: str = ""
 ) -> Problem:
     """Reads and evaluates results against a ground truth in the format of COCO or LVIS, by the rules of either.
 
-    Raises GroundTruthError or ResultsError (both ValueError) naming file and entry.
+    ``convert`` is as in `rankdet.eval.read_results`. Raises GroundTruthError or ResultsError (both ValueError) naming
+    file and entry, and warns of results that are not what they seem.
 
     >>> problem = read_problem(
     ...     {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 3, "name": "cat"}],
@@ -92,17 +96,9 @@ def read_problem(
     name, content = load_ground_truth(ground_truth)
     rules = rules_of(content, name=name, iou_type=iou_type)
     truth = rules.truth
-    detections = rules.counted(read_results(results, truth, iou_type=iou_type))
-    return Problem(truth, detections, rules.evaluate(detections), _file_names(content["images"], truth), iou_type)
-
-
-def _file_names(images: Sequence[Mapping[str, Any]], truth: GroundTruth) -> tuple[str, ...]:
-    names = {int(image["id"]): _file_name(image) for image in images}
-    return tuple(names[number] for number in truth.image_ids.tolist())
-
-
-def _file_name(image: Mapping[str, Any]) -> str:
-    """LVIS has a URL, of which the last two parts are folder and file."""
-    if "file_name" in image:
-        return str(image["file_name"]).replace("\\", "/")
-    return "/".join(str(image["coco_url"]).split("/")[-2:]) if "coco_url" in image else str(image["id"])
+    read = read_results(results, truth, iou_type=iou_type, convert=convert)
+    warn_of_suspicions(truth, read)
+    detections = rules.counted(read)
+    names = truth.image_names or [""] * len(truth.image_ids)
+    shown = [name or str(number) for name, number in zip(names, truth.image_ids.tolist(), strict=True)]
+    return Problem(truth, detections, rules.evaluate(detections), tuple(shown), iou_type)

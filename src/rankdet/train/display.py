@@ -115,12 +115,13 @@ def format_correlations(logs: Mapping[str, float]) -> str:
     """Spearman's rho between the scores and the IoUs of the positives, of each stage that logs one.
 
     >>> format_correlations({"correlation": 0.41, "quality": 0.7})
-    'rho 0.41'
+    'score-IoU rho 0.41'
     >>> format_correlations({"rpn_correlation": 0.38, "roi_correlation": 0.45})
-    'rho rpn 0.38, roi 0.45'
+    'score-IoU rho rpn 0.38, roi 0.45'
     """
     found = {name.removesuffix(CORRELATION): rho for name, rho in logs.items() if name.endswith(CORRELATION)}
-    return "rho " + ", ".join(f"{stage.rstrip('_')} {rho:.2f}".strip() for stage, rho in found.items()) if found else ""
+    shown = ", ".join(f"{stage.rstrip('_')} {rho:.2f}".strip() for stage, rho in found.items())
+    return f"score-IoU rho {shown}" if found else ""
 
 
 def format_seconds(seconds: float) -> str:

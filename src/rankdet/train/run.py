@@ -64,7 +64,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """AP, oLRP and the others of the best checkpoint, by name, in [0, 1] and -1 where undefined."""
+        """AP, oLRP and the others of the best checkpoint, by name, in [0, 1] and NaN where undefined."""
         return self.evaluation.metrics
 
 

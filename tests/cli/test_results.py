@@ -1,0 +1,141 @@
+"""Results of other tools on the command line: what is understood, what is suspected, and how to mend it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rankdet.eval import evaluate
+from rankdet.eval.convert import CONVERSIONS
+
+SIZE = 200
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """Two classes, eight images."""
+    content = {
+        "images": [{"id": i, "file_name": f"photo_{i}.jpg", "height": SIZE, "width": SIZE} for i in range(1, 9)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": i,
+                "category_id": 1 + i % 2,
+                "bbox": [60 + i, 70, 50, 40 + i],
+                "area": 2000,
+                "iscrowd": 0,
+            }
+            for i in range(1, 9)
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    return tmp_path / "truth.json"
+
+
+@pytest.fixture
+def results(truth: Path) -> list[dict]:
+    """All objects, a pixel off."""
+    return [
+        {
+            **{key: entry[key] for key in ("image_id", "category_id")},
+            "bbox": [x + 1, y, w, h],
+            "score": 0.9 - 0.01 * place,
+        }
+        for place, entry in enumerate(json.loads(truth.read_text())["annotations"])
+        for x, y, w, h in [entry["bbox"]]
+    ]
+
+
+def write(results: list[dict], path: Path) -> Path:
+    path.write_text(json.dumps(results))
+    return path
+
+
+def test_text_ids_are_told_and_right(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    named = [{**entry, "image_id": f"photo_{entry['image_id']}"} for entry in results]
+    outcome = rankdet(
+        "eval", "--results", write(named, tmp_path / "r.json"), "--annotations", truth, "--json", "o.json"
+    )
+    assert outcome.code == 0
+    assert outcome.err == "note: r.json: image_id is matched with names, such as 'photo_1' with photo_1.jpg\n"
+    numbers = json.loads((tmp_path / "o.json").read_text())
+    assert numbers["AP"] == pytest.approx(evaluate(truth, results).metrics["AP"])
+
+
+@pytest.mark.parametrize("command", ["eval", "report"])
+def test_suspicions_are_in_words_of_the_command_line(
+    rankdet, truth: Path, results: list[dict], tmp_path: Path, command
+):
+    corners = [
+        {**e, "bbox": [*e["bbox"][:2], e["bbox"][0] + e["bbox"][2], e["bbox"][1] + e["bbox"][3]]} for e in results
+    ]
+    file = write(corners, tmp_path / "r.json")
+    given = [*(["--results"] if command == "eval" else []), file, "--annotations", truth]
+    outcome = rankdet(command, *given)
+    assert outcome.code == 0
+    assert outcome.err.startswith("warning: The boxes seem to be x1, y1, x2, y2")
+    assert outcome.err.endswith(" Then add: --convert xyxy\n")
+    assert rankdet(command, *given, "--convert", "xyxy").err == ""
+
+
+def test_errors_name_the_option(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    from_0 = [{**entry, "category_id": entry["category_id"] - 1} for entry in results]
+    given = ["--results", write(from_0, tmp_path / "r.json"), "--annotations", truth]
+    outcome = rankdet("eval", *given)
+    assert outcome.code == 2
+    assert "the results have 0 to 1, there are 1 to 2. Are they one too low" in outcome.err
+    assert outcome.err.endswith(" Then add: --convert category+1\n")
+    outcome = rankdet("eval", *given, "--convert", "category+1")
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_where_nothing_is_found_ids_are_explained(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    nowhere = [{**entry, "bbox": [0, 0, 5, 5]} for entry in results]
+    outcome = rankdet("eval", "--results", write(nowhere, tmp_path / "r.json"), "--annotations", truth)
+    images = "image 1 is photo_1.jpg, 2 is photo_2.jpg, 3 is photo_3.jpg, ..."
+    assert outcome.err.startswith(f"note: AP is 0; of the ids, {images} and category 1 is cat, 2 is dog: check")
+
+
+def test_right_results_are_read_without_a_word(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    assert rankdet("eval", "--results", write(results, tmp_path / "r.json"), "--annotations", truth).err == ""
+
+
+def test_a_folder_of_txt_files(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    (tmp_path / "labels").mkdir()
+    for entry in results:
+        x, y, w, h = (value / SIZE for value in entry["bbox"])
+        line = f"{entry['category_id'] - 1} {x + w / 2} {y + h / 2} {w} {h} {entry['score']}\n"
+        (tmp_path / "labels" / f"photo_{entry['image_id']}.txt").write_text(line)
+    outcome = rankdet("eval", "--results", "labels", "--annotations", truth, "--json", "o.json")
+    assert outcome.code == 0, outcome.err
+    assert "in their order: 0 is cat, 1 is dog" in outcome.err
+    numbers = json.loads((tmp_path / "o.json").read_text())
+    assert numbers["AP"] == pytest.approx(evaluate(truth, results).metrics["AP"])
+    outcome = rankdet("report", "labels", "--annotations", truth)
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize("command", ["eval", "report"])
+def test_the_help_lists_the_conversions(rankdet, command):
+    said = rankdet(command, "--help").out
+    assert all(f"  {name} " in said and text in said for name, text in CONVERSIONS.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["eval", "--checkpoint", "best.ckpt", "--convert", "xyxy"], "--convert goes with --results"),
+        (["eval", "--results", "r.json", "--annotations", "truth.json", "--convert", "xy"], "did you mean xyxy"),
+        (["report", "best.ckpt", "--convert", "xyxy"], "--convert goes with a file of results"),
+    ],
+)
+def test_wrong_use(rankdet, truth: Path, results: list[dict], tmp_path: Path, arguments, words):
+    write(results, tmp_path / "r.json")
+    (tmp_path / "best.ckpt").write_bytes(b"")
+    outcome = rankdet(*arguments)
+    assert outcome.code == 2
+    assert words in outcome.err
