@@ -10,15 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image
 
 from rankdet.data.errors import CorruptImageError
+from rankdet.data.files import is_hidden
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 """File name endings, in lower case, that are taken for images in a folder."""
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is taken for an image in a folder: by its ending, and unless it is hidden (`files.is_hidden`).
+
+    >>> is_image("a.JPG"), is_image("a.txt"), is_image("._a.jpg")
+    (True, False, False)
+    """
+    return PurePath(name).suffix.lower() in SUFFIXES and not is_hidden(name)
+
 
 _ORIENTATION = 274  # the EXIF tag
 _QUARTER_TURNS = (5, 6, 7, 8)
