@@ -18,7 +18,7 @@ import numpy as np
 from rankdet.data.encoding import decode_lines
 from rankdet.data.errors import DatasetError
 from rankdet.data.files import Listing, is_hidden, same_but_capitals, without_annotations
-from rankdet.data.raster import SUFFIXES, is_image
+from rankdet.data.image_file import SUFFIXES, is_image
 
 _XML, _TXT = ".xml", ".txt"
 _FLAGS = ("1", "-1", "0")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from rankdet.data.files import Listing
-from rankdet.data.raster import is_image
+from rankdet.data.image_file import is_image
 from rankdet.doctor.draft import LeaveOutImages, SetFiles
 from rankdet.doctor.finding import Finding, Severity, find
 from rankdet.doctor.table import Files, Table
