@@ -92,7 +92,7 @@ def test_wrong_options(rankdet, tiny: Path, arguments: list[str], words: list[st
     ],
 )
 def test_wrong_configurations(rankdet, tiny: Path, tmp_path: Path, before: str, after: str, words: list[str]):
-    text = tiny.read_text() + "seed: 0\n"
+    text = tiny.read_text(encoding="utf-8") + "seed: 0\n"
     assert before in text
     (tmp_path / "changed.yaml").write_text(text.replace(before, after))
     check_refused(rankdet("train", "--config", "changed.yaml"), *words)
@@ -132,9 +132,9 @@ class TestData:
                 change(content)
             file.write_text(json.dumps(content))
             (tiny.parent / "on_coco.yaml").write_text(
-                tiny.read_text().replace("class_path: Shapes", "class_path: CocoDetection")
+                tiny.read_text(encoding="utf-8").replace("class_path: Shapes", "class_path: CocoDetection")
             )
-            text = tiny.read_text()
+            text = tiny.read_text(encoding="utf-8")
             start, end = text.index("  train:"), text.index("  workers:")
             config = text[:start] + f"  train: {file}\n  val: {file}\n" + text[end:]
             (tiny.parent / "on_coco.yaml").write_text(config)
