@@ -58,6 +58,7 @@ def test_check(run: Run, request: pytest.FixtureRequest, cjk: Path, tmp_path: Pa
     has_all = request.node.callspec.params["run"] in ("gbk", "utf-8", "utf-16-le")
     assert ("细胞" if has_all else "\\u7ec6\\u80de") in said
     assert NAMES[0] in (tmp_path / "found.json").read_text(encoding="utf-8")
+    assert ("细胞" if has_all else "\\u7ec6\\u80de") in run("check", "nowhere-细胞", code=2)
 
 
 def test_every_other_command(run: Run, cjk: Path, tmp_path: Path):

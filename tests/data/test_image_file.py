@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import warnings
 import zlib
@@ -23,6 +24,7 @@ from rankdet.data import (
     read_upright,
 )
 from rankdet.data.image_file import FORMATS, SUFFIXES, is_image
+from rankdet.data.pixel_limit import DEFAULT, VARIABLE
 from rankdet.data.raster import read_header
 from rankdet.doctor import Headers, Part, Pixels, Source, diagnose, write_repaired
 from tests.data.files import coco, write_coco, write_image
@@ -179,3 +181,12 @@ def test_the_doctor_says_so_and_a_repaired_copy_keeps_it(tmp_path: Path, bomb: P
     images = json.loads((tmp_path / "copy" / "annotations.json").read_text(encoding="utf-8"))["images"]
     assert len(images) == 3
     assert len(SkipCorrupt(CocoDetection(file))) == 3
+
+
+def test_the_documentation_says_what_is_read():
+    text = (Path(__file__).parent.parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    listed = re.search(r"names end in `([^`]*)`", text)
+    assert listed is not None
+    assert set(listed[1].split()) == SUFFIXES
+    assert f"more than {DEFAULT} megapixels is not decoded" in text
+    assert f"{VARIABLE}=" in text
