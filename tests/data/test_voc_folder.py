@@ -198,12 +198,14 @@ def test_ids_are_the_numbers_of_the_files_where_all_have_one(tmp_path: Path):
     assert VOCDetection(root, min_size=1, skip_empty=True).image_ids == [1, 3, 5]
     assert {entry["image_id"] for entry in dataset.ground_truth()["annotations"]} == {1, 3, 5}
     assert dataset[1][1]["image_id"] == 3
+    assert dataset.ids_in_words() == "image ids are the numbers of its files; category ids are 1 cup"
 
 
 @pytest.mark.parametrize("stems", [("a", "1"), ("2007_000027", "2007_000032"), ("1", "01"), ("٣",), ("9" * 25, "8")])
 def test_ids_are_places_where_not(tmp_path: Path, stems: tuple[str, ...]):
     dataset = VOCDetection(make(tmp_path / "voc", *stems))
     assert (dataset.image_ids, dataset.numbered) == ([*range(1, len(stems) + 1)], False)
+    assert f"image ids count its files: 1 is {sorted(stems)[0]}" in dataset.ids_in_words()
 
 
 # ------------------------------------------------------------------------------------------------------------ encodings

@@ -21,7 +21,6 @@ from rankdet.data.packed import PackedStrings
 from rankdet.data.raster import read_size
 from rankdet.data.report import EXAMPLES, Fault
 from rankdet.data.table import Annotations, clean_boxes, filter_images, make_report
-from rankdet.data.voc_classes import VOC_CLASSES
 from rankdet.data.voc_folder import VOCFolder, locate_images
 from rankdet.data.voc_xml import VOCFile, read_voc
 
@@ -42,8 +41,8 @@ class VOCDetection(AnnotatedImages):
         split: the annotation files to use, without ending: a list, or the name of a file in ``ImageSets/Main`` such as
             ``"trainval"``, see :meth:`rankdet.data.voc_folder.VOCFolder.split`; None for all.
         classes: the classes, in label order; objects of other classes count as background. Names must occur in the
-            folder; a class map is taken as it is. None: the 20 classes of the challenge when the folder names no
-            other, else the classes that it names, sorted.
+            folder; a class map is taken as it is. None: the classes that the folder names, sorted; those of VOC
+            2007 and 2012 are their 20 in the customary order.
         origin: what the first pixel is called: 1 by the standard; 0 for files whose corners are edges counted from 0,
             which are then taken as they are.
         skip_empty: leave out images without objects (difficult ones alone are none), as in training.
@@ -87,6 +86,14 @@ class VOCDetection(AnnotatedImages):
             report=make_report(str(place.home), table, [*faults, *left_out]),
         )
         self.numbered = place.numbered
+
+    def ids_in_words(self) -> str:
+        """How images and classes are called in results; VOC has no ids, so results of other tools may have others."""
+        shown = [f"{number} is {Path(self.files[place]).stem}" for place, number in enumerate(self.image_ids[:2])]
+        images = "are the numbers of its files" if self.numbered else f"count its files: {', '.join(shown)}, ..."
+        pairs = list(zip(self.categories.ids, self.categories.names, strict=True))
+        classes = ", ".join(f"{number} {name}" for number, name in pairs[:EXAMPLES])
+        return f"image ids {images}; category ids are {classes}" + (", ..." if len(pairs) > EXAMPLES else "")
 
 
 def _read_folder(place: VOCFolder) -> dict[str, VOCFile]:
@@ -154,13 +161,12 @@ def _categories(home: Path, files: Iterable[VOCFile], classes: Sequence[str] | C
     if isinstance(classes, Categories):
         return classes
     found = sorted({item.name for file in files for item in file.objects})
-    known = VOC_CLASSES if set(found) <= set(VOC_CLASSES) else tuple(found)
     if classes is None:
         if not found:
             raise DatasetError(f"no file in {home} names an object, so that no class is known; give classes=...")
-        return Categories.from_names(known)
+        return Categories.from_names(found)
     try:
-        Categories.from_names(known).select(classes)
+        Categories.from_names(found).select(classes)
     except DatasetError as error:
         raise DatasetError(f"{home}: {error}") from None
     return Categories.from_names(classes)

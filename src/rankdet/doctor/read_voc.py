@@ -13,7 +13,6 @@ import numpy as np
 from rankdet.data.errors import DatasetError
 from rankdet.data.files import voc_image_folders
 from rankdet.data.raster import read_size
-from rankdet.data.voc_classes import VOC_CLASSES
 from rankdet.data.voc_folder import VOCFolder, VOCImages, locate_images
 from rankdet.data.voc_xml import CORNERS, is_difficult, number_of, parse_xml
 from rankdet.doctor.draft import LeaveOutFiles, LeaveOutNameless
@@ -127,9 +126,8 @@ def _read(stem: str, root: Element) -> _File:
 
 
 def _class_names(files: Sequence[_File]) -> tuple[str, ...]:
-    """The challenge's 20 classes when no other is named, as `VOCDetection` has it."""
-    found = {name for file in files for name, _, _ in file.objects if name}
-    return VOC_CLASSES if found <= set(VOC_CLASSES) else tuple(sorted(found))
+    """All classes that are named, as `VOCDetection` has them."""
+    return tuple(sorted({name for file in files for name, _, _ in file.objects if name}))
 
 
 def _image_columns(place: VOCFolder, files: Sequence[_File], names: Sequence[str | None]) -> Images:
