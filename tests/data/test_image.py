@@ -67,7 +67,7 @@ def test_the_orientation_tag_is_not_applied(tmp_path):
 
 
 def test_another_size_than_annotated_is_an_error(tmp_path):
-    with pytest.raises(CorruptImageError, match=r"a\.png is 64 x 48 pixels, its annotation says 64 x 40; mend"):
+    with pytest.raises(CorruptImageError, match=r"a\.png is 64 x 48 pixels, its annotation says 64 x 40; correct"):
         read_image(write_image(tmp_path / "a.png"), size=(40, 64))
 
 

@@ -283,7 +283,7 @@ def test_several_unreadable_files_are_counted(tmp_path: Path):
     root = make(tmp_path / "voc", "a", "b", "c")
     for stem in "ab":
         (root / "Annotations" / f"{stem}.xml").write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"2 of the 3 annotation files .* the first: .*a\.xml is empty"):
+    with pytest.raises(DatasetError, match=r"a\.xml is empty; .*; 2 of the 3 files cannot be used\. `rankdet check"):
         VOCDetection(root)
 
 

@@ -137,9 +137,9 @@ def _check_size(path: Path, header: Header, size: tuple[int, int]) -> None:
     """Compare the raster with the annotated (H, W); :class:`CorruptImageError` when they differ."""
     if size == header.size:
         return
-    hint = "mend the annotation"
+    hint = "correct the size in the annotations, or find the image that they were made on"
     if size == header.turned_size:
-        hint = "its EXIF tag turns it, which is not applied; store it upright"
+        hint = "its EXIF tag turns it in viewers, but not here; `rankdet check DATA --fix FOLDER` stores it upright"
     raise CorruptImageError(
         f"{path} is {header.size[1]} x {header.size[0]} pixels, its annotation says {size[1]} x {size[0]}; {hint}"
     )

@@ -105,13 +105,10 @@ def _read_folder(place: VOCFolder) -> dict[str, VOCFile]:
             read[stem] = read_voc(place.path(stem))
         except DatasetError as error:
             problems.append(error)
-    if len(problems) == 1:
-        raise problems[0]
     if problems:
-        raise DatasetError(
-            f"{len(problems)} of the {len(place.files)} annotation files in {place.home} cannot be used; the first: "
-            f"{problems[0]}. `rankdet check {place.root}` names more, and --fix writes a copy without them"
-        )
+        more = f"; {len(problems)} of the {len(place.files)} files cannot be used" if len(problems) > 1 else ""
+        way_out = f"`rankdet check {place.root} --fix FOLDER` writes a copy without what cannot be used"
+        raise DatasetError(f"{problems[0]}{more}. {way_out}")
     return read
 
 
@@ -163,7 +160,9 @@ def _categories(home: Path, files: Iterable[VOCFile], classes: Sequence[str] | C
     found = sorted({item.name for file in files for item in file.objects})
     if classes is None:
         if not found:
-            raise DatasetError(f"no file in {home} names an object, so that no class is known; give classes=...")
+            raise DatasetError(
+                f"no file in {home} names an object, so no class is known; name some with classes=... (--data.classes)"
+            )
         return Categories.from_names(found)
     try:
         Categories.from_names(found).select(classes)
