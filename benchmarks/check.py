@@ -49,7 +49,7 @@ def simulate(folder: Path, *, images: int, polygons: bool, seed: int = 0) -> Pat
         "categories": [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)],
     }
     file = folder / "instances_train.json"
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
     return file
 
 
@@ -157,7 +157,7 @@ def run_here(case: str, file: Path) -> None:
 
 def peak_memory() -> float:
     """Gigabytes of this process; ``getrusage`` would give those of the parent, if larger."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 2**20
 
 
@@ -222,7 +222,7 @@ def main() -> None:
         run_here(options.run, options.file)
         return
     text = report(options)
-    options.output.write_text(text)
+    options.output.write_text(text, encoding="utf-8")
     print(text)
 
 

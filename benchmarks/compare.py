@@ -261,7 +261,7 @@ def evaluate(model: nn.Module, data: DetectionData, *, masks: bool) -> dict[str,
 
 def table(folder: Path) -> str:
     """Markdown: mean and, after ±, standard deviation over the seeds, in percent."""
-    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     lines: list[str] = []
     for dataset in sorted({run["dataset"] for run in runs}, reverse=True):
         for what, kind, known in (
@@ -324,7 +324,7 @@ def main() -> None:
         dataset = bccd(options.bccd) if case.dataset == "bccd" else shapes(masks=case.masks)
         result = run(case, dataset, lr=options.lr)
         partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(result, indent=1))
+        partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
         partial.rename(path)
         print(
             f"{number}/{len(cases)} {path.stem}: AP {result['bbox']['AP']:.3f}, {result['cpu_seconds']} s", flush=True

@@ -276,7 +276,7 @@ def main() -> None:
     print("\n".join(lines))
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text("# Training steps\n\n" + "\n".join(lines) + "\n")
+        options.output.write_text("# Training steps\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def imported_modules(file: Path) -> set[str]:
     """Absolute dotted names of all modules that a file imports, at any depth."""
     package = ("rankdet", *file.relative_to(SOURCE).parent.parts)
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

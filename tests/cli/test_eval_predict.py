@@ -175,6 +175,7 @@ class TestEval:
         (tmp_path / "results.json").write_text(json.dumps(results))
         outcome = rankdet("eval", "--results", "results.json", "--annotations", folder)
         assert outcome.code == 0, outcome.err
+        assert "image ids count its files: 1 is a, 2 is b, ...; category ids are 1 cat" in outcome.out
         assert "VOC's mAP at IoU 0.5: 0.500, at 11 points as in VOC 2007: 0.545" in outcome.out
 
 

@@ -18,7 +18,9 @@ TRUST = ("--trust", "tests")
 
 def data_of(page: Path) -> dict:
     """The data inside a page."""
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text())[1])
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"))[1]
+    )
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def evaluation_of(num_classes: int, names: list[str] | None = None) -> Evaluatio
 
 
 def printed(evaluation: Evaluation, width: int = 80, **options) -> str:
-    console = Console(width=width, record=True, quiet=False, file=open("/dev/null", "w"))
+    console = Console(width=width, record=True, quiet=False, file=open("/dev/null", "w", encoding="utf-8"))
     console.print(evaluation.table(**options))
     return console.export_text()
 

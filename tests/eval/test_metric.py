@@ -177,7 +177,7 @@ def on_one_of_two_processes() -> None:
     for image_id in own:
         results.update([entry for entry in RESULTS if entry["image_id"] == image_id])
     both = [metric.compute().metrics, results.compute().metrics]
-    Path(os.environ["OUTPUT"], f"{rank}.json").write_text(json.dumps(both))
+    Path(os.environ["OUTPUT"], f"{rank}.json").write_text(json.dumps(both), encoding="utf-8")
     torch.distributed.destroy_process_group()
 
 

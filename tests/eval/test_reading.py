@@ -194,7 +194,7 @@ def test_a_file_means_what_the_json_module_says(tmp_path, text):
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.floats() | st.floats(0, 1).map(lambda x: round(x, 5)) | st.integers()))
 def test_numbers_of_a_file_are_read_to_the_last_bit(numbers):
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
         json.dump(numbers, file)
         file.flush()
         assert repr(load_results(file.name).columns.entries) == repr(numbers)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from rankdet import __version__
+from rankdet.streams import say_what_can_be_said
 
 COMMANDS = {
     "train": "train a detector, from a preset or a configuration of your own",
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With ``RANKDET_TRACEBACK=1`` in the environment errors come with the place they happened at.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    say_what_can_be_said()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0

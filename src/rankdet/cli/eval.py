@@ -265,9 +265,12 @@ def _annotations(given: Given, subject: str) -> Path | dict[str, Any]:
     place = Path(given.own["annotations"])
     if file := place if place.is_file() else coco_file(place):
         return file
-    from rankdet.data import open_dataset
+    from rankdet.data import VOCDetection, open_dataset
 
-    return open_dataset(given.own["annotations"], shapes_seed=1).ground_truth()
+    dataset = open_dataset(given.own["annotations"], shapes_seed=1)
+    if isinstance(dataset, VOCDetection):
+        print(f"In {given.own['annotations']} {dataset.ids_in_words()}")
+    return dataset.ground_truth()
 
 
 def _json_target(given: Given) -> Path | None:

@@ -72,7 +72,7 @@ def _is_run(place: Path) -> bool:
 
 def report_results(file: Path, given: Given) -> None:
     """The page of a file of results."""
-    from rankdet.data import open_dataset
+    from rankdet.data import VOCDetection, open_dataset
     from rankdet.data.files import coco_file
     from rankdet.report import dataset_images, read_problem
 
@@ -92,6 +92,8 @@ def report_results(file: Path, given: Given) -> None:
         open_image = _file_images(problem, truth, images)
     else:
         dataset = open_dataset(annotations, images=images, shapes_seed=1)
+        if isinstance(dataset, VOCDetection):
+            print(f"In {annotations} {dataset.ids_in_words()}")
         with telling() as told:
             problem = read_problem(dataset.ground_truth(), file, iou_type=iou_type, convert=convert)
         open_image = dataset_images(dataset)

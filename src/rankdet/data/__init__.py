@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rankdet.data.dataset import Target as Target
     from rankdet.data.errors import CorruptImageError as CorruptImageError
     from rankdet.data.errors import DatasetError as DatasetError
+    from rankdet.data.errors import ImageTooLargeError as ImageTooLargeError
     from rankdet.data.image import read_image as read_image
     from rankdet.data.image import read_upright as read_upright
     from rankdet.data.loader import build_loader as build_loader
@@ -69,6 +70,7 @@ _HOMES = {
     "Expand": "augment",
     "Fault": "report",
     "FixedResize": "transforms",
+    "ImageTooLargeError": "errors",
     "InOrder": "batches",
     "KeepSize": "transforms",
     "MinIoUCrop": "augment",

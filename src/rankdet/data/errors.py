@@ -15,3 +15,7 @@ class CorruptImageError(DatasetError):
 
     Training skips such images (:class:`rankdet.data.SkipCorrupt`); everything else stops with the message.
     """
+
+
+class ImageTooLargeError(CorruptImageError):
+    """An image that has more pixels than allowed (:mod:`rankdet.data.pixel_limit`); nothing else is wrong with it."""

@@ -69,6 +69,21 @@ class Listing:
         return [name for name in names if name not in here and ("/" not in name or not self.has(folder, name))]
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file is hidden: macOS leaves one, ``._a.jpg``, beside each file that it writes to another disk."""
+    return name.startswith(".")
+
+
+def same_but_capitals(folder: Path, name: str) -> list[Path]:
+    """What a folder has of a name, whatever its capitals: the exact name first.
+
+    >>> [path.name for path in same_but_capitals(Path(__file__).parent, Path(__file__).name.upper())]
+    ['files.py']
+    """
+    there = [entry for entry in Listing().names(str(folder)) if entry.casefold() == name.casefold()]
+    return [folder / entry for entry in sorted(there, key=lambda entry: (entry != name, entry))]
+
+
 def find_images(candidates: Sequence[Path], names: Sequence[str], *, wanted_by: Path) -> Path:
     """The first candidate folder that has all the files.
 
@@ -84,10 +99,15 @@ def find_images(candidates: Sequence[Path], names: Sequence[str], *, wanted_by: 
             best, lacks = folder, missing
     if best is not None:
         raise missing_files(best, lacks, total=len(names), wanted_by=wanted_by)
+    raise images_not_found(candidates, names[0], wanted_by=wanted_by)
+
+
+def images_not_found(candidates: Iterable[Path], name: str, *, wanted_by: Path) -> DatasetError:
+    """The error that no folder has any of the images, such as `name`."""
     tried = "\n  ".join(str(folder) for folder in dict.fromkeys(candidates))
-    raise DatasetError(
-        f"the images of {wanted_by} were not found: none of these folders has {names[0]}; "
-        f"say where they are with images=...\n  {tried}"
+    return DatasetError(
+        f"the images of {wanted_by} were not found: none of these folders has {name}; say where they are with "
+        f"images=... (--data.train_images or --data.val_images on the command line)\n  {tried}"
     )
 
 
@@ -123,16 +143,18 @@ def split_off(source: str) -> tuple[Path, str | None]:
 
 def coco_file(path: Path) -> Path | None:
     """The COCO annotation file that a path means; None when it means none."""
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         return path
     return next((path / name for name in _COCO_NAMES if (path / name).is_file()), None)
 
 
 def without_annotations(folder: Path) -> str:
-    """What is wrong with a folder that is no dataset; names the annotation files that the user may have meant."""
-    files = sorted(path.name for path in folder.glob("*.json"))
-    shown = ", ".join(files[:EXAMPLES]) + (", ..." if len(files) > EXAMPLES else "")
-    return f"{folder} has no XML files" + (f", but {shown}: name the file and not the folder" if files else "")
+    """What is wrong with a folder that is no dataset; names the files or folders that the user may have meant."""
+    files = sorted(path.name for path in folder.glob("*.json") if not is_hidden(path.name))
+    inner = sorted(path.parent.name for path in folder.glob("*/Annotations"))
+    shown = ", ".join([*files, *inner][:EXAMPLES]) + (", ..." if len(files) + len(inner) > EXAMPLES else "")
+    hint = f", but {shown}: name the {'file' if files else 'inner folder'} and not the folder" if shown else ""
+    return f"{folder} has no XML files{hint}"
 
 
 def coco_image_folders(file: Path) -> list[Path]:
@@ -163,9 +185,15 @@ def _splits_in(stem: str) -> list[str]:
 
 
 def voc_image_folders(home: Path) -> list[Path]:
-    """Where the images of a folder of VOC annotation files may be, likeliest first."""
+    """Where the images of a folder of VOC annotation files may be, likeliest first; capitals do not matter."""
     up = home.absolute().parent
-    return [up / "JPEGImages", up / "images", home / "JPEGImages", home / "images", home, up]
+    named = [
+        place
+        for base in (up, home)
+        for name in ("JPEGImages", "images")
+        for place in (same_but_capitals(base, name) or [base / name])
+    ]
+    return [*named, home, up]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from rankdet.data.files import Listing
-from rankdet.data.raster import SUFFIXES
+from rankdet.data.image_file import is_image
 from rankdet.doctor.draft import LeaveOutImages, SetFiles
 from rankdet.doctor.finding import Finding, Severity, find
 from rankdet.doctor.table import Files, Table
@@ -94,7 +94,7 @@ def _beside(table: Table, files: Files, listing: Listing) -> tuple[list[str], di
         path
         for parent in parents
         for base in listing.names(str(files.folder / parent if files.folder else parent))
-        if (path := f"{parent}/{base}" if parent else base) not in named and Path(base).suffix.lower() in SUFFIXES
+        if (path := f"{parent}/{base}" if parent else base) not in named and is_image(base)
     )
     by_stem = defaultdict(list)
     for name in others:

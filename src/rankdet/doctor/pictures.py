@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from rankdet.data.pixel_limit import max_pixels, remedy
+from rankdet.data.raster import Header
 from rankdet.doctor.draft import LeaveOutImages, SetSizes, TurnUpright
 from rankdet.doctor.finding import Finding, Severity, find
 from rankdet.doctor.groups import codes, later
@@ -51,6 +54,7 @@ def check_pictures(table: Table, looks: Mapping[int, Look]) -> Iterator[Finding]
         repair=LeaveOutImages(corrupt, "cannot be read"),
     )
     yield from _check_headers(table, looks)
+    yield from _check_limit(table, looks)
     yield from _check_pixels(table, looks)
 
 
@@ -78,6 +82,25 @@ def _check_headers(table: Table, looks: Mapping[int, Look]) -> Iterator[Finding]
         remedy="look with --preview whether the boxes fit: the tag is not applied in training. Then remove the tag",
         example=lambda row: f"{table.image_name(row)}: orientation {headers[row].orientation}",
     )
+
+
+def _check_limit(table: Table, looks: Mapping[int, Look]) -> Iterator[Finding]:
+    """Images that a training leaves out since they are so large; nothing else is wrong with them."""
+    large = {row: look.header for row, look in looks.items() if look.too_large}
+    pixels = [math.prod(header.size) for header in large.values() if header is not None]
+    raising = remedy(math.ceil(max(pixels, default=300_000_000) / 1e6))
+    yield from find(
+        "oversized-image",
+        Severity.ERROR,
+        np.array(list(large), dtype=np.int64),
+        what=f"{{image has/images have}} more pixels than the limit of {max_pixels() / 1e6:g} megapixels",
+        remedy=f"{raising} to use them, or cut them into tiles; a training puts others in their place",
+        example=lambda row: f"{table.image_name(row)}: {_dimensions(large[row])}",
+    )
+
+
+def _dimensions(header: Header | None) -> str:
+    return f"{header.size[1]} x {header.size[0]}" if header is not None else "more than can be opened"
 
 
 def _check_stated(

@@ -8,9 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from rankdet.data.errors import DatasetError
+from rankdet.data.image_file import open_image
+from rankdet.data.pixel_limit import check_pixels
 
 _QUALITY = 95  # of JPEGs that are stored anew
 
@@ -44,7 +46,8 @@ class Copies(Placement):
 
 def store_upright(source: Path, target: Path) -> None:
     """Write an image as its EXIF tag wants it shown, without the tag."""
-    with Image.open(source) as image:
+    with open_image(source) as image:
+        check_pixels(source, (image.height, image.width))
         upright = ImageOps.exif_transpose(image)
         upright.save(target, format=image.format, **({"quality": _QUALITY} if image.format == "JPEG" else {}))
 

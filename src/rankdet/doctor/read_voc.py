@@ -11,10 +11,10 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import Listing, voc_image_folders, without_annotations
-from rankdet.data.raster import SUFFIXES, read_size
-from rankdet.data.voc_classes import VOC_CLASSES
-from rankdet.data.voc_xml import CORNERS, parse_xml
+from rankdet.data.files import voc_image_folders
+from rankdet.data.raster import read_size
+from rankdet.data.voc_folder import VOCFolder, VOCImages, locate_images
+from rankdet.data.voc_xml import CORNERS, is_difficult, number_of, parse_xml
 from rankdet.doctor.draft import LeaveOutFiles, LeaveOutNameless
 from rankdet.doctor.finding import Finding, Severity, find
 from rankdet.doctor.locate import locate
@@ -22,6 +22,7 @@ from rankdet.doctor.table import Classes, Images, Objects, Table
 
 ORIGIN = 1
 """What VOC calls the first pixel."""
+_ANOTHER_DATASET = "name a VOC folder (with Annotations), a folder of XML files, or a COCO annotation file"
 
 
 def read_voc(
@@ -35,31 +36,29 @@ def read_voc(
         images: the folder of the images; None to look for it.
         classes: the classes in use, in label order; objects of others are left out. None for all.
     """
-    home = root / "Annotations" if (root / "Annotations").is_dir() else root
-    stems = sorted(name[:-4] for name in Listing().names(str(home)) if name.endswith(".xml"))
-    if not stems:
-        remedy = "name a VOC folder (with Annotations), a folder of XML files, or a COCO annotation file"
-        what = without_annotations(home) if home.is_dir() else f"there is no folder {home}"
-        return None, [Finding("unreadable-file", Severity.ERROR, what, 1, remedy)]
-    findings: list[Finding] = []
-    if split is not None:
-        stems, findings = _of_split(root, split, stems)
-    files, unreadable = _read_all(home, stems)
+    try:
+        place = VOCFolder.find(root)
+        stems, findings = (list(place.files), []) if split is None else _of_split(place, split)
+    except DatasetError as error:
+        return None, [Finding("unreadable-file", Severity.ERROR, str(error), 1, _ANOTHER_DATASET)]
+    files, unreadable = _read_all(place, stems)
     findings += unreadable
     if not files:
         return None, findings
     names = tuple(classes) if classes is not None else _class_names(files)
-    folders = voc_image_folders(home) if images is None else [images]
+    folders = voc_image_folders(place.home) if images is None else [images]
+    found, image_names = locate_images(folders, [file.stem for file in files], [file.image for file in files])
+    pictures = _image_columns(place, files, image_names)
     table = Table(
-        source=home,
+        source=place.home,
         format="VOC",
-        images=_image_columns(files, folders),
-        objects=_object_columns(files, names),
+        images=pictures,
+        objects=_object_columns(files, names, pictures.ids),
         classes=Classes(np.arange(1, len(names) + 1), names, np.arange(len(names))),
-        content=[file.stem for file in files],
+        content=[place.files[file.stem] for file in files],
     )
-    table = locate(table, folders)
-    findings += _check_objects(files)
+    table = locate(table, [found.folder] if found is not None else folders)
+    findings += [*_check_objects(files), *_check_names(files, found)]
     return _with_sizes(table), findings
 
 
@@ -73,34 +72,29 @@ class _File:
     objects: list[tuple[str, tuple[float, ...], bool]] = field(default_factory=list)
 
 
-def _of_split(root: Path, split: str, stems: list[str]) -> tuple[list[str], list[Finding]]:
+def _of_split(place: VOCFolder, split: str) -> tuple[list[str], list[Finding]]:
     """The annotation files of a split, and those it names in vain."""
-    homes = [root / "ImageSets" / "Main", root.parent / "ImageSets" / "Main"]
-    file = next((home / f"{split}.txt" for home in homes if (home / f"{split}.txt").is_file()), None)
-    if file is None:
-        what = f"there is no split {split}: no {homes[0]}/{split}.txt"
-        return [], [Finding("unreadable-file", Severity.ERROR, what, 1, "name a file in ImageSets/Main, or no split")]
-    wanted = list(dict.fromkeys(line.split()[0] for line in file.read_text().splitlines() if line.strip()))
-    known = set(stems)
-    absent = [stem for stem in wanted if stem not in known]
+    stems, absent = place.split(split)
+    if not stems and not absent:
+        raise DatasetError(f"the split {split} of {place.root} is empty: its file has no line with a name")
     findings = find(
         "missing-annotation",
         Severity.ERROR,
         np.arange(len(absent)),
-        what=f"annotation {{file/files}} of {file.name} {{does/do}} not exist",
-        remedy=f"add the files, or remove the lines from {file}",
+        what=f"annotation {{file/files}} of the split {split} {{does/do}} not exist",
+        remedy=f"add the files to {place.home}, or remove the lines from the file of the split",
         example=lambda row: f"{absent[row]}.xml",
     )
-    return [stem for stem in wanted if stem in known], list(findings)
+    return stems, list(findings)
 
 
-def _read_all(home: Path, stems: Sequence[str]) -> tuple[list[_File], list[Finding]]:
+def _read_all(place: VOCFolder, stems: Sequence[str]) -> tuple[list[_File], list[Finding]]:
     files, problems = [], []
     for stem in stems:
         try:
-            files.append(_read(stem, parse_xml(home / f"{stem}.xml")))
+            files.append(_read(stem, parse_xml(place.path(stem))))
         except DatasetError as error:
-            problems.append(str(error).removeprefix(f"{home}/"))
+            problems.append(str(error).removeprefix(f"{place.home}/"))
     findings = find(
         "unreadable-annotation",
         Severity.ERROR,
@@ -114,7 +108,7 @@ def _read_all(home: Path, stems: Sequence[str]) -> tuple[list[_File], list[Findi
 
 
 def _read(stem: str, root: Element) -> _File:
-    sides = [_number(root, f"size/{key}") for key in ("height", "width")]
+    sides = [number_of(root.findtext(f"size/{key}")) for key in ("height", "width")]
     known = all(math.isfinite(side) and side >= 1 for side in sides)
     return _File(
         stem=stem,
@@ -123,53 +117,30 @@ def _read(stem: str, root: Element) -> _File:
         objects=[
             (
                 (item.findtext("name") or "").strip(),
-                tuple(_number(item, f"bndbox/{key}") for key in CORNERS),
-                (item.findtext("difficult") or "").strip() in ("1", "true", "True"),
+                tuple(number_of(item.findtext(f"bndbox/{key}")) for key in CORNERS),
+                is_difficult(item),
             )
             for item in root.findall("object")
         ],
     )
 
 
-def _number(element: Element, path: str) -> float:
-    try:
-        number = float(element.findtext(path) or "")
-    except ValueError:
-        return math.nan
-    return number if math.isfinite(number) else math.nan
-
-
 def _class_names(files: Sequence[_File]) -> tuple[str, ...]:
-    """The challenge's 20 classes when no other is named, as `VOCDetection` has it."""
-    found = {name for file in files for name, _, _ in file.objects if name}
-    return VOC_CLASSES if found <= set(VOC_CLASSES) else tuple(sorted(found))
+    """All classes that are named, as `VOCDetection` has them."""
+    return tuple(sorted({name for file in files for name, _, _ in file.objects if name}))
 
 
-def _image_columns(files: Sequence[_File], folders: Sequence[Path]) -> Images:
-    """Images by ``<filename>`` where it is there, else by the name of the annotation file."""
-    listing = Listing()
-    by_stem: dict[str, str] = {}
-    for folder in reversed(folders):
-        by_stem |= {Path(name).stem: name for name in listing.names(str(folder)) if _is_image(name)}
+def _image_columns(place: VOCFolder, files: Sequence[_File], names: Sequence[str | None]) -> Images:
+    """Images by the names they were found by; one that was not, by ``<filename>`` or as its annotation file."""
     return Images(
-        ids=np.arange(1, len(files) + 1),
-        files=[_image_of(file, by_stem, listing, folders) for file in files],
+        ids=place.image_ids([file.stem for file in files]),
+        files=[name or file.image or f"{file.stem}.jpg" for file, name in zip(files, names, strict=True)],
         sizes=np.array([file.size for file in files], dtype=np.int64),
         entries=np.arange(len(files)),
     )
 
 
-def _image_of(file: _File, by_stem: dict[str, str], listing: Listing, folders: Sequence[Path]) -> str:
-    if file.image and any(listing.has(folder, file.image) for folder in folders):
-        return file.image
-    return by_stem.get(file.stem, file.image or f"{file.stem}.jpg")
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES
-
-
-def _object_columns(files: Sequence[_File], names: Sequence[str]) -> Objects:
+def _object_columns(files: Sequence[_File], names: Sequence[str], image_ids: np.ndarray) -> Objects:
     label_of = {name: label for label, name in enumerate(names)}
     rows = [
         (image, number, label_of[name], difficult, *corners)
@@ -184,7 +155,7 @@ def _object_columns(files: Sequence[_File], names: Sequence[str]) -> Objects:
     return Objects(
         ids=numbers + 1,
         images=owners,
-        image_ids=owners + 1,
+        image_ids=image_ids[owners],
         labels=labels,
         category_ids=labels + 1,
         xywh=xywh,
@@ -210,6 +181,20 @@ def _check_objects(files: Sequence[_File]) -> Iterator[Finding]:
         remedy="name their classes, or remove them",
         example=lambda row: nameless[row],
         repair=LeaveOutNameless(len(nameless)),
+    )
+
+
+def _check_names(files: Sequence[_File], images: VOCImages | None) -> Iterator[Finding]:
+    """Annotation files that name the image of another one."""
+    others = [(file, images.other(file.stem, file.image)) for file in files] if images is not None else []
+    misled = [(file, other) for file, other in others if other is not None]
+    yield from find(
+        "filename-of-another-image",
+        Severity.WARNING,
+        np.arange(len(misled)),
+        what="annotation {file names/files name} another image in <filename> than the one of {its/their} own name",
+        remedy="look with --preview whether the boxes fit: the image that is called as the file is the one used",
+        example=lambda row: f"{misled[row][0].stem}.xml names {misled[row][1]}",
     )
 
 

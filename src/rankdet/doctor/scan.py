@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from rankdet.data.errors import CorruptImageError
+from rankdet.data.errors import CorruptImageError, ImageTooLargeError
+from rankdet.data.pixel_limit import max_pixels
 from rankdet.data.raster import Header, read_header, read_raster
 from rankdet.doctor.table import Table
 
@@ -27,11 +29,13 @@ class Look:
     """What was seen of one image: why it cannot be read, or its header and, if decoded, its pixels.
 
     ``digest`` is a hash of the size and the RGB values, so that two files with the same picture have the same, whatever
-    their format; ``plain`` is true when all pixels have the same colour.
+    their format; ``plain`` is true when all pixels have the same colour. An image that is ``too_large`` is not decoded,
+    and may have no header.
     """
 
     problem: str = ""
     header: Header | None = None
+    too_large: bool = False
     digest: bytes = b""
     plain: bool = False
 
@@ -73,9 +77,12 @@ class Headers(Scan):
     def look(self, path: Path) -> Look:
         """Size and orientation."""
         try:
-            return Look(header=read_header(path))
+            header = read_header(path)
+        except ImageTooLargeError:
+            return Look(too_large=True)
         except CorruptImageError as error:
             return Look(problem=_reason(error))
+        return Look(header=header, too_large=math.prod(header.size) > max_pixels())
 
 
 class Pixels(Scan):
@@ -88,13 +95,16 @@ class Pixels(Scan):
         return present
 
     def look(self, path: Path) -> Look:
-        """Header, and a hash of the pixels."""
+        """Header, and a hash of the pixels unless there are too many of them."""
+        look = Headers().look(path)
+        if look.problem or look.too_large:
+            return look
         try:
-            header, pixels = read_header(path), read_raster(path)
+            pixels = read_raster(path)
         except CorruptImageError as error:
             return Look(problem=_reason(error))
         digest = hashlib.blake2b(pixels.tobytes(), digest_size=16, key=str(pixels.shape).encode()).digest()
-        return Look(header=header, digest=digest, plain=bool((pixels == pixels[0, 0]).all()))
+        return replace(look, digest=digest, plain=bool((pixels == pixels[0, 0]).all()))
 
 
 def scan_images(table: Table, scan: Scan, *, workers: int, track: Track[int]) -> Mapping[int, Look]:

@@ -90,7 +90,7 @@ class Files:
 class Table:
     """One dataset.
 
-    ``source`` is the annotation file or folder, ``content`` the parsed file (COCO) or the stems of the annotation files
+    ``source`` is the annotation file or folder, ``content`` the parsed file (COCO) or the names of the annotation files
     (VOC), from which a repaired copy is written.
     """
 
@@ -115,7 +115,7 @@ class Table:
         """How a finding calls an object."""
         image, number = int(self.objects.images[row]), self.objects.ids[row]
         if self.format == "VOC":
-            return f"object {number} of {self.content[image]}.xml"
+            return f"object {number} of {self.content[image]}"
         where = self.image_name(image) if image >= 0 else f"image {self.objects.image_ids[row]}"
         return f"annotation {number} of {where}"
 

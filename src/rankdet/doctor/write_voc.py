@@ -18,7 +18,7 @@ def write_voc(draft: Draft, folder: Path) -> None:
     (folder / "Annotations").mkdir()
     rows_of = _rows_of_images(table.objects.images, len(table.images))
     for image in np.flatnonzero(draft.keeps_image).tolist():
-        name = f"{table.content[image]}.xml"
+        name = table.content[image]
         root = parse_xml(table.source / name)
         _change_image(draft, image, root)
         _change_objects(draft, rows_of[image], root)

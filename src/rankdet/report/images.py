@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from rankdet.data import CorruptImageError, DetectionDataset
+from rankdet.data.raster import read_raster
 from rankdet.eval.shapes import Bools, Boxes, Floats, Ints
 from rankdet.report.outlines import outline
 from rankdet.report.problem import Problem
@@ -92,9 +93,8 @@ def dataset_images(dataset: DetectionDataset) -> OpenImage:
 def read_picture(path: Path) -> Image.Image | None:
     """An image file as RGB, without EXIF orientation, as boxes are given; None when it cannot be read."""
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
+        return Image.fromarray(read_raster(path))
+    except CorruptImageError:
         return None
 
 

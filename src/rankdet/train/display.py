@@ -11,6 +11,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from rankdet.streams import say_what_can_be_said
+
 T = TypeVar("T")
 
 
@@ -23,6 +25,7 @@ class Display:
     """
 
     def __init__(self, *, console: Console | None = None, silent: bool = False) -> None:
+        say_what_can_be_said()
         self.console = console if console is not None else Console(quiet=silent, soft_wrap=True, highlight=False)
         self.live = self.console.is_terminal and not self.console.quiet
 

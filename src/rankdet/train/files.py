@@ -10,7 +10,7 @@ from pathlib import Path
 def write_text(path: Path, text: str) -> None:
     """Replace a file by `text`; a reader sees the old one or the new one, never a part."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
     partial.replace(path)
 
 

@@ -79,5 +79,5 @@ class MetricsFile(Logger):
 def _read(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
