@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rankdet.data import Shapes
+
 GRID = 4
+
+
+class KeptShapes(Shapes):
+    """Shapes that are drawn once in a process."""
+
+    def __getitem__(self, index: int) -> Any:
+        image, target = self._drawn(index)
+        return image.clone(), type(target)(**target)
+
+    @functools.cache  # noqa: B019
+    def _drawn(self, index: int) -> Any:
+        return super().__getitem__(index)
+
+
+@functools.cache
+def shapes(length: int, *, seed: int) -> Shapes:
+    """Images of three classes at 64 x 64."""
+    return KeptShapes(length=length, seed=seed, image_size=64, num_classes=3)
 
 
 class NamedLosses(dict):

@@ -107,7 +107,7 @@ def report_results(file: Path, given: Given) -> None:
 def report_run(place: Path, given: Given) -> None:
     """The page of a run, whose best model detects first unless its detections are there, or of a checkpoint."""
     from rankdet.report import dataset_images, read_problem
-    from rankdet.train.checkpoints import BEST
+    from rankdet.train.folder import BEST
 
     for name in ("annotations", "images", "convert"):
         if name in given.own:
@@ -135,9 +135,9 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
     for other data or another configuration.
     """
     from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
-    from rankdet.train.checkpoints import BEST
     from rankdet.train.display import Display
     from rankdet.train.files import write_text
+    from rankdet.train.folder import BEST
 
     trusted = given.take("trust")
     validation, plan = open_validation(given.files, given.overrides, checkpoint=str(checkpoint), trusted=trusted)

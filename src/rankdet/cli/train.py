@@ -10,7 +10,11 @@ from rankdet.garbage import without_garbage_collection
 
 OPTIONS = {
     "config": CONFIG,
-    "resume": Option("CHECKPOINT", "go on from a last.ckpt, with the configuration of its run unless others are given"),
+    "resume": Option(
+        "CHECKPOINT",
+        "go on from a last.ckpt, with the configuration of its run unless others are given; "
+        "auto: from that in --output if there is one, else begin",
+    ),
     "help": HELP,
 }
 USAGE = """\
@@ -23,6 +27,7 @@ examples:
   rankdet train --config atss/rank_sort_r50_1x_coco --data.train instances_train.json --data.val instances_val.json
   rankdet train --config demo --model.init_args.backbone resnet34 --schedule.epochs 20 --output runs/longer
   rankdet train --resume runs/demo/last.ckpt
+  rankdet train --config demo --output runs/mine --resume auto
 """
 
 
@@ -72,7 +77,7 @@ def _files_of(resume: str | None) -> list[str]:
     """The configuration beside a checkpoint."""
     from pathlib import Path
 
-    if resume is None:
+    if resume is None or resume == "auto":
         raise CommandError("what is to be trained? Give --config FILE; `rankdet show presets` lists what there is")
     file = Path(resume).parent / "config.yaml"
     if not file.is_file():

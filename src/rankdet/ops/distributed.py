@@ -47,3 +47,15 @@ def gather_objects(value: T) -> list[T]:
     values: list[T | None] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values  # type: ignore[return-value]
+
+
+def raise_together(error: Exception | None) -> None:
+    """Raise the error of any process on all of them; to be called by all, None by those without one.
+
+    Those that had none raise that of the lowest rank. Nobody is left waiting for a process that has given up.
+
+    >>> raise_together(None)
+    """
+    errors = [other for other in gather_objects(error) if other is not None]
+    if errors:
+        raise error or errors[0]

@@ -38,6 +38,7 @@ class DetectionTask(pl.LightningModule):
         batch_size: images of one batch on all processes together, times the batches accumulated for a step.
         seed: at least 0.
         record: what the checkpoints say about the model, plain types (see `rankdet.train.fit`).
+        settings: what the training is made with, plain types (see `rankdet.train.settings`).
 
     >>> from rankdet.train import SGD
     >>> task = DetectionTask(
@@ -58,6 +59,7 @@ class DetectionTask(pl.LightningModule):
         accumulate: int = 1,
         seed: int = 0,
         record: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -68,7 +70,15 @@ class DetectionTask(pl.LightningModule):
         self.lr = schedule.full_rate(optimiser.lr, batch_size)
         self.seed = seed
         self.batches_seen = 0
+        self.to_be_evaluated = False
         self.record: dict[str, Any] = {"version": VERSION, **(record or {})}
+        self.settings = dict(settings or {})
+        self._groups: list[dict[str, Any]] = []
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs whose batches have all been seen."""
+        return self.batches_seen // self.batches_per_epoch
 
     @override
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
@@ -104,26 +114,47 @@ class DetectionTask(pl.LightningModule):
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimiser = self.optimiser.build(self.model, self.lr)
+        self._groups = [
+            {name: value for name, value in group.items() if name != "params"} for group in optimiser.param_groups
+        ]
         rates = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: self.schedule.factor(step, steps_per_epoch=self.steps_per_epoch)
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rates, "interval": "step", "name": "lr"}}
 
+    @override
+    def on_train_start(self) -> None:
+        # A checkpoint brings rate, weight decay and the like of before; those that are stated now count from here on.
+        (rates,) = (config.scheduler for config in self.trainer.lr_scheduler_configs)
+        factor = self.schedule.factor(rates.last_epoch, steps_per_epoch=self.steps_per_epoch)
+        for group, stated in zip(self.trainer.optimizers[0].param_groups, self._groups, strict=True):
+            group.update({**stated, "initial_lr": stated["lr"], "lr": stated["lr"] * factor})
+        rates.base_lrs = [stated["lr"] for stated in self._groups]
+        rates._last_lr = [stated["lr"] * factor for stated in self._groups]
+
     def describe(self, evaluation: Evaluation) -> None:
         """Put the metrics and the class thresholds of an evaluation into the checkpoints from now on."""
         self.record["metrics"] = {name: float(value) for name, value in evaluation.metrics.items()}
+        self.to_be_evaluated = False
         self.record["thresholds"] = {str(number): float(score) for number, score in evaluation.thresholds.items()}
+
+    def progress(self) -> dict[str, Any]:
+        """Where the training is, and what its position depends on; plain types."""
+        return {
+            "batches_seen": self.batches_seen,
+            "batches_per_epoch": self.batches_per_epoch,
+            "seed": self.seed,
+            "to_be_evaluated": self.to_be_evaluated,
+            "settings": self.settings,
+        }
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[RECORD] = dict(self.record)
-        checkpoint[PROGRESS] = {
-            "batches_seen": self.batches_seen,
-            "batches_per_epoch": self.batches_per_epoch,
-            "seed": self.seed,
-        }
+        checkpoint[PROGRESS] = self.progress()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches_seen = int(checkpoint[PROGRESS]["batches_seen"])
+        self.to_be_evaluated = bool(checkpoint[PROGRESS].get("to_be_evaluated", False))
         self.record = {**checkpoint[RECORD], **self.record}
