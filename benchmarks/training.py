@@ -42,9 +42,9 @@ def _frozen() -> nn.Module:
 
 def _masks() -> object:
     """At most 200 masks in a step, as published."""
-    from rankdet.models import MaskBranch
+    from rankdet.models import MaskBranch, RoIStage
 
-    return partial(MaskBranch, limit=200)
+    return partial(RoIStage, branches=[partial(MaskBranch, limit=200)])
 
 
 def _rankdet(name: str, **arguments: Callable[[], object]) -> Callable[[], nn.Module]:
@@ -131,14 +131,14 @@ CASES: dict[str, dict[str, Callable[[], nn.Module]]] = {
         "torchvision maskrcnn_resnet50_fpn": _torchvision("mask_rcnn", "maskrcnn_resnet50_fpn"),
         "rankdet, softmax + L1 + BCE, sampled": _rankdet("MaskRCNN", criterion=_of("models", "softmax_criterion")),
         _RANKED: _rankdet("MaskRCNN"),
-        _CAPPED: _rankdet("MaskRCNN", masks=_masks),
+        _CAPPED: _rankdet("MaskRCNN", stage=_masks),
     },
     "CascadeMaskRCNN": {
         "rankdet, softmax + smooth L1 + BCE, sampled": _rankdet(
             "CascadeMaskRCNN", criterion=_of("models.cascade_rcnn", "smooth_softmax_criterion")
         ),
         _RANKED: _rankdet("CascadeMaskRCNN"),
-        _CAPPED: _rankdet("CascadeMaskRCNN", masks=_masks),
+        _CAPPED: _rankdet("CascadeMaskRCNN", stage=_masks),
     },
     "YOLACT": {
         "rankdet, OHEM + smooth L1 + BCE": _rankdet("YOLACT", criterion=_of("models.yolact", "yolact_criterion")),

@@ -13,7 +13,7 @@ from rankdet.criteria import MaskAssignment, MaskCriterion, MaskPredictions
 from rankdet.criteria.criterion import CriterionOutput
 from rankdet.criteria.masks import cross_entropy_masks
 from rankdet.losses.masks import DiceLoss, MaskCrossEntropyLoss, dice
-from rankdet.models import MaskBranch, MaskRCNN, ProposalSelection, RegionSettings, softmax_criterion
+from rankdet.models import MaskBranch, MaskRCNN, ProposalSelection, RegionSettings, RoIStage, softmax_criterion
 
 K = 3
 
@@ -96,7 +96,7 @@ def test_mask_loss_of_a_detector_equals_rank_and_sort():
 def test_the_limit_draws_a_subset_whose_masks_keep_their_weights(monkeypatch):
     """Pair every drawn mask with a weight that names its region, and compare."""
     torch.manual_seed(0)
-    model = a_model(masks=partial(MaskBranch, limit=5))
+    model = a_model(stage=partial(RoIStage, branches=[partial(MaskBranch, limit=5)]))
     stage = model.roi.box_stages[0].branches[0]
     seen = {}
 

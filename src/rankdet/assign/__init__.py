@@ -7,6 +7,7 @@ from rankdet.assign.fovea import FoveaAssigner
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.paa import PAAAssigner
+from rankdet.assign.points import PointAssigner
 from rankdet.assign.samplers import KeepAll, RandomSampler, Sampler
 from rankdet.assign.solo import CellAssignment, CellConflict, CentreCells, FirstObject, LastObject
 
@@ -30,6 +31,7 @@ __all__ = [
     "LastObject",
     "MaxIoU",
     "PAAAssigner",
+    "PointAssigner",
     "RandomSampler",
     "Sampler",
 ]

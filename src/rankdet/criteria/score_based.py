@@ -59,11 +59,18 @@ class Normaliser(Part, ABC):
 
 
 class PerPositive(Normaliser):
-    """By the positives, and by the sum of their weights for the boxes, at least 1 (ATSS)."""
+    """By the positives, at least 1, and by the sum of their weights for the boxes (ATSS, FCOS).
+
+    Args:
+        least_weight: the least divisor of the boxes.
+    """
+
+    def __init__(self, *, least_weight: float = 1.0) -> None:
+        self.least_weight = least_weight
 
     def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
         """See `Normaliser`."""
-        return totals.positives.clamp(min=1), totals.weight.clamp(min=1)
+        return totals.positives.clamp(min=1), totals.weight.clamp(min=self.least_weight)
 
 
 class PerPositiveAndOne(Normaliser):

@@ -3,6 +3,7 @@
 from rankdet.models.checkpoint import CheckpointError, load, plan_of, read_checkpoint
 from rankdet.models.dense.atss import ATSS
 from rankdet.models.dense.detector import DenseDetector
+from rankdet.models.dense.fcos import FCOS, fcos_criterion
 from rankdet.models.dense.fovea_box import FoveaBox, fovea_criterion
 from rankdet.models.dense.paa import PAA, paa_criterion
 from rankdet.models.dense.retinanet import RetinaNet
@@ -31,13 +32,16 @@ from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
 from rankdet.models.region.cascade import Cascade, RoIHead, RoIHeadFactory
 from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
 from rankdet.models.region.detector import TwoStageDetector
+from rankdet.models.region.double_head import DoubleHeadRCNN, double_head_criterion
 from rankdet.models.region.faster_rcnn import FasterRCNN, softmax_criterion
+from rankdet.models.region.libra import LibraRCNN, libra_criterion
 from rankdet.models.region.mask_branch import MaskBranch
 from rankdet.models.region.mask_rcnn import MaskRCNN
 from rankdet.models.region.proposals import ProposalSelection
 from rankdet.models.region.rpn import RPN, RPNFactory, rpn_criterion
 from rankdet.models.region.settings import BY_RANKING, BY_SCORE, CASCADE_BY_SCORE, RegionSettings
 from rankdet.models.region.stage import RoIStage, RoIStageFactory
+from rankdet.models.region.stages import RoIStageTemplate
 from rankdet.models.spec import PlanError, build, spec_of
 
 __all__ = [
@@ -59,9 +63,12 @@ __all__ = [
     "DenseStageFactory",
     "Detector",
     "DynamicMaskDetector",
+    "DoubleHeadRCNN",
+    "FCOS",
     "FastPostprocess",
     "FasterRCNN",
     "FoveaBox",
+    "LibraRCNN",
     "Losses",
     "MaskBranch",
     "MaskRCNN",
@@ -83,6 +90,7 @@ __all__ = [
     "RoIHeadFactory",
     "RoIStage",
     "RoIStageFactory",
+    "RoIStageTemplate",
     "SOLOv2",
     "SOLOv2Light",
     "SQUARES_BY_RANKING",
@@ -93,7 +101,10 @@ __all__ = [
     "YOLACT",
     "build",
     "dice_ranking_criterion",
+    "double_head_criterion",
+    "fcos_criterion",
     "fovea_criterion",
+    "libra_criterion",
     "load",
     "paa_criterion",
     "plan_of",

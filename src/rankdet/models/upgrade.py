@@ -97,7 +97,7 @@ def _region(path: str, arguments: Tree) -> Tree:
         arguments["neck"] = _object("nn.FPN", channels=arguments.get("channels", 256), **chosen)
     masks = {name: arguments.pop(f"mask_{name}", None) for name in ("criterion", "limit")}
     if "Mask" in path:
-        arguments["masks"] = _object("models.MaskBranch", **masks)
+        arguments["stage"] = _object("models.RoIStage", branches=[_object("models.MaskBranch", **masks)])
     return {CLASS: path, ARGUMENTS: arguments}
 
 

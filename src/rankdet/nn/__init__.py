@@ -2,10 +2,12 @@
 
 from rankdet.nn.anchors import AnchorGenerator, GridPriors, octave_scales
 from rankdet.nn.backbone import Backbone
+from rankdet.nn.balanced_pyramid import BalancedPyramid
 from rankdet.nn.box_head import BoxHead, RegionPredictor, RegionPredictorFactory
 from rankdet.nn.carafe import CARAFE
 from rankdet.nn.deformable import DeformableStages, ModulatedDeformConv
 from rankdet.nn.dense_head import DenseHead, DenseOutputs, DensePredictor, DensePredictorFactory, RPNHead
+from rankdet.nn.double_head import DoubleHead, DoublePooler
 from rankdet.nn.fpn import (
     FPN,
     Bilinear,
@@ -44,6 +46,7 @@ __all__ = [
     "FPN",
     "AnchorGenerator",
     "Backbone",
+    "BalancedPyramid",
     "BatchNorm",
     "BatchStatistics",
     "Bilinear",
@@ -57,6 +60,8 @@ __all__ = [
     "DenseOutputs",
     "DensePredictor",
     "DensePredictorFactory",
+    "DoubleHead",
+    "DoublePooler",
     "ExtraLevels",
     "FrozenStatistics",
     "GridPriors",

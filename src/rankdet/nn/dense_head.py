@@ -76,6 +76,7 @@ class DenseHead(nn.Module, Part, DensePredictor):
         stacked: convolutions per tower.
         norm: behind each convolution of the towers; None for none.
         scaled_boxes: whether each level has a learnable factor on its box outputs.
+        judges_by_class: whether the quality logits come from the tower of the classes instead of that of the boxes.
         prior_probability: score of every anchor before training (RetinaNet, section 4.1).
     """
 
@@ -89,6 +90,7 @@ class DenseHead(nn.Module, Part, DensePredictor):
         stacked: int = 4,
         norm: Norm | None = None,
         scaled_boxes: bool = False,
+        judges_by_class: bool = False,
         prior_probability: float = 0.01,
     ) -> None:
         super().__init__()
@@ -102,6 +104,7 @@ class DenseHead(nn.Module, Part, DensePredictor):
         if quality_channels:
             self.judge = nn.Conv2d(in_channels, anchors * quality_channels, 3, padding=1)
         self.scales = nn.Parameter(torch.ones(len(anchors_per_cell))) if scaled_boxes else None
+        self.judges_by_class = judges_by_class
         init_normal(self, std=0.01)
         start_at(self.classify, prior_probability)
 
@@ -114,7 +117,8 @@ class DenseHead(nn.Module, Part, DensePredictor):
             logits.append(flatten_level(self.classify(for_class), self.num_logits))
             deltas.append(flatten_level(boxes if self.scales is None else boxes * self.scales[level], 4))
             if self.quality_channels:
-                quality.append(flatten_level(self.judge(for_box), self.quality_channels))
+                for_quality = for_class if self.judges_by_class else for_box
+                quality.append(flatten_level(self.judge(for_quality), self.quality_channels))
         all_logits = torch.cat(logits, 1)
         all_quality = torch.cat(quality, 1) if quality else all_logits[..., :0]
         return DenseOutputs(all_logits, torch.cat(deltas, 1), all_quality)

@@ -2,6 +2,7 @@
 
 from rankdet.ops.boxes import aligned_giou, aligned_iou, pairwise_iou
 from rankdet.ops.coder import BoxCoder, DeltaCoder, LogDistanceCoder
+from rankdet.ops.distance_coder import PixelDistanceCoder, StrideDistanceCoder
 from rankdet.ops.part import Part
 from rankdet.ops.priors import Priors
 
@@ -10,7 +11,9 @@ __all__ = [
     "DeltaCoder",
     "LogDistanceCoder",
     "Part",
+    "PixelDistanceCoder",
     "Priors",
+    "StrideDistanceCoder",
     "aligned_giou",
     "aligned_iou",
     "pairwise_iou",

@@ -7,8 +7,8 @@ weights 1, 1/2, 1/4, box coding and threshold refined from stage to stage, 2000 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from rankdet.assign.max_iou import MaxIoU
 from rankdet.criteria.criterion import Criterion
@@ -18,15 +18,13 @@ from rankdet.losses.boxes import SmoothL1Loss
 from rankdet.losses.classification import SoftmaxCrossEntropyLoss
 from rankdet.models.dense.stage import DenseStage
 from rankdet.models.postprocess import Postprocess
-from rankdet.models.region.branch import BranchFactory
 from rankdet.models.region.cascade import Cascade, RoIHeadFactory
 from rankdet.models.region.detector import TwoStageDetector
 from rankdet.models.region.mask_branch import MaskBranch
 from rankdet.models.region.rpn import RPN, RPNFactory
 from rankdet.models.region.settings import CASCADE_BY_SCORE, RegionSettings
-from rankdet.models.region.stages import region_stages
+from rankdet.models.region.stages import RoIStageTemplate, region_stages
 from rankdet.nn.backbone import Backbone
-from rankdet.nn.box_head import RegionPredictor, RegionPredictorFactory
 from rankdet.nn.fpn import PoolLevel
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.pyramid import backbone_of, pyramid_on
@@ -40,15 +38,11 @@ def smooth_softmax_criterion() -> ScoreCriterion:
 
 
 def cascade_of_three(
-    criterion: Criterion,
-    settings: RegionSettings,
-    *,
-    head: RegionPredictor | RegionPredictorFactory | None = None,
-    branches: Sequence[BranchFactory] = (),
+    stage: RoIStageTemplate | None, criterion: Criterion, settings: RegionSettings, **defaults: Any
 ) -> RoIHeadFactory:
-    """Three stages of rising standard, one box for all classes."""
+    """Three stages of rising standard, one box for all classes; the defaults are those of `region_stages`."""
     assigners = [MaxIoU(positive_iou=iou, negative_iou=iou) for iou in (0.5, 0.6, 0.7)]
-    stages = region_stages(criterion, settings, assigners=assigners, head=head, box_outputs=1, branches=branches)
+    stages = region_stages(stage, criterion, settings, assigners=assigners, box_outputs=1, **defaults)
     assert settings.weights is not None, "settings are complete"
     return partial(Cascade, stages=stages, weights=settings.weights)
 
@@ -62,7 +56,7 @@ class CascadeRCNN(TwoStageDetector):
             `Backbone`.
         neck: makes P2 to P6, as in `FasterRCNN`.
         rpn: makes the proposals; by default `RPN` on the anchors that lie within the image.
-        head: of each of the three stages; by default `BoxHead`.
+        stage: of which each of the three stages is one, as in `FasterRCNN`.
         criterion: what each region stage learns from a copy of; by default `RankingCriterion`;
             `smooth_softmax_criterion` gives the original one.
         settings: samplers, coders, weights of the stages and proposals; what it leaves open is as published for the
@@ -82,7 +76,7 @@ class CascadeRCNN(TwoStageDetector):
         backbone: str | Backbone = "resnet50",
         neck: Neck | NeckFactory | None = None,
         rpn: DenseStage | RPNFactory | None = None,
-        head: RegionPredictor | RegionPredictorFactory | None = None,
+        stage: RoIStageTemplate | None = None,
         criterion: Criterion | None = None,
         settings: RegionSettings | None = None,
         channels: int = 256,
@@ -96,7 +90,7 @@ class CascadeRCNN(TwoStageDetector):
             backbone=backbone,
             neck=neck or pyramid_on(backbone, levels=4, channels=channels, extra_levels=PoolLevel()),
             rpn=rpn or partial(RPN, border=0.0),
-            roi=cascade_of_three(criterion, settings, head=head),
+            roi=cascade_of_three(stage, criterion, settings),
             settings=settings,
             postprocess=postprocess,
             inputs=4,
@@ -106,10 +100,7 @@ class CascadeRCNN(TwoStageDetector):
 class CascadeMaskRCNN(TwoStageDetector):
     """Cascade R-CNN with a mask branch in each stage, whose masks are averaged.
 
-    Args as `CascadeRCNN`, and
-
-    Args:
-        masks: draws the regions of each stage; by default `MaskBranch`.
+    Args as `CascadeRCNN`; the stages have a `MaskBranch` by default.
 
     >>> model = CascadeMaskRCNN(num_classes=5, backbone="resnet18", channels=32)
     >>> [len(stage.branches) for stage in model.roi.box_stages]
@@ -125,8 +116,7 @@ class CascadeMaskRCNN(TwoStageDetector):
         backbone: str | Backbone = "resnet50",
         neck: Neck | NeckFactory | None = None,
         rpn: DenseStage | RPNFactory | None = None,
-        head: RegionPredictor | RegionPredictorFactory | None = None,
-        masks: BranchFactory | None = None,
+        stage: RoIStageTemplate | None = None,
         criterion: Criterion | None = None,
         settings: RegionSettings | None = None,
         channels: int = 256,
@@ -135,15 +125,13 @@ class CascadeMaskRCNN(TwoStageDetector):
         backbone = backbone_of(backbone)
         criterion = criterion or RankingCriterion()
         settings = (settings or RegionSettings()).completed(criterion, by_score=CASCADE_BY_SCORE)
-        masks = masks or MaskBranch
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
             neck=neck or pyramid_on(backbone, levels=4, channels=channels, extra_levels=PoolLevel()),
             rpn=rpn or partial(RPN, border=0.0),
-            roi=cascade_of_three(criterion, settings, head=head, branches=[masks]),
+            roi=cascade_of_three(stage, criterion, settings, branches=[MaskBranch]),
             settings=settings,
             postprocess=postprocess,
             inputs=4,
         )
-        self.settle(masks=masks)

@@ -21,9 +21,8 @@ from rankdet.models.region.cascade import Cascade
 from rankdet.models.region.detector import TwoStageDetector
 from rankdet.models.region.rpn import RPNFactory
 from rankdet.models.region.settings import RegionSettings
-from rankdet.models.region.stages import region_stages
+from rankdet.models.region.stages import RoIStageTemplate, region_stages
 from rankdet.nn.backbone import Backbone
-from rankdet.nn.box_head import RegionPredictor, RegionPredictorFactory
 from rankdet.nn.fpn import PoolLevel
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.pyramid import backbone_of, pyramid_on
@@ -44,11 +43,10 @@ class FasterRCNN(TwoStageDetector):
         backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
             `Backbone`.
         neck: makes P2 to P6; by default an `FPN`. ``partial(FPN, upsampling=CARAFE(),
-        extra_levels=ConvLevelsOnPath())``
-            makes it the "+" model of the Rank & Sort paper.
-        rpn: makes the proposals; by default `RPN`, and ``partial(RPN, criterion=...)`` is one that learns something
-        else.
-        head: of the regions; by default `BoxHead`, and ``partial(BoxHead, convs=4, fcs=1)`` is another.
+            extra_levels=ConvLevelsOnPath())`` makes it the "+" model of the Rank & Sort paper.
+        rpn: makes the proposals; by default `RPN`. ``partial(RPN, criterion=...)`` learns from something else.
+        stage: of the regions; by default `RoIStage`. ``partial(RoIStage, head=partial(BoxHead, convs=4, fcs=1))`` has
+            another head. What it does not state, such as its assigner, is as published.
         criterion: what the regions are learned from; by default `RankingCriterion`; `softmax_criterion` gives the
             original one.
         settings: samplers, coders and proposals; what it leaves open is as published for the criterion.
@@ -69,7 +67,7 @@ class FasterRCNN(TwoStageDetector):
         backbone: str | Backbone = "resnet50",
         neck: Neck | NeckFactory | None = None,
         rpn: DenseStage | RPNFactory | None = None,
-        head: RegionPredictor | RegionPredictorFactory | None = None,
+        stage: RoIStageTemplate | None = None,
         criterion: Criterion | None = None,
         settings: RegionSettings | None = None,
         channels: int = 256,
@@ -78,13 +76,13 @@ class FasterRCNN(TwoStageDetector):
         backbone = backbone_of(backbone)
         criterion = criterion or RankingCriterion()
         settings = (settings or RegionSettings()).completed(criterion)
-        assigners = [MaxIoU(positive_iou=0.5, negative_iou=0.5)]
+        stages = region_stages(stage, criterion, settings, assigners=[MaxIoU(positive_iou=0.5, negative_iou=0.5)])
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
             neck=neck or pyramid_on(backbone, levels=4, channels=channels, extra_levels=PoolLevel()),
             rpn=rpn,
-            roi=partial(Cascade, stages=region_stages(criterion, settings, assigners=assigners, head=head)),
+            roi=partial(Cascade, stages=stages),
             settings=settings,
             postprocess=postprocess,
             inputs=4,

@@ -15,15 +15,13 @@ from rankdet.criteria.criterion import Criterion
 from rankdet.criteria.ranking import RankingCriterion
 from rankdet.models.dense.stage import DenseStage
 from rankdet.models.postprocess import Postprocess
-from rankdet.models.region.branch import BranchFactory
 from rankdet.models.region.cascade import Cascade
 from rankdet.models.region.detector import TwoStageDetector
 from rankdet.models.region.mask_branch import MaskBranch
 from rankdet.models.region.rpn import RPNFactory
 from rankdet.models.region.settings import RegionSettings
-from rankdet.models.region.stages import region_stages
+from rankdet.models.region.stages import RoIStageTemplate, region_stages
 from rankdet.nn.backbone import Backbone
-from rankdet.nn.box_head import RegionPredictor, RegionPredictorFactory
 from rankdet.nn.fpn import PoolLevel
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.pyramid import backbone_of, pyramid_on
@@ -38,8 +36,8 @@ class MaskRCNN(TwoStageDetector):
             `Backbone`.
         neck: makes P2 to P6, as in `FasterRCNN`.
         rpn: makes the proposals, as in `FasterRCNN`.
-        head: of the regions, as in `FasterRCNN`.
-        masks: draws the regions; by default `MaskBranch`, and ``partial(MaskBranch, limit=200)`` learns from 200 masks.
+        stage: of the regions, as in `FasterRCNN`; by default with a `MaskBranch` as its branch, and
+            ``partial(RoIStage, branches=[partial(MaskBranch, limit=200)])`` learns from 200 masks in a step.
         criterion: what the regions are learned from, as in `FasterRCNN`.
         settings: samplers, coders and proposals, as in `FasterRCNN`.
         channels: width of the pyramid and of the RPN, where ``neck`` says nothing else.
@@ -60,8 +58,7 @@ class MaskRCNN(TwoStageDetector):
         backbone: str | Backbone = "resnet50",
         neck: Neck | NeckFactory | None = None,
         rpn: DenseStage | RPNFactory | None = None,
-        head: RegionPredictor | RegionPredictorFactory | None = None,
-        masks: BranchFactory | None = None,
+        stage: RoIStageTemplate | None = None,
         criterion: Criterion | None = None,
         settings: RegionSettings | None = None,
         channels: int = 256,
@@ -70,9 +67,8 @@ class MaskRCNN(TwoStageDetector):
         backbone = backbone_of(backbone)
         criterion = criterion or RankingCriterion()
         settings = (settings or RegionSettings()).completed(criterion)
-        masks = masks or MaskBranch
         assigners = [MaxIoU(positive_iou=0.5, negative_iou=0.5, low_quality=BestPriors(min_iou=0.5))]
-        stages = region_stages(criterion, settings, assigners=assigners, head=head, branches=[masks])
+        stages = region_stages(stage, criterion, settings, assigners=assigners, branches=[MaskBranch])
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
@@ -83,4 +79,3 @@ class MaskRCNN(TwoStageDetector):
             postprocess=postprocess,
             inputs=4,
         )
-        self.settle(masks=masks)

@@ -1,49 +1,59 @@
-"""The region stages of a recipe, as plans."""
+"""The region stages of a recipe: a template that users may state, completed by what the recipe is published with."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
 from functools import partial
+from typing import Any, Protocol
 
 from rankdet.assign.assignment import Assigner
 from rankdet.criteria.criterion import Criterion
-from rankdet.models.region.branch import BranchFactory
 from rankdet.models.region.settings import RegionSettings
 from rankdet.models.region.stage import RoIStage, RoIStageFactory
-from rankdet.nn.box_head import RegionPredictor, RegionPredictorFactory
-from rankdet.nn.roi import PoolerFactory
+
+
+class RoIStageTemplate(Protocol):
+    """A stage of which a recipe completes what is not stated; ``partial(RoIStage, head=...)`` states its head."""
+
+    def __call__(
+        self,
+        in_channels: int,
+        *,
+        num_classes: int,
+        strides: Sequence[float],
+        criterion: Criterion,
+        assigner: Assigner,
+    ) -> RoIStage:
+        """See the class."""
 
 
 def region_stages(
+    template: RoIStageTemplate | None,
     criterion: Criterion,
     settings: RegionSettings,
     *,
     assigners: Sequence[Assigner],
-    head: RegionPredictor | RegionPredictorFactory | None = None,
-    pooler: PoolerFactory | None = None,
-    box_outputs: int | None = None,
-    branches: Sequence[BranchFactory] = (),
+    **defaults: Any,
 ) -> list[RoIStageFactory]:
-    """A stage for each assigner, with what the (complete) settings say of it.
+    """A stage for each assigner: what the template states, else the defaults, else what the settings say.
 
-    Several stages share no state: each has copies of the criterion and of what its branches are made from.
+    Several stages share no state: each has copies of the criterion and of what the template and the defaults hold.
     """
     assert settings.coders is not None, "settings are complete"
     assert settings.proposals is not None, "settings are complete"
-    alone = len(assigners) == 1
-    return [
-        partial(
-            RoIStage,
-            criterion=criterion if alone else copy.deepcopy(criterion),
-            assigner=assigner,
-            pooler=pooler,
-            head=head,
-            coder=settings.coders[min(number, len(settings.coders) - 1)],
-            sampler=settings.sampler,
-            box_outputs=box_outputs,
-            add_objects=settings.proposals.add_objects,
-            branches=[branch if alone else copy.deepcopy(branch) for branch in branches],
+    stages: list[RoIStageFactory] = []
+    for number, assigner in enumerate(assigners):
+        stated = {"criterion": criterion, **defaults, **getattr(template, "keywords", {})}
+        stage = partial(
+            getattr(template, "func", template) or RoIStage,
+            **{
+                "assigner": assigner,
+                "coder": settings.coders[min(number, len(settings.coders) - 1)],
+                "sampler": settings.sampler,
+                "add_objects": settings.proposals.add_objects,
+                **(stated if len(assigners) == 1 else copy.deepcopy(stated)),
+            },
         )
-        for number, assigner in enumerate(assigners)
-    ]
+        stages.append(stage)
+    return stages
