@@ -296,6 +296,7 @@ def test_predict_without_images(rankdet, trained: Path, tmp_path: Path):
     check_refused(rankdet("predict", "x.jpg", "--checkpoint", "a.ckpt"), "--output FOLDER is needed")
     (tmp_path / "x.jpg").write_text("no image")
     check_refused(rankdet("predict", *given, "x.jpg"), "x.jpg cannot be read")
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize(

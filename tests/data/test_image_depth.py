@@ -37,23 +37,20 @@ def png16(path: Path, values: np.ndarray, *, orientation: int = 1) -> Path:
     return path
 
 
-def tiff16(path: Path, values: np.ndarray, *, order: str) -> Path:
-    """An uncompressed TIFF (H, W, 3) of 16 bits a colour in a byte order, '<' or '>'."""
+def tiff16(path: Path, values: np.ndarray, *, order: str, deflate: bool = False) -> Path:
+    """A TIFF (H, W, 3) of 16 bits a colour in a byte order, '<' or '>'."""
     height, width, channels = values.shape
-    entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, 134), (259, 4, 1, 1), (262, 4, 1, 2)]
-    entries += [
-        (273, 4, 1, 140),
-        (277, 4, 1, channels),
-        (278, 4, 1, height),
-        (279, 4, 1, values.size * 2),
-        (284, 4, 1, 1),
-    ]
+    pixels = values.astype(f"{order}u2").tobytes()
+    pixels = zlib.compress(pixels) if deflate else pixels
+    entries = [(256, width), (257, height), (259, 8 if deflate else 1), (262, 2), (273, 140), (277, channels)]
+    entries += [(278, height), (279, len(pixels)), (284, 1)]
+    fields = sorted([(258, 3, 3, 134), *((tag, 4, 1, value) for tag, value in entries)])
     content = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8) + struct.pack(
-        f"{order}H", len(entries)
+        f"{order}H", len(fields)
     )
-    content += b"".join(struct.pack(f"{order}HHII", *entry) for entry in entries) + struct.pack(f"{order}I", 0)
+    content += b"".join(struct.pack(f"{order}HHII", *field) for field in fields) + struct.pack(f"{order}I", 0)
     assert len(content) == 134
-    path.write_bytes(content + struct.pack(f"{order}3H", 16, 16, 16) + values.astype(f"{order}u2").tobytes())
+    path.write_bytes(content + struct.pack(f"{order}3H", 16, 16, 16) + pixels)
     return path
 
 
@@ -112,14 +109,16 @@ COLOUR = np.stack([RAMP, RAMP[::-1], RAMP**2], axis=-1)
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-@pytest.mark.parametrize("kind", ["png", "png with alpha", "tiff", "tiff of a Mac"])
+@pytest.mark.parametrize(
+    "kind", ["png", "png with alpha", "tiff", "tiff of a Mac", "deflated tiff", "deflated tiff of a Mac"]
+)
 def test_colours_of_sixteen_bits(tmp_path: Path, bits: int, kind: str):
     values = np.round(COLOUR * (2**bits - 1)).astype(np.uint16)
     if kind.startswith("png"):
         alpha = np.full((6, 8, 1 if "alpha" in kind else 0), 2**bits - 1, np.uint16)
         path = png16(tmp_path / "a.png", np.concatenate([values, alpha], axis=-1))
     else:
-        path = tiff16(tmp_path / "a.tif", values, order=">" if "Mac" in kind else "<")
+        path = tiff16(tmp_path / "a.tif", values, order=">" if "Mac" in kind else "<", deflate="deflated" in kind)
     assert read_image(path).permute(1, 2, 0).tolist() == (values >> (bits - 8)).tolist()
 
 

@@ -107,7 +107,10 @@ class ResultsFile(Output):
     ) -> None:
         self._file.write("\n]\n")
         self._file.close()
-        self._unfinished.replace(self.folder / (RESULTS if kind is None else PARTIAL))
+        if kind is not None and self._is_empty:
+            self._unfinished.unlink()
+        else:
+            self._unfinished.replace(self.folder / (RESULTS if kind is None else PARTIAL))
 
 
 def open_outputs(folder: Path | None, inputs: Inputs, categories: Categories, *, save: Save) -> list[Output]:
