@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from rankdet.data.depth import to_bytes
 from rankdet.data.errors import CorruptImageError
@@ -130,7 +130,14 @@ def _header(image: Image.Image) -> Header:
     has_exif = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
     orientation = image.getexif().get(_ORIENTATION, _UPRIGHT) if has_exif else _UPRIGHT
     known = isinstance(orientation, int) and 1 <= orientation <= 8
-    return Header((image.height, image.width), orientation if known else _UPRIGHT)
+    size = _size_of_tiff(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else (image.height, image.width)
+    return Header(size, orientation if known else _UPRIGHT)
+
+
+def _size_of_tiff(image: TiffImagePlugin.TiffImageFile) -> tuple[int, int]:
+    """(H, W) once it is turned; before that, older versions of Pillow say another size."""
+    width, height = (image.tag_v2[tag] for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
+    return (width, height) if image.tag_v2.get(_ORIENTATION) in _QUARTER_TURNS else (height, width)
 
 
 def _check_size(path: Path, header: Header, size: tuple[int, int]) -> None:
