@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted(file for folder in ("src", "benchmarks", "examples") for file in (ROOT / folder).rglob("*.py"))
 TEXT = {"read_text", "write_text"}
 OPENING = {"open", "fdopen", "NamedTemporaryFile", "TemporaryFile", "SpooledTemporaryFile", "TextIOWrapper"}
-OTHERS = {"os.open", "dataset.open"}
+OTHERS = {"os.open", "dataset.open", "distribution.read_text"}
 
 
 def calls_without_encoding(source: str) -> Iterator[int]:

@@ -23,6 +23,7 @@ LIBRARIES = (
     "pycocotools",
     "msgspec",
     "pillow",
+    "anyascii",
     "PyYAML",
     "rich",
     "matplotlib",
