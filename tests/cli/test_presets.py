@@ -35,6 +35,7 @@ from rankdet.models import (
     yolact_criterion,
 )
 from rankdet.nn import without_pretrained_weights
+from rankdet.ops.part import arguments_of
 
 FOLDER = presets_folder()
 OVERLAYS = {"small"}  # put on others, no experiments of their own
@@ -220,10 +221,10 @@ def test_has_the_backbone_and_pyramid_of_its_name(name: str):
     assert backbone.weights == "tv_in1k"
     assert backbone.frozen_stages == (0 if name.startswith("yolact") else 1)
     groups = 1 if name.startswith("retinanet") else 4
-    wanted = {"stages": (3, 4, 5), "groups": groups} if "dcn" in parts else None
-    assert (backbone.deformable and vars(backbone.deformable)) == wanted
-    pyramid = getattr(model_of(name), "pyramid", None)
-    assert (type(pyramid.upsampling).__name__ == "CARAFE" if pyramid else False) == ("carafe" in parts)
+    wanted = [{"stages": (3, 4, 5), "groups": groups}] if "dcn" in parts else []
+    assert [{"stages": found.stages, "groups": found.groups} for found in backbone.modifications] == wanted
+    upsampling = arguments_of(model_of(name).neck)["upsampling"]
+    assert (type(upsampling).__name__ == "CARAFE") == ("carafe" in parts)
 
 
 def test_number_of_parameters():
@@ -280,12 +281,12 @@ def test_both_stages_of_alrp():
         model = model_of(preset)
         assert spec_of(model.criterion) == spec_of(alrp_criterion())
         assert spec_of(model.rpn.criterion) == spec_of(rpn_criterion)
-        assert model.proposals.add_objects is ("ssd512" not in preset)
+        assert model.settings.proposals.add_objects is ("ssd512" not in preset)
 
 
 def test_cascade_of_ranking_has_equal_stages():
     model = model_of("cascade_rcnn/rank_sort_r50_1x_coco")
-    assert (model.stage_weights, model.proposals.keep) == ((1.0, 1.0, 1.0), 1000)
+    assert (model.roi.weights, model.settings.proposals.keep) == ((1.0, 1.0, 1.0), 1000)
     assert {tuple(stage.coder.stds) for stage in model.roi.box_stages} == {(0.1, 0.1, 0.2, 0.2)}
     assert all(stage.head.regress.out_features == 4 for stage in model.roi.box_stages), "one box for all classes"
 
