@@ -42,7 +42,7 @@ def same(first: Any, second: Any) -> bool:
         return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(same, first, second))
-    return first == second
+    return first == second or (first != first and second != second)  # what is undefined is NaN
 
 
 def content(path: Path) -> dict[str, Any]:
