@@ -72,18 +72,22 @@ def _check_object(
             raise CommandError(f"{origin}: unknown key {key}.{name}{meant} (an object has {CLASS} and {ARGUMENTS})")
     configuration.inherit(key, value := {**value, CLASS: found.__qualname__})
     arguments = value.get(ARGUMENTS) or {}
-    given = _given_to(found, kinds, where=f"{origin}: {key}", wider=wider)
+    given = _given_to(found, kinds, arguments, where=f"{origin}: {key}", wider=wider)
     _check_arguments(configuration, f"{key}.{ARGUMENTS}", arguments, found, given)
     return {CLASS: public_path(found), ARGUMENTS: arguments}
 
 
-def _given_to(found: type, kinds: Sequence[Kind], *, where: str, wider: type | None) -> frozenset[str]:
-    """The arguments that a class will be given, as one of the kinds that it can be."""
-    misfits = [kind.misfit(found) for kind in kinds]
-    if None in misfits or wider is not None:
-        fitting = (kind.given for kind, misfit in zip(kinds, misfits, strict=True) if misfit is None or wider)
-        return frozenset().union(*fitting)
-    raise CommandError(f"{where}: {misfits[0]}")
+def _given_to(
+    found: type, kinds: Sequence[Kind], stated: Mapping[str, Any], *, where: str, wider: type | None
+) -> frozenset[str]:
+    """The arguments that a class will be given, as one of the kinds that it can be; else why it can be none of them."""
+    fitting = [kind for kind in kinds if wider or kind.misfit(found) is None]
+    given = frozenset[str]().union(*(kind.given for kind in fitting))
+    reasons = [misfit for kind in kinds if (misfit := kind.misfit(found))]
+    complete = bool(fitting) and set(lacking_in(found, stated)) <= given
+    if reasons and not (complete or wider):
+        raise CommandError(f"{where}: {reasons[-1]}")
+    return given
 
 
 def _check_arguments(

@@ -13,7 +13,7 @@ from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.shifting import check_shiftable, shift_layers
-from rankdet.models.spec import spec_of
+from rankdet.models.spec import PlanError, spec_of
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.network import require
@@ -77,7 +77,7 @@ class Detector(nn.Module, Part, ABC):
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1 (the background does not count); got {num_classes}")
-        require(backbone, Backbone, "channels", "strides")  # type: ignore[arg-type]
+        require(backbone, Backbone, "channels", "strides")
         self.num_classes = num_classes
         self.preprocess = preprocess or Preprocess()
         self.backbone: Any = backbone
@@ -104,8 +104,16 @@ class Detector(nn.Module, Part, ABC):
         return self.losses(maps, batch, truth)
 
     def plan(self) -> dict[str, Any]:
-        """Plain data from which `rankdet.models.build` makes such a model again; it travels in checkpoints."""
-        return spec_of(self)
+        """Plain data from which `rankdet.models.build` makes such a model again; it travels in checkpoints.
+
+        Raises:
+            PlanError: naming the argument that cannot be written down.
+        """
+        try:
+            plan: dict[str, Any] = spec_of(self)
+        except TypeError as error:
+            raise PlanError(str(error)) from error
+        return plan
 
     @property
     @abstractmethod

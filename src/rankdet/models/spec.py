@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from rankdet.ops.part import Kind, arguments_of, hints_of, kinds_of, parameters_of
+from rankdet.ops.part import Kind, arguments_of, hints_of, kinds_of, parameters_of, remember
 
 
 class PlanError(ValueError):
@@ -55,8 +55,19 @@ def spec_of(value: Any, *, where: str = "model") -> Any:
             "functools.partial of one"
         )
     kind, arguments = _taken_apart(value, where)
-    written = {name: spec_of(argument, where=f"{where}.{name}") for name, argument in arguments.items()}
+    stated = getattr(value, "_arguments", arguments)
+    written = {name: _written(arguments[name], stated.get(name), f"{where}.{name}") for name in arguments}
     return {CLASS: public_path(kind), ARGUMENTS: written}
+
+
+def _written(argument: Any, stated: Any, where: str) -> Any:
+    """The plan of an argument; where it became something that cannot be written down, of what was stated for it."""
+    try:
+        return spec_of(argument, where=where)
+    except TypeError:
+        if stated is argument:
+            raise
+        return spec_of(stated, where=where)
 
 
 def _taken_apart(value: Any, where: str) -> tuple[type, Mapping[str, Any]]:
@@ -136,11 +147,13 @@ def _make(found: type, stated: Any, trusted: Sequence[str] | None, where: str, k
     if lacking:
         raise PlanError(f"{where}: {found.__name__} cannot be built without {', '.join(sorted(lacking))}")
     try:
-        return found(**arguments)
+        made = found(**arguments)
     except PlanError:
         raise
     except (TypeError, ValueError) as error:
         raise PlanError(f"{where}: {found.__name__}: {error}") from error
+    remember(made, arguments)
+    return made
 
 
 _ANYTHING = Kind(object)

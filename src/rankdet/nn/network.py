@@ -30,7 +30,7 @@ class Network(ABC):  # noqa: B024
         return (issubclass(candidate, nn.Module) and candidate.forward is not nn.Module.forward) or NotImplemented
 
 
-def require(network: nn.Module, kind: type, *attributes: str) -> None:
+def require(network: object, kind: type, *attributes: str) -> None:
     """Raise a TypeError unless a network has what its kind has beside a forward.
 
     >>> require(nn.Linear(2, 2), nn.Linear, "channels")

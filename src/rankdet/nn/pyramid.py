@@ -8,6 +8,7 @@ from functools import partial
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.fpn import FPN, ExtraLevels, Upsampling
 from rankdet.nn.neck import NeckFactory
+from rankdet.nn.network import require
 from rankdet.nn.simple_pyramid import SimplePyramid
 from rankdet.nn.timm_backbone import TimmBackbone, plain_stride
 
@@ -19,6 +20,7 @@ def backbone_of(backbone: str | Backbone, strides: Sequence[int] = (4, 8, 16, 32
     (16,)
     """
     if not isinstance(backbone, str):
+        require(backbone, Backbone, "channels", "strides")
         return backbone
     stride = plain_stride(backbone)
     return TimmBackbone(backbone, strides=strides if stride is None else (stride,))

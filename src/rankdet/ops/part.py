@@ -11,6 +11,7 @@ import inspect
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -52,6 +53,21 @@ class Part:
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in arguments_of(self).items())
         return f"{type(self).__name__}({shown})"
+
+
+def remember(value: Any, arguments: Mapping[str, Any]) -> None:
+    """Give an object that is no `Part` the memory of one, where it can have attributes.
+
+    >>> remember(layer := nn.Linear(2, 3), {"in_features": 2, "out_features": 3})
+    >>> arguments_of(layer)["out_features"]
+    3
+    """
+    if isinstance(value, Part):
+        return
+    defaults = {name: item.default for name, item in parameters_of(type(value)).items()}
+    known = {name: default for name, default in defaults.items() if default is not inspect.Parameter.empty}
+    with suppress(AttributeError, TypeError):
+        object.__setattr__(value, "_arguments", {**known, **arguments})
 
 
 def parameters_of(owner: type) -> dict[str, inspect.Parameter]:
