@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -160,6 +161,12 @@ def _check_values(boxes: Tensor, labels: Tensor, name: str, num_classes: int) ->
         raise ValueError(
             f"{name}: labels must lie in 0..{num_classes - 1} (num_classes={num_classes}, no background class); got "
             f"{low}..{high}. Labels that start at 1 need 1 subtracted"
+        )
+    if float(boxes.max()) <= 1:
+        warnings.warn(
+            f"{name}: all boxes lie within 0..1, as if they were shares of width and height; boxes are x1, y1, x2, y2 "
+            "in pixels",
+            stacklevel=2,
         )
     sound = torch.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
     if not bool(sound.all()):

@@ -131,7 +131,7 @@ def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None
 
 def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
     """Numbers of a model on the validation images of its configuration, or on others."""
-    from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
+    from rankdet.cli.inference import check_categories, choose_device, open_predictor, open_validation
     from rankdet.eval import Evaluator, iou_types_of, read_results
     from rankdet.eval.inference import without_score_threshold
     from rankdet.eval.rules import too_few_detections
@@ -146,8 +146,9 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
         given.files, given.overrides, checkpoint=given.own["checkpoint"], trusted=trusted
     )
     classes = len(validation.data.categories)
-    model, record = open_model(given.own["checkpoint"], plan=model_plan, num_classes=classes, trusted=trusted)
-    check_categories(record, validation.data.categories, checkpoint=given.own["checkpoint"])
+    predictor = open_predictor(given.own["checkpoint"], plan=model_plan, num_classes=classes, trusted=trusted)
+    check_categories(predictor, validation.data.categories, checkpoint=given.own["checkpoint"])
+    model = predictor.model
     display = Display()
     display.print(f"{given.own['checkpoint']}: {type(model).__name__}\n{validation.data.report.summary()}")
     kinds = (iou_type,) if iou_type else iou_types_of(model)
@@ -158,9 +159,8 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
     if note := too_few_detections(model, evaluate.rules):
         display.print(note)
     with without_score_threshold(model) as threshold:
-        results = validation.detect(
-            model.to(choose_device(given.take("device"))), record, masks="segm" in kinds, display=display
-        )
+        predictor.to(choose_device(given.take("device")))
+        results = validation.detect(predictor, masks="segm" in kinds, display=display)
     kept = [row for row in results if row["score"] >= (threshold or 0.0)]
     if target := given.take("save-results"):
         _write_results(Path(target), kept)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rankdet.cli.predict_inputs import Inputs
-    from rankdet.data import Categories
+    from rankdet.predictor import Predictor, Threshold
     from rankdet.train.display import Display
 
 Save = Literal["both", "pictures", "results", "none"]
@@ -87,10 +87,8 @@ def predict_files(
     trusted: str | None,
 ) -> None:
     """Pictures and results of some images, one batch in memory at a time."""
-    from rankdet.cli.inference import choose_device, open_model, resize_rule
+    from rankdet.cli.inference import choose_device, open_predictor
     from rankdet.cli.predict_outputs import open_outputs
-    from rankdet.data import Categories
-    from rankdet.eval.inference import predict
     from rankdet.train.display import Display
 
     display = Display()
@@ -99,14 +97,13 @@ def predict_files(
     for line in inputs.told():
         display.print(f"left out: {line}")
     with ExitStack() as opened:
-        model, record = open_model(checkpoint, trusted=trusted)
-        categories = _categories(record, model.num_classes, Categories)  # type: ignore[arg-type]
-        least, said = choose_threshold(threshold, record, categories)
-        outputs = [opened.enter_context(writer) for writer in open_outputs(output, inputs, categories, save=save)]
+        predictor = open_predictor(checkpoint, trusted=trusted).to(choose_device(device))
+        predictor.batch_size = batch_size
+        least, said = choose_threshold(threshold, predictor)
+        writers = open_outputs(output, inputs, predictor.categories, save=save)
+        outputs = [opened.enter_context(writer) for writer in writers]
         images, objects = _Reader(inputs.files, display), 0
-        found = predict(
-            model.to(choose_device(device)), images, resize=resize_rule(record), threshold=least, batch_size=batch_size
-        )
+        found = predictor.stream(images, threshold=least)
         for detection in _tracked(found, display, total=len(inputs.files)):
             place, image = images.waiting.popleft()
             objects += len(detection["boxes"])
@@ -152,21 +149,19 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def choose_threshold(
-    text: str | None, record: dict[str, Any], categories: Categories
-) -> tuple[float | list[float] | None, str]:
+def choose_threshold(text: str | None, predictor: Predictor) -> tuple[Threshold, str]:
     """The score from which on detections count, and how to say it. Without a wish: optimal if known, else 0.3."""
-    from rankdet.eval.inference import class_thresholds
+    from rankdet.predictor import FALLBACK_SCORE, OPTIMAL
 
-    known = record.get("thresholds")
+    known = predictor.thresholds
     if text == "none":
         return None, "of any score"
     if text == "optimal" and not known:
         raise CommandError("the checkpoint has no optimal thresholds: it was never evaluated; give --threshold 0.3")
     if text == "optimal" or (text is None and known):
-        return class_thresholds(known or {}, categories), "from the optimal threshold of each class on"
+        return OPTIMAL, "from the optimal threshold of each class on"
     try:
-        value = float(text if text is not None else 0.3)
+        value = float(text if text is not None else FALLBACK_SCORE)
     except ValueError:
         raise CommandError(f"--threshold must be a score from 0 to 1, optimal or none; got {text}") from None
     if not 0 <= value <= 1:
@@ -198,12 +193,6 @@ class _Reader:
             self.done += 1
             self.waiting.append((place, image))
             yield image
-
-
-def _categories(record: dict[str, Any], num_classes: int, kind: type[Categories]) -> Categories:
-    if record.get("categories") is not None:
-        return kind.from_dict(record["categories"])
-    return kind.from_names([f"class {label}" for label in range(num_classes)])
 
 
 def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:

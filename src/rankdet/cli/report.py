@@ -134,7 +134,7 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
     The detections of a run's best model are kept beside it, and used again while they are newer, unless the user asks
     for other data or another configuration.
     """
-    from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
+    from rankdet.cli.inference import check_categories, choose_device, open_predictor, open_validation
     from rankdet.train.display import Display
     from rankdet.train.files import write_text
     from rankdet.train.folder import BEST
@@ -142,8 +142,9 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
     trusted = given.take("trust")
     validation, plan = open_validation(given.files, given.overrides, checkpoint=str(checkpoint), trusted=trusted)
     classes = validation.data.categories
-    model, record = open_model(str(checkpoint), plan=plan, num_classes=len(classes), trusted=trusted)
-    check_categories(record, classes, checkpoint=str(checkpoint))
+    predictor = open_predictor(str(checkpoint), plan=plan, num_classes=len(classes), trusted=trusted)
+    check_categories(predictor, classes, checkpoint=str(checkpoint))
+    model = predictor.model
     iou_type: IouType = _iou_type(given) or ("segm" if getattr(model, "needs_masks", False) else "bbox")
     kept, is_kept = (
         checkpoint.with_name(RESULTS[iou_type]),
@@ -154,8 +155,8 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
         display.print(f"The detections are those in {kept}; remove the file to compute them again")
         return validation.data, kept, iou_type
     display.print(f"{checkpoint}: {type(model).__name__}\n{validation.data.report.summary()}")
-    model = model.to(choose_device(given.take("device")))
-    results = validation.detect(model, record, masks=iou_type == "segm", display=display)
+    predictor.to(choose_device(given.take("device")))
+    results = validation.detect(predictor, masks=iou_type == "segm", display=display)
     if is_kept:
         write_text(kept, json.dumps(results))
     return validation.data, results, iou_type
