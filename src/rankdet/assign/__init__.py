@@ -8,6 +8,7 @@ from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.paa import PAAAssigner
 from rankdet.assign.points import PointAssigner
+from rankdet.assign.reach import CellGrid, Reach
 from rankdet.assign.samplers import KeepAll, RandomSampler, Sampler
 from rankdet.assign.solo import CellAssignment, CellConflict, CentreCells, FirstObject, LastObject
 
@@ -21,6 +22,7 @@ __all__ = [
     "CellAssignment",
     "CandidateCost",
     "CellConflict",
+    "CellGrid",
     "CentreCells",
     "FirstObject",
     "FoveaAssigner",
@@ -33,5 +35,6 @@ __all__ = [
     "PAAAssigner",
     "PointAssigner",
     "RandomSampler",
+    "Reach",
     "Sampler",
 ]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.reach import CellGrid, Reach
 from rankdet.ops.part import Part
 from rankdet.ops.predictions import Predictions
 from rankdet.ops.priors import Priors
@@ -110,6 +111,13 @@ class Assigner(Part, ABC):
         Assigners that look at predictions, or at what they would cost by the criterion, decide here.
         """
         return self(predictions.priors, truth)
+
+    def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach | None:  # noqa: ARG002
+        """Which objects (M, 4), in pixels of the network input, it can match on a pyramid of such levels.
+
+        None, as here, from an assigner that does not say: then nothing is known of any object.
+        """
+        return None
 
 
 def check_same_images(priors: Priors, truth: GroundTruth) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from rankdet.assign.assignment import (
     matches_of_batch,
 )
 from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.reach import CellGrid, Reach, best_overlaps
 from rankdet.ops.boxes import pairwise_intersection_over_second, pairwise_iou
 from rankdet.ops.part import Part
 from rankdet.ops.priors import Priors
@@ -82,6 +85,16 @@ class MaxIoU(Assigner):
         images = zip(priors.boxes, priors.valid, truth.boxes, truth.crowd, strict=True)
         matches, overlaps = zip(*(self._match(*of_image) for of_image in images), strict=True)
         return Assignment.from_matches(matches_of_batch(matches, truth), truth, overlaps=torch.cat(overlaps))
+
+    def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach:
+        """See `Assigner`."""
+        best = best_overlaps(boxes, grids)
+        least = self.positive_iou if self.low_quality is None else self.low_quality.min_iou
+        rule = f"an anchor that overlaps an object by {self.positive_iou:g} matches it"
+        if self.low_quality is not None:
+            rule += "; else its best one does" + (f", from {least:g} on" if least else "")
+        unmatched = best < least
+        return Reach(rule, unmatched, (best < self.positive_iou) & ~unmatched, least)
 
     def _match(self, priors: Tensor, valid: Tensor, objects: Tensor, crowd: Tensor) -> tuple[Tensor, Tensor]:
         """Of one image matches (P_i,), row of the object, BACKGROUND or IGNORE; and the largest overlaps (P_i,)."""

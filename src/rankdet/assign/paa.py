@@ -8,6 +8,8 @@ all other candidates are background and none is ignored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from rankdet.assign.assignment import Assigner, Assignment, CandidateCost
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.mixture import fit_two_gaussians
+from rankdet.assign.reach import CellGrid, Reach
 from rankdet.ops.predictions import Predictions
 from rankdet.ops.priors import Priors
 
@@ -61,6 +64,10 @@ class PAAAssigner(Assigner):
         priors = predictions.priors
         candidates = self(priors, truth)
         return self.choose(candidates, criterion.cost(predictions, candidates), priors=priors, truth=truth)
+
+    def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach | None:
+        """See `Assigner`: as the first step does."""
+        return self.candidates.reach(boxes, grids)
 
     @torch.no_grad()
     def choose(self, candidates: Assignment, cost: Tensor, *, priors: Priors, truth: GroundTruth) -> Assignment:

@@ -16,6 +16,7 @@ from rankdet.assign.assignment import (
     matches_of_batch,
 )
 from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.reach import CellGrid, Reach, hold_centre
 from rankdet.ops.boxes import box_area, centres_and_sizes
 from rankdet.ops.distance_coder import distances_to_sides
 from rankdet.ops.priors import Priors
@@ -79,6 +80,19 @@ class PointAssigner(Assigner):
         fits = inside & (farthest >= low) & (farthest <= high) & valid
         smallest, row = torch.where(fits, box_area(objects)[:, None], torch.inf).min(0)
         return torch.where(smallest < torch.inf, row, matches)
+
+    def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach:
+        """See `Assigner`; an object that could be matched at another place in the grid may count as matched."""
+        middles, sizes = centres_and_sizes(boxes)
+        longest = sizes.amax(1)
+        matched = torch.zeros_like(longest, dtype=torch.bool)
+        for grid, (low, high) in zip(grids, self.ranges, strict=True):
+            radius = torch.inf if self.centre_radius is None else self.centre_radius * grid.stride
+            near = torch.cat((middles - radius, middles + radius), 1)
+            inside = torch.cat((torch.maximum(boxes[:, :2], near[:, :2]), torch.minimum(boxes[:, 2:], near[:, 2:])), 1)
+            matched |= hold_centre(inside, grid) & (longest >= low) & (longest / 2 <= high)
+        rule = "a cell matches an object around its centre whose farthest side lies in the range of the level"
+        return Reach(rule, ~matched, torch.zeros_like(matched))
 
     def _of_priors(self, priors: Priors, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Lowest and highest distance, and the radius around centres in pixels, of each prior (P_i,)."""

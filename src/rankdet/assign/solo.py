@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rankdet.assign.assignment import BACKGROUND, IGNORE, Assigner, Assignment, check_same_images
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
+from rankdet.assign.reach import CellGrid, Reach
 from rankdet.ops.boxes import box_area
 from rankdet.ops.masks import mass_centres
 from rankdet.ops.part import Part
@@ -126,6 +127,14 @@ class CentreCells(Assigner):
         positives = torch.searchsorted(assignment.positive_index, cells[drawn_rows])
         own = gives_class[drawn_rows].nonzero().squeeze(1)
         return CellAssignment(**vars(assignment), positives=positives, objects=objects[drawn_rows], own=own)
+
+    def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach:  # noqa: ARG002
+        """See `Assigner`; of the objects whose mask is not empty."""
+        scales = box_area(boxes).sqrt()
+        ranges = scales.new_tensor(self.scale_ranges)
+        matched = ((scales[:, None] >= ranges[:, 0]) & (scales[:, None] <= ranges[:, 1])).any(1)
+        rule = "the cells around the centre of an object match it on the grids made for its size"
+        return Reach(rule, ~matched, torch.zeros_like(matched))
 
     def _claims(self, priors: Priors, truth: InstanceTruth) -> tuple[Tensor, Tensor]:
         """Claimed cells (Q,), rows among all priors, and the objects (Q,) that claim them, object after object."""
