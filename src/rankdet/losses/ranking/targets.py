@@ -124,7 +124,8 @@ def read_targets(logits: Tensor, targets: Tensor, positives: Tensor | None) -> P
         flat = flat.to(logits.dtype)
     if flat.numel() == 0:
         return Positives(torch.zeros(0, dtype=torch.long, device=flat.device), flat, None)
-    least, most, logit = torch.stack([*flat.aminmax(), logits.detach().amax().to(flat.dtype)]).tolist()
+    extremes = torch.stack([*flat.aminmax(), logits.detach().amax().to(flat.dtype)]).cpu()
+    least, most, logit = (number.item() for number in extremes)  # tolist() fails inside of torch.func up to torch 2.6
     if logit != logit:
         raise ValueError(NAN_LOGITS)
     if not most <= 1 + ROUNDING:  # NaN too
