@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
+import itertools
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
 from types import ModuleType
 
 import pytest
 
+import rankdet
 from scripts import reference
 
 ROOT = Path(__file__).parent.parent
@@ -45,8 +50,6 @@ def test_every_public_name_is_on_a_page(name: str, shown: dict[str, list[object]
 
 
 def test_every_package_has_a_page():
-    import rankdet
-
     packages = {name for name in rankdet.__all__ if hasattr(getattr(rankdet, name), "__all__")}
     assert packages <= {name.removesuffix(".md") for name in reference.pages()}
 
@@ -60,6 +63,39 @@ def test_every_page_is_in_the_navigation():
 def test_pictures_are_there(page: Path):
     for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text()):
         assert (page.parent / picture).is_file()
+
+
+def described(docstring: str, section: str) -> Iterator[str]:
+    """The first lines of the entries of a section."""
+    lines = inspect.cleandoc(docstring).partition(f"\n{section}:\n")[2].splitlines()
+    body = itertools.takewhile(lambda line: not line or line.startswith(" "), lines)
+    return (line.strip() for line in body if re.match(r" {4}\S", line))
+
+
+def takes(node: ast.ClassDef | ast.FunctionDef) -> set[str]:
+    """The arguments of a function or a constructor, the fields of a dataclass among them."""
+    functions = [item for item in ast.iter_child_nodes(node) if getattr(item, "name", "") == "__init__"]
+    arguments = (functions or [node])[0]
+    fields = {item.target.id for item in node.body if isinstance(item, ast.AnnAssign)}
+    if not isinstance(arguments, ast.FunctionDef):
+        return fields
+    every = [*arguments.args.posonlyargs, *arguments.args.args, *arguments.args.kwonlyargs]
+    return fields | {argument.arg for argument in every}
+
+
+@pytest.mark.parametrize("floor", [name for name in rankdet.__all__ if name != "__version__"])
+def test_docstrings_describe_arguments_that_there_are(floor: str):
+    for file in (ROOT / "src" / "rankdet" / floor).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                for entry in described(ast.get_docstring(node) or "", "Args"):
+                    names, colon, text = entry.partition(": ")
+                    assert colon, f"{file.name}:{node.lineno} describes nothing by {entry!r}: is its line indented?"
+                    assert text.strip()
+                    unknown = {name.lstrip("*") for name in names.split(", ")} - takes(node)
+                    assert not unknown, (
+                        f"{file.name}:{node.lineno} describes {unknown}, which {node.name} does not take"
+                    )
 
 
 def test_a_list_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

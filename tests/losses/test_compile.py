@@ -14,6 +14,8 @@ from tests.losses.problems import CLASSES, random_problem
 @pytest.fixture(autouse=True)
 def _fresh_compiler():
     torch._dynamo.reset()
+    yield
+    torch.set_flush_denormal(False)  # what inductor of torch 2.4 compiles sets it for the whole process
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -16,7 +16,7 @@ from torch import Tensor
 from rankdet.losses.ranking.grid import Grid, Search
 from rankdet.losses.ranking.numbers import accumulator, on_cpu
 from rankdet.losses.ranking.steps import Edges
-from rankdet.losses.ranking.targets import Positives, indices_from
+from rankdet.losses.ranking.targets import Positives, indices_of
 
 LISTED = 1 / 8  # negatives are listed if fewer of the logits than this reach a positive
 GRID = 1 << 12  # from as many logits on a grid pays, on a CPU
@@ -73,7 +73,8 @@ class Negatives:
 
 def locate(logits: Tensor, edges: Edges, found: Positives) -> Negatives:
     """Find the negatives of flattened logits (N,) among the edges."""
-    index = indices_from(logits, edges.located[0]) if _few_reach(logits, edges.located[0]) else None
+    lowest = edges.located[0]
+    index = indices_of(logits, lambda logit: logit >= lowest) if _few_reach(logits, lowest) else None
     chosen = logits if index is None else logits.index_select(0, index)
     interval = searched(chosen, edges.located)
     if index is None:

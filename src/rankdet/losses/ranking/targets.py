@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,13 +30,13 @@ class Positives:
     ignored: Tensor | None
 
 
-def indices_from(values: Tensor, lowest: Tensor | float) -> Tensor:
-    """Ascending int64 indices of the values (N,) that are at least `lowest`; quick where they are few."""
+def indices_of(values: Tensor, reach: Callable[[Tensor], Tensor]) -> Tensor:
+    """Ascending int64 indices of the values (N,) that reach a bound, as every larger one does; quick where few do."""
     blocks = values[: values.numel() // BLOCK * BLOCK].view(-1, BLOCK)
-    block = (blocks.amax(1) >= lowest).nonzero().squeeze(1)
-    inside = (blocks.index_select(0, block) >= lowest).view(-1).nonzero().squeeze(1)
+    block = reach(blocks.amax(1)).nonzero().squeeze(1)
+    inside = reach(blocks.index_select(0, block)).view(-1).nonzero().squeeze(1)
     index = block.index_select(0, inside // BLOCK) * BLOCK + inside % BLOCK
-    rest = (values[blocks.numel() :] >= lowest).nonzero().squeeze(1)
+    rest = reach(values[blocks.numel() :]).nonzero().squeeze(1)
     return torch.cat([index, rest + blocks.numel()])
 
 
@@ -124,12 +124,15 @@ def read_targets(logits: Tensor, targets: Tensor, positives: Tensor | None) -> P
         flat = flat.to(logits.dtype)
     if flat.numel() == 0:
         return Positives(torch.zeros(0, dtype=torch.long, device=flat.device), flat, None)
-    least, most, logit = torch.stack([*flat.aminmax(), logits.detach().amax().to(flat.dtype)]).tolist()
+    extremes = torch.stack([*flat.aminmax(), logits.detach().amax().to(flat.dtype)]).cpu()
+    least, most, logit = (number.item() for number in extremes)  # tolist() fails inside of torch.func up to torch 2.6
     if logit != logit:
         raise ValueError(NAN_LOGITS)
     if not most <= 1 + ROUNDING:  # NaN too
         raise ValueError(f"a target is {most}; accepted are a quality of at most 1, 0 for negatives, < 0 for ignored")
-    index = _indices_above_zero(flat) if positives is None else positives.reshape(-1).nonzero().squeeze(1)
+    index = (
+        indices_of(flat, lambda value: value > 0) if positives is None else positives.reshape(-1).nonzero().squeeze(1)
+    )
     quality = flat.index_select(0, index).clamp(0, 1)
     return Positives(index, quality, (flat < 0).view(logits.shape) if least < 0 else None)
 
@@ -144,10 +147,6 @@ def _check_shapes(logits: Tensor, targets: Tensor, positives: Tensor | None) -> 
             f"positives are {positives.dtype} of shape {tuple(positives.shape)}; "
             f"accepted is a boolean mask of the shape of the logits, {tuple(logits.shape)}"
         )
-
-
-def _indices_above_zero(flat: Tensor) -> Tensor:
-    return indices_from(flat, torch.nextafter(flat.new_zeros(()), flat.new_ones(())))
 
 
 def in_sorted_rows(found: Positives, order: Tensor | None, rows: int, width: int) -> Positives:

@@ -68,7 +68,7 @@ class TwoStageDetector(Detector):
         self.rpn: Any = made(rpn or RPN, self.neck.channels, follows=follows, settings=self.settings, strides=strides)
         self.roi = regions
         self.needs_masks = regions.needs_masks
-        self.register_load_state_dict_pre_hook(_rename)
+        self._register_load_state_dict_pre_hook(_rename, with_module=True)  # public from torch 2.5 on
 
     @property
     def criterion(self) -> Criterion:
