@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -112,7 +113,8 @@ class Evaluate(Callback):
     def _cost(self, results: Results, threshold: float) -> str:
         """What the score threshold that the model states costs, for people."""
         assert self.current is not None, "the cost of a threshold is that of an evaluation"
-        lost = self.evaluator(results).metrics["AP"] - self.current.metrics["AP"]
+        everything, kept = (found.metrics.get("AP", math.nan) for found in (self.evaluator(results), self.current))
+        lost = everything - kept
         cost = f", which costs {lost:.3f} AP" if lost > _NOTABLE_AP else ""
         return f"  (score threshold {threshold:g}{cost})"
 

@@ -13,6 +13,8 @@ from torch import nn
 from rankdet.data.module import DetectionData
 from rankdet.eval import Evaluation
 from rankdet.ops.checkpoint import KEY, model_weights, read_checkpoint
+from rankdet.ops.distributed import is_lost_connection, world_size
+from rankdet.train.attendance import Attendance
 from rankdet.train.display import Display
 from rankdet.train.engine import Parts, make_engine, make_task, open_logs, quiet
 from rankdet.train.errors import TrainingInterrupted
@@ -98,14 +100,21 @@ def fit(
     start = Start.read(checkpoint, model) if checkpoint is not None else Start()
     display, interruption = Display(silent=not is_first_process()), Interruption()
     with claimed_folder(output, name=name, resume=start.path, tell=display.print) as folder:
+        attendance = Attendance(folder)
         engine = make_engine(
-            parts, folder, start=start, display=display, interruption=interruption, callbacks=callbacks
+            parts,
+            folder,
+            start=start,
+            display=display,
+            interruption=interruption,
+            callbacks=[attendance, *callbacks],
         )
         task = make_task(engine, parts)
         changed = start.check(task, data.categories)
         if start.path is not None and start.path.resolve().parent != folder.path.resolve() and engine.is_global_zero:
             folder.bring(start.path)
-        if start.is_complete(folder, parts.epochs):
+        complete = start.is_complete(folder, parts.epochs)
+        if complete:
             display.print(
                 f"{start.path} has all {start.epochs_done} epochs behind it: the training is finished. To train on, "
                 "raise schedule.epochs"
@@ -115,8 +124,10 @@ def fit(
             if config is not None and engine.is_global_zero:
                 write_text(folder.path / CONFIG, config)
             open_logs(engine, folder, start)
-            _train(engine, task, data, start=start, folder=folder, interruption=interruption)
-        return _finish(engine, parts, folder, display)
+        with attendance.watching():
+            if not complete:
+                _train(engine, task, data, start=start, folder=folder, interruption=interruption)
+            return _finish(engine, parts, folder, display)
 
 
 def _checkpoint(resume: str | Path | None, output: str | Path | None) -> Path | None:
@@ -181,7 +192,8 @@ def _train(
             engine.fit(task, datamodule=loaders, ckpt_path=start.path, weights_only=True)
     except (RuntimeError, SystemExit) as stop:  # Lightning makes an exit of a KeyboardInterrupt
         # a cluster's signal reaches the loading processes too, and then their end may be what is seen first
-        if isinstance(stop, RuntimeError) and not (isinstance(stop, TrainingInterrupted) or interruption.requested):
+        asked = isinstance(stop, TrainingInterrupted) or (interruption.requested and not is_lost_connection(stop))
+        if isinstance(stop, RuntimeError) and not asked:
             raise
         if not folder.last.exists():
             raise TrainingInterrupted("the training was stopped before there was anything to save") from stop
@@ -191,7 +203,7 @@ def _train(
 
 def _finish(engine: pl.Trainer, parts: Parts, folder: RunFolder, display: Display) -> Run:
     content, text = {}, ""
-    if engine.is_global_zero:
+    if engine.is_global_zero or world_size() == 1:
         content, text = read_checkpoint(folder.best), folder.evaluation.read_text(encoding="utf-8")
     content, text = engine.strategy.broadcast((content, text))  # others may not see the folder
     parts.model.load_state_dict(model_weights(content))
