@@ -23,6 +23,7 @@ from rankdet.train.evaluation import Evaluate
 from rankdet.train.folder import METRICS, RunFolder
 from rankdet.train.interruption import Interruption, leave_signals_alone
 from rankdet.train.metrics_file import MetricsFile
+from rankdet.train.nonfinite import LeaveOutNonFinite
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.options import TrainerOptions
 from rankdet.train.progress import ShowProgress
@@ -139,7 +140,8 @@ def _watchers(
     )
     progress = ShowProgress(display, log_every=parts.options.log_every)
     checkpoints = Checkpoints(folder, evaluation=evaluate, display=display)
-    return [progress, SaveBeforeEvaluation(checkpoints), evaluate, *more, checkpoints]
+    sound = LeaveOutNonFinite(folder, display=display, most=parts.options.most_nonfinite)
+    return [progress, sound, SaveBeforeEvaluation(checkpoints), evaluate, *more, checkpoints]
 
 
 def _trainer(options: TrainerOptions, epochs: int, folder: RunFolder, watchers: list[Callback]) -> pl.Trainer:

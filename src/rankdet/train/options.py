@@ -20,6 +20,8 @@ class TrainerOptions:
         precision: "32-true", "16-mixed" (loss scaling included) or "bf16-mixed".
         gradient_clip: largest norm of the gradient; None for no clipping.
         accumulate: batches whose gradients are added up for one step.
+        most_nonfinite: steps in a row that may be left out because a loss or a gradient is not finite; one more ends
+            the training.
         sync_batchnorm: share the statistics of live batch normalisation between the devices.
         log_every: steps between two lines of the log and two rows of losses in metrics.csv; at least one row an epoch.
         evaluate_every: epochs between two evaluations; the last epoch is always evaluated.
@@ -36,6 +38,7 @@ class TrainerOptions:
     precision: Precision = "32-true"
     gradient_clip: float | None = None
     accumulate: int = 1
+    most_nonfinite: int = 10
     sync_batchnorm: bool = False
     log_every: int = 50
     evaluate_every: int = 1
@@ -47,6 +50,7 @@ class TrainerOptions:
             ("accumulate", 1),
             ("log_every", 1),
             ("evaluate_every", 1),
+            ("most_nonfinite", 0),
             ("pictures", 0),
         ):
             value = getattr(self, name)

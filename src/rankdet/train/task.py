@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +23,17 @@ from rankdet.train.schedule import Schedule
 
 RECORD = "rankdet"
 PROGRESS = "rankdet_progress"
+NOT_FINITE = "not_finite"
+"""The loss of a batch that the model has complained about."""
+
+
+def speaks_of_nonfinite(error: ValueError) -> bool:
+    """Whether a complaint is about a number that is not finite.
+
+    >>> speaks_of_nonfinite(ValueError("logits contain NaN")), speaks_of_nonfinite(ValueError("finance"))
+    (True, False)
+    """
+    return re.search(r"\b(nan|inf)\b", str(error), re.IGNORECASE) is not None
 
 
 class DetectionTask(pl.LightningModule):
@@ -66,6 +79,7 @@ class DetectionTask(pl.LightningModule):
         self.optimiser = optimiser
         self.schedule = schedule
         self.batches_per_epoch = batches_per_epoch
+        self.accumulate = accumulate
         self.steps_per_epoch = -(-batches_per_epoch // accumulate)
         self.lr = schedule.full_rate(optimiser.lr, batch_size)
         self.seed = seed
@@ -73,7 +87,14 @@ class DetectionTask(pl.LightningModule):
         self.to_be_evaluated = False
         self.record: dict[str, Any] = {"version": VERSION, **(record or {})}
         self.settings = dict(settings or {})
+        self.losses_of_step: list[dict[str, Tensor]] = []
+        self.complaint = ""
         self._groups: list[dict[str, Any]] = []
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the batch that was seen last, from 0."""
+        return (self.batches_seen - 1) // self.batches_per_epoch
 
     @property
     def epochs_done(self) -> int:
@@ -95,9 +116,10 @@ class DetectionTask(pl.LightningModule):
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         images, targets = batch
-        losses = self.model(images, targets)
+        losses = self._losses(images, targets)
         total = torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
         named = {name: loss.detach() for name, loss in losses.items()}
+        self.losses_of_step = [*self.losses_of_step, named][-self.accumulate :]
         logs: dict[str, Tensor] = getattr(losses, "logs", {})
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -106,6 +128,17 @@ class DetectionTask(pl.LightningModule):
             shown |= {f"log/{name}": value for name, value in logs.items()}
             self.log_dict({**shown, "lr": lr}, batch_size=len(images))
         return {"loss": total, "losses": named, "logs": logs, "lr": lr}
+
+    def _losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> Mapping[str, Tensor]:
+        """Of the model; a complaint about numbers that are not finite is a loss that is not."""
+        try:
+            return self.model(images, targets)
+        except ValueError as error:
+            if not speaks_of_nonfinite(error):
+                raise
+            # Its gradient reaches every parameter, as the processes of a distributed training expect.
+            self.complaint = str(error)
+            return {NOT_FINITE: torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum() * math.nan}
 
     @override
     def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Tensor]]:
