@@ -154,16 +154,41 @@ def configuration(folder: Path, setting: Setting) -> Path:
     return path
 
 
-def start(arguments: list[str], *, processes: int, log: Path, trap: Trap | None = None) -> list[BaseProcess]:
-    """Begin a training as torchrun would, one process for each rank."""
+Names = dict[str, Any]
+
+
+def as_torchrun(rank: int, *, processes: int, port: int) -> Names:
+    """What torchrun tells the processes that it starts."""
+    if processes == 1:
+        return {}
+    own = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": processes, "MASTER_PORT": port}
+    return own | {"LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "recovery"}
+
+
+def as_srun(rank: int, *, processes: int, port: int) -> Names:
+    """What srun tells the tasks that it starts, on a cluster of one host."""
+    own = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NODEID": 0, "SLURM_NTASKS": processes}
+    job = {"SLURM_JOB_ID": 4711, "SLURM_JOB_NAME": "recovery", "SLURM_NODELIST": "localhost", "MASTER_PORT": port}
+    return own | job | {"SLURM_NTASKS_PER_NODE": processes, "SLURM_NNODES": 1}
+
+
+def start(
+    arguments: list[str],
+    *,
+    processes: int,
+    log: Path,
+    trap: Trap | None = None,
+    starter: Callable[..., Names] = as_torchrun,
+    more: Names | None = None,
+) -> list[BaseProcess]:
+    """Begin a training, one process for each rank, with what `starter` and `more` put into its environment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     begun = []
     for rank in range(processes):
-        names = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": processes, "MASTER_PORT": port}
-        names |= {"LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "recovery"}
-        environment = {name: str(value) for name, value in names.items()} if processes > 1 else {}
+        names = {**starter(rank, processes=processes, port=port), **(more or {})}
+        environment = {name: str(value) for name, value in names.items()}
         process = CONTEXT.Process(target=_run, args=(arguments, environment, trap, rank, str(log)))
         process.start()
         begun.append(process)
@@ -188,12 +213,21 @@ def wait(processes: list[BaseProcess], log: Path, *, seconds: float = SECONDS) -
     return Ended([process.exitcode or 0 for process in processes], said, time.monotonic() - began)
 
 
-def train(folder: Path, setting: Setting, *, trap: Trap | None = None, output: Path | None = None) -> Ended:
+def train(
+    folder: Path,
+    setting: Setting,
+    *,
+    trap: Trap | None = None,
+    output: Path | None = None,
+    starter: Callable[..., Names] = as_torchrun,
+    more: Names | None = None,
+) -> Ended:
     """One training to its end, or to where the trap closes; it goes on by itself where there is something to go on."""
     output = output if output is not None else folder / "run"
     log = folder / f"log-{len(list(folder.glob('log-*')))}.txt"
     arguments = ["train", "--config", str(folder / "experiment.yaml"), "--output", str(output), "--resume", "auto"]
-    return wait(start(arguments, processes=setting.processes, log=log, trap=trap), log)
+    begun = start(arguments, processes=setting.processes, log=log, trap=trap, starter=starter, more=more)
+    return wait(begun, log)
 
 
 def compare(whole: Path, parts: Path) -> list[str]:

@@ -5,6 +5,7 @@ A few moments; ``python benchmarks/recovery.py`` tries many at random.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recovery.harness import Setting, Trap, compare, configuration, small_disk, train, try_out
+from tests.recovery.harness import Setting, Trap, as_srun, compare, configuration, small_disk, train, try_out
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and asks /proc")
 
@@ -95,3 +96,21 @@ def test_a_disk_that_fills(whole: Callable[[Setting], Path], tmp_path: Path):
         assert not [path for path in (disk / "run").iterdir() if path.name.startswith(".")]
         assert train(tmp_path, ALONE, output=disk / "run").codes == [0]
         assert compare(whole(ALONE), disk / "run") == []
+
+
+def test_a_slurm_job_whose_time_is_up_is_queued_again_and_goes_on(whole: Callable[[Setting], Path], tmp_path: Path):
+    """Two tasks of srun; SIGUSR1 comes before the time limit; the next turn of the job takes the folder over."""
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    scontrol.chmod(0o755)
+    configuration(tmp_path, TWO)
+    path = {"PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
+    trap = Trap("a step begins", 6, int(signal.SIGUSR1), rank=None)
+    ended = train(tmp_path, TWO, trap=trap, starter=as_srun, more=path)
+    assert ended.codes == [130, 130], ended.said
+    assert (tmp_path / "asked").read_text() == "requeue 4711\n"
+    assert "job 4711 is queued again" in ended.said
+    ended = train(tmp_path, TWO, starter=as_srun, more={**path, "SLURM_RESTART_COUNT": 1})
+    assert ended.codes == [0, 0], ended.said
+    assert compare(whole(TWO), tmp_path / "run") == []

@@ -35,7 +35,7 @@ def rows() -> Callable[[Run], list[dict[str, str]]]:
 def test_the_folder_of_a_run(train: Callable[..., Run]):
     run = train(config="model: Tiny\n", options=TrainerOptions(accelerator="cpu", log_every=2, pictures=2))
     assert {path.name for path in run.folder.iterdir()} == {
-        *("best.ckpt", "best.json", "last.ckpt", "metrics.csv", "config.yaml", "pictures", "tensorboard")
+        *("best.ckpt", "best.json", "last.ckpt", "metrics.csv", "config.yaml", "run.json", "pictures", "tensorboard")
     }
     assert (run.folder / "config.yaml").read_text() == "model: Tiny\n"
     assert len(run.pictures) == 2

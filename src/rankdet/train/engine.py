@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from rankdet.data.module import DetectionData
@@ -22,7 +21,7 @@ from rankdet.train.display import Display
 from rankdet.train.evaluation import Evaluate
 from rankdet.train.folder import METRICS, RunFolder
 from rankdet.train.interruption import Interruption, leave_signals_alone
-from rankdet.train.metrics_file import MetricsFile
+from rankdet.train.metrics_file import Curves, MetricsFile
 from rankdet.train.nonfinite import LeaveOutNonFinite
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.options import TrainerOptions
@@ -85,7 +84,7 @@ def open_logs(engine: pl.Trainer, folder: RunFolder, start: Start) -> None:
     """Log to the files of the run, behind what they have of the steps before."""
     engine.loggers = [
         MetricsFile(folder.path / METRICS, last_step=start.step),
-        TensorBoardLogger(folder.path, name="", version="tensorboard", default_hp_metric=False),
+        Curves(folder.path),
     ]
 
 

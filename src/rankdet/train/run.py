@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +21,17 @@ from rankdet.train.engine import Parts, make_engine, make_task, open_logs, quiet
 from rankdet.train.errors import TrainingInterrupted
 from rankdet.train.files import write_text
 from rankdet.train.folder import CONFIG, LAST, PICTURES, RunFolder, claimed_folder, is_first_process
-from rankdet.train.header import describe_run
+from rankdet.train.header import describe_device, describe_run
 from rankdet.train.interruption import Interruption
 from rankdet.train.loaders import Loaders
 from rankdet.train.lock import LOCK
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.options import TrainerOptions
 from rankdet.train.pictures import save_pictures
+from rankdet.train.record import recorded
 from rankdet.train.schedule import Schedule
 from rankdet.train.settings import Change
+from rankdet.train.slurm import requeue
 from rankdet.train.start import Start
 from rankdet.train.task import DetectionTask
 
@@ -113,20 +116,18 @@ def fit(
         changed = start.check(task, data.categories)
         if start.path is not None and start.path.resolve().parent != folder.path.resolve() and engine.is_global_zero:
             folder.bring(start.path)
-        complete = start.is_complete(folder, parts.epochs)
-        if complete:
+        if start.is_complete(folder, parts.epochs):
             display.print(
                 f"{start.path} has all {start.epochs_done} epochs behind it: the training is finished. To train on, "
                 "raise schedule.epochs"
             )
-        else:
-            display.print(_header(parts, engine, folder, changed=changed, step=start.step))
-            if config is not None and engine.is_global_zero:
-                write_text(folder.path / CONFIG, config)
-            open_logs(engine, folder, start)
-        with attendance.watching():
-            if not complete:
-                _train(engine, task, data, start=start, folder=folder, interruption=interruption)
+            return _finish(engine, parts, folder, display)
+        display.print(_header(parts, engine, folder, changed=changed, step=start.step))
+        if config is not None and engine.is_global_zero:
+            write_text(folder.path / CONFIG, config)
+        open_logs(engine, folder, start)
+        with _recorded(engine, folder, start, changed), attendance.watching():
+            _train(engine, task, data, start=start, folder=folder, interruption=interruption)
             return _finish(engine, parts, folder, display)
 
 
@@ -177,6 +178,15 @@ def _header(parts: Parts, engine: pl.Trainer, folder: RunFolder, *, changed: Seq
     )
 
 
+def _recorded(
+    engine: pl.Trainer, folder: RunFolder, start: Start, changed: Sequence[Change]
+) -> AbstractContextManager[None]:
+    if not engine.is_global_zero:
+        return nullcontext()
+    device = describe_device(engine.strategy.root_device)
+    return recorded(folder, step=start.step, changed=changed, processes=engine.world_size, device=device)
+
+
 def _train(
     engine: pl.Trainer,
     task: DetectionTask,
@@ -195,9 +205,11 @@ def _train(
         asked = isinstance(stop, TrainingInterrupted) or (interruption.requested and not is_lost_connection(stop))
         if isinstance(stop, RuntimeError) and not asked:
             raise
+        queued = f"; {requeue()}" if interruption.wants_requeue and engine.is_global_zero else ""
         if not folder.last.exists():
-            raise TrainingInterrupted("the training was stopped before there was anything to save") from stop
-        message = f"the training was stopped; go on with --resume {folder.last}"
+            message = f"the training was stopped before there was anything to save{queued}"
+            raise TrainingInterrupted(message) from stop
+        message = f"the training was stopped; go on with --resume {folder.last}{queued}"
         raise TrainingInterrupted(message, checkpoint=folder.last) from stop
 
 
@@ -219,9 +231,14 @@ def _finish(engine: pl.Trainer, parts: Parts, folder: RunFolder, display: Displa
             thresholds=content[KEY].get("thresholds", {}),
         )
         parts.model.cpu()
+    if engine.is_global_zero:
+        _tell(evaluation, parts.data, folder, display)
+    return Run(folder.path, folder.best, folder.last, evaluation, tuple(pictures))
+
+
+def _tell(evaluation: Evaluation, data: DetectionData, folder: RunFolder, display: Display) -> None:
     display.print(evaluation.table())
-    if skipped := parts.data.summary():
+    if skipped := data.summary():
         display.print(skipped)
     names = sorted(path.name for path in folder.path.iterdir() if path.name != LOCK)
     display.print(f"The run is in {folder.path}: {', '.join(names)}")
-    return Run(folder.path, folder.best, folder.last, evaluation, tuple(pictures))

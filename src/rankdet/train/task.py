@@ -16,7 +16,7 @@ from typing_extensions import override
 from rankdet.data.loader import Batch
 from rankdet.data.seeding import seed_for
 from rankdet.eval import Evaluation
-from rankdet.ops.checkpoint import VERSION
+from rankdet.ops.checkpoint import VERSION, model_weights
 from rankdet.train.epochs import end_epoch
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.schedule import Schedule
@@ -191,3 +191,13 @@ class DetectionTask(pl.LightningModule):
         self.batches_seen = int(checkpoint[PROGRESS]["batches_seen"])
         self.to_be_evaluated = bool(checkpoint[PROGRESS].get("to_be_evaluated", False))
         self.record = {**checkpoint[RECORD], **self.record}
+        self._sort_states(checkpoint)
+
+    def _sort_states(self, checkpoint: dict[str, Any]) -> None:
+        """Bring the state of the optimiser, which goes by number, into the order of the parameters of today."""
+        renamed = getattr(self.model, "current_names", dict)(model_weights(checkpoint))
+        now = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        places = {name: place for place, name in enumerate(name for name in renamed if name in set(now))}
+        (stored,) = checkpoint["optimizer_states"]
+        if len(places) == len(now) == len(stored["state"]):  # as in all but an optimiser that leaves some out
+            stored["state"] = {place: stored["state"][places[name]] for place, name in enumerate(now)}
