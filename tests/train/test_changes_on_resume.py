@@ -123,7 +123,8 @@ SCHEDULES = [
     ({"decay": Cosine()}, "schedule.decay Steps -> Cosine"),
     ({"decay": Steps(milestones=(1,), gamma=0.5)}, "schedule.decay.init_args.gamma 0.1 -> 0.5"),
     ({"decay": Steps(milestones=(7,))}, "schedule.decay.init_args.milestones [1] -> [7]"),
-    ({"base_batch_size": 4, "scale_lr": True}, "schedule.base_batch_size null -> 4"),
+    ({"base_batch_size": 4}, "schedule.base_batch_size null -> 4"),
+    ({"base_batch_size": 4, "scale_lr": False}, "schedule.base_batch_size null -> 4, schedule.scale_lr True -> False"),
 ]
 
 
