@@ -178,17 +178,18 @@ def test_gradients_are_clipped(train: Callable[..., Run]):
     assert 0 < norms.largest < 0.0101
 
 
-def test_two_processes_see_every_image_once_and_agree_on_the_evaluation(train: Callable[..., Run], tmp_path: Path):
+@pytest.mark.parametrize("devices", [2, 3])  # three: two batches of the validation, one of which is detected twice
+def test_processes_see_every_image_once_and_agree_on_the_evaluation(train, tmp_path: Path, devices: int):
     class Seen(pl.Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             file = tmp_path / f"seen-{trainer.global_rank}"
             with file.open("a") as out:
                 out.write("".join(f"{target['image_id']}\n" for target in batch[1]))
 
-    options = TrainerOptions(accelerator="cpu", devices=2, strategy="ddp_fork", log_every=2, pictures=0)
-    run = train(epochs=4, lr=0.2, callbacks=[Seen()], options=options)
-    seen = [(tmp_path / f"seen-{rank}").read_text().split() for rank in (0, 1)]
-    assert sorted(map(int, seen[0] + seen[1])) == sorted([*range(1, 25)] * 4)
+    options = TrainerOptions(accelerator="cpu", devices=devices, strategy="ddp_fork", log_every=2, pictures=0)
+    run = train(epochs=2 * devices, lr=0.2 if devices == 2 else 0.5, callbacks=[Seen()], options=options)
+    seen = [number for rank in range(devices) for number in (tmp_path / f"seen-{rank}").read_text().split()]
+    assert sorted(map(int, seen)) == sorted([*range(1, 25)] * 2 * devices)
     assert run.metrics["AR_100"] > 0, "nothing was learnt, so nothing is compared"
     model = TinyDetector()
     weights = read_checkpoint(run.best_checkpoint)["state_dict"]
