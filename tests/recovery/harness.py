@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -83,13 +84,20 @@ class Trap:
             if seen == self.count and before:
                 if name == "write_bytes":
                     original(arguments[0], arguments[1][: len(arguments[1]) // 2])
-                os.kill(os.getpid(), self.signal)
+                self._spring()
             result = original(*arguments, **named)
             if seen == self.count and not before:
-                os.kill(os.getpid(), self.signal)
+                self._spring()
             return result
 
         setattr(owner, name, watched)
+
+    def _spring(self) -> None:
+        """Raise the signal here, and in the loading processes, as SLURM does."""
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        if self.signal != signal.SIGKILL and children:  # from elsewhere: they obey this process
+            subprocess.run(["kill", f"-{self.signal}", *children], check=True)
+        os.kill(os.getpid(), self.signal)
 
 
 @dataclass(frozen=True)
@@ -313,6 +321,7 @@ def _run(arguments: list[str], environment: dict[str, str], trap: Trap | None, r
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # of loading processes, as where nobody has been forked
     from rankdet.cli import main
 
     if trap is not None:

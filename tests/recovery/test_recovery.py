@@ -26,6 +26,7 @@ ALONE, ACCUMULATING, TWO = Setting(), Setting(accumulate=2), Setting(processes=2
     [
         (ALONE, [Trap("a step begins", 6, TERM), Trap("a file is half written", 5, KILL)]),
         (ALONE, [Trap("an evaluation", 5, TERM), Trap("a file is in its place", 1, KILL)]),
+        (Setting(workers=1), [Trap("a step begins", 6, TERM), Trap("a step ends", 2, INT)]),
         (TWO, [Trap("a step begins", 3, TERM, rank=1), Trap("a step ends", 2, KILL, rank=1)]),
         (Setting(processes=2, accumulate=2), [Trap("a step begins", 5, TERM, rank=None)]),
     ],

@@ -178,6 +178,31 @@ def test_gradients_are_clipped(train: Callable[..., Run]):
     assert 0 < norms.largest < 0.0101
 
 
+def test_compiled_parts_keep_the_names_of_their_weights(train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch):
+    compiled, compile_module = [], nn.Module.compile
+
+    def compile_quickly(module: nn.Module) -> None:
+        compiled.append(type(module).__name__)
+        compile_module(module, backend="eager")
+
+    monkeypatch.setattr(nn.Module, "compile", compile_quickly)
+    options = TrainerOptions(accelerator="cpu", pictures=0, compile=["stem"])
+    run, plain = train(epochs=1, options=options), train("plain", epochs=1)
+    assert compiled == ["Sequential"]
+    weights, expected = (read_checkpoint(done.best_checkpoint)["state_dict"] for done in (run, plain))
+    assert weights.keys() == expected.keys()
+    for name, value in weights.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"trainer.compile: TinyDetector has no part neck; it has stem, classify, reg"):
+        train("other", options=TrainerOptions(accelerator="cpu", compile=["neck"]))
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed", "dp"])
+def test_strategies_that_share_out_the_weights_are_refused(strategy: str):
+    with pytest.raises(ValueError, match=rf'strategy must be "auto" or one of the "ddp" kind, got \'{strategy}\''):
+        TrainerOptions(strategy=strategy)
+
+
 @pytest.mark.parametrize("devices", [2, 3])  # three: two batches of the validation, one of which is detected twice
 def test_processes_see_every_image_once_and_agree_on_the_evaluation(train, tmp_path: Path, devices: int):
     class Seen(pl.Callback):

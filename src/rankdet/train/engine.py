@@ -93,6 +93,7 @@ def make_task(engine: pl.Trainer, parts: Parts) -> DetectionTask:
     record = {"categories": parts.data.categories.to_dict(), "image_size": parts.data.resize.to_dict()}
     if callable(plan := getattr(parts.model, "plan", None)):
         record["model"] = plan()
+    compile_parts(parts.model, parts.options.compile or [])
     batches = len(parts.data.train_loader(seed=parts.seed, rank=0, world_size=engine.world_size))
     steps = -(-batches // engine.accumulate_grad_batches)
     engine.log_every_n_steps = min(engine.log_every_n_steps, steps)  # type: ignore[attr-defined]  # once an epoch
@@ -115,6 +116,18 @@ def make_task(engine: pl.Trainer, parts: Parts) -> DetectionTask:
             processes=engine.world_size,
         ),
     )
+
+
+def compile_parts(model: nn.Module, names: Sequence[str]) -> None:
+    """Have these parts of a model compiled when they are first called; ValueError for a part that it has not.
+
+    The names of its weights stay what they are.
+    """
+    for name in names:
+        if not isinstance(part := getattr(model, name, None), nn.Module):
+            known = ", ".join(name for name, _ in model.named_children())
+            raise ValueError(f"trainer.compile: {type(model).__name__} has no part {name}; it has {known}")
+        part.compile()
 
 
 @contextmanager

@@ -200,10 +200,10 @@ def _train(
     try:
         with interruption.listening(), quiet():
             engine.fit(task, datamodule=loaders, ckpt_path=start.path, weights_only=True)
-    except (RuntimeError, SystemExit) as stop:  # Lightning makes an exit of a KeyboardInterrupt
-        # a cluster's signal reaches the loading processes too, and then their end may be what is seen first
+    except (RuntimeError, ConnectionError, SystemExit) as stop:  # Lightning makes an exit of a KeyboardInterrupt
+        # A cluster's signal reaches the loading processes too, and where these end, that may be what is seen first.
         asked = isinstance(stop, TrainingInterrupted) or (interruption.requested and not is_lost_connection(stop))
-        if isinstance(stop, RuntimeError) and not asked:
+        if not isinstance(stop, SystemExit) and not asked:
             raise
         queued = f"; {requeue()}" if interruption.wants_requeue and engine.is_global_zero else ""
         if not folder.last.exists():
