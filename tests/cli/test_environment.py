@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import rankdet as package
-from rankdet.cli import environment
+from rankdet import environment
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -123,7 +123,8 @@ SCHEDULES = [
     ({"decay": Cosine()}, "schedule.decay Steps -> Cosine"),
     ({"decay": Steps(milestones=(1,), gamma=0.5)}, "schedule.decay.init_args.gamma 0.1 -> 0.5"),
     ({"decay": Steps(milestones=(7,))}, "schedule.decay.init_args.milestones [1] -> [7]"),
-    ({"base_batch_size": 4, "scale_lr": True}, "schedule.base_batch_size null -> 4"),
+    ({"base_batch_size": 4}, "schedule.base_batch_size null -> 4"),
+    ({"base_batch_size": 4, "scale_lr": False}, "schedule.base_batch_size null -> 4, schedule.scale_lr True -> False"),
 ]
 
 
@@ -142,6 +143,8 @@ TRAINERS = [  # key, value, what the engine then says of itself
     ("precision", "bf16-mixed", lambda engine: engine.precision),
     ("strategy", "ddp", lambda engine: type(engine.strategy).__name__[:3].lower()),
     ("evaluate_every", 5, None),
+    ("most_nonfinite", 5, None),
+    ("compile", ["stem"], None),
     ("pictures", 1, None),
     ("sync_batchnorm", True, None),
     ("accelerator", "auto", None),
@@ -152,6 +155,7 @@ TRAINERS = [  # key, value, what the engine then says of itself
 @pytest.mark.parametrize(("key", "value", "seen"), TRAINERS)
 def test_the_trainer(resumed, monkeypatch: pytest.MonkeyPatch, key: str, value: Any, seen: Callable[..., Any] | None):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda _: None)
     watch, said, run = resumed(trainer={key: value})
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # tests that fork would inherit it

@@ -42,7 +42,7 @@ def same(first: Any, second: Any) -> bool:
         return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(same, first, second))
-    return first == second or (first != first and second != second)  # what is undefined is NaN
+    return first == second or (first != first and second != second)  # NaN
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -175,3 +175,37 @@ def test_the_handlers_of_the_caller_come_back(train: Callable[..., Run]):
     handler = signal.getsignal(signal.SIGINT)
     train("run", epochs=1)
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_the_state_of_the_optimiser_goes_with_its_parameter_whatever_their_order(train: Callable[..., Run]):
+    """As when a later version of rankdet makes the parts of a model in another order."""
+    from rankdet.train import SGD, Schedule, fit
+    from tests.train.conftest import tiny_data
+    from tests.train.fakes import TinyDetector
+
+    class Reordered(TinyDetector):
+        def __init__(self):
+            super().__init__()
+            self.stem = self._modules.pop("stem")
+
+    first, seen = train("run", epochs=2), {}
+    before = content(first.last_checkpoint)["optimizer_states"][0]["state"]
+
+    class Momentum(pl.Callback):
+        def on_train_start(self, trainer, pl_module):
+            states = trainer.optimizers[0].state
+            seen.update({name: states[p]["momentum_buffer"].clone() for name, p in pl_module.model.named_parameters()})
+
+    fit(
+        model=Reordered(),
+        optimiser=SGD(lr=0.05),
+        data=tiny_data(),
+        schedule=Schedule(epochs=3),
+        trainer=TrainerOptions(accelerator="cpu", log_every=2, pictures=0),
+        resume=first.last_checkpoint,
+        callbacks=[Momentum()],
+    )
+    names = [name for name, _ in TinyDetector().named_parameters()]
+    assert next(iter(seen)) != names[0], "nothing was reordered"
+    for number, name in enumerate(names):
+        assert torch.equal(seen[name], before[number]["momentum_buffer"]), name

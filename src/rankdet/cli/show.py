@@ -19,6 +19,7 @@ TOPICS = {
     "losses": "the losses, and with a name all arguments of one",
     "presets": "the experiments that --config takes by name",
     "config": "the resolved configuration of an experiment: --config FILE [--KEY VALUE ...]",
+    "run": "what is in the folder of a training, how it came to be, and how to go on: run FOLDER",
     "environment": "versions and machine, for a bug report",
 }
 USAGE = """\
@@ -57,11 +58,16 @@ def main(arguments: Sequence[str]) -> int:
         )
     if topic == "config":
         return _show_config(rest)
+    if topic == "run":
+        from rankdet.cli.show_run import show_run
+
+        show_run(rest)
+        return 0
     if topic == "presets":
         _show_presets()
         return 0
     if topic == "environment":
-        from rankdet.cli.environment import describe_environment
+        from rankdet.environment import describe_environment
 
         print(describe_environment())
         return 0

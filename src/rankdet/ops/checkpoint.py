@@ -29,8 +29,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: when the file is missing, damaged, holds pickled objects or was not written by rankdet.
     """
+    return _read(path)
+
+
+def read_summary(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint says beside its weights and the state of the optimiser, which are not read from the disk.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`.
+    """
+    content = _read(path, mmap=True)
+    return {name: value for name, value in content.items() if name not in ("state_dict", "optimizer_states")}
+
+
+def _read(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except Exception as error:  # whatever the unpickler stumbles over in a file that is none

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from rankdet.data.module import DetectionData
@@ -22,7 +21,8 @@ from rankdet.train.display import Display
 from rankdet.train.evaluation import Evaluate
 from rankdet.train.folder import METRICS, RunFolder
 from rankdet.train.interruption import Interruption, leave_signals_alone
-from rankdet.train.metrics_file import MetricsFile
+from rankdet.train.metrics_file import Curves, MetricsFile
+from rankdet.train.nonfinite import LeaveOutNonFinite
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.options import TrainerOptions
 from rankdet.train.progress import ShowProgress
@@ -84,7 +84,7 @@ def open_logs(engine: pl.Trainer, folder: RunFolder, start: Start) -> None:
     """Log to the files of the run, behind what they have of the steps before."""
     engine.loggers = [
         MetricsFile(folder.path / METRICS, last_step=start.step),
-        TensorBoardLogger(folder.path, name="", version="tensorboard", default_hp_metric=False),
+        Curves(folder.path),
     ]
 
 
@@ -93,6 +93,7 @@ def make_task(engine: pl.Trainer, parts: Parts) -> DetectionTask:
     record = {"categories": parts.data.categories.to_dict(), "image_size": parts.data.resize.to_dict()}
     if callable(plan := getattr(parts.model, "plan", None)):
         record["model"] = plan()
+    compile_parts(parts.model, parts.options.compile or [])
     batches = len(parts.data.train_loader(seed=parts.seed, rank=0, world_size=engine.world_size))
     steps = -(-batches // engine.accumulate_grad_batches)
     engine.log_every_n_steps = min(engine.log_every_n_steps, steps)  # type: ignore[attr-defined]  # once an epoch
@@ -117,6 +118,18 @@ def make_task(engine: pl.Trainer, parts: Parts) -> DetectionTask:
     )
 
 
+def compile_parts(model: nn.Module, names: Sequence[str]) -> None:
+    """Have these parts of a model compiled when they are first called; ValueError for a part that it has not.
+
+    The names of its weights stay what they are.
+    """
+    for name in names:
+        if not isinstance(part := getattr(model, name, None), nn.Module):
+            known = ", ".join(name for name, _ in model.named_children())
+            raise ValueError(f"trainer.compile: {type(model).__name__} has no part {name}; it has {known}")
+        part.compile()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without those warnings of Lightning that are about choices made here."""
@@ -139,7 +152,8 @@ def _watchers(
     )
     progress = ShowProgress(display, log_every=parts.options.log_every)
     checkpoints = Checkpoints(folder, evaluation=evaluate, display=display)
-    return [progress, SaveBeforeEvaluation(checkpoints), evaluate, *more, checkpoints]
+    sound = LeaveOutNonFinite(folder, display=display, most=parts.options.most_nonfinite)
+    return [progress, sound, SaveBeforeEvaluation(checkpoints), evaluate, *more, checkpoints]
 
 
 def _trainer(options: TrainerOptions, epochs: int, folder: RunFolder, watchers: list[Callback]) -> pl.Trainer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from rankdet.eval.inference import boxes_only, rescale, to_results, without_scor
 from rankdet.eval.rules import too_few_detections
 from rankdet.ops.distributed import gather_objects, share_buffers
 from rankdet.train.display import Display
+from rankdet.train.errors import TrainingError
 from rankdet.train.interruption import Interruption
 from rankdet.train.loaders import Loaders
 from rankdet.train.task import DetectionTask
@@ -102,6 +104,7 @@ class Evaluate(Callback):
         share_buffers(task)  # what is evaluated is what the first process saves
         with without_score_threshold(task.model) as threshold:
             results = self._results(trainer, task)
+        _check_finite(results, task)
         self.current = self.evaluator([row for row in results if row["score"] >= (threshold or 0.0)])
         self.threshold_note = self._cost(results, threshold) if threshold else ""
         task.describe(self.current)
@@ -112,7 +115,8 @@ class Evaluate(Callback):
     def _cost(self, results: Results, threshold: float) -> str:
         """What the score threshold that the model states costs, for people."""
         assert self.current is not None, "the cost of a threshold is that of an evaluation"
-        lost = self.evaluator(results).metrics["AP"] - self.current.metrics["AP"]
+        everything, kept = (found.metrics.get("AP", math.nan) for found in (self.evaluator(results), self.current))
+        lost = everything - kept
         cost = f", which costs {lost:.3f} AP" if lost > _NOTABLE_AP else ""
         return f"  (score threshold {threshold:g}{cost})"
 
@@ -128,6 +132,16 @@ class Evaluate(Callback):
         for part in gather_objects(own):
             everyone |= part
         return [entry for image_id in sorted(everyone) for entry in everyone[image_id]]
+
+
+def _check_finite(results: Results, task: DetectionTask) -> None:
+    bad = [row["image_id"] for row in results if not math.isfinite(sum(row["bbox"], row["score"]))]
+    if bad:
+        raise TrainingError(
+            f"after epoch {task.epochs_done} the model predicts boxes or scores that are not finite (image {bad[0]}): "
+            "it has diverged. Begin anew, or go on from a checkpoint before, with a lower learning rate, a longer "
+            "warm-up, or a clipped gradient"
+        )
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from rankdet.train.files import fresh_folder, make_folder
 from rankdet.train.lock import FolderLock
 
 LAST, BEST, BEST_EVALUATION = "last.ckpt", "best.ckpt", "best.json"
-CONFIG, METRICS, PICTURES, RECORD = "config.yaml", "metrics.csv", "pictures", "run.json"
+CONFIG, METRICS, RECORD = "config.yaml", "metrics.csv", "run.json"
+PICTURES, NONFINITE = "pictures", "nonfinite"
 
 _AGREED = "RANKDET_RUN_FOLDER"
 _ALL_RUNS = Path("runs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +14,24 @@ from torch import nn
 from rankdet.data.module import DetectionData
 from rankdet.eval import Evaluation
 from rankdet.ops.checkpoint import KEY, model_weights, read_checkpoint
+from rankdet.ops.distributed import is_lost_connection, world_size
+from rankdet.train.attendance import Attendance
 from rankdet.train.display import Display
 from rankdet.train.engine import Parts, make_engine, make_task, open_logs, quiet
 from rankdet.train.errors import TrainingInterrupted
 from rankdet.train.files import write_text
 from rankdet.train.folder import CONFIG, LAST, PICTURES, RunFolder, claimed_folder, is_first_process
-from rankdet.train.header import describe_run
+from rankdet.train.header import describe_device, describe_run
 from rankdet.train.interruption import Interruption
 from rankdet.train.loaders import Loaders
 from rankdet.train.lock import LOCK
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.options import TrainerOptions
 from rankdet.train.pictures import save_pictures
+from rankdet.train.record import recorded
 from rankdet.train.schedule import Schedule
 from rankdet.train.settings import Change
+from rankdet.train.slurm import requeue
 from rankdet.train.start import Start
 from rankdet.train.task import DetectionTask
 
@@ -98,8 +103,14 @@ def fit(
     start = Start.read(checkpoint, model) if checkpoint is not None else Start()
     display, interruption = Display(silent=not is_first_process()), Interruption()
     with claimed_folder(output, name=name, resume=start.path, tell=display.print) as folder:
+        attendance = Attendance(folder)
         engine = make_engine(
-            parts, folder, start=start, display=display, interruption=interruption, callbacks=callbacks
+            parts,
+            folder,
+            start=start,
+            display=display,
+            interruption=interruption,
+            callbacks=[attendance, *callbacks],
         )
         task = make_task(engine, parts)
         changed = start.check(task, data.categories)
@@ -110,13 +121,14 @@ def fit(
                 f"{start.path} has all {start.epochs_done} epochs behind it: the training is finished. To train on, "
                 "raise schedule.epochs"
             )
-        else:
-            display.print(_header(parts, engine, folder, changed=changed, step=start.step))
-            if config is not None and engine.is_global_zero:
-                write_text(folder.path / CONFIG, config)
-            open_logs(engine, folder, start)
+            return _finish(engine, parts, folder, display)
+        display.print(_header(parts, engine, folder, changed=changed, step=start.step))
+        if config is not None and engine.is_global_zero:
+            write_text(folder.path / CONFIG, config)
+        open_logs(engine, folder, start)
+        with _recorded(engine, folder, start, changed), attendance.watching():
             _train(engine, task, data, start=start, folder=folder, interruption=interruption)
-        return _finish(engine, parts, folder, display)
+            return _finish(engine, parts, folder, display)
 
 
 def _checkpoint(resume: str | Path | None, output: str | Path | None) -> Path | None:
@@ -166,6 +178,15 @@ def _header(parts: Parts, engine: pl.Trainer, folder: RunFolder, *, changed: Seq
     )
 
 
+def _recorded(
+    engine: pl.Trainer, folder: RunFolder, start: Start, changed: Sequence[Change]
+) -> AbstractContextManager[None]:
+    if not engine.is_global_zero:
+        return nullcontext()
+    device = describe_device(engine.strategy.root_device)
+    return recorded(folder, step=start.step, changed=changed, processes=engine.world_size, device=device)
+
+
 def _train(
     engine: pl.Trainer,
     task: DetectionTask,
@@ -179,19 +200,22 @@ def _train(
     try:
         with interruption.listening(), quiet():
             engine.fit(task, datamodule=loaders, ckpt_path=start.path, weights_only=True)
-    except (RuntimeError, SystemExit) as stop:  # Lightning makes an exit of a KeyboardInterrupt
-        # a cluster's signal reaches the loading processes too, and then their end may be what is seen first
-        if isinstance(stop, RuntimeError) and not (isinstance(stop, TrainingInterrupted) or interruption.requested):
+    except (RuntimeError, ConnectionError, SystemExit) as stop:  # Lightning makes an exit of a KeyboardInterrupt
+        # A cluster's signal reaches the loading processes too, and where these end, that may be what is seen first.
+        asked = isinstance(stop, TrainingInterrupted) or (interruption.requested and not is_lost_connection(stop))
+        if not isinstance(stop, SystemExit) and not asked:
             raise
+        queued = f"; {requeue()}" if interruption.wants_requeue and engine.is_global_zero else ""
         if not folder.last.exists():
-            raise TrainingInterrupted("the training was stopped before there was anything to save") from stop
-        message = f"the training was stopped; go on with --resume {folder.last}"
+            message = f"the training was stopped before there was anything to save{queued}"
+            raise TrainingInterrupted(message) from stop
+        message = f"the training was stopped; go on with --resume {folder.last}{queued}"
         raise TrainingInterrupted(message, checkpoint=folder.last) from stop
 
 
 def _finish(engine: pl.Trainer, parts: Parts, folder: RunFolder, display: Display) -> Run:
     content, text = {}, ""
-    if engine.is_global_zero:
+    if engine.is_global_zero or world_size() == 1:
         content, text = read_checkpoint(folder.best), folder.evaluation.read_text(encoding="utf-8")
     content, text = engine.strategy.broadcast((content, text))  # others may not see the folder
     parts.model.load_state_dict(model_weights(content))
@@ -207,9 +231,14 @@ def _finish(engine: pl.Trainer, parts: Parts, folder: RunFolder, display: Displa
             thresholds=content[KEY].get("thresholds", {}),
         )
         parts.model.cpu()
+    if engine.is_global_zero:
+        _tell(evaluation, parts.data, folder, display)
+    return Run(folder.path, folder.best, folder.last, evaluation, tuple(pictures))
+
+
+def _tell(evaluation: Evaluation, data: DetectionData, folder: RunFolder, display: Display) -> None:
     display.print(evaluation.table())
-    if skipped := parts.data.summary():
+    if skipped := data.summary():
         display.print(skipped)
     names = sorted(path.name for path in folder.path.iterdir() if path.name != LOCK)
     display.print(f"The run is in {folder.path}: {', '.join(names)}")
-    return Run(folder.path, folder.best, folder.last, evaluation, tuple(pictures))

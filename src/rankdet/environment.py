@@ -1,4 +1,4 @@
-"""``rankdet show environment``: what a bug report has to say of the machine and the libraries, and nothing private."""
+"""What a bug report, and the record of a training, have to say of the machine and the libraries; nothing private."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from types import ModuleType
 import rankdet
 
 LIBRARIES = (
+    "anyascii",
     "torch",
     "torchvision",
     "timm",
@@ -34,10 +35,11 @@ LIBRARIES = (
 
 def describe_environment() -> str:
     """One line for each fact: its name, and what it is."""
-    return "\n".join(f"{name:<13}{value}" for name, value in _facts())
+    return "\n".join(f"{name:<13}{value}" for name, value in facts())
 
 
-def _facts() -> Iterator[tuple[str, str]]:
+def facts() -> Iterator[tuple[str, str]]:
+    """Versions of rankdet and its libraries, system, processor and accelerators, by name."""
     yield "rankdet", f"{rankdet.__version__} ({_origin(Path(rankdet.__file__).parent)})"
     yield "python", f"{platform.python_version()} ({platform.python_implementation()})"
     yield "system", platform.platform()
