@@ -17,7 +17,7 @@ from rankdet.data.annotated import AnnotatedImages
 from rankdet.data.categories import Categories
 from rankdet.data.coco_file import CocoFile
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import coco_image_folders, locate_images
+from rankdet.data.files import as_path, coco_image_folders, locate_images
 from rankdet.data.lvis import Federation
 from rankdet.data.packed import PackedStrings
 from rankdet.data.report import Fault
@@ -69,7 +69,7 @@ class CocoDetection(AnnotatedImages):
         skip_empty: bool = False,
         min_size: int = 0,
     ) -> None:
-        file = Path(annotations)
+        file = as_path(annotations, "the path of a COCO file")
         with without_garbage_collection():
             read = _read(file, classes, masks=masks)
         table, names, federation = read.table, read.names, read.federation

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Raw, Struct
 
-from rankdet.data.columns import IN_TEXT, Column, boxes, flags, id_lists, names, numbers, texts, whole_numbers
+from rankdet.data.columns import Column, boxes, flags, id_lists, names, numbers, texts, whole_numbers
 from rankdet.data.lvis import NEGATIVE, NOT_EXHAUSTIVE
 from rankdet.data.packed import PackedJSON
 from rankdet.garbage import without_garbage_collection
@@ -120,7 +120,7 @@ class CocoContent(Mapping[str, Any]):
     A list that is written as an object of entries is read as a list as well; `what_is` tells both apart.
 
     >>> content = CocoContent({"images": [{"id": 7}], "annotations": [{"image_id": "7", "bbox": [0, 0, 2, 3]}]})
-    >>> content.annotations["image_id"].values, content.annotations["bbox"].values, list(content.in_text())
+    >>> content.annotations["image_id"].values, content.annotations["bbox"].values, list(content.in_state(IN_TEXT))
     (array([7]), array([[0., 0., 2., 3.]]), [('annotations', 'image_id', array([0]))])
     >>> content.what_is("categories"), content.called("annotations", 0)
     ('missing', 'annotations[0] of image 7')
@@ -219,12 +219,12 @@ class CocoContent(Mapping[str, Any]):
             return f"{name} of image {entries['image_id'].values[place]}"
         return name
 
-    def in_text(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        """List, key and places of what was read in spite of how it is written: see `IN_TEXT`."""
+    def in_state(self, state: int) -> Iterator[tuple[str, str, np.ndarray]]:
+        """List, key and places of all values in a state, such as `rankdet.data.columns.IN_TEXT`."""
         for key in LISTS:
             entries: Entries = getattr(self, key)
-            for name in _READERS[key] if key not in self._structs else ():
-                if len(places := entries[name].places(IN_TEXT)):
+            for name in _READERS[key] if key not in self._structs else ():  # those of structs are sound, or not there
+                if len(places := entries[name].places(state)):
                     yield key, name, places
 
     def _read(self, key: str) -> Entries:

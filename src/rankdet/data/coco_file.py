@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
@@ -11,6 +11,7 @@ import numpy as np
 from rankdet.data.categories import Categories
 from rankdet.data.coco_content import LISTS, MUST_HOLD, CocoContent, UnreadableError
 from rankdet.data.coco_masks import PackedMasks, pack_masks
+from rankdet.data.coco_oddities import read_nevertheless
 from rankdet.data.columns import ABSENT, WRONG, Column
 from rankdet.data.errors import NO_MASKS, DatasetError
 from rankdet.data.lvis import Federation
@@ -21,8 +22,7 @@ from rankdet.data.segmentation import MASK_FORM, undecodable
 from rankdet.data.table import Annotations, Called, clean_boxes, make_fault
 
 _FIX = "`rankdet check DATA --fix FOLDER` writes a copy"
-_TEXTS = {"file_name": "text", "coco_url": "text", "name": "one line of text"}
-_ACCEPTED = {**_TEXTS, "area": "a number", "iscrowd": "0 or 1", "ignore": "0 or 1"}  # whole numbers if not said here
+_ACCEPTED = {"file_name": "text", "name": "text", "area": "a number", "iscrowd": "0 or 1", "ignore": "0 or 1"}
 
 
 class CocoFile:
@@ -98,16 +98,7 @@ class CocoFile:
             usable=usable,
             segmentations=packed.segmentations if packed else None,
         )
-        return table, [*self._read_nevertheless(), *clean.faults, *faults, *(packed.faults if packed else ())]
-
-    def _read_nevertheless(self) -> Iterator[Fault]:
-        """What is not written as it should be, and can be read in one way only."""
-        for key, name, places in self.content.in_text():
-            examples = tuple(self.content.called(key, place) for place in places[:EXAMPLES].tolist())
-            kind = (
-                f"'{name}' of '{key}' that is not {_TEXTS[name]}" if name in _TEXTS else f"'{name}' of '{key}' in text"
-            )
-            yield Fault(kind, len(places), f"read as {_TEXTS.get(name, 'a number')}", examples)
+        return table, [*read_nevertheless(self.content), *clean.faults, *faults, *(packed.faults if packed else ())]
 
     def _references(self, categories: Categories) -> tuple[np.ndarray, np.ndarray]:
         """The place of each annotation's image, and its label: -1 for a category that is not in use."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from rankdet.data.packed import PackedJSON
 from rankdet.data.report import Fault
-from rankdet.data.rle import MalformedMaskError
-from rankdet.data.segmentation import check_run_lengths, read_masks
+from rankdet.data.rle import MalformedMaskError, pixel_counts
+from rankdet.data.segmentation import compress_masks, read_masks
 from rankdet.data.table import make_fault
 
 
@@ -64,7 +64,7 @@ def pack_masks(written: Sequence[Any], sizes: np.ndarray, *, names: Sequence[str
 def _check(start: int, forms: Sequence[Any], sizes: np.ndarray) -> None:
     places = np.array([place for place, form in enumerate(forms) if form and type(form) is not list], dtype=np.int64)
     try:
-        check_run_lengths([forms[place] for place in places.tolist()], sizes[start + places])
+        pixel_counts(*compress_masks([forms[place] for place in places.tolist()], sizes[start + places]))
     except MalformedMaskError as error:
         error.place = start + int(places[error.place])
         raise

@@ -24,7 +24,7 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 _LONGEST = 60  # characters of a number in text
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WORDS = {"true": True, "false": False}
-_NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")  # line breaks and their like; halves of characters
 
 
 @dataclass(frozen=True)
@@ -231,10 +231,11 @@ def _flag(value: Any) -> tuple[bool | None, int]:
 
 def _name(value: Any) -> tuple[str, int]:
     text, state = _text(value)
-    clean = _NO_NAME.sub(" ", text)
-    if not clean.strip():
+    if _NO_NAME.search(text):
+        text, state = _NO_NAME.sub(" ", text).strip(), IN_TEXT
+    if not text.strip():
         return "", WRONG if state == WRONG else ABSENT
-    return clean, state if clean == text else IN_TEXT
+    return text, state
 
 
 def _text(value: Any) -> tuple[str, int]:

@@ -133,6 +133,23 @@ def missing_files(folder: Path, missing: Sequence[str], *, total: int, wanted_by
     )
 
 
+def as_path(source: object, wanted: str) -> Path:
+    """A path; :class:`DatasetError`, saying what is `wanted`, for anything that is none.
+
+    >>> as_path({}, "the path of a COCO file")
+    Traceback (most recent call last):
+    rankdet.data.errors.DatasetError: got a dict where the path of a COCO file is wanted; write it to a file with
+    json.dump, and give that
+    """
+    if isinstance(source, str | os.PathLike):
+        return Path(source)
+    remedy = "give a str or a Path"
+    if isinstance(source, dict) or isinstance(getattr(source, "dataset", None), dict):
+        what = "it" if isinstance(source, dict) else "its .dataset"
+        remedy = f"write {what} to a file with json.dump, and give that"
+    raise DatasetError(f"got a {type(source).__name__} where {wanted} is wanted; {remedy}")
+
+
 def split_off(source: str) -> tuple[Path, str | None]:
     """A folder and the name of a split after the last colon, unless the whole is a path."""
     before, colon, split = source.rpartition(":")

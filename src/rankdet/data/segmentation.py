@@ -72,7 +72,7 @@ def read_masks(values: Sequence[Any]) -> Iterator[Block]:
     """Masks as a file has them, in COCO's form, block by block.
 
     Polygons of fewer than three points are left out. MalformedMaskError for what is no mask; run lengths are not
-    decoded: see `check_run_lengths`.
+    decoded: see `compress_masks`.
 
     >>> [block] = read_masks([[0, 0, 4, 0, 4, 4], [[1, 1, 2, 2]], {}])
     >>> block.forms, block.written_as
@@ -110,26 +110,30 @@ def coco_form(segmentation: Any) -> tuple[Any, str]:
     return _polygons(segmentation)
 
 
-def check_run_lengths(masks: Sequence[Mapping[str, Any] | RunLengths], sizes: np.ndarray) -> None:
-    """MalformedMaskError for the first mask whose run lengths do not decode, or are not made for its image.
+def compress_masks(masks: Sequence[Any], sizes: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Masks in COCO's form as compressed run lengths, which may still be malformed, with their sizes (M, 2).
+
+    MalformedMaskError for the first that is not made for its image.
 
     Args:
-        masks: in COCO's form.
-        sizes: (M, 2) heights and widths of their images.
+        masks: (M,) polygons or run lengths.
+        sizes: (M, 2) heights and widths of their images, 0 where unknown.
 
-    >>> check_run_lengths([RunLengths(size=(4, 4), counts="031O1O5")], np.array([[4, 4]]))
+    >>> compress_masks([[[0, 0, 4, 0, 0, 4]], RunLengths(size=(4, 4), counts="031O1O5")], np.array([[4, 4], [4, 4]]))[0]
+    ['031O1O5', '031O1O5']
     """
-    texts, places = [], []
-    for place, (mask, size) in enumerate(zip(masks, sizes.tolist(), strict=True)):
+    texts, own_sizes = [], np.zeros((len(masks), 2), np.int64)
+    for place, (mask, size) in enumerate(zip(masks, map(tuple, sizes.tolist()), strict=True)):
+        if isinstance(mask, RunLengths) and mask.size == size and isinstance(mask.counts, str):
+            texts.append(mask.counts)
+            own_sizes[place] = size
+            continue
         try:
-            if isinstance(mask, RunLengths) and isinstance(mask.counts, str) and list(mask.size) == size:
-                texts.append(mask.counts)
-            else:
-                texts.append(compressed(mask.as_dict() if isinstance(mask, RunLengths) else mask, *size)[0])
+            text, own_sizes[place] = compressed(mask.as_dict() if isinstance(mask, RunLengths) else mask, *size)
         except ValueError as error:
             raise MalformedMaskError(place, str(error)) from None
-        places.append(place)
-    pixel_counts(texts, sizes)
+        texts.append(text)
+    return texts, own_sizes
 
 
 def decode_segmentation(segmentation: Any, *, size: tuple[int, int], name: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from rankdet.data.categories import Categories
 from rankdet.data.coco import CocoDetection
 from rankdet.data.dataset import DetectionDataset
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import coco_file, split_off
+from rankdet.data.files import as_path, coco_file, split_off
 from rankdet.data.shapes import Shapes
 from rankdet.data.voc import VOCDetection
 
@@ -49,7 +49,7 @@ def open_dataset(
     """
     if str(source) == SHAPES:
         return _open_shapes(images, masks=masks, classes=classes, seed=shapes_seed)
-    path, split = split_off(str(source))
+    path, split = split_off(str(as_path(source, "the path of a COCO file or of a VOC folder")))
     annotations = coco_file(path)
     if annotations is not None:
         names = classes.names if isinstance(classes, Categories) else classes
