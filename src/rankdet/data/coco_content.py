@@ -119,6 +119,7 @@ class CocoContent(Mapping[str, Any]):
 
     A list that is written as an object of entries is read as a list as well; `what_is` tells both apart.
 
+    >>> from rankdet.data.columns import IN_TEXT
     >>> content = CocoContent({"images": [{"id": 7}], "annotations": [{"image_id": "7", "bbox": [0, 0, 2, 3]}]})
     >>> content.annotations["image_id"].values, content.annotations["bbox"].values, list(content.in_state(IN_TEXT))
     (array([7]), array([[0., 0., 2., 3.]]), [('annotations', 'image_id', array([0]))])
@@ -199,6 +200,15 @@ class CocoContent(Mapping[str, Any]):
         entry = self.entry(key, place)
         return entry.get(name) if isinstance(entry, Mapping) else None
 
+    def has_entries(self, key: str) -> bool:
+        """Whether there is a list under a key, or an object of entries."""
+        what = self.what_is(key)
+        return not what or (what == "an object" and len(self._items(key)) > 0)
+
+    def others(self) -> dict[str, Any]:
+        """Everything but the entries of lists: empty lists stand for them."""
+        return {key: [] if key in LISTS and self.has_entries(key) else self[key] for key in self}
+
     def what_is(self, key: str) -> str:
         """What there is instead of a list, such as ``"missing"`` or ``"an object"``; nothing if it is a list."""
         if self._structs:
@@ -241,8 +251,9 @@ class CocoContent(Mapping[str, Any]):
         """The entries of a list; those of a file as their text."""
         if key not in self._items_of:
             value = _shallow(self._content.get(key))
-            entries = list(value.values()) if isinstance(value, Mapping) else value
-            self._items_of[key] = entries if isinstance(entries, list | tuple) else []
+            if isinstance(value, Mapping) and all(isinstance(_plain(each), Mapping) for each in value.values()):
+                value = list(value.values())
+            self._items_of[key] = value if isinstance(value, list | tuple) else []
         return self._items_of[key]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from rankdet.data.packed import PackedJSON
 from rankdet.data.report import Fault
 from rankdet.data.rle import MalformedMaskError, pixel_counts
-from rankdet.data.segmentation import compress_masks, read_masks
+from rankdet.data.segmentation import compress_masks, read_sound_masks
 from rankdet.data.table import make_fault
 
 
@@ -46,12 +46,12 @@ def pack_masks(written: Sequence[Any], sizes: np.ndarray, *, names: Sequence[str
     there = np.zeros(len(written), dtype=bool)
     texts: dict[int, bytes] = {}
     written_as: dict[str, list[int]] = {}
-    for block in read_masks(written):
-        there[block.start : block.start + len(block.forms)] = [form is not None for form in block.forms]
+    for block in read_sound_masks(written):
+        there[block.start : block.stop] = list(map(bool, block.forms))
         _check(block.start, block.forms, sizes)
         for place, form in enumerate(block.forms if block.changed or None in block.forms else (), start=block.start):
             if form is None or block.changed:
-                texts[place] = b"[]" if form is None else msgspec.json.encode(form)
+                texts[place] = msgspec.json.encode(form or [])
         for place, was in block.written_as.items():
             written_as.setdefault(was, []).append(place)
     faults = [

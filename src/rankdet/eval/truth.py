@@ -14,7 +14,7 @@ from rankdet.data.coco_content import CocoContent
 from rankdet.data.columns import ABSENT, WRONG, Column
 from rankdet.data.references import rows_of
 from rankdet.data.rle import MalformedMaskError
-from rankdet.data.segmentation import MASK_FORM, compress_masks, read_masks
+from rankdet.data.segmentation import MASK_FORM, compress_masks, read_sound_masks
 from rankdet.eval.shapes import Bools, Ints, Masks
 
 
@@ -95,10 +95,10 @@ class TruthReader:
         """(G,) masks for images of some sizes, empty ones where there are none, and (G,) where there are."""
         try:
             written = self.content.segmentations(np.arange(len(sizes)))
-            blocks = list(read_masks(written))
+            blocks = list(read_sound_masks(written))
             forms = [form for block in blocks for form in block.forms]
             self._tell_forms([was for block in blocks for was in block.written_as.values()])
-            there = np.array([form is not None for form in forms], np.bool_)
+            there = np.array(list(map(bool, forms)), np.bool_)
             self._tell_missing(there)
             for place in np.flatnonzero(~there).tolist():
                 height, width = (max(side, 1) for side in sizes[place].tolist())
