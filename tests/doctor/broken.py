@@ -381,8 +381,8 @@ def annotations_as_an_object(home: Home) -> Expected:
 
 @fault
 def class_names_that_are_numbers(home: Home) -> Expected:
-    for number, category in enumerate(home.categories):
-        category["name"] = number
+    for name, category in zip((0, True, 2.5), home.categories, strict=True):
+        category["name"] = name
     return Expected("name-not-in-text", 3, "category 7: 'name' is 0, read as '0'")
 
 
@@ -419,6 +419,13 @@ def masks_in_other_forms(home: Home) -> Expected:
     fourth["segmentation"] = [list(map(str, fourth["segmentation"][0]))]
     fifth["segmentation"] = {"size": [HEIGHT, WIDTH], "counts": str(_run_lengths(fifth["segmentation"]))}
     return Expected("mask-in-another-form", 5, f"annotation {first['id']} ")
+
+
+@fault
+def masks_that_are_empty(home: Home) -> Expected:
+    for item in home.objects:
+        item["segmentation"] = []
+    return Expected("empty-segmentations", 60, "annotation 1 ", repaired=False)
 
 
 def _run_lengths(polygons: list[list[float]]) -> bytes:

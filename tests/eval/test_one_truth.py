@@ -129,7 +129,7 @@ def test_numbers_in_text_are_the_numbers_and_named(tmp_path, iou_type):
         same_but_order(expected, read_ground_truth(file, iou_type=iou_type))
     told_of = "".join(str(warning.message) for warning in told)
     assert f"truth.json: {len(truth['annotations'])} x 'image_id' of annotations in text, read as a number" in told_of
-    assert (iou_type == "segm") == ("masks of truth.json are written as text" in told_of)
+    assert (iou_type == "segm") == ("x mask written as a text, read as what it says" in told_of)
     dataset = CocoDetection(file, masks=iou_type == "segm")
     for key in ("id", "image_id", "category_id", "bbox", "area", "iscrowd"):
         assert dataset.report.count(f"'{key}' of annotations in text") == len(truth["annotations"])

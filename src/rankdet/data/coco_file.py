@@ -13,7 +13,7 @@ from rankdet.data.coco_content import LISTS, MUST_HOLD, CocoContent, UnreadableE
 from rankdet.data.coco_masks import PackedMasks, pack_masks
 from rankdet.data.coco_oddities import read_nevertheless
 from rankdet.data.columns import ABSENT, WRONG, Column
-from rankdet.data.errors import NO_MASKS, DatasetError
+from rankdet.data.errors import FIX, NO_MASKS, DatasetError
 from rankdet.data.lvis import Federation
 from rankdet.data.references import rows_of
 from rankdet.data.report import EXAMPLES, Fault
@@ -21,8 +21,8 @@ from rankdet.data.rle import MalformedMaskError
 from rankdet.data.segmentation import MASK_FORM, undecodable
 from rankdet.data.table import Annotations, Called, clean_boxes, make_fault
 
-_FIX = "`rankdet check DATA --fix FOLDER` writes a copy"
 _ACCEPTED = {"file_name": "text", "name": "text", "area": "a number", "iscrowd": "0 or 1", "ignore": "0 or 1"}
+_IDS = {"id", "image_id", "category_id"}
 
 
 class CocoFile:
@@ -107,7 +107,7 @@ class CocoFile:
         rows = rows_of(category_ids, self.content.categories["id"].values)
         problems = [
             f"{bad.sum()} annotations point to {what} that the file does not have: {_first(ids[bad])}; "
-            f"remove them or add what they point to ({_FIX} without them)"
+            f"remove them or add what they point to ({FIX} without them)"
             for what, ids, bad in (("an image", image_ids, owners < 0), ("a category", category_ids, rows < 0))
             if bad.any()
         ]
@@ -154,7 +154,7 @@ class CocoFile:
             has = "no annotation has the key" if written[0] is None else f"{names[0]} has {written[0]!r:.60}"
             raise DatasetError(
                 f"{self.file} has no segmentations, from which masks are made ({has}); {MASK_FORM}. "
-                f"Add them, or train on boxes alone: use {NO_MASKS}"
+                f"Add them, or train on boxes alone: {NO_MASKS}"
             )
         return packed
 
@@ -174,7 +174,8 @@ class CocoFile:
             huge = isinstance(value, int) and not isinstance(value, bool)
             problem = "does not fit into 64 bits" if huge else f"must be {accepted}"
             where = self.content.called(key, place) + _and_more(wrong, key)
-            self._fail(f"'{name}' in '{key}' {problem}, got {value!r:.80} ({where})")
+            hint = f"; {FIX} with numbers for ids in words" if name in _IDS and isinstance(value, str) else ""
+            self._fail(f"'{name}' in '{key}' {problem}, got {value!r:.80} ({where}){hint}")
         return column.values
 
     def _refuse_absent(self, key: str, name: str, column: Column, places: np.ndarray) -> None:
@@ -182,7 +183,8 @@ class CocoFile:
             place = int(places[absent[0]])
             self._fail(
                 f"{len(absent)} of {len(column)} entries of '{key}' lack the key '{name}', or have nothing there; the "
-                f"first is number {place}: {self.content.entry(key, place)!s:.120}"
+                f"first is number {place}: {self.content.entry(key, place)!s:.120}. Add it; `rankdet check DATA` lists "
+                "all that is wrong"
             )
 
     def _unique(self, key: str, ids: np.ndarray) -> None:
@@ -190,7 +192,7 @@ class CocoFile:
         if len(twice := unique[counts > 1]):
             self._fail(
                 f"{len(twice)} ids occur more than once in '{key}': {_first(twice)}; ids must be unique "
-                f"({_FIX} in which equal entries are listed once)"
+                f"({FIX} in which equal entries are listed once)"
             )
 
     def _fail(self, complaint: str) -> NoReturn:
@@ -211,7 +213,7 @@ def _read(file: Path) -> CocoContent:
         raise DatasetError(f"{file} {MUST_HOLD}, got {sorted(content)}")
     found = " and ".join(f"{key!r} is {what}" for key, what in wrong.items())
     raise DatasetError(
-        f"{file} {MUST_HOLD}, but {found}; write [{{...}}, {{...}}, ...] ({_FIX} that does, of objects of entries)"
+        f"{file} {MUST_HOLD}, but {found}; write [{{...}}, {{...}}, ...] ({FIX} that does, of objects of entries)"
     )
 
 

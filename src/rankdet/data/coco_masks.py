@@ -12,7 +12,7 @@ import numpy as np
 from rankdet.data.packed import PackedJSON
 from rankdet.data.report import Fault
 from rankdet.data.rle import MalformedMaskError, pixel_counts
-from rankdet.data.segmentation import compress_masks, read_sound_masks
+from rankdet.data.segmentation import READ_AS, compress_masks, read_sound_masks
 from rankdet.data.table import make_fault
 
 
@@ -55,7 +55,7 @@ def pack_masks(written: Sequence[Any], sizes: np.ndarray, *, names: Sequence[str
         for place, was in block.written_as.items():
             written_as.setdefault(was, []).append(place)
     faults = [
-        make_fault(f"mask written as {was}", names, np.array(places), action="read as COCO's form")
+        make_fault(f"mask written as a {was}", names, np.array(places), action=READ_AS[was])
         for was, places in written_as.items()
     ]
     return PackedMasks(_replaced(written, texts), there, tuple(faults))

@@ -116,15 +116,15 @@ def flags(values: Sequence[Any]) -> Column:
 def names(values: Sequence[Any]) -> Column:
     r"""(M,) str, empty where there is none: text, without line breaks and the like; numbers are names as well.
 
-    >>> column = names(["cat", "round\ncell", 7, None, "", ["x"]])
+    >>> column = names(["cat", "round\ncell", 7, True, None, "", ["x"]])
     >>> column.values.tolist(), column.states.tolist()
-    (['cat', 'round cell', '7', '', '', ''], [0, 2, 2, 1, 1, 4])
+    (['cat', 'round cell', '7', 'True', '', '', ''], [0, 2, 2, 2, 1, 1, 4])
     """
     return _one_by_one(values, _name, np.full(len(values), "", dtype=object))
 
 
 def texts(values: Sequence[Any]) -> Column:
-    """(M,) str as it is, empty where there is none; numbers are read as their digits.
+    """(M,) str as it is, empty where there is none; numbers and truth values are read as Python writes them.
 
     >>> texts(["a.jpg", 12, None, ["x"]]).values.tolist()
     ['a.jpg', '12', '', '']
@@ -243,8 +243,8 @@ def _text(value: Any) -> tuple[str, int]:
         return value, SOUND if value else ABSENT
     if value is None:
         return "", ABSENT
-    _, state = number_in(value)
-    return (str(value), IN_TEXT) if state == SOUND else ("", WRONG)
+    is_word = isinstance(value, bool) or number_in(value)[1] == SOUND  # true is what some make of "yes"
+    return (str(value), IN_TEXT) if is_word else ("", WRONG)
 
 
 def _id_list(value: Any) -> tuple[list[int] | None, int]:

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from pycocotools import mask as coco_mask
 
 from rankdet.data.columns import number_in, whole_numbers
-from rankdet.data.errors import DatasetError
+from rankdet.data.errors import FIX, DatasetError
 from rankdet.data.packed import PackedJSON
 from rankdet.data.rle import FARTHEST_COORDINATE, MalformedMaskError, compressed, pixel_counts
 from rankdet.garbage import without_garbage_collection
@@ -34,6 +34,14 @@ FLAT, POINTS, TEXT, BYTES, LISTED = (
     "list of run lengths",
 )
 """What a mask is written as that is read as if it were in COCO's form."""
+READ_AS = {
+    FLAT: "read as one polygon, [[x1, y1, ...]]",
+    POINTS: "read as polygons, [[x1, y1, ...], ...]",
+    TEXT: "read as what it says",
+    BYTES: "read without b and quotes",
+    LISTED: "read as the one that it has",
+}
+"""What becomes of each, for reports."""
 
 _AT_ONCE = 20_000
 _LEAST = 6  # numbers of a polygon; pycocotools takes one of four for a box, so that it must not get there
@@ -167,7 +175,7 @@ def decode_segmentation(segmentation: Any, *, size: tuple[int, int], name: str) 
 
 def undecodable(name: str, complaint: object) -> DatasetError:
     """The error that a mask cannot be decoded."""
-    remedy = "mend or remove it; `rankdet check DATA --fix FOLDER` writes a copy without such masks"
+    remedy = f"mend or remove it ({FIX} without such masks)"
     return DatasetError(f"{name} has a segmentation that cannot be decoded: {complaint}; {remedy}")
 
 

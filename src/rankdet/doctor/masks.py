@@ -19,8 +19,9 @@ _SLACK, _SHARE = 2.0, 0.1  # pixels, and share of the side of the box, by which 
 
 
 def check_masks(table: Table) -> Iterator[Finding]:
-    """Masks that are malformed, missing, of another size, or elsewhere; nothing for datasets of boxes alone."""
+    """Masks that are malformed, missing, of another size, or elsewhere; hardly anything for datasets of boxes alone."""
     if table.objects.segmentations is None:
+        yield from _check_empty(table)
         return
     masks = _look(table, table.objects.segmentations)
     yield from _check_form(table, masks)
@@ -36,6 +37,21 @@ def check_masks(table: Table) -> Iterator[Finding]:
         repair=LeaveOutMasks(np.flatnonzero(empty)),
     )
     yield from _check_place(table, masks.bounds, known & ~empty)
+
+
+def _check_empty(table: Table) -> Iterator[Finding]:
+    """Annotations of which none has a mask, though they have the key of one."""
+    if table.format == "VOC":
+        return
+    entries = table.content.entries("annotations")
+    yield from find(
+        "empty-segmentations",
+        Severity.NOTE,
+        np.array(["segmentation" in entries[place] for place in table.objects.entries.tolist()], dtype=bool),
+        what="{annotation has/annotations have} an empty 'segmentation', and none has a mask",
+        remedy=f"fine for boxes; a training with masks refuses the file: {MASK_FORM}",
+        example=table.object_name,
+    )
 
 
 @dataclass(frozen=True)
@@ -92,9 +108,9 @@ def _check_form(table: Table, masks: _Masks) -> Iterator[Finding]:
         "mask-in-another-form",
         Severity.WARNING,
         other,
-        what="{mask is/masks are} not written in COCO's form, and can be read in one way only",
+        what="{mask is/masks are} written in another form than COCO's, and can be read in one way only",
         remedy=f"write them in COCO's form, as the copy does: {MASK_FORM}",
-        example=lambda row: f"{table.object_name(row)}: a {masks.written_as[row]}",
+        example=lambda row: f"{table.object_name(row)}: {masks.written_as[row]}",
         repair=Rewrite({"annotations": changes}, "{mask/masks} written in COCO's form"),
     )
     misfits = np.flatnonzero(masks.there & ~masks.fitting)

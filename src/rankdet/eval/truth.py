@@ -14,7 +14,7 @@ from rankdet.data.coco_content import CocoContent
 from rankdet.data.columns import ABSENT, WRONG, Column
 from rankdet.data.references import rows_of
 from rankdet.data.rle import MalformedMaskError
-from rankdet.data.segmentation import MASK_FORM, compress_masks, read_sound_masks
+from rankdet.data.segmentation import MASK_FORM, READ_AS, compress_masks, read_sound_masks
 from rankdet.eval.shapes import Bools, Ints, Masks
 
 
@@ -109,7 +109,7 @@ class TruthReader:
 
     def _tell_forms(self, written_as: Sequence[str]) -> None:
         for was, times in Counter(written_as).items():
-            warnings.warn(f"{times} masks of {self.name} are written as {was}; {MASK_FORM}", stacklevel=2)
+            warnings.warn(f"{self.name}: {times} x mask written as a {was}, {READ_AS[was]}", stacklevel=2)
 
     def _tell_missing(self, there: Bools) -> None:
         missing = np.flatnonzero(~there)
