@@ -15,7 +15,7 @@ from rankdet.data.coco_oddities import read_nevertheless
 from rankdet.data.columns import ABSENT, WRONG, Column
 from rankdet.data.errors import FIX, NO_MASKS, DatasetError
 from rankdet.data.lvis import Federation
-from rankdet.data.references import rows_of
+from rankdet.data.references import rows_of, stable_order
 from rankdet.data.report import EXAMPLES, Fault
 from rankdet.data.rle import MalformedMaskError
 from rankdet.data.segmentation import MASK_FORM, undecodable
@@ -59,7 +59,8 @@ class CocoFile:
         names, urls = self.content.images["file_name"], self.content.images["coco_url"]
         if (names.states == ABSENT).all() and urls.readable.all():
             return ["/".join(PurePosixPath(url).parts[-2:]) for url in urls.values], True
-        return [name.replace("\\", "/") for name in self._required("images", "file_name")], False
+        found: list[str] = self._required("images", "file_name").tolist()
+        return [name.replace("\\", "/") for name in found] if "\\" in "".join(found) else found, False
 
     def federation(self, categories: Categories) -> Federation | None:
         """What LVIS says beside its objects; None for other files."""
@@ -72,7 +73,7 @@ class CocoFile:
         """The annotations of the classes in use, sorted by image, and their faults."""
         owners, labels = self._references(categories)
         chosen = np.flatnonzero(labels >= 0)
-        chosen = chosen[np.argsort(owners[chosen], kind="stable")]
+        chosen = chosen[stable_order(owners[chosen])]
         owners, sizes = owners[chosen], self.sizes[owners[chosen]]
         all_ids, faults = self._annotation_ids()
         names = Called("annotation {} of image {}", all_ids[chosen], self.image_ids[owners])
@@ -142,7 +143,7 @@ class CocoFile:
             box = self.content.value("annotations", place, "bbox")
             self._fail(f"{name} has the bbox {box!r:.80} ({image}); write [x, y, width, height], numbers of pixels")
         self._refuse_absent("annotations", "bbox", column, chosen)
-        return np.nan_to_num(column.values)
+        return column.values if column.is_uniform else np.nan_to_num(column.values)
 
     def _masks(self, chosen: np.ndarray, sizes: np.ndarray, names: Sequence[str]) -> PackedMasks:
         written = self.content.segmentations(chosen)
@@ -162,11 +163,14 @@ class CocoFile:
         column: Column = getattr(self.content, key)[name]
         everywhere = np.arange(len(column))
         self._refuse_absent(key, name, column, everywhere)
-        return self._optional(key, name, everywhere)
+        return self._checked(key, name, column, everywhere)
 
     def _optional(self, key: str, name: str, places: np.ndarray) -> np.ndarray:
-        """A column at some places; refused where there is something else than is accepted."""
-        column: Column = getattr(self.content, key)[name].take(places)
+        """A column at some places, with a filler where there is nothing."""
+        return self._checked(key, name, getattr(self.content, key)[name].take(places), places)
+
+    def _checked(self, key: str, name: str, column: Column, places: np.ndarray) -> np.ndarray:
+        """The values of a column; refused where there is something else than is accepted."""
         wrong = column.places(WRONG)
         if len(wrong):
             place = int(places[wrong[0]])

@@ -38,17 +38,25 @@ class Column:
         return len(self.values)
 
     @property
+    def is_uniform(self) -> bool:
+        """Whether all values are known to be in the same state, as in any sound file."""
+        return len(self.states) > 0 and self.states.strides == (0,)
+
+    @property
     def readable(self) -> np.ndarray:
         """(M,) which values are what they should be, in text or not."""
         return (self.states == SOUND) | (self.states == IN_TEXT)
 
     def places(self, *states: int) -> np.ndarray:
         """The places of the values in some states, in ascending order."""
+        if self.is_uniform:
+            return np.arange(len(self) if self.states[0] in states else 0)
         return np.flatnonzero(np.isin(self.states, states))
 
     def take(self, places: np.ndarray) -> Column:
         """The column at some places, in that order."""
-        return Column(self.values[places], self.states[places])
+        values = self.values.take(places, axis=0)
+        return Column.alike(values, self.states[0]) if self.is_uniform else Column(values, self.states[places])
 
     @classmethod
     def alike(cls, values: np.ndarray, state: int = SOUND) -> Column:

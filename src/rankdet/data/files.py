@@ -96,7 +96,7 @@ def find_images(candidates: Sequence[Path], names: Sequence[str], *, wanted_by: 
         if not missing:
             return folder, names
         spelt = {name: listing.find(folder, name) for name in missing if not name.isascii()}
-        missing = [name for name in missing if not spelt.get(name)]
+        missing = [name for name in missing if not spelt.get(name)] if spelt else missing
         if not missing:
             return folder, [spelt.get(name) or name for name in names]
         if len(missing) < len(lacks):

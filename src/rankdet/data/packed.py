@@ -51,9 +51,12 @@ class PackedStrings(Packed, Sequence[str]):
     ('ü', 3, ['a.jpg', '', 'ü'])
     """
 
-    def __init__(self, strings: Iterable[str]) -> None:
-        # The name of a file may be anything: not only what is Unicode.
-        super().__init__(string.encode(errors="surrogatepass") for string in strings)
+    def __init__(self, strings: Sequence[str]) -> None:
+        if (joined := "".join(strings)).isascii():  # the quick way: a byte is a character
+            self.ends = np.cumsum(np.fromiter(map(len, strings), dtype=np.int64, count=len(strings)))
+            self.buffer = np.frombuffer(joined.encode(), dtype=np.uint8)
+        else:  # the name of a file may be anything, not only what is Unicode
+            super().__init__(string.encode(errors="surrogatepass") for string in strings)
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
         """One string (no slices)."""
