@@ -6,6 +6,7 @@ A fault is a function that takes a sound `Home`, breaks it, and returns what is 
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from rankdet.doctor import Headers, Pixels, Scan, Source
 from tests.data.files import voc_xml
@@ -330,6 +332,115 @@ def annotation_without_id(home: Home) -> Expected:
     return Expected("annotation-without-id", 1, "annotations[4]", also=("annotation-id-collision",))
 
 
+# ---------------------------------------------------------------------------- what can be understood, written otherwise
+
+
+@fault
+def numbers_in_text(home: Home) -> Expected:
+    for image in home.images[:2]:
+        image |= {"height": str(image["height"]), "width": f" {image['width']}.0 "}
+    for item in home.objects[3:6]:
+        item |= {"image_id": str(item["image_id"]), "category_id": str(item["category_id"]), "iscrowd": "0"}
+    home.objects[6]["bbox"] = list(map(str, home.objects[6]["bbox"]))
+    return Expected("number-in-text", 14, "image 100: 'height' is '48'")
+
+
+@fault
+def everything_in_text(home: Home) -> Expected:
+    def in_text(value: object) -> object:
+        return list(map(in_text, value)) if isinstance(value, list) else str(value)
+
+    for entry in [*home.images, *home.objects, *home.categories]:
+        entry |= {key: in_text(value) for key, value in entry.items()}
+    return Expected("number-in-text", 3 * len(home.images) + 6 * len(home.objects) + len(home.categories), "'id' is '")
+
+
+@fault
+def ids_in_words(home: Home) -> Expected:
+    for image in home.images[4:9]:
+        for item in home.objects:
+            if item["image_id"] == image["id"]:
+                item["image_id"] = f"frame {image['id']}"
+        image["id"] = f"frame {image['id']}"
+    return Expected("id-in-words", 5, "images[4] has the id 'frame 112'")
+
+
+@fault
+def categories_in_words(home: Home) -> Expected:
+    for entry in [*home.categories, *home.objects]:
+        key = "category_id" if "category_id" in entry else "id"
+        entry[key] = f"class-{entry[key]}"
+    return Expected("id-in-words", 3, "'class-7'")
+
+
+@fault
+def annotations_as_an_object(home: Home) -> Expected:
+    home.content["annotations"] = {str(item["id"]): item for item in home.objects}
+    return Expected("list-as-object", 1, "'annotations': '1', '2', '3', ...")
+
+
+@fault
+def class_names_that_are_numbers(home: Home) -> Expected:
+    for name, category in zip((0, True, 2.5), home.categories, strict=True):
+        category["name"] = name
+    return Expected("name-not-in-text", 3, "category 7: 'name' is 0, read as '0'")
+
+
+@fault
+def class_name_with_a_line_break(home: Home) -> Expected:
+    home.categories[1]["name"] = "big\ndog\r\n"
+    return Expected("name-not-in-text", 1, "read as 'big dog'")
+
+
+@fault
+def crowd_of_words(home: Home) -> Expected:
+    home.objects[2]["iscrowd"] = "perhaps"
+    return Expected("malformed-crowd", 1, "annotation 3 of image 100: 'iscrowd' is 'perhaps'", repaired=False)
+
+
+@fault
+def area_of_words(home: Home) -> Expected:
+    home.objects[2]["area"] = "large"
+    return Expected("malformed-area", 1, "'area' is 'large'")
+
+
+@fault
+def ignored_object(home: Home) -> Expected:
+    home.objects[2]["ignore"] = 1
+    return Expected("ignored-object", 1, "annotation 3 ", repaired=False)
+
+
+@fault
+def masks_in_other_forms(home: Home) -> Expected:
+    first, second, third, fourth, fifth = with_masks(home).some("annotations", 5)
+    first["segmentation"] = first["segmentation"][0]
+    second["segmentation"] = [second["segmentation"][0][place : place + 2] for place in (0, 2, 4, 6)]
+    third["segmentation"] = json.dumps(third["segmentation"])
+    fourth["segmentation"] = [list(map(str, fourth["segmentation"][0]))]
+    fifth["segmentation"] = {"size": [HEIGHT, WIDTH], "counts": str(_run_lengths(fifth["segmentation"]))}
+    return Expected("mask-in-another-form", 5, f"annotation {first['id']} ")
+
+
+@fault
+def masks_that_are_empty(home: Home) -> Expected:
+    for item in home.objects:
+        item["segmentation"] = []
+    return Expected("empty-segmentations", 60, "annotation 1 ", repaired=False)
+
+
+def _run_lengths(polygons: list[list[float]]) -> bytes:
+    return coco_mask.merge(coco_mask.frPyObjects(polygons, HEIGHT, WIDTH))["counts"]
+
+
+@fault
+def accents_composed_otherwise(home: Home) -> Expected:
+    for image in home.images[:3]:
+        path = home.path(image)
+        path.rename(path.with_name(unicodedata.normalize("NFD", f"Überblick {path.name}")))
+        image["file_name"] = f"Überblick {path.name}"
+    return Expected("other-unicode-form", 3, "Überblick 00.jpg")
+
+
 # ------------------------------------------------------------------------------------------------- the file as a whole
 
 
@@ -375,7 +486,7 @@ def annotation_without_image_id(home: Home) -> Expected:
 @fault
 def category_without_name(home: Home) -> Expected:
     home.categories.append({"id": 90})
-    return Expected("malformed-category", 1, "categories[3]")
+    return Expected("malformed-category", 1, "categories[3]", also=("unused-class",))
 
 
 # ------------------------------------------------------------------------------------------------------------ images

@@ -17,7 +17,7 @@ from rankdet.data.annotated import AnnotatedImages
 from rankdet.data.categories import Categories
 from rankdet.data.coco_file import CocoFile
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import coco_image_folders, locate_images
+from rankdet.data.files import as_path, coco_image_folders, find_images
 from rankdet.data.lvis import Federation
 from rankdet.data.packed import PackedStrings
 from rankdet.data.report import Fault
@@ -69,13 +69,15 @@ class CocoDetection(AnnotatedImages):
         skip_empty: bool = False,
         min_size: int = 0,
     ) -> None:
-        file = Path(annotations)
+        file = as_path(annotations, "the path of a COCO file")
         with without_garbage_collection():
             read = _read(file, classes, masks=masks)
         table, names, federation = read.table, read.names, read.federation
         counts = table.object_counts() if skip_empty else None
         called = Called("image {}", read.ids)
-        keep, left_out = filter_images(read.sizes, counts, names=called, source=file, min_size=min_size)
+        keep, left_out = filter_images(
+            read.sizes, counts, names=called, source=file, min_size=min_size, faults=read.faults
+        )
         if len(keep) < len(read.ids):
             table, names = table.select_images(keep), [names[index] for index in keep]
             federation = federation and federation.select_images(keep)
@@ -129,8 +131,8 @@ def _locate(
 ) -> tuple[Path, Sequence[str]]:
     """The folder of the images and their paths in it."""
     try:
-        return locate_images(candidates, names, wanted_by=wanted_by)
+        return find_images(candidates, names, wanted_by=wanted_by)
     except DatasetError:
         if not from_url:
             raise
-    return locate_images(candidates, [PurePosixPath(name).name for name in names], wanted_by=wanted_by)
+    return find_images(candidates, [PurePosixPath(name).name for name in names], wanted_by=wanted_by)

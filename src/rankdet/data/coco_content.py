@@ -15,13 +15,13 @@ from functools import cached_property
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
-from rankdet.data.columns import IN_TEXT, Column, boxes, flags, id_lists, names, numbers, texts, whole_numbers
+from rankdet.data.columns import Column, boxes, flags, id_lists, names, numbers, texts, whole_numbers
 from rankdet.data.lvis import NEGATIVE, NOT_EXHAUSTIVE
 from rankdet.data.packed import PackedJSON
 from rankdet.garbage import without_garbage_collection
@@ -56,32 +56,34 @@ _READERS: dict[str, dict[str, _Reader]] = {
 _DTYPES: dict[_Reader, Any] = {whole_numbers: np.int64, numbers: np.float64, flags: bool}
 _AT_ONCE = 20_000  # entries of a faulty file decoded at once
 _NOTHING = Raw(b"null")
-_Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class _Image(Struct, gc=False):
-    id: _Whole | None = None
-    height: _Whole | None = None
-    width: _Whole | None = None
+    """Keys in the order of COCO's files, in which they are found quickest."""
+
     file_name: str | None = None
     coco_url: str | None = None
-    neg_category_ids: list[_Whole] | None = None
-    not_exhaustive_category_ids: list[_Whole] | None = None
+    height: int | None = None
+    width: int | None = None
+    id: int | None = None
+    neg_category_ids: list[int] | None = None
+    not_exhaustive_category_ids: list[int] | None = None
+
+
+class _Annotation(Struct, gc=False):
+    segmentation: Raw = _NOTHING
+    area: float | None = None
+    iscrowd: int | bool = 0
+    image_id: int | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    category_id: int | None = None
+    id: int | None = None
+    ignore: int | bool = 0
+    difficult: int | bool = 0
 
 
 class _Masked(Struct, gc=False):
     segmentation: Raw = _NOTHING
-
-
-class _Annotation(_Masked, gc=False):
-    id: _Whole | None = None
-    image_id: _Whole | None = None
-    category_id: _Whole | None = None
-    bbox: tuple[float, float, float, float] | None = None
-    area: float | None = None
-    iscrowd: _Whole | bool = 0
-    ignore: _Whole | bool = 0
-    difficult: _Whole | bool = 0
 
 
 class _File(Struct):
@@ -119,8 +121,9 @@ class CocoContent(Mapping[str, Any]):
 
     A list that is written as an object of entries is read as a list as well; `what_is` tells both apart.
 
+    >>> from rankdet.data.columns import IN_TEXT
     >>> content = CocoContent({"images": [{"id": 7}], "annotations": [{"image_id": "7", "bbox": [0, 0, 2, 3]}]})
-    >>> content.annotations["image_id"].values, content.annotations["bbox"].values, list(content.in_text())
+    >>> content.annotations["image_id"].values, content.annotations["bbox"].values, list(content.in_state(IN_TEXT))
     (array([7]), array([[0., 0., 2., 3.]]), [('annotations', 'image_id', array([0]))])
     >>> content.what_is("categories"), content.called("annotations", 0)
     ('missing', 'annotations[0] of image 7')
@@ -199,6 +202,15 @@ class CocoContent(Mapping[str, Any]):
         entry = self.entry(key, place)
         return entry.get(name) if isinstance(entry, Mapping) else None
 
+    def has_entries(self, key: str) -> bool:
+        """Whether there is a list under a key, or an object of entries."""
+        what = self.what_is(key)
+        return not what or (what == "an object" and len(self._items(key)) > 0)
+
+    def others(self) -> dict[str, Any]:
+        """Everything but the entries of lists: empty lists stand for them."""
+        return {key: [] if key in LISTS and self.has_entries(key) else self[key] for key in self}
+
     def what_is(self, key: str) -> str:
         """What there is instead of a list, such as ``"missing"`` or ``"an object"``; nothing if it is a list."""
         if self._structs:
@@ -219,12 +231,12 @@ class CocoContent(Mapping[str, Any]):
             return f"{name} of image {entries['image_id'].values[place]}"
         return name
 
-    def in_text(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        """List, key and places of what was read in spite of how it is written: see `IN_TEXT`."""
+    def in_state(self, state: int) -> Iterator[tuple[str, str, np.ndarray]]:
+        """List, key and places of all values in a state, such as `rankdet.data.columns.IN_TEXT`."""
         for key in LISTS:
             entries: Entries = getattr(self, key)
-            for name in _READERS[key] if key not in self._structs else ():
-                if len(places := entries[name].places(IN_TEXT)):
+            for name in _READERS[key] if key not in self._structs else ():  # those of structs are sound, or not there
+                if len(places := entries[name].places(state)):
                     yield key, name, places
 
     def _read(self, key: str) -> Entries:
@@ -241,8 +253,9 @@ class CocoContent(Mapping[str, Any]):
         """The entries of a list; those of a file as their text."""
         if key not in self._items_of:
             value = _shallow(self._content.get(key))
-            entries = list(value.values()) if isinstance(value, Mapping) else value
-            self._items_of[key] = entries if isinstance(entries, list | tuple) else []
+            if isinstance(value, Mapping) and all(isinstance(_plain(each), Mapping) for each in value.values()):
+                value = list(value.values())
+            self._items_of[key] = value if isinstance(value, list | tuple) else []
         return self._items_of[key]
 
 
@@ -274,7 +287,7 @@ class _StructColumns(Mapping[str, Column]):
                 return Column.alike(sides.reshape(-1, 4))
             if reader in _DTYPES:
                 return Column.alike(np.fromiter(values, _DTYPES[reader], number))
-        except TypeError:
+        except (TypeError, OverflowError):  # None, or no 64 bits
             values = map(attrgetter(name), self._structs)
         return reader(list(values))
 

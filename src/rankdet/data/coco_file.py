@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
@@ -11,18 +11,18 @@ import numpy as np
 from rankdet.data.categories import Categories
 from rankdet.data.coco_content import LISTS, MUST_HOLD, CocoContent, UnreadableError
 from rankdet.data.coco_masks import PackedMasks, pack_masks
+from rankdet.data.coco_oddities import read_nevertheless
 from rankdet.data.columns import ABSENT, WRONG, Column
-from rankdet.data.errors import NO_MASKS, DatasetError
+from rankdet.data.errors import FIX, NO_MASKS, DatasetError
 from rankdet.data.lvis import Federation
-from rankdet.data.references import rows_of
+from rankdet.data.references import rows_of, stable_order
 from rankdet.data.report import EXAMPLES, Fault
 from rankdet.data.rle import MalformedMaskError
 from rankdet.data.segmentation import MASK_FORM, undecodable
 from rankdet.data.table import Annotations, Called, clean_boxes, make_fault
 
-_FIX = "`rankdet check DATA --fix FOLDER` writes a copy"
-_TEXTS = {"file_name": "text", "coco_url": "text", "name": "one line of text"}
-_ACCEPTED = {**_TEXTS, "area": "a number", "iscrowd": "0 or 1", "ignore": "0 or 1"}  # whole numbers if not said here
+_ACCEPTED = {"file_name": "text", "name": "text", "area": "a number", "iscrowd": "0 or 1", "ignore": "0 or 1"}
+_IDS = {"id", "image_id", "category_id"}
 
 
 class CocoFile:
@@ -59,7 +59,8 @@ class CocoFile:
         names, urls = self.content.images["file_name"], self.content.images["coco_url"]
         if (names.states == ABSENT).all() and urls.readable.all():
             return ["/".join(PurePosixPath(url).parts[-2:]) for url in urls.values], True
-        return [name.replace("\\", "/") for name in self._required("images", "file_name")], False
+        found: list[str] = self._required("images", "file_name").tolist()
+        return [name.replace("\\", "/") for name in found] if "\\" in "".join(found) else found, False
 
     def federation(self, categories: Categories) -> Federation | None:
         """What LVIS says beside its objects; None for other files."""
@@ -72,7 +73,7 @@ class CocoFile:
         """The annotations of the classes in use, sorted by image, and their faults."""
         owners, labels = self._references(categories)
         chosen = np.flatnonzero(labels >= 0)
-        chosen = chosen[np.argsort(owners[chosen], kind="stable")]
+        chosen = chosen[stable_order(owners[chosen])]
         owners, sizes = owners[chosen], self.sizes[owners[chosen]]
         all_ids, faults = self._annotation_ids()
         names = Called("annotation {} of image {}", all_ids[chosen], self.image_ids[owners])
@@ -98,16 +99,7 @@ class CocoFile:
             usable=usable,
             segmentations=packed.segmentations if packed else None,
         )
-        return table, [*self._read_nevertheless(), *clean.faults, *faults, *(packed.faults if packed else ())]
-
-    def _read_nevertheless(self) -> Iterator[Fault]:
-        """What is not written as it should be, and can be read in one way only."""
-        for key, name, places in self.content.in_text():
-            examples = tuple(self.content.called(key, place) for place in places[:EXAMPLES].tolist())
-            kind = (
-                f"'{name}' of '{key}' that is not {_TEXTS[name]}" if name in _TEXTS else f"'{name}' of '{key}' in text"
-            )
-            yield Fault(kind, len(places), f"read as {_TEXTS.get(name, 'a number')}", examples)
+        return table, [*read_nevertheless(self.content), *clean.faults, *faults, *(packed.faults if packed else ())]
 
     def _references(self, categories: Categories) -> tuple[np.ndarray, np.ndarray]:
         """The place of each annotation's image, and its label: -1 for a category that is not in use."""
@@ -116,7 +108,7 @@ class CocoFile:
         rows = rows_of(category_ids, self.content.categories["id"].values)
         problems = [
             f"{bad.sum()} annotations point to {what} that the file does not have: {_first(ids[bad])}; "
-            f"remove them or add what they point to ({_FIX} without them)"
+            f"remove them or add what they point to ({FIX} without them)"
             for what, ids, bad in (("an image", image_ids, owners < 0), ("a category", category_ids, rows < 0))
             if bad.any()
         ]
@@ -151,7 +143,7 @@ class CocoFile:
             box = self.content.value("annotations", place, "bbox")
             self._fail(f"{name} has the bbox {box!r:.80} ({image}); write [x, y, width, height], numbers of pixels")
         self._refuse_absent("annotations", "bbox", column, chosen)
-        return np.nan_to_num(column.values)
+        return column.values if column.is_uniform else np.nan_to_num(column.values)
 
     def _masks(self, chosen: np.ndarray, sizes: np.ndarray, names: Sequence[str]) -> PackedMasks:
         written = self.content.segmentations(chosen)
@@ -163,7 +155,7 @@ class CocoFile:
             has = "no annotation has the key" if written[0] is None else f"{names[0]} has {written[0]!r:.60}"
             raise DatasetError(
                 f"{self.file} has no segmentations, from which masks are made ({has}); {MASK_FORM}. "
-                f"Add them, or train on boxes alone: use {NO_MASKS}"
+                f"Add them, or train on boxes alone: {NO_MASKS}"
             )
         return packed
 
@@ -171,11 +163,14 @@ class CocoFile:
         column: Column = getattr(self.content, key)[name]
         everywhere = np.arange(len(column))
         self._refuse_absent(key, name, column, everywhere)
-        return self._optional(key, name, everywhere)
+        return self._checked(key, name, column, everywhere)
 
     def _optional(self, key: str, name: str, places: np.ndarray) -> np.ndarray:
-        """A column at some places; refused where there is something else than is accepted."""
-        column: Column = getattr(self.content, key)[name].take(places)
+        """A column at some places, with a filler where there is nothing."""
+        return self._checked(key, name, getattr(self.content, key)[name].take(places), places)
+
+    def _checked(self, key: str, name: str, column: Column, places: np.ndarray) -> np.ndarray:
+        """The values of a column; refused where there is something else than is accepted."""
         wrong = column.places(WRONG)
         if len(wrong):
             place = int(places[wrong[0]])
@@ -183,7 +178,8 @@ class CocoFile:
             huge = isinstance(value, int) and not isinstance(value, bool)
             problem = "does not fit into 64 bits" if huge else f"must be {accepted}"
             where = self.content.called(key, place) + _and_more(wrong, key)
-            self._fail(f"'{name}' in '{key}' {problem}, got {value!r:.80} ({where})")
+            hint = f"; {FIX} with numbers for ids in words" if name in _IDS and isinstance(value, str) else ""
+            self._fail(f"'{name}' in '{key}' {problem}, got {value!r:.80} ({where}){hint}")
         return column.values
 
     def _refuse_absent(self, key: str, name: str, column: Column, places: np.ndarray) -> None:
@@ -191,7 +187,8 @@ class CocoFile:
             place = int(places[absent[0]])
             self._fail(
                 f"{len(absent)} of {len(column)} entries of '{key}' lack the key '{name}', or have nothing there; the "
-                f"first is number {place}: {self.content.entry(key, place)!s:.120}"
+                f"first is number {place}: {self.content.entry(key, place)!s:.120}. Add it; `rankdet check DATA` lists "
+                "all that is wrong"
             )
 
     def _unique(self, key: str, ids: np.ndarray) -> None:
@@ -199,7 +196,7 @@ class CocoFile:
         if len(twice := unique[counts > 1]):
             self._fail(
                 f"{len(twice)} ids occur more than once in '{key}': {_first(twice)}; ids must be unique "
-                f"({_FIX} in which equal entries are listed once)"
+                f"({FIX} in which equal entries are listed once)"
             )
 
     def _fail(self, complaint: str) -> NoReturn:
@@ -220,7 +217,7 @@ def _read(file: Path) -> CocoContent:
         raise DatasetError(f"{file} {MUST_HOLD}, got {sorted(content)}")
     found = " and ".join(f"{key!r} is {what}" for key, what in wrong.items())
     raise DatasetError(
-        f"{file} {MUST_HOLD}, but {found}; write [{{...}}, {{...}}, ...] ({_FIX} that does, of objects of entries)"
+        f"{file} {MUST_HOLD}, but {found}; write [{{...}}, {{...}}, ...] ({FIX} that does, of objects of entries)"
     )
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from rankdet.data.packed import PackedJSON
 from rankdet.data.report import Fault
-from rankdet.data.rle import MalformedMaskError
-from rankdet.data.segmentation import check_run_lengths, read_masks
+from rankdet.data.rle import MalformedMaskError, pixel_counts
+from rankdet.data.segmentation import READ_AS, compress_masks, read_sound_masks
 from rankdet.data.table import make_fault
 
 
@@ -46,16 +46,16 @@ def pack_masks(written: Sequence[Any], sizes: np.ndarray, *, names: Sequence[str
     there = np.zeros(len(written), dtype=bool)
     texts: dict[int, bytes] = {}
     written_as: dict[str, list[int]] = {}
-    for block in read_masks(written):
-        there[block.start : block.start + len(block.forms)] = [form is not None for form in block.forms]
+    for block in read_sound_masks(written):
+        there[block.start : block.stop] = list(map(bool, block.forms))
         _check(block.start, block.forms, sizes)
         for place, form in enumerate(block.forms if block.changed or None in block.forms else (), start=block.start):
             if form is None or block.changed:
-                texts[place] = b"[]" if form is None else msgspec.json.encode(form)
+                texts[place] = msgspec.json.encode(form or [])
         for place, was in block.written_as.items():
             written_as.setdefault(was, []).append(place)
     faults = [
-        make_fault(f"mask written as {was}", names, np.array(places), action="read as COCO's form")
+        make_fault(f"mask written as a {was}", names, np.array(places), action=READ_AS[was])
         for was, places in written_as.items()
     ]
     return PackedMasks(_replaced(written, texts), there, tuple(faults))
@@ -64,7 +64,7 @@ def pack_masks(written: Sequence[Any], sizes: np.ndarray, *, names: Sequence[str
 def _check(start: int, forms: Sequence[Any], sizes: np.ndarray) -> None:
     places = np.array([place for place, form in enumerate(forms) if form and type(form) is not list], dtype=np.int64)
     try:
-        check_run_lengths([forms[place] for place in places.tolist()], sizes[start + places])
+        pixel_counts(*compress_masks([forms[place] for place in places.tolist()], sizes[start + places]))
     except MalformedMaskError as error:
         error.place = start + int(places[error.place])
         raise

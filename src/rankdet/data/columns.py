@@ -24,7 +24,7 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 _LONGEST = 60  # characters of a number in text
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WORDS = {"true": True, "false": False}
-_NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")  # line breaks and their like; halves of characters
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,25 @@ class Column:
         return len(self.values)
 
     @property
+    def is_uniform(self) -> bool:
+        """Whether all values are known to be in the same state, as in any sound file."""
+        return len(self.states) > 0 and self.states.strides == (0,)
+
+    @property
     def readable(self) -> np.ndarray:
         """(M,) which values are what they should be, in text or not."""
         return (self.states == SOUND) | (self.states == IN_TEXT)
 
     def places(self, *states: int) -> np.ndarray:
         """The places of the values in some states, in ascending order."""
+        if self.is_uniform:
+            return np.arange(len(self) if self.states[0] in states else 0)
         return np.flatnonzero(np.isin(self.states, states))
 
     def take(self, places: np.ndarray) -> Column:
         """The column at some places, in that order."""
-        return Column(self.values[places], self.states[places])
+        values = self.values.take(places, axis=0)
+        return Column.alike(values, self.states[0]) if self.is_uniform else Column(values, self.states[places])
 
     @classmethod
     def alike(cls, values: np.ndarray, state: int = SOUND) -> Column:
@@ -116,15 +124,15 @@ def flags(values: Sequence[Any]) -> Column:
 def names(values: Sequence[Any]) -> Column:
     r"""(M,) str, empty where there is none: text, without line breaks and the like; numbers are names as well.
 
-    >>> column = names(["cat", "round\ncell", 7, None, "", ["x"]])
+    >>> column = names(["cat", "round\ncell", 7, True, None, "", ["x"]])
     >>> column.values.tolist(), column.states.tolist()
-    (['cat', 'round cell', '7', '', '', ''], [0, 2, 2, 1, 1, 4])
+    (['cat', 'round cell', '7', 'True', '', '', ''], [0, 2, 2, 2, 1, 1, 4])
     """
     return _one_by_one(values, _name, np.full(len(values), "", dtype=object))
 
 
 def texts(values: Sequence[Any]) -> Column:
-    """(M,) str as it is, empty where there is none; numbers are read as their digits.
+    """(M,) str as it is, empty where there is none; numbers and truth values are read as Python writes them.
 
     >>> texts(["a.jpg", 12, None, ["x"]]).values.tolist()
     ['a.jpg', '12', '', '']
@@ -231,10 +239,11 @@ def _flag(value: Any) -> tuple[bool | None, int]:
 
 def _name(value: Any) -> tuple[str, int]:
     text, state = _text(value)
-    clean = _NO_NAME.sub(" ", text)
-    if not clean.strip():
+    if _NO_NAME.search(text):
+        text, state = _NO_NAME.sub(" ", text).strip(), IN_TEXT
+    if not text.strip():
         return "", WRONG if state == WRONG else ABSENT
-    return clean, state if clean == text else IN_TEXT
+    return text, state
 
 
 def _text(value: Any) -> tuple[str, int]:
@@ -242,8 +251,8 @@ def _text(value: Any) -> tuple[str, int]:
         return value, SOUND if value else ABSENT
     if value is None:
         return "", ABSENT
-    _, state = number_in(value)
-    return (str(value), IN_TEXT) if state == SOUND else ("", WRONG)
+    is_word = isinstance(value, bool) or number_in(value)[1] == SOUND  # true is what some make of "yes"
+    return (str(value), IN_TEXT) if is_word else ("", WRONG)
 
 
 def _id_list(value: Any) -> tuple[list[int] | None, int]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-IMAGES, NO_MASKS, CLASSES = "images=...", "masks=False", "classes=[...]"
-"""How messages name the arguments of datasets; what takes the same by other names puts those there."""
+IMAGES = "images=FOLDER (--data.train_images FOLDER or --data.val_images FOLDER on the command line)"
+NO_MASKS = "masks=False (--data.masks false on the command line)"
+CLASSES = "classes=[NAME, ...] (--data.classes '[NAME, ...]' on the command line)"
+KEEP_EMPTY = "skip_empty=False (--data.skip_empty false on the command line)"
+MIN_SIZE = "min_size (--data.min_size on the command line)"
+"""How messages name the arguments of datasets, in Python and on the command line."""
+FIX = "`rankdet check DATA --fix FOLDER` writes a copy"
+"""How messages name the way to a repaired copy."""
 
 
 class DatasetError(ValueError):

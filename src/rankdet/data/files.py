@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rankdet.data.errors import DatasetError
+from rankdet.data.errors import FIX, IMAGES, DatasetError
 from rankdet.data.report import EXAMPLES
 
 _COCO_NAMES = ("annotations.json", "_annotations.coco.json")
@@ -84,8 +84,8 @@ def same_but_capitals(folder: Path, name: str) -> list[Path]:
     return [folder / entry for entry in sorted(there, key=lambda entry: (entry != name, entry))]
 
 
-def find_images(candidates: Sequence[Path], names: Sequence[str], *, wanted_by: Path) -> Path:
-    """The first candidate folder that has all the files.
+def find_images(candidates: Sequence[Path], names: Sequence[str], *, wanted_by: Path) -> tuple[Path, Sequence[str]]:
+    """The first candidate folder that has all the files, and their paths in it as they are on disk.
 
     :class:`DatasetError` when none has: it lists the folders that were tried, or the files that the best one lacks.
     """
@@ -94,7 +94,11 @@ def find_images(candidates: Sequence[Path], names: Sequence[str], *, wanted_by: 
     for folder in dict.fromkeys(candidates):
         missing = listing.missing(folder, names)
         if not missing:
-            return folder
+            return folder, names
+        spelt = {name: listing.find(folder, name) for name in missing if not name.isascii()}
+        missing = [name for name in missing if not spelt.get(name)] if spelt else missing
+        if not missing:
+            return folder, [spelt.get(name) or name for name in names]
         if len(missing) < len(lacks):
             best, lacks = folder, missing
     if best is not None:
@@ -107,21 +111,8 @@ def images_not_found(candidates: Iterable[Path], name: str, *, wanted_by: Path) 
     tried = "\n  ".join(str(folder) for folder in dict.fromkeys(candidates))
     return DatasetError(
         f"the images of {wanted_by} were not found: none of these folders has {name}; say where they are with "
-        f"images=... (--data.train_images or --data.val_images on the command line)\n  {tried}"
+        f"{IMAGES}\n  {tried}"
     )
-
-
-def locate_images(candidates: Sequence[Path], names: Sequence[str], *, wanted_by: Path) -> tuple[Path, Sequence[str]]:
-    """As `find_images`, with the paths of the files as they are on disk: accents may be composed otherwise there."""
-    try:
-        return find_images(candidates, names, wanted_by=wanted_by), names
-    except DatasetError:
-        listing = Listing()
-        for folder in dict.fromkeys(candidates) if not all(map(str.isascii, names)) else ():
-            found = [path for name in names if (path := listing.find(folder, name)) is not None]
-            if len(found) == len(names):
-                return folder, found
-        raise
 
 
 def missing_files(folder: Path, missing: Sequence[str], *, total: int, wanted_by: Path) -> DatasetError:
@@ -129,8 +120,25 @@ def missing_files(folder: Path, missing: Sequence[str], *, total: int, wanted_by
     shown = ", ".join(missing[:EXAMPLES]) + (", ..." if len(missing) > EXAMPLES else "")
     return DatasetError(
         f"{len(missing)} of the {total} images of {wanted_by} are missing in {folder}: {shown}; "
-        "add the files or remove them from the annotations"
+        f"add the files, remove them from the annotations ({FIX} without them), or name another folder: {IMAGES}"
     )
+
+
+def as_path(source: object, wanted: str) -> Path:
+    """A path; :class:`DatasetError`, saying what is `wanted`, for anything that is none.
+
+    >>> as_path({}, "the path of a COCO file")
+    Traceback (most recent call last):
+    rankdet.data.errors.DatasetError: got a dict where the path of a COCO file is wanted; write it to a file with
+    json.dump, and give that
+    """
+    if isinstance(source, str | os.PathLike):
+        return Path(source)
+    remedy = "give a str or a Path"
+    if isinstance(source, dict) or isinstance(getattr(source, "dataset", None), dict):
+        what = "it" if isinstance(source, dict) else "its .dataset"
+        remedy = f"write {what} to a file with json.dump, and give that"
+    raise DatasetError(f"got a {type(source).__name__} where {wanted} is wanted; {remedy}")
 
 
 def split_off(source: str) -> tuple[Path, str | None]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from rankdet.data.sharing import shares_arrays
 
+_SHORT = 8  # characters up to which a value may be nothing
 _AT_ONCE = 20_000  # values decoded at once, so that all those of a dataset are never in memory together
 
 
@@ -50,9 +51,12 @@ class PackedStrings(Packed, Sequence[str]):
     ('ü', 3, ['a.jpg', '', 'ü'])
     """
 
-    def __init__(self, strings: Iterable[str]) -> None:
-        # The name of a file may be anything: not only what is Unicode.
-        super().__init__(string.encode(errors="surrogatepass") for string in strings)
+    def __init__(self, strings: Sequence[str]) -> None:
+        if (joined := "".join(strings)).isascii():  # the quick way: a byte is a character
+            self.ends = np.cumsum(np.fromiter(map(len, strings), dtype=np.int64, count=len(strings)))
+            self.buffer = np.frombuffer(joined.encode(), dtype=np.uint8)
+        else:  # the name of a file may be anything, not only what is Unicode
+            super().__init__(string.encode(errors="surrogatepass") for string in strings)
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
         """One string (no slices)."""
@@ -66,6 +70,8 @@ class PackedJSON(Packed, Sequence[Any]):
     >>> packed = PackedJSON([b"[1.5, 2]", b'{"size": [2, 2]}', b"null"])
     >>> packed[1], packed[1:], list(packed.select([2, 0]))
     ({'size': [2, 2]}, [{'size': [2, 2]}, None], [None, [1.5, 2]])
+    >>> packed.nonempty().tolist()
+    [True, True, False]
     """
 
     separator = b","
@@ -80,6 +86,15 @@ class PackedJSON(Packed, Sequence[Any]):
     def __iter__(self) -> Iterator[Any]:
         for start in range(0, len(self), _AT_ONCE):
             yield from self[start : start + _AT_ONCE]
+
+    def nonempty(self) -> np.ndarray:
+        """(M,) which values are true in Python: neither null nor empty nor 0."""
+        lengths = np.diff(self.ends, prepend=-len(self.separator)) - len(self.separator)
+        found = lengths > _SHORT
+        is_null = self.buffer[self.ends - lengths] == ord("n")
+        for place in np.flatnonzero(~found & ~is_null).tolist():
+            found[place] = bool(self[place])
+        return found
 
     def text(self, start: int, stop: int) -> bytes:
         """The text of a list of the values from one place up to another."""

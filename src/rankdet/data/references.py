@@ -1,4 +1,4 @@
-"""Which row of a table an id means."""
+"""Which row of a table an id means, and rows in the order of what they refer to."""
 
 from __future__ import annotations
 
@@ -24,3 +24,18 @@ def rows_of(numbers: np.ndarray, known: np.ndarray) -> np.ndarray:
     order = np.argsort(known, kind="stable")
     places = np.searchsorted(known, numbers, sorter=order).clip(max=len(known) - 1)
     return np.where(known[order[places]] == numbers, order[places], -1)
+
+
+def stable_order(rows: np.ndarray) -> np.ndarray:
+    """(M,) the places of ascending numbers, not negative, equal ones as they come.
+
+    Sorted by 16 bits after another, for which NumPy has a sort that is linear.
+
+    >>> stable_order(np.array([70_000, 3, 70_000, 1])).tolist()
+    [3, 1, 0, 2]
+    """
+    order = np.argsort((rows & 0xFFFF).astype(np.uint16), kind="stable")
+    for shift in range(16, int(rows.max(initial=0)).bit_length(), 16):
+        digits = ((rows[order] >> shift) & 0xFFFF).astype(np.uint16)
+        order = order[np.argsort(digits, kind="stable")]
+    return order

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from pycocotools import mask as coco_mask
 
 from rankdet.data.columns import number_in, whole_numbers
-from rankdet.data.errors import DatasetError
+from rankdet.data.errors import FIX, DatasetError
 from rankdet.data.packed import PackedJSON
 from rankdet.data.rle import FARTHEST_COORDINATE, MalformedMaskError, compressed, pixel_counts
 from rankdet.garbage import without_garbage_collection
@@ -34,6 +34,14 @@ FLAT, POINTS, TEXT, BYTES, LISTED = (
     "list of run lengths",
 )
 """What a mask is written as that is read as if it were in COCO's form."""
+READ_AS = {
+    FLAT: "read as one polygon, [[x1, y1, ...]]",
+    POINTS: "read as polygons, [[x1, y1, ...], ...]",
+    TEXT: "read as what it says",
+    BYTES: "read without b and quotes",
+    LISTED: "read as the one that it has",
+}
+"""What becomes of each, for reports."""
 
 _AT_ONCE = 20_000
 _LEAST = 6  # numbers of a polygon; pycocotools takes one of four for a box, so that it must not get there
@@ -56,37 +64,53 @@ _Form = list[Annotated[list[_Coordinate], Meta(min_length=_LEAST)]] | RunLengths
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive masks from `start` on in COCO's form: lists of polygons, `RunLengths` or dicts, None for no mask.
+    """Consecutive masks from `start` on in COCO's form: lists of polygons, `RunLengths` or dicts.
 
-    ``written_as`` says what those are written as that have another form, by place; ``changed`` whether anything but a
-    missing mask may differ from what is written.
+    None stands for no mask, an empty list for one of which nothing is left. ``written_as`` says what those are written
+    as that have another form, ``wrong`` what is wrong with those that are no masks, both by place; ``changed`` whether
+    anything but a missing mask may differ from what is written.
     """
 
     start: int
     forms: Sequence[Any]
     written_as: Mapping[int, str]
+    wrong: Mapping[int, str]
     changed: bool
+
+    @property
+    def stop(self) -> int:
+        """The place after the last."""
+        return self.start + len(self.forms)
 
 
 def read_masks(values: Sequence[Any]) -> Iterator[Block]:
-    """Masks as a file has them, in COCO's form, block by block.
+    """Masks as a file has them, in COCO's form, block by block, without polygons of fewer than three points.
 
-    Polygons of fewer than three points are left out. MalformedMaskError for what is no mask; run lengths are not
-    decoded: see `check_run_lengths`.
+    Run lengths are not decoded: see `compress_masks`.
 
-    >>> [block] = read_masks([[0, 0, 4, 0, 4, 4], [[1, 1, 2, 2]], {}])
+    >>> [block] = read_masks([[0, 0, 4, 0, 4, 4], [[1, 1, 2, 2]], {}, ["a"]])
     >>> block.forms, block.written_as
-    ([[[0, 0, 4, 0, 4, 4]], None, None], {0: 'flat list [x1, y1, ...]'})
+    ([[[0, 0, 4, 0, 4, 4]], [], None, None], {0: 'flat list [x1, y1, ...]'})
+    >>> block.wrong
+    {3: "a coordinate of a polygon is a number of pixels, at most 100000; got 'a'"}
     """
     for start in range(0, len(values), _AT_ONCE):
         stop = min(start + _AT_ONCE, len(values))
         with without_garbage_collection():
             forms = _typed(values, start, stop)
-        yield _one_by_one(start, values[start:stop]) if forms is None else Block(start, forms, {}, changed=False)
+        yield _one_by_one(start, values[start:stop]) if forms is None else Block(start, forms, {}, {}, changed=False)
+
+
+def read_sound_masks(values: Sequence[Any]) -> Iterator[Block]:
+    """As `read_masks`; MalformedMaskError for the first that is wrong."""
+    for block in read_masks(values):
+        for place, complaint in block.wrong.items():
+            raise MalformedMaskError(place, complaint)
+        yield block
 
 
 def coco_form(segmentation: Any) -> tuple[Any, str]:
-    """One mask in COCO's form, None if there is none; and what it was written as, nothing if it was in that form.
+    """One mask in COCO's form, see `Block`; and what it was written as, nothing if it was in that form.
 
     ValueError for what is no mask.
 
@@ -110,26 +134,30 @@ def coco_form(segmentation: Any) -> tuple[Any, str]:
     return _polygons(segmentation)
 
 
-def check_run_lengths(masks: Sequence[Mapping[str, Any] | RunLengths], sizes: np.ndarray) -> None:
-    """MalformedMaskError for the first mask whose run lengths do not decode, or are not made for its image.
+def compress_masks(masks: Sequence[Any], sizes: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Masks in COCO's form as compressed run lengths, which may still be malformed, with their sizes (M, 2).
+
+    MalformedMaskError for the first that is not made for its image.
 
     Args:
-        masks: in COCO's form.
-        sizes: (M, 2) heights and widths of their images.
+        masks: (M,) polygons or run lengths.
+        sizes: (M, 2) heights and widths of their images, 0 where unknown.
 
-    >>> check_run_lengths([RunLengths(size=(4, 4), counts="031O1O5")], np.array([[4, 4]]))
+    >>> compress_masks([[[0, 0, 4, 0, 0, 4]], RunLengths(size=(4, 4), counts="031O1O5")], np.array([[4, 4], [4, 4]]))[0]
+    ['031O1O5', '031O1O5']
     """
-    texts, places = [], []
-    for place, (mask, size) in enumerate(zip(masks, sizes.tolist(), strict=True)):
+    texts, own_sizes = [], np.zeros((len(masks), 2), np.int64)
+    for place, (mask, size) in enumerate(zip(masks, map(tuple, sizes.tolist()), strict=True)):
+        if isinstance(mask, RunLengths) and mask.size == size and isinstance(mask.counts, str):
+            texts.append(mask.counts)
+            own_sizes[place] = size
+            continue
         try:
-            if isinstance(mask, RunLengths) and isinstance(mask.counts, str) and list(mask.size) == size:
-                texts.append(mask.counts)
-            else:
-                texts.append(compressed(mask.as_dict() if isinstance(mask, RunLengths) else mask, *size)[0])
-        except ValueError as error:
+            text, own_sizes[place] = compressed(mask.as_dict() if isinstance(mask, RunLengths) else mask, *size)
+        except (ValueError, OverflowError) as error:
             raise MalformedMaskError(place, str(error)) from None
-        places.append(place)
-    pixel_counts(texts, sizes)
+        texts.append(text)
+    return texts, own_sizes
 
 
 def decode_segmentation(segmentation: Any, *, size: tuple[int, int], name: str) -> np.ndarray:
@@ -147,7 +175,7 @@ def decode_segmentation(segmentation: Any, *, size: tuple[int, int], name: str) 
 
 def undecodable(name: str, complaint: object) -> DatasetError:
     """The error that a mask cannot be decoded."""
-    remedy = "mend or remove it; `rankdet check DATA --fix FOLDER` writes a copy without such masks"
+    remedy = f"mend or remove it ({FIX} without such masks)"
     return DatasetError(f"{name} has a segmentation that cannot be decoded: {complaint}; {remedy}")
 
 
@@ -172,16 +200,16 @@ def _is_text_of_bytes(counts: object) -> bool:
 
 
 def _one_by_one(start: int, values: Sequence[Any]) -> Block:
-    forms, written_as = [], {}
+    forms, written_as, wrong = [], {}, {}
     for place, value in enumerate(values, start=start):
         try:
             form, was = coco_form(value)
         except ValueError as error:
-            raise MalformedMaskError(place, str(error)) from None
+            form, was, wrong[place] = None, "", str(error)
         if was:
             written_as[place] = was
         forms.append(form)
-    return Block(start, forms, written_as, changed=True)
+    return Block(start, forms, written_as, wrong, changed=True)
 
 
 def _in_text(text: str) -> tuple[Any, str]:
@@ -211,7 +239,7 @@ def _bytes_in(text: str) -> str:
         raise ValueError(f"the 'counts' of a mask are {text!r:.60}, the text of Python bytes that breaks off") from None
 
 
-def _polygons(parts: Sequence[Any]) -> tuple[list[list[Any]] | None, str]:
+def _polygons(parts: Sequence[Any]) -> tuple[list[list[Any]], str]:
     if not any(isinstance(part, list | tuple | np.ndarray) for part in parts):
         polygons, was = [_flat(parts)[0]], FLAT
     elif len(parts) >= _LEAST // 2 and all(map(_is_point, parts)):
@@ -219,7 +247,7 @@ def _polygons(parts: Sequence[Any]) -> tuple[list[list[Any]] | None, str]:
     else:
         read = [_polygon(part) for part in parts]
         polygons, was = [polygon for polygon, _ in read], next((said for _, said in read if said), "")
-    return [polygon for polygon in polygons if len(polygon) >= _LEAST] or None, was
+    return [polygon for polygon in polygons if len(polygon) >= _LEAST], was
 
 
 def _polygon(part: Any) -> tuple[list[Any], str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rankdet.data.errors import DatasetError
+from rankdet.data.errors import FIX, KEEP_EMPTY, MIN_SIZE, DatasetError
 from rankdet.data.packed import PackedJSON
 from rankdet.data.report import EXAMPLES, DatasetReport, Fault
 from rankdet.data.sharing import shares_arrays
@@ -115,22 +115,23 @@ def clean_boxes(xywh: np.ndarray, sizes: np.ndarray, *, names: Sequence[str] | n
     Raises:
         DatasetError: for boxes of which no part is inside of their image: sizes or coordinates are wrong.
     """
-    degenerate = (xywh[:, 2] < 1) | (xywh[:, 3] < 1)
-    corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-    limits = sizes[:, [1, 0, 1, 0]].astype(np.float64)
-    boxes = np.clip(corners, 0, limits)
-    inside = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    x, y, width, height = np.ascontiguousarray(xywh.T)  # columns: NumPy is slow along rows of four
+    degenerate = (width < 1) | (height < 1)
+    high, wide = sizes.T.astype(np.float64)
+    corners = np.stack([x, y, x + width, y + height])
+    boxes = np.stack([np.clip(side, 0, limit) for side, limit in zip(corners, (wide, high, wide, high), strict=True)])
+    inside = np.minimum(boxes[2] - boxes[0], boxes[3] - boxes[1])
     _refuse_outside(xywh, sizes, names, where=~degenerate & (inside <= 0))
     sliver = ~degenerate & (inside < 1)
     usable = ~degenerate & ~sliver
-    clipped = usable & (np.abs(corners - boxes).max(1, initial=0) > 1)
+    clipped = usable & (np.abs(corners - boxes) > 1).any(0)
     found = (
         ("degenerate box", degenerate, "left out"),
         ("box with less than a pixel inside of its image", sliver, "left out"),
         ("box beyond its image", clipped, "clipped"),
     )
     faults = tuple(make_fault(kind, names, where, action=action) for kind, where, action in found if where.any())
-    return CleanBoxes(boxes.astype(np.float32), usable, faults)
+    return CleanBoxes(np.ascontiguousarray(boxes.T, dtype=np.float32), usable, faults)
 
 
 def _refuse_outside(
@@ -142,8 +143,7 @@ def _refuse_outside(
         box, (height, width) = ", ".join(f"{side:g}" for side in xywh[first]), sizes[first]
         raise DatasetError(
             f"{len(rows)} boxes lie outside of their images, such as {names[first]}: x, y, width, height {box} in an "
-            f"image {width} wide and {height} high. Correct the boxes or the sizes of the images, or let `rankdet "
-            "check DATA --fix FOLDER` write a copy without them"
+            f"image {width} wide and {height} high. Correct the boxes or the sizes of the images ({FIX} without them)"
         )
 
 
@@ -154,7 +154,13 @@ def make_fault(kind: str, names: Sequence[str] | np.ndarray, where: np.ndarray, 
 
 
 def filter_images(
-    sizes: np.ndarray, counts: np.ndarray | None, *, names: Sequence[str], source: Path, min_size: int
+    sizes: np.ndarray,
+    counts: np.ndarray | None,
+    *,
+    names: Sequence[str],
+    source: Path,
+    min_size: int,
+    faults: Sequence[Fault] = (),
 ) -> tuple[np.ndarray, list[Fault]]:
     """The places of the images to keep, and what was left out.
 
@@ -164,20 +170,23 @@ def filter_images(
         names: (N,) how a message calls each image.
         source: what a message calls the dataset.
         min_size: the least shorter side.
+        faults: what was left out before, which may be why images have no objects.
 
     Raises:
-        DatasetError: when no image is left.
+        DatasetError: when no image is left; it says why, and how to keep them.
     """
     small = sizes.min(1) < min_size
     empty = (counts == 0) & ~small if counts is not None else np.zeros_like(small)
-    left_out = [
-        make_fault(kind, names, where, action="left out as asked")
-        for kind, where in ((f"image with a side below {min_size} pixels", small), ("image without objects", empty))
-        if where.any()
-    ]
+    found = (
+        (f"image with a side below {min_size} pixels", small, "left out by min_size"),
+        ("image without objects", empty, "left out by skip_empty"),
+    )
+    left_out = [make_fault(kind, names, where, action=action) for kind, where, action in found if where.any()]
     keep = np.flatnonzero(~small & ~empty)
     if not len(keep):
-        raise DatasetError(f"{source} leaves no image to use: " + "; ".join(map(str, left_out)))
+        causes = [fault for fault in faults if fault.action == "left out"]
+        remedy = f"give data with objects; images without are kept by {KEEP_EMPTY}, small ones by a smaller {MIN_SIZE}"
+        raise DatasetError(f"{source} leaves no image to use: {'; '.join(map(str, [*left_out, *causes]))}. So {remedy}")
     return keep, left_out
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from rankdet.data.columns import WRONG
 from rankdet.doctor.draft import LeaveOutObjects, SetAreas, SetBoxes
 from rankdet.doctor.finding import Finding, Severity, find
 from rankdet.doctor.groups import later, repeated
@@ -168,15 +169,27 @@ def _check_areas(table: Table) -> Iterator[Finding]:
     if table.format == "VOC":
         return
     xywh, areas = table.objects.xywh, table.objects.areas
-    maskless = np.array([not part for part in table.objects.segmentations or [None] * len(xywh)], dtype=bool)
+    has_mask = table.objects.has_mask
+    maskless = np.ones(len(xywh), dtype=bool) if has_mask is None else ~has_mask
+    stated = table.content.annotations["area"].states[table.objects.entries]
     whole = np.where(table.learnable, xywh[:, 2] * xywh[:, 3], np.nan)
-    missing = np.flatnonzero(np.isnan(areas) & ~np.isnan(whole))
+    malformed = np.flatnonzero(stated == WRONG)
+    yield from find(
+        "malformed-area",
+        Severity.ERROR,
+        malformed,
+        what="{area is no number/areas are no numbers}",
+        remedy="write the area of the mask, or width x height, in pixels",
+        example=lambda row: f"{table.object_name(row)}: {_stated(table, row, 'area')}",
+        repair=SetAreas(malformed) if maskless[malformed].all() and not np.isnan(whole[malformed]).any() else None,
+    )
+    missing = np.flatnonzero(np.isnan(areas) & ~np.isnan(whole) & (stated != WRONG))
     yield from find(
         "missing-area",
         Severity.WARNING,
         missing,
         what="{annotation has/annotations have} no area",
-        remedy="add 'area': pycocotools fails without; rankdet takes width x height",
+        remedy="add 'area': pycocotools fails without; rankdet takes that of the box, or of the mask it evaluates",
         example=table.object_name,
         repair=SetAreas(missing) if maskless[missing].all() else None,
     )
@@ -192,6 +205,11 @@ def _check_areas(table: Table) -> Iterator[Finding]:
         example=lambda row: f"{table.object_with_box(row)}, area {areas[row]:g}",
         repair=SetAreas(wrong) if maskless[wrong].all() else None,
     )
+
+
+def _stated(table: Table, row: int, key: str) -> str:
+    """What the file has under a key of an object."""
+    return f"'{key}' is {table.content.value('annotations', int(table.objects.entries[row]), key)!r:.60}"
 
 
 def _size_text(limits: np.ndarray) -> str:

@@ -68,7 +68,7 @@ def take_census(table: Table) -> Census:
         empty_images=int((per_image == 0).sum()),
         objects=int(learnable.sum()),
         ignored=int(objects.ignored.sum()),
-        masks=sum(map(bool, objects.segmentations or ())),
+        masks=0 if objects.has_mask is None else int(objects.has_mask.sum()),
         most_objects=int(per_image.max(initial=0)),
         small=int((areas < SMALL).sum()),
         medium=int(((areas >= SMALL) & (areas < LARGE)).sum()),

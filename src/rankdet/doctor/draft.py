@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,10 @@ class Draft:
     """What a copy of a table will have: the columns that repairs may change, and which rows stay.
 
     ``turned`` (N,) marks images to be stored upright, ``without_mask`` (M,) objects that lose their segmentation,
-    ``malformed`` the places of entries of a COCO file that are not in the table at all; ``renumbered`` says whether
-    annotations are to have the ids 1, 2, ..., ``drops_nameless`` whether VOC objects without a name go. ``files`` are
-    the names of the images in the copy, ``sources`` those on disk.
+    ``malformed`` the places of entries of a COCO file that are not in the table at all; ``rewritten`` has what some
+    keys of entries are to be, by list and place. ``renumbered`` says whether annotations are to have the ids 1, 2, ...,
+    ``drops_nameless`` whether VOC objects without a name go. ``files`` are the names of the images in the copy,
+    ``sources`` those on disk.
     """
 
     def __init__(self, table: Table) -> None:
@@ -29,13 +31,14 @@ class Draft:
         self.keeps_class = np.ones(len(table.classes), dtype=bool)
         self.sizes = table.images.sizes.copy()
         self.files = list(table.images.files)
-        self.sources = self.files
+        self.sources = [table.files.found_as.get(row, file) for row, file in enumerate(table.images.files)]
         self.turned = np.zeros(images, dtype=bool)
         self.xywh = table.objects.xywh.copy()
         self.areas = table.objects.areas.copy()
         self.without_mask = np.zeros(objects, dtype=bool)
         self.class_names = list(table.classes.names)
         self.malformed: dict[str, set[int]] = {}
+        self.rewritten: dict[str, dict[int, dict[str, Any]]] = {}
         self.renumbered = False
         self.drops_nameless = False
 
@@ -51,6 +54,33 @@ class Repair(ABC):
     @abstractmethod
     def apply(self, draft: Draft) -> str:
         """Make the change; returns what was changed, nothing if it was made already."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rewrite(Repair):
+    """Other values for some keys of entries of a COCO file, by list and place."""
+
+    entries: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    what: str
+
+    def apply(self, draft: Draft) -> str:
+        """See `Repair`."""
+        for key, changes in self.entries.items():
+            for place, values in changes.items():
+                draft.rewritten.setdefault(key, {}).setdefault(place, {}).update(values)
+        return counted(self.what, sum(len(values) for changes in self.entries.values() for values in changes.values()))
+
+
+@dataclass(frozen=True, eq=False)
+class WriteLists(Repair):
+    """Lists for objects of entries."""
+
+    keys: Sequence[str]
+
+    def apply(self, draft: Draft) -> str:
+        """See `Repair`; the entries are those of lists already."""
+        del draft
+        return f"{' and '.join(map(repr, self.keys))} written as a list"
 
 
 @dataclass(frozen=True, eq=False)

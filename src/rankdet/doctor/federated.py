@@ -40,8 +40,8 @@ def check_federation(table: Table) -> Iterator[Finding]:
 
 
 def _unknown(table: Table, owners: np.ndarray, ids: np.ndarray) -> Iterator[Finding]:
-    known = [entry.get("id") for entry in table.content["categories"] if isinstance(entry, dict)]
-    bad = np.flatnonzero(~np.isin(ids, [number for number in known if isinstance(number, int)]))
+    known = table.content.categories["id"]
+    bad = np.flatnonzero(~np.isin(ids, known.values[known.readable]))
     yield from find(
         "unknown-listed-category",
         Severity.ERROR,

@@ -91,10 +91,10 @@ def _check_objects(table: Table) -> Iterator[Finding]:
         return
     yield from find(
         "annotation-id-collision",
-        Severity.ERROR,
+        Severity.WARNING,
         np.flatnonzero(repeated(objects.ids)),
-        what="{annotation has/annotations have} an id that another annotation has, too",
-        remedy="number the annotations anew; evaluation tools keep the last one of each id",
+        what="{annotation has/annotations have} the id of another annotation",
+        remedy="number the annotations anew; rankdet needs no ids, pycocotools keeps the last annotation of each",
         example=table.object_name,
         repair=RenumberObjects(),
     )

@@ -24,15 +24,28 @@ def locate(table: Table, candidates: Sequence[Path]) -> Table:
     listing = Listing()
     best = Files(None, np.zeros(len(table.images), dtype=bool))
     for folder in dict.fromkeys(candidates):
-        present = np.array([listing.has(folder, name) for name in table.images.files], dtype=bool)
-        if present.sum() > best.present.sum():
-            best = Files(folder, present)
-        if present.all():
+        found = _look_in(folder, table.images.files, listing)
+        if found.present.sum() > best.present.sum():
+            best = found
+        if found.present.all():
             break
     if best.folder is None:
         return replace(table, files=best)
     others, found_as = _beside(table, best, listing)
-    return replace(table, files=replace(best, others=others, found_as=found_as))
+    return replace(table, files=replace(best, others=others, found_as={**best.found_as, **found_as}))
+
+
+def _look_in(folder: Path, names: Sequence[str], listing: Listing) -> Files:
+    """Which files are in a folder; those whose accents are composed otherwise there are, by another name."""
+    missing = set(listing.missing(folder, names))
+    present = np.array([name not in missing for name in names], dtype=bool)
+    spelt = {
+        row: there
+        for row in np.flatnonzero(~present).tolist()
+        if not names[row].isascii() and (there := listing.find(folder, names[row])) is not None
+    }
+    present[list(spelt)] = True
+    return Files(folder, present, found_as=spelt)
 
 
 def check_files(table: Table) -> Iterator[Finding]:
@@ -43,6 +56,16 @@ def check_files(table: Table) -> Iterator[Finding]:
         yield Finding("images-not-found", Severity.ERROR, what, len(table.images), remedy)
         return
     found_as = table.files.found_as
+    composed = np.array([row for row in found_as if table.files.present[row]], dtype=np.int64)
+    yield from find(
+        "other-unicode-form",
+        Severity.WARNING,
+        composed,
+        what="file {name/names} on disk {composes its/compose their} accents otherwise than the annotations",
+        remedy="write the names as they are on disk; rankdet takes both for the same, other tools find no files",
+        example=table.image_name,
+        repair=SetFiles({row: found_as[row] for row in composed.tolist()}),
+    )
     missing = np.flatnonzero(~table.files.present)
     misspelt = np.array([row for row in missing.tolist() if row in found_as], dtype=np.int64)
     gone = np.setdiff1d(missing, misspelt)
@@ -88,7 +111,7 @@ def check_unlisted(*tables: Table) -> Iterator[Finding]:
 
 def _beside(table: Table, files: Files, listing: Listing) -> tuple[list[str], dict[int, str]]:
     """Images of the same folders that no row names; and among them, what a missing file may be called instead."""
-    named = set(table.images.files)
+    named = {*table.images.files, *files.found_as.values()}
     parents = dict.fromkeys(name.rpartition("/")[0] for name in named)
     others = sorted(
         path

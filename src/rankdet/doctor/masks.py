@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from rankdet.doctor.draft import LeaveOutMasks
+from rankdet.data.segmentation import MASK_FORM, RunLengths, read_masks
+from rankdet.doctor.draft import LeaveOutMasks, Rewrite
 from rankdet.doctor.finding import Finding, Severity, find
 from rankdet.doctor.polygons import polygon_bounds
 from rankdet.doctor.runs import run_bounds
@@ -16,14 +19,14 @@ _SLACK, _SHARE = 2.0, 0.1  # pixels, and share of the side of the box, by which 
 
 
 def check_masks(table: Table) -> Iterator[Finding]:
-    """Masks that are malformed, missing, of another size, or elsewhere; nothing for datasets of boxes alone."""
+    """Masks that are malformed, missing, of another size, or elsewhere; hardly anything for datasets of boxes alone."""
     if table.objects.segmentations is None:
+        yield from _check_empty(table)
         return
-    kinds = np.array([_kind(part) for part in table.objects.segmentations], dtype=np.int64)
-    bounds, sound, fitting = _bounds(table, kinds)
-    yield from _check_form(table, kinds, sound, fitting)
-    known = sound & fitting & (kinds != _NONE)
-    empty = known & np.isnan(bounds).any(1)
+    masks = _look(table, table.objects.segmentations)
+    yield from _check_form(table, masks)
+    known = masks.there & masks.fitting
+    empty = known & np.isnan(masks.bounds).any(1)
     yield from find(
         "empty-mask",
         Severity.WARNING,
@@ -33,58 +36,107 @@ def check_masks(table: Table) -> Iterator[Finding]:
         example=table.object_name,
         repair=LeaveOutMasks(np.flatnonzero(empty)),
     )
-    yield from _check_place(table, bounds, known & ~empty)
+    yield from _check_place(table, masks.bounds, known & ~empty)
 
 
-_NONE, _POLYGONS, _RUNS, _OTHER = range(4)
+def _check_empty(table: Table) -> Iterator[Finding]:
+    """Annotations of which none has a mask, though they have the key of one."""
+    if table.format == "VOC":
+        return
+    entries = table.content.entries("annotations")
+    yield from find(
+        "empty-segmentations",
+        Severity.NOTE,
+        np.array(["segmentation" in entries[place] for place in table.objects.entries.tolist()], dtype=bool),
+        what="{annotation has/annotations have} an empty 'segmentation', and none has a mask",
+        remedy=f"fine for boxes; a training with masks refuses the file: {MASK_FORM}",
+        example=table.object_name,
+    )
 
 
-def _kind(segmentation: object) -> int:
-    if segmentation is None or segmentation == []:
-        return _NONE
-    return _POLYGONS if type(segmentation) is list else _RUNS if type(segmentation) is dict else _OTHER
+@dataclass(frozen=True)
+class _Masks:
+    """M masks.
+
+    ``there`` (M,) says which are masks, empty ones among them, ``fitting`` (M,) which have the size of their image.
+    ``bounds`` (M, 4) are their extents, NaN where there are none; ``wrong`` says what is wrong with those that are no
+    masks, ``rewritten`` what those are in COCO's form that are written otherwise, and ``written_as`` how, all by row.
+    """
+
+    there: np.ndarray
+    fitting: np.ndarray
+    bounds: np.ndarray
+    wrong: dict[int, str]
+    written_as: dict[int, str]
+    rewritten: dict[int, Any]
 
 
-def _bounds(table: Table, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(M, 4) extents, NaN where there are none; (M,) well-formed; (M,) of the size of the image."""
-    parts = table.objects.segmentations or ()
-    bounds, sound = np.full((len(kinds), 4), np.nan), kinds == _NONE
-    fitting = np.ones(len(kinds), dtype=bool)
-    rows = np.flatnonzero(kinds == _POLYGONS)
-    bounds[rows], sound[rows] = polygon_bounds([parts[row] for row in rows.tolist()])
-    rows = np.flatnonzero(kinds == _RUNS)
-    sizes = table.sizes_of_objects[rows]
-    bounds[rows], sound[rows], fitting[rows] = run_bounds([parts[row] for row in rows.tolist()], sizes)
-    return bounds, sound, fitting
+def _look(table: Table, parts: Sequence[Any]) -> _Masks:
+    number, sizes = len(parts), table.sizes_of_objects
+    masks = _Masks(np.zeros(number, bool), np.ones(number, bool), np.full((number, 4), np.nan), {}, {}, {})
+    for block in read_masks(parts):
+        forms = dict(enumerate(block.forms, start=block.start))
+        polygons = [row for row, form in forms.items() if isinstance(form, list)]
+        runs = [row for row, form in forms.items() if isinstance(form, RunLengths | dict)]
+        masks.there[polygons + runs] = True
+        masks.bounds[polygons] = polygon_bounds([forms[row] for row in polygons])
+        bounds, complaints, masks.fitting[runs] = run_bounds([forms[row] for row in runs], sizes[runs])
+        masks.bounds[runs] = bounds
+        masks.wrong.update(block.wrong)
+        masks.wrong.update({runs[place]: complaint for place, complaint in complaints.items()})
+        masks.written_as.update(block.written_as)
+        masks.rewritten.update({row: forms[row] for row in block.written_as})
+    masks.there[list(masks.wrong)] = False
+    return masks
 
 
-def _check_form(table: Table, kinds: np.ndarray, sound: np.ndarray, fitting: np.ndarray) -> Iterator[Finding]:
+def _check_form(table: Table, masks: _Masks) -> Iterator[Finding]:
+    malformed = np.array(sorted(masks.wrong), dtype=np.int64)
     yield from find(
         "malformed-mask",
         Severity.ERROR,
-        ~sound,
-        what="{mask is/masks are} neither polygons nor run lengths",
-        remedy="write lists [x1, y1, x2, y2, ...], or a dict with 'size' and 'counts'; or remove the key",
-        example=lambda row: f"{table.object_name(row)}: {str((table.objects.segmentations or ())[row])[:60]}",
-        repair=LeaveOutMasks(np.flatnonzero(~sound)),
+        malformed,
+        what="{mask is/masks are} neither polygons nor run lengths that can be decoded",
+        remedy=f"write them in COCO's form ({MASK_FORM}), or remove the key",
+        example=lambda row: f"{table.object_name(row)}: {masks.wrong[row]}",
+        repair=LeaveOutMasks(malformed),
     )
+    other = np.array(sorted(row for row in masks.written_as if row not in masks.wrong), dtype=np.int64)
+    places = table.objects.entries
+    changes = {int(places[row]): {"segmentation": _plain(masks.rewritten[row])} for row in other.tolist()}
+    yield from find(
+        "mask-in-another-form",
+        Severity.WARNING,
+        other,
+        what="{mask is/masks are} written in another form than COCO's, and can be read in one way only",
+        remedy=f"write them in COCO's form, as the copy does: {MASK_FORM}",
+        example=lambda row: f"{table.object_name(row)}: {masks.written_as[row]}",
+        repair=Rewrite({"annotations": changes}, "{mask/masks} written in COCO's form"),
+    )
+    misfits = np.flatnonzero(masks.there & ~masks.fitting)
     yield from find(
         "mask-of-another-size",
         Severity.ERROR,
-        sound & ~fitting,
+        misfits,
         what="{mask has/masks have} another size than the image",
         remedy="make them for the image as it is stored, height first",
         example=table.object_name,
-        repair=LeaveOutMasks(np.flatnonzero(sound & ~fitting)),
+        repair=LeaveOutMasks(misfits),
     )
+    missing = ~masks.there
+    missing[malformed] = False
     yield from find(
         "missing-mask",
         Severity.WARNING,
-        kinds == _NONE,
+        missing,
         what="{object has/objects have} no mask, though others do",
         remedy="draw them; a training with masks leaves the objects out",
         example=table.object_name,
     )
+
+
+def _plain(form: Any) -> Any:
+    return form.as_dict() if isinstance(form, RunLengths) else form
 
 
 def _check_place(table: Table, bounds: np.ndarray, known: np.ndarray) -> Iterator[Finding]:

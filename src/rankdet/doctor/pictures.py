@@ -26,7 +26,7 @@ def check_sizes(table: Table) -> Iterator[Finding]:
         "missing-size",
         Severity.ERROR,
         unknown,
-        what="{image has/images have} no 'height' or no 'width'",
+        what="{image has/images have} no 'height' or 'width' that is a whole number of pixels",
         remedy="add both, of the file as it is stored",
         example=table.image_name,
     )

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
+from rankdet.data.coco_content import LISTS, CocoContent, UnreadableError
+from rankdet.data.columns import ABSENT
 from rankdet.data.files import coco_image_folders
 from rankdet.data.lvis import FREQUENCY, NEGATIVE, NOT_EXHAUSTIVE
-from rankdet.doctor.columns import boxes, numbers, whole_numbers
-from rankdet.doctor.draft import RenumberObjects
-from rankdet.doctor.entries import Entries
+from rankdet.data.packed import PackedJSON
+from rankdet.data.references import rows_of
+from rankdet.doctor.draft import LeaveOutEntries, RenumberObjects, Rewrite
 from rankdet.doctor.finding import Finding, Severity, find
 from rankdet.doctor.locate import locate
 from rankdet.doctor.table import Classes, Images, Objects, Table
+from rankdet.doctor.text_ids import Ids, number_words
+from rankdet.doctor.writing import check_writing
 
-_LISTS = ("images", "annotations", "categories")
+_SHOWN = 80  # characters of a malformed entry
 
 
 def read_coco(
@@ -36,127 +38,163 @@ def read_coco(
     if content is None:
         remedy = "name a COCO annotation file: an object with the lists 'images', 'annotations' and 'categories'"
         return None, [Finding("unreadable-file", Severity.ERROR, problem, 1, remedy, (str(file),))]
-    findings = list(_missing_lists(content))
-    entries = {key: Entries(content, key) for key in _LISTS}
-    image_columns, flat_names = _read_images(entries["images"])
-    class_columns = _read_classes(entries["categories"])
+    image_ids, category_ids = number_words(content, "images"), number_words(content, "categories")
+    image_columns, flat_names = _read_images(content, image_ids)
+    every_class = class_columns = _read_classes(content, category_ids)
+    findings = [*_missing_lists(content), *check_writing(content)]
     if classes is not None:
         findings += _unknown_classes(classes, class_columns)
         class_columns = _choose(class_columns, classes)
-    object_columns = _read_objects(entries["annotations"], image_columns, class_columns, all_classes=classes is None)
-    findings += [finding for key in _LISTS for finding in entries[key].findings]
-    findings += _check_ids(entries["annotations"], object_columns)
+    kept = _sound_annotations(content, image_ids, category_ids)
+    chosen = kept if classes is None else kept[np.isin(category_ids.references.values[kept], class_columns.ids)]
+    objects = _read_objects(content, chosen, image_ids, category_ids, image_columns, class_columns)
+    findings += [*image_ids.check(content), *category_ids.check(content)]
+    findings += _check_entries(content, "images", image_columns.entries, "have a whole number 'id' and a 'file_name'")
+    findings += _check_entries(content, "annotations", kept, "have whole numbers 'image_id' and 'category_id'")
+    findings += _check_entries(content, "categories", every_class.entries, "have a whole number 'id' and a 'name'")
+    findings += [*_nameless(content, every_class), *_check_objects(content, objects)]
     table = Table(
         source=file,
         format="COCO" if image_columns.lists is None else "LVIS",
         images=image_columns,
-        objects=object_columns,
+        objects=objects,
         classes=class_columns,
         content=content,
     )
     return _locate(table, coco_image_folders(file) if images is None else [images], flat_names), findings
 
 
-def _parse(file: Path) -> tuple[dict[str, Any] | None, str]:
-    """The object in a file, or what is wrong with it."""
+def _parse(file: Path) -> tuple[CocoContent | None, str]:
+    """What a file holds, or what is wrong with it."""
     try:
-        content = json.loads(file.read_bytes())
+        content = CocoContent.read(file)
     except OSError as error:
         return None, f"{file.name} cannot be read: {error.strerror}"
-    except (ValueError, RecursionError) as error:
-        return None, f"{file.name} is not valid JSON: {error}"
-    if isinstance(content, list):
-        return None, f"{file.name} holds a list, as a file of results does, and no annotations"
-    if not isinstance(content, dict) or not any(isinstance(content.get(key), list) for key in _LISTS):
+    except UnreadableError as error:
+        return None, f"{file.name} {error}"
+    if not any(map(content.has_entries, LISTS)):
         return None, f"{file.name} has none of the lists 'images', 'annotations' and 'categories'"
     return content, ""
 
 
-def _missing_lists(content: dict[str, Any]) -> Iterator[Finding]:
-    missing = tuple(key for key in _LISTS if not isinstance(content.get(key), list))
+def _missing_lists(content: CocoContent) -> Iterator[Finding]:
+    missing = {key: content.what_is(key) for key in LISTS if not content.has_entries(key)}
     if missing:
-        what = f"the file lacks the list {' and the list '.join(map(repr, missing))}"
+        found = " and ".join(f"{key!r} ({what})" for key, what in missing.items())
         remedy = "add what is missing; a file of images alone cannot be trained on"
-        yield Finding("missing-list", Severity.ERROR, what, len(missing), remedy)
+        yield Finding("missing-list", Severity.ERROR, f"the file lacks the list {found}", len(missing), remedy)
 
 
-def _read_images(entries: Entries) -> tuple[Images, list[str]]:
+def _read_images(content: CocoContent, ids: Ids) -> tuple[Images, list[str]]:
     """The images; and their names without folders where all names come from URLs, else nothing."""
-    names = [_file_name(item) for item in entries.items]
-    ids, whole = whole_numbers(entries.column("id"))
-    rows = entries.require(
-        whole & np.array([bool(name) for name in names], dtype=bool), "have a whole number 'id' and a 'file_name'"
-    )
-    files = [names[row] for row in rows]
-    sides = [whole_numbers(entries.column(key))[0].clip(min=0) for key in ("height", "width")]
-    lists = list(zip(entries.column(NEGATIVE), entries.column(NOT_EXHAUSTIVE), strict=True))
-    is_lvis = any(negative is not None for negative, _ in lists)
-    from_url = not any("file_name" in item for item in entries.items)
+    names, urls = content.images["file_name"], content.images["coco_url"]
+    from_url = bool((names.states == ABSENT).all())
+    files = [
+        name.replace("\\", "/") or "/".join(PurePosixPath(url).parts[-2:])
+        for name, url in zip(names.values, urls.values, strict=True)
+    ]
+    kept = np.flatnonzero(ids.own.readable & np.array([bool(name) for name in files], dtype=bool))
+    files = [files[place] for place in kept.tolist()]
+    sides = [content.images[key].values[kept].clip(min=0) for key in ("height", "width")]
+    negative, not_exhaustive = (content.images[key] for key in (NEGATIVE, NOT_EXHAUSTIVE))
+    is_lvis = bool((negative.states != ABSENT).any())
+    lists = list(zip(negative.values[kept], not_exhaustive.values[kept], strict=True)) if is_lvis else None
     return (
-        Images(ids[rows], files, np.stack(sides, axis=1), entries.places, lists if is_lvis else None),
+        Images(ids.own.values[kept], files, np.stack(sides, axis=1), kept, lists),
         [PurePosixPath(name).name for name in files] if from_url else [],
     )
 
 
-def _read_classes(entries: Entries) -> Classes:
-    ids, whole = whole_numbers(entries.column("id"))
-    rows = entries.require(
-        whole & np.array([isinstance(name, str) for name in entries.column("name")], dtype=bool),
-        "have a whole number 'id' and a 'name'",
-    )
-    frequencies = entries.column(FREQUENCY)
+def _read_classes(content: CocoContent, ids: Ids) -> Classes:
+    """Those with an id; the id is the name of those that have none."""
+    kept = np.flatnonzero(ids.own.readable)
+    names = content.categories["name"].values[kept].tolist()
+    numbers = ids.own.values[kept]
+    frequencies = [content.value("categories", place, FREQUENCY) for place in kept.tolist()]
     is_lvis = any(frequency is not None for frequency in frequencies)
-    return Classes(ids[rows], entries.column("name"), entries.places, frequencies if is_lvis else None)
-
-
-def _read_objects(entries: Entries, images: Images, classes: Classes, *, all_classes: bool) -> Objects:
-    columns = [whole_numbers(entries.column(key)) for key in ("image_id", "category_id")]
-    rows = entries.require(columns[0][1] & columns[1][1], "have whole numbers 'image_id' and 'category_id'")
-    image_ids, category_ids = (column[rows] for column, _ in columns)
-    if not all_classes:
-        chosen = np.flatnonzero(np.isin(category_ids, classes.ids))
-        entries.keep(chosen)
-        image_ids, category_ids = image_ids[chosen], category_ids[chosen]
-    ids, has_id = whole_numbers(entries.column("id"))
-    segmentations = entries.column("segmentation")
-    return Objects(
-        ids=np.where(has_id, ids, entries.places),
-        images=rows_of(image_ids, images.ids),
-        image_ids=image_ids,
-        labels=rows_of(category_ids, classes.ids),
-        category_ids=category_ids,
-        xywh=boxes(entries.column("bbox"))[0],
-        areas=numbers(entries.column("area"))[0],
-        ignored=np.array([bool(item.get("iscrowd") or item.get("ignore")) for item in entries.items], dtype=bool),
-        entries=entries.places,
-        segmentations=segmentations if any(segmentations) else None,
+    return Classes(
+        numbers,
+        [name or str(number) for name, number in zip(names, numbers.tolist(), strict=True)],
+        kept,
+        frequencies if is_lvis else None,
     )
 
 
-def rows_of(numbers_: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """(M,) the row of each number among the known ones (R,), the first if there are several, -1 if none.
-
-    >>> rows_of(np.array([5, 7, 9]), np.array([9, 5, 5])).tolist()
-    [1, -1, 0]
-    """
-    if not len(known):
-        return np.full(len(numbers_), -1)
-    order = np.argsort(known, kind="stable")
-    places = np.searchsorted(known, numbers_, sorter=order).clip(max=len(known) - 1)
-    return np.where(known[order[places]] == numbers_, order[places], -1)
+def _sound_annotations(content: CocoContent, image_ids: Ids, category_ids: Ids) -> np.ndarray:
+    """The places of the annotations that refer to something."""
+    sound = image_ids.references.readable & category_ids.references.readable
+    return np.flatnonzero(content.annotations.is_object & sound)
 
 
-def _check_ids(entries: Entries, objects: Objects) -> Iterator[Finding]:
-    """Annotations without an id, which the reading gave the number of their place."""
-    has_id = whole_numbers(entries.column("id"))[1]
+def _read_objects(
+    content: CocoContent, places: np.ndarray, image_ids: Ids, category_ids: Ids, images: Images, classes: Classes
+) -> Objects:
+    columns = {key: content.annotations[key].take(places) for key in ("id", "bbox", "area", "iscrowd", "ignore")}
+    of_images, of_classes = image_ids.references.values[places], category_ids.references.values[places]
+    masks = content.segmentations(places)
+    has_mask = masks.nonempty() if isinstance(masks, PackedJSON) else np.array([bool(mask) for mask in masks], bool)
+    return Objects(
+        ids=np.where(columns["id"].readable, columns["id"].values, places),
+        images=rows_of(of_images, images.ids),
+        image_ids=of_images,
+        labels=rows_of(of_classes, classes.ids),
+        category_ids=of_classes,
+        xywh=columns["bbox"].values,
+        areas=columns["area"].values,
+        ignored=columns["iscrowd"].values | columns["ignore"].values,
+        entries=places,
+        segmentations=masks if has_mask.any() else None,
+        has_mask=has_mask,
+    )
+
+
+def _check_entries(content: CocoContent, key: str, kept: np.ndarray, needs: str) -> Iterator[Finding]:
+    """The entries of a list that are in no table."""
+    lost = np.delete(np.arange(len(getattr(content, key))), kept)
+    yield from find(
+        f"malformed-{ {'images': 'image', 'annotations': 'annotation', 'categories': 'category'}[key] }",
+        Severity.ERROR,
+        lost,
+        what=f"{{entry/entries}} of '{key}' {{is/are}} malformed: each must be an object and {needs}",
+        remedy="complete the entries or remove them",
+        example=lambda place: f"{key}[{place}] is {str(content.entry(key, place))[:_SHOWN]}",
+        repair=LeaveOutEntries(key, lost),
+    )
+
+
+def _nameless(content: CocoContent, classes: Classes) -> Iterator[Finding]:
+    nameless = [place for place in classes.entries.tolist() if not content.categories["name"].values[place]]
+    named = dict(zip(classes.entries.tolist(), classes.names, strict=True))
+    yield from find(
+        "malformed-category",
+        Severity.ERROR,
+        np.array(nameless, dtype=np.int64),
+        what="{entry/entries} of 'categories' {has/have} no 'name' that is text",
+        remedy="name the classes; the copy calls each by its id",
+        example=lambda place: f"categories[{place}] is {str(content.entry('categories', place))[:_SHOWN]}",
+        repair=Rewrite({"categories": {place: {"name": named[place]} for place in nameless}}, "{class/classes} named"),
+    )
+
+
+def _check_objects(content: CocoContent, objects: Objects) -> Iterator[Finding]:
+    """Annotations without an id, which the reading gave the number of their place; and those to be ignored by some."""
+    annotations, places = content.annotations, objects.entries
     yield from find(
         "annotation-without-id",
         Severity.WARNING,
-        np.flatnonzero(~has_id),
+        np.flatnonzero(~annotations["id"].readable[places]),
         what="{annotation has/annotations have} no 'id' that is a whole number",
         remedy="number them 1, 2, ...; pycocotools and most tools need ids",
-        example=lambda row: f"annotations[{objects.entries[row]}] of image {objects.image_ids[row]}",
+        example=lambda row: f"annotations[{places[row]}] of image {objects.image_ids[row]}",
         repair=RenumberObjects(),
+    )
+    yield from find(
+        "ignored-object",
+        Severity.NOTE,
+        np.flatnonzero(annotations["ignore"].values[places] & ~annotations["iscrowd"].values[places]),
+        what="{annotation has/annotations have} 'ignore' and not 'iscrowd'",
+        remedy="a training leaves them out; COCO's evaluation overwrites 'ignore', so that they count as objects there",
+        example=lambda row: f"annotation {objects.ids[row]} of image {objects.image_ids[row]}",
     )
 
 
@@ -181,14 +219,6 @@ def _unknown_classes(chosen: Sequence[str], classes: Classes) -> Iterator[Findin
         remedy=f"choose among {', '.join(classes.names[:10])}{', ...' if len(classes) > 10 else ''}",
         example=lambda row: repr(unknown[row]),
     )
-
-
-def _file_name(item: dict[str, Any]) -> str:
-    """The path of an image within its folder, from ``coco_url`` as LVIS has it if there is no name; empty if none."""
-    name, url = item.get("file_name"), item.get("coco_url")
-    if isinstance(name, str):
-        return name.replace("\\", "/")
-    return "/".join(PurePosixPath(url).parts[-2:]) if isinstance(url, str) else ""
 
 
 def _locate(table: Table, candidates: Sequence[Path], flat_names: list[str]) -> Table:

@@ -73,7 +73,7 @@ def _write(part: Part, folder: Path, placement: Placement) -> list[str]:
 def _move_inside(draft: Draft) -> list[str]:
     names = names_within(draft.files)
     moved = sum(old != new for old, new in zip(draft.files, names, strict=True))
-    draft.sources, draft.files = draft.files, names
+    draft.files = names
     return [f"{moved:,} file names that lead out of the image folder changed"] if moved else []
 
 

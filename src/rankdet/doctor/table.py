@@ -42,7 +42,8 @@ class Objects:
 
     ``images`` and ``labels`` (M,) are rows of the images and classes, ``ids`` and ``image_ids`` (M,) the numbers in the
     file, ``xywh`` (M, 4) and ``areas`` (M,) in pixels, ``ignored`` (M,) marks crowds and difficult objects, ``entries``
-    (M,) are places in the file. ``segmentations`` are as in the file, None where there is none at all.
+    (M,) are places in the file. ``segmentations`` are as in the file, None where there is none at all; ``has_mask``
+    (M,) says where there is something, None for nowhere.
     """
 
     ids: np.ndarray
@@ -55,6 +56,7 @@ class Objects:
     ignored: np.ndarray
     entries: np.ndarray
     segmentations: Sequence[Any] | None = None
+    has_mask: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,7 +79,8 @@ class Classes:
 class Files:
     """Where the images are: ``folder`` (None if not found), which are ``present`` (N,), and which others lie there.
 
-    ``found_as`` has the name of a file that is there under a slightly other name, by row.
+    ``found_as`` has the name of a file that is there under a slightly other name, by row; one that is `present`
+    differs by the way in which its accents are composed alone.
     """
 
     folder: Path | None
@@ -103,8 +106,8 @@ class Table:
     files: Files = field(default_factory=lambda: Files(None, np.zeros(0, dtype=bool)))
 
     def image_path(self, row: int) -> Path:
-        """The file of an image; in the working folder if no image folder was found."""
-        return (self.files.folder or Path()) / self.images.files[row]
+        """The file of an image as it is on disk; in the working folder if no image folder was found."""
+        return (self.files.folder or Path()) / self.files.found_as.get(row, self.images.files[row])
 
     def image_name(self, row: int) -> str:
         """How a finding calls an image."""

@@ -23,8 +23,8 @@ def write_coco(draft: Draft, folder: Path) -> None:
         annotations = [{**entry, "id": number} for number, entry in enumerate(annotations, start=1)]
     lists = {"images": images, "annotations": annotations, "categories": [*_categories(draft)]}
     content = draft.table.content
-    changed = {key: listed for key, listed in lists.items() if isinstance(content.get(key), list)}
-    (folder / "annotations.json").write_text(json.dumps({**content, **changed}), encoding="utf-8")
+    changed = {key: listed for key, listed in lists.items() if content.has_entries(key)}
+    (folder / "annotations.json").write_text(json.dumps({**content.others(), **changed}), encoding="utf-8")
 
 
 def _images(draft: Draft) -> Iterator[Entry]:
@@ -63,10 +63,9 @@ def _categories(draft: Draft) -> Iterator[Entry]:
 
 def _entries(draft: Draft, key: str, places: np.ndarray, keeps: np.ndarray) -> Iterator[tuple[int, Entry]]:
     """The entries of a list that stay, each with its row; -1 for those that the table leaves to others."""
-    listed = draft.table.content.get(key)
     row_of = dict(zip(places.tolist(), range(len(places)), strict=True))
-    malformed = draft.malformed.get(key, set())
-    for place, entry in enumerate(listed if isinstance(listed, list) else []):
+    malformed, rewritten = draft.malformed.get(key, set()), draft.rewritten.get(key, {})
+    for place, entry in enumerate(draft.table.content.entries(key)):
         row = row_of.get(place, -1)
         if place not in malformed and (row < 0 or keeps[row]):
-            yield row, entry
+            yield row, {**entry, **rewritten[place]} if place in rewritten else entry

@@ -15,14 +15,18 @@ output on a worked example, and with a loop written from the rules in ``tests/re
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from rankdet.data.coco_content import CocoContent
+from rankdet.data.columns import ABSENT
+from rankdet.data.lvis import FREQUENCIES, FREQUENCY, NEGATIVE, NOT_EXHAUSTIVE
+from rankdet.data.references import rows_of
 from rankdet.eval.average_precision import recall_precision
 from rankdet.eval.coco import category_results, named_metrics
-from rankdet.eval.columns import Entry, IouType
+from rankdet.eval.columns import IouType
 from rankdet.eval.evaluation import Details, Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.lrp import optimal_lrp
@@ -33,9 +37,7 @@ from rankdet.eval.shapes import Ints
 from rankdet.eval.suspicions import warn_of_suspicions
 from rankdet.eval.undefined import mean_of_defined
 
-FREQUENCIES = ("r", "c", "f")
 COCO_LIMITS = (1, 10, 100)
-NEGATIVE = "neg_category_ids"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,52 +109,48 @@ def read_lvis(source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox
 
 def is_lvis(content: Mapping[str, Any]) -> bool:
     """Whether a ground truth is in the format of LVIS: its images say which absent categories were looked for."""
-    return any(isinstance(image, Mapping) and NEGATIVE in image for image in content["images"])
+    return bool((CocoContent.of(content).images[NEGATIVE].states != ABSENT).any())
 
 
 def lvis_of(content: Mapping[str, Any], *, name: str, iou_type: IouType) -> LVISGroundTruth:
     """As `read_lvis`, for what `load_ground_truth` gave."""
-    everything = ground_truth_of(content, name=name, iou_type=iou_type, ignored_by=())
+    read = CocoContent.of(content)
+    everything = ground_truth_of(read, name=name, iou_type=iou_type, ignored_by=())
     truth = everything.take(everything.areas > 0)
-    negative = _category_keys(content["images"], NEGATIVE, truth)
-    not_exhaustive = _category_keys(content["images"], "not_exhaustive_category_ids", truth)
+    negative, not_exhaustive = (_category_keys(read, key, truth) for key in (NEGATIVE, NOT_EXHAUSTIVE))
     present = truth.images * truth.num_categories + truth.categories
     return LVISGroundTruth(
         truth=dataclasses.replace(truth, not_exhaustive=not_exhaustive),
         looked_for=np.union1d(present, negative),
-        frequencies=_frequencies(content["categories"], truth),
+        frequencies=_frequencies(read, truth),
     )
 
 
-def _category_keys(images: Sequence[Entry], key: str, truth: GroundTruth) -> Ints:
+def _category_keys(content: CocoContent, key: str, truth: GroundTruth) -> Ints:
     """Ascending keys ``image * K + category`` of the lists of category ids under ``key``."""
-    places = np.searchsorted(truth.image_ids, np.array([image["id"] for image in images], np.int64)).tolist()
-    known = {number: place for place, number in enumerate(truth.category_ids.tolist())}
-    keys = []
-    for place, image in zip(places, images, strict=True):
-        for number in _category_list(image, key, truth.source):
-            if number not in known:
-                raise GroundTruthError(f"image {image['id']} of {truth.source}: {key} has {number}, no category's id")
-            keys.append(place * truth.num_categories + known[number])
-    return np.unique(np.array(keys, np.int64))
-
-
-def _category_list(image: Entry, key: str, source: str) -> Sequence[int]:
-    listed = image.get(key)
-    if not isinstance(listed, list | tuple):
+    lists = content.images[key]
+    if len(bad := np.flatnonzero(~lists.readable)):
         raise GroundTruthError(
-            f"image {image['id']} of {source} has no list {key!r}; LVIS has one for each image. "
+            f"{content.called('images', bad[0])} of {truth.source} has no list {key!r}; LVIS has one for each image. "
             "For a ground truth in which all categories are annotated everywhere use evaluate"
         )
-    return listed
+    ids = np.array([number for listed in lists.values for number in listed], np.int64)
+    owners = np.repeat(np.arange(len(lists)), [len(listed) for listed in lists.values])
+    categories = rows_of(ids, truth.category_ids)
+    if len(bad := np.flatnonzero(categories < 0)):
+        image = content.called("images", owners[bad[0]])
+        raise GroundTruthError(f"{image} of {truth.source}: {key} has {ids[bad[0]]}, no category's id")
+    places = rows_of(content.images["id"].values, truth.image_ids)
+    return np.unique(places[owners] * truth.num_categories + categories)
 
 
-def _frequencies(categories: Sequence[Entry], truth: GroundTruth) -> tuple[str, ...]:
-    stated = {int(category["id"]): category.get("frequency") for category in categories}
-    for number, frequency in stated.items():
+def _frequencies(content: CocoContent, truth: GroundTruth) -> tuple[str, ...]:
+    stated = [category.get(FREQUENCY) for category in content.entries("categories")]
+    of_id = dict(zip(content.categories["id"].values.tolist(), stated, strict=True))
+    for number, frequency in of_id.items():
         if frequency not in FREQUENCIES:
             raise GroundTruthError(f"category {number} of {truth.source} has frequency {frequency!r}; LVIS has r, c, f")
-    return tuple(str(stated[number]) for number in truth.category_ids.tolist())
+    return tuple(str(of_id[number]) for number in truth.category_ids.tolist())
 
 
 def _by_frequency(details: Details, frequencies: tuple[str, ...]) -> dict[str, float]:

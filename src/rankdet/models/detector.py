@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
+from rankdet.assign.ground_truth import GroundTruth, InstanceTruth, check_mask_sizes
 from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.shifting import check_shiftable, shift_layers
@@ -101,6 +101,8 @@ class Detector(nn.Module, Part, ABC):
         device = batch.pixels.device
         kind = InstanceTruth if self.needs_masks else GroundTruth
         truth = kind.from_targets(targets or (), num_classes=self.num_classes, device=device)
+        if self.needs_masks:
+            check_mask_sizes(targets or (), batch.sizes)
         return self.losses(maps, batch, truth)
 
     def plan(self) -> dict[str, Any]:
