@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rankdet.eval import evaluate
+from rankdet.eval import Evaluation, evaluate
 from rankdet.eval.convert import CONVERSIONS
 
 SIZE = 200
@@ -137,5 +137,50 @@ def test_wrong_use(rankdet, truth: Path, results: list[dict], tmp_path: Path, ar
     write(results, tmp_path / "r.json")
     (tmp_path / "best.ckpt").write_bytes(b"")
     outcome = rankdet(*arguments)
+    assert outcome.code == 2
+    assert words in outcome.err
+
+
+def test_two_results_are_compared(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    write(results, tmp_path / "now.json")
+    write(results[:5], tmp_path / "before.json")
+    given = ["--results", "now.json", "--annotations", truth, "--compare", "before.json", "--resamples", "50"]
+    outcome = rankdet("eval", *given, "--json", "out.json")
+    assert outcome.code == 0, outcome.err
+    after = outcome.out.partition("This beside the other, before.json")[2]
+    assert (
+        "objects found at the best thresholds: 5 by both, 3 by this alone, 0 by the other alone, 0 by neither" in after
+    )
+    assert "photo_6.jpg" in after
+    assert "50 draws of as many images" in after
+    content = json.loads((tmp_path / "out.json").read_text())["comparison"]
+    now, before = evaluate(truth, results).metrics["AP"], evaluate(truth, results[:5]).metrics["AP"]
+    assert (content["metrics"]["AP"]["this"], content["metrics"]["AP"]["other"]) == (now, before)
+    assert Evaluation.from_json((tmp_path / "out.json").read_text()) == evaluate(truth, results)
+
+
+def test_a_run_is_compared_by_the_detections_that_its_report_kept(
+    rankdet, truth: Path, results: list[dict], tmp_path: Path
+):
+    write(results, tmp_path / "now.json")
+    (tmp_path / "run").mkdir()
+    given = ["--results", "now.json", "--annotations", truth, "--resamples", "5", "--compare", "run"]
+    assert "--compare run has no results.json; make it with `rankdet report run`" in rankdet("eval", *given).err
+    write(results[:5], tmp_path / "run" / "results.json")
+    assert "This beside the other, run/results.json" in rankdet("eval", *given).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--compare", "nowhere.json"], "--compare nowhere.json: there is no such file"),
+        (["--compare", "r.json", "--resamples", "0"], "--resamples must be a number from 1, such as 1000, got 0"),
+        (["--resamples", "10"], "--resamples goes with --compare OTHER"),
+        (["--convert-other", "xyxy"], "--convert-other goes with --compare OTHER"),
+    ],
+)
+def test_wrong_comparisons(rankdet, truth: Path, results: list[dict], tmp_path: Path, arguments, words):
+    write(results, tmp_path / "r.json")
+    outcome = rankdet("eval", "--results", "r.json", "--annotations", truth, *arguments)
     assert outcome.code == 2
     assert words in outcome.err

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from rankdet.cli.comparing import OPTIONS as COMPARE
+from rankdet.cli.comparing import check_options, compare_and_show
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
 from rankdet.cli.results import CONVERT, describe_conversions, tell_of_ids, telling
 
 if TYPE_CHECKING:
     from rankdet.eval import Detections, Evaluation
+    from rankdet.eval.rules import Rules
 
 IouType = Literal["bbox", "segm"]
 OPTIONS = {
@@ -25,6 +29,7 @@ OPTIONS = {
     ),
     "threshold": Option("SCORE", "tell the LRP, too, of the detections with at least this score"),
     "convert": CONVERT,
+    **COMPARE,
     "iou-type": Option(
         "TYPE", "bbox or segm; by default segm with boxes beside for a model that draws masks, else bbox"
     ),
@@ -55,6 +60,7 @@ examples:
   rankdet eval --checkpoint runs/demo/best.ckpt
   rankdet eval --checkpoint best.ckpt --data.val instances_val2017.json --data.batch_size 4
   rankdet eval --results detections.json --annotations instances_val2017.json --json metrics.json
+  rankdet eval --results detections.json --annotations instances_val2017.json --compare before.json
 """
 
 
@@ -77,15 +83,29 @@ def main(arguments: Sequence[str]) -> int:
     if "proposals" in given.own:
         show_proposals(given, iou_type or "bbox", target)
         return 0
-    evaluation = (evaluate_file if "results" in given.own else evaluate_checkpoint)(given, iou_type)
-    show(evaluation, threshold=threshold)
+    check_options(given)
+    judged = (evaluate_file if "results" in given.own else evaluate_checkpoint)(given, iou_type)
+    show(judged.evaluation, threshold=threshold)
+    more = {}
+    if "compare" in given.own:
+        comparison = compare_and_show(judged.evaluation, judged.rules, given, judged.iou_type)
+        more = {"comparison": comparison.as_json()}
     if target is not None:
-        evaluation.save(target)
+        judged.evaluation.save(target, more=more)
         print(f"All numbers are in {target}")
     return 0
 
 
-def evaluate_file(given: Given, iou_type: IouType | None) -> Evaluation:
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation, and what it was made by."""
+
+    evaluation: Evaluation
+    rules: Rules
+    iou_type: IouType
+
+
+def evaluate_file(given: Given, iou_type: IouType | None) -> Judged:
     """Numbers of a file or folder of results."""
     from rankdet.eval import read_results, read_rules
     from rankdet.eval.suspicions import warn_of_suspicions
@@ -103,7 +123,7 @@ def evaluate_file(given: Given, iou_type: IouType | None) -> Evaluation:
     evaluation = rules.evaluate(detections)
     if len(detections):
         tell_of_ids(rules.truth, evaluation, told)
-    return evaluation
+    return Judged(evaluation, rules, kind)
 
 
 def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None:
@@ -129,7 +149,7 @@ def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None
         print(f"All numbers are in {target}")
 
 
-def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
+def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Judged:
     """Numbers of a model on the validation images of its configuration, or on others."""
     from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
     from rankdet.eval import Evaluator, iou_types_of, read_results
@@ -169,7 +189,7 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
         _tell_cost(evaluate(results), evaluation, threshold)
     if "bbox" in kinds:
         _tell_voc(truth, read_results(kept, evaluate.rules.truth))
-    return evaluation
+    return Judged(evaluation, evaluate.rules, kinds[0])
 
 
 def show(evaluation: Evaluation, *, threshold: float | None = None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rankdet.cli.comparing import RESULTS_OF_RUNS
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
 from rankdet.cli.results import CONVERT, describe_conversions, tell_of_ids, telling
@@ -43,7 +44,6 @@ examples:
   rankdet report runs/demo
   rankdet report detections.json --annotations instances_val2017.json --images val2017
 """
-RESULTS: dict[IouType, str] = {"bbox": "results.json", "segm": "results_masks.json"}
 PAGE, METRICS, CHECKPOINT = "report.html", "metrics.csv", ".ckpt"
 
 
@@ -146,7 +146,7 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
     check_categories(record, classes, checkpoint=str(checkpoint))
     iou_type: IouType = _iou_type(given) or ("segm" if getattr(model, "needs_masks", False) else "bbox")
     kept, is_kept = (
-        checkpoint.with_name(RESULTS[iou_type]),
+        checkpoint.with_name(RESULTS_OF_RUNS[iou_type]),
         checkpoint.name == BEST and not (given.files or given.overrides),
     )
     display = Display()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankdet.eval.average_precision import precision_recall_curve
 from rankdet.eval.coco import evaluate, evaluate_detections
+from rankdet.eval.comparison import Comparison, compare
 from rankdet.eval.correlation import Correlation, score_iou_correlation
 from rankdet.eval.evaluation import CategoryResult, Details, Evaluation
 from rankdet.eval.evaluator import Evaluator, iou_types_of
@@ -41,6 +42,7 @@ __all__ = [
     "COCO_IOU_THRESHOLDS",
     "COCORules",
     "CategoryResult",
+    "Comparison",
     "Correlation",
     "DetectionMetric",
     "Detections",
@@ -62,6 +64,7 @@ __all__ = [
     "ThresholdCost",
     "VOCEvaluation",
     "area_under_curve",
+    "compare",
     "eleven_points",
     "evaluate",
     "evaluate_detections",

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from rankdet.eval import (
     Detections,
     Evaluation,
@@ -21,6 +19,7 @@ from rankdet.eval import (
     read_results,
 )
 from rankdet.eval.columns import IouType
+from rankdet.eval.deployment import Deployment, deploy
 from rankdet.eval.reading import PathLike, load_ground_truth
 from rankdet.eval.results import Results
 from rankdet.eval.rules import rules_of
@@ -48,34 +47,34 @@ class Problem:
         return self.evaluation.details.matches
 
     @cached_property
+    def deployment(self) -> Deployment:
+        """What is left at the thresholds to deploy with."""
+        return deploy(self.evaluation)
+
+    @property
     def outcomes(self) -> Outcomes:
         """What became of each detection at the first IoU threshold."""
-        return self.matches.outcomes()
+        return self.deployment.outcomes
 
-    @cached_property
+    @property
     def thresholds(self) -> Floats:
-        """(K,) the scores to deploy with: LRP-optimal, and the highest of those for a class that has none."""
-        optimal = np.array([row.threshold for row in self.evaluation.per_class], np.float64)
-        known = ~np.isnan(optimal)
-        return np.where(known, optimal, optimal[known].max() if known.any() else 0.0)
+        """(K,) the scores to deploy with."""
+        return self.deployment.thresholds
 
-    @cached_property
+    @property
     def deployed(self) -> Bools:
         """(D,) the detections from the threshold of their class on."""
-        kept: Bools = self.outcomes.scores >= self.thresholds[self.outcomes.categories]
-        return kept
+        return self.deployment.kept
 
-    @cached_property
+    @property
     def counted(self) -> Bools:
         """(G,) the objects that count."""
-        return ~self.matches.ignored[:, 0]
+        return self.deployment.counted
 
     @cached_property
     def missed(self) -> Ints:
         """Indices of the counted objects that no deployed detection found."""
-        found = np.zeros(len(self.truth), np.bool_)
-        found[self.outcomes.objects[self.deployed & (self.outcomes.objects >= 0)]] = True
-        return np.flatnonzero(~found & self.counted)
+        return self.deployment.missed
 
 
 def read_problem(
