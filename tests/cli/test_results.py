@@ -9,6 +9,7 @@ import pytest
 
 from rankdet.eval import Evaluation, evaluate
 from rankdet.eval.convert import CONVERSIONS
+from tests.cli.test_report import data_of
 
 SIZE = 200
 
@@ -184,3 +185,15 @@ def test_wrong_comparisons(rankdet, truth: Path, results: list[dict], tmp_path: 
     outcome = rankdet("eval", "--results", "r.json", "--annotations", truth, *arguments)
     assert outcome.code == 2
     assert words in outcome.err
+
+
+def test_a_report_of_two_results(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    write(results, tmp_path / "now.json")
+    write(results[:5], tmp_path / "before.json")
+    given = ["now.json", "--annotations", truth, "--compare", "before.json", "--resamples", "5"]
+    outcome = rankdet("report", *given)
+    assert outcome.code == 0, outcome.err
+    data = data_of(tmp_path / "report.html")
+    assert data["facts"]["Beside"] == "before.json"
+    assert data["comparison"]["found"] == {"both": 5, "this": 3, "other": 0, "neither": 0}
+    assert len(data["images"]["worst"]["better"]) == 3

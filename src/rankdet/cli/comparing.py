@@ -1,4 +1,4 @@
-"""What ``eval --compare`` does: two results on the same images side by side, and what changed most."""
+"""What ``--compare`` does in ``eval`` and ``report``: two results on the same images, and what changed."""
 
 from __future__ import annotations
 
@@ -38,29 +38,37 @@ def check_options(given: Given) -> None:
         raise CommandError(f"--{min(unused)} goes with --compare OTHER")
 
 
-def compare_and_show(evaluation: Evaluation, rules: Rules, given: Given, iou_type: IouType) -> Comparison:
-    """Evaluate the other results, compare them, and print what changed."""
+def compare_with(given: Given, evaluation: Evaluation, rules: Rules, iou_type: IouType) -> Comparison:
+    """Evaluate the other results by the same rules, and compare."""
     from rankdet.eval import compare, read_results
     from rankdet.eval.suspicions import warn_of_suspicions
     from rankdet.train.display import Display
 
-    file, display = _other_file(given, iou_type), Display()
+    display = Display()
     with telling():
-        found = read_results(file, rules.truth, iou_type=iou_type, convert=given.own.get("convert-other", ""))
+        convert = given.own.get("convert-other", "")
+        found = read_results(other_file(given, iou_type), rules.truth, iou_type=iou_type, convert=convert)
         warn_of_suspicions(rules.truth, found)
-    comparison = compare(
+    return compare(
         evaluation,
         rules.evaluate(found),
         resamples=_resamples(given),
         track=lambda loop: display.track(loop, "comparing"),
     )
-    display.print(f"\nThis beside the other, {file}")
+
+
+def show_comparison(comparison: Comparison, name: str) -> None:
+    """Print what changed from the other results, which have a name."""
+    from rankdet.train.display import Display
+
+    display = Display()
+    display.print(f"\nThis beside the other, {name}")
     display.print(comparison.table())
     display.print("\n".join(_lines(comparison)))
-    return comparison
 
 
-def _other_file(given: Given, iou_type: IouType) -> Path:
+def other_file(given: Given, iou_type: IouType) -> Path:
+    """The other results; those that `rankdet report` keeps in a run, where one is given."""
     place = Path(given.own["compare"])
     kept = place / RESULTS_OF_RUNS[iou_type]
     if kept.is_file():

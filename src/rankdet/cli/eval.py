@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rankdet.cli.comparing import OPTIONS as COMPARE
-from rankdet.cli.comparing import check_options, compare_and_show
+from rankdet.cli.comparing import check_options, compare_with, other_file, show_comparison
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
 from rankdet.cli.results import CONVERT, describe_conversions, tell_of_ids, telling
@@ -88,7 +88,8 @@ def main(arguments: Sequence[str]) -> int:
     show(judged.evaluation, threshold=threshold)
     more = {}
     if "compare" in given.own:
-        comparison = compare_and_show(judged.evaluation, judged.rules, given, judged.iou_type)
+        comparison = compare_with(given, judged.evaluation, judged.rules, judged.iou_type)
+        show_comparison(comparison, str(other_file(given, judged.iou_type)))
         more = {"comparison": comparison.as_json()}
     if target is not None:
         judged.evaluation.save(target, more=more)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankdet.cli.comparing import RESULTS_OF_RUNS
+from rankdet.cli.comparing import OPTIONS as COMPARE
+from rankdet.cli.comparing import RESULTS_OF_RUNS, check_options, compare_with, other_file
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
 from rankdet.cli.results import CONVERT, describe_conversions, tell_of_ids, telling
@@ -23,6 +24,7 @@ OPTIONS = {
     ),
     "images": Option("FOLDER", "with results: where the images are, if they are not found by themselves"),
     "convert": CONVERT,
+    **COMPARE,
     "iou-type": Option("TYPE", "bbox or segm; by default segm for a run of a model that draws masks, else bbox"),
     "output": Option("FILE", "the page; by default report.html in the run, or beside the results"),
     "title": Option("TEXT", "of the page; by default the name of the run or of the file"),
@@ -43,6 +45,7 @@ any tool, as COCO results.
 examples:
   rankdet report runs/demo
   rankdet report detections.json --annotations instances_val2017.json --images val2017
+  rankdet report runs/new --compare runs/old
 """
 PAGE, METRICS, CHECKPOINT = "report.html", "metrics.csv", ".ckpt"
 
@@ -61,6 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     place = Path(given.plain[0])
     if not place.exists():
         raise CommandError(f"there is no {place}; give the folder of a run, or a file of COCO results")
+    check_options(given)
     (report_run if _is_run(place) else report_results)(place, given)
     return 0
 
@@ -101,7 +105,7 @@ def report_results(file: Path, given: Given) -> None:
         tell_of_ids(problem.truth, problem.evaluation, told)
     title = given.own.get("title", file.stem)
     facts = {"Results": str(file), "Annotations": annotations}
-    _write(target, problem, title=title, facts=facts, open_image=open_image)
+    _write(target, problem, given, title=title, facts=facts, open_image=open_image)
 
 
 def report_run(place: Path, given: Given) -> None:
@@ -121,6 +125,7 @@ def report_run(place: Path, given: Given) -> None:
     _write(
         target,
         read_problem(dataset.ground_truth(), results, iou_type=iou_type),
+        given,
         title=given.own.get("title", place.resolve().name if is_run else place.stem),
         facts={"Model": str(checkpoint), "Validation": dataset.report.source},
         open_image=dataset_images(dataset),
@@ -185,6 +190,7 @@ def _target(given: Given, usual: Path) -> Path:
 def _write(
     target: Path,
     problem: Problem,
+    given: Given,
     *,
     title: str,
     facts: dict[str, str],
@@ -194,7 +200,18 @@ def _write(
     from rankdet.report import render, report_content
     from rankdet.train.files import write_text
 
-    content = report_content(problem, title=title, facts=facts, open_image=open_image, metrics_file=metrics_file)
+    comparison = None
+    if "compare" in given.own:
+        comparison = compare_with(given, problem.evaluation, problem.rules, problem.iou_type)
+        facts = {**facts, "Beside": str(other_file(given, problem.iou_type))}
+    content = report_content(
+        problem,
+        title=title,
+        facts=facts,
+        open_image=open_image,
+        metrics_file=metrics_file,
+        comparison=comparison,
+    )
     write_text(target, render(content))
     images = content["images"]
     without = "" if images["pictures"] else "; no image file was found (--images FOLDER), boxes are drawn alone"

@@ -22,23 +22,28 @@ from rankdet.eval.columns import IouType
 from rankdet.eval.deployment import Deployment, deploy
 from rankdet.eval.reading import PathLike, load_ground_truth
 from rankdet.eval.results import Results
-from rankdet.eval.rules import rules_of
+from rankdet.eval.rules import Rules, rules_of
 from rankdet.eval.shapes import Bools, Floats, Ints
 from rankdet.eval.suspicions import warn_of_suspicions
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A ground truth, detections, and their evaluation, whose ``details`` must be there.
+    """A ground truth and its rules, detections, and their evaluation, whose ``details`` must be there.
 
     ``file_names`` (N,) are in the order of the image ids.
     """
 
-    truth: GroundTruth
+    rules: Rules
     detections: Detections
     evaluation: Evaluation
     file_names: tuple[str, ...]
     iou_type: IouType
+
+    @property
+    def truth(self) -> GroundTruth:
+        """The objects."""
+        return self.rules.truth
 
     @property
     def matches(self) -> Matches:
@@ -100,4 +105,4 @@ def read_problem(
     detections = rules.counted(read)
     names = truth.image_names or [""] * len(truth.image_ids)
     shown = [name or str(number) for name, number in zip(names, truth.image_ids.tolist(), strict=True)]
-    return Problem(truth, detections, rules.evaluate(detections), tuple(shown), iou_type)
+    return Problem(rules, detections, rules.evaluate(detections), tuple(shown), iou_type)
