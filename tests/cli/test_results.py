@@ -197,3 +197,22 @@ def test_a_report_of_two_results(rankdet, truth: Path, results: list[dict], tmp_
     assert data["facts"]["Beside"] == "before.json"
     assert data["comparison"]["found"] == {"both": 5, "this": 3, "other": 0, "neither": 0}
     assert len(data["images"]["worst"]["better"]) == 3
+
+
+def test_sizes_of_ones_own(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    write(results, tmp_path / "r.json")
+    given = ["r.json", "--annotations", truth, "--sizes", "tiny:16,mid:48,rest"]
+    outcome = rankdet("eval", "--results", *given)
+    assert outcome.code == 0, outcome.err
+    metrics = evaluate(truth, results).metrics
+    assert f"AP_tiny –  AP_mid {metrics['AP']:.3f}  AP_rest –" in outcome.out
+    assert f"oLRP_tiny –  oLRP_mid {metrics['oLRP']:.3f}  oLRP_rest –" in outcome.out
+    assert rankdet("report", *given).code == 0
+    data = data_of(tmp_path / "report.html")
+    assert list(data["sizes"].values()) == [
+        "Tiny, below 16² pixels",
+        "Mid, 16² to 48² pixels",
+        "Rest, above 48² pixels",
+    ]
+    assert "AP_mid" in data["metrics"]
+    assert "--sizes: sizes must rise" in rankdet("eval", "--results", *given[:3], "--sizes", "a:3,b:2,c").err

@@ -23,6 +23,7 @@ from rankdet.eval import (
     read_results,
 )
 from rankdet.eval.shapes import box_overlaps
+from rankdet.eval.sizes import COCO_AREA_RANGES, parse_sizes
 from rankdet.eval.undefined import mean_of_defined
 from tests.reference.coco_sets import (
     pycocotools_evaluation,
@@ -138,6 +139,33 @@ def test_any_area_ranges_equal_pycocotools():
         found = evaluate(truth, results, area_ranges=ranges)
         assert_equal_curves(found, pycocotools_evaluation(truth, results, area_ranges=tuple(ranges.values())))
         assert {"AP_tiny", "AR_exact", "oLRP_rest"} <= set(found.metrics)
+
+
+def test_sizes_by_their_names_and_sides():
+    assert parse_sizes("small:32,medium:96,large") == COCO_AREA_RANGES
+    rng = np.random.default_rng(8)
+    ranges = parse_sizes(" tiny:16, rest ")
+    for _ in range(20):
+        truth, results = random_problem(rng)
+        found = evaluate(truth, results, area_ranges=ranges)
+        assert_equal_curves(found, pycocotools_evaluation(truth, results, area_ranges=tuple(ranges.values())))
+        expected = evaluate(truth, results).metrics["AP"]
+        assert found.metrics["AP"] == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("small:big,large", "the side of a square, such as small:32, but one is 'small:big'"),
+        ("a:32,b:16,c", "sizes must rise, but b:16 is not above"),
+        ("a:32,a", "a word that no other has, got 'a'"),
+        ("a:16,r", "a word that no other has, got 'r'"),
+        ("a:16,", "a word that no other has, got ''"),
+    ],
+)
+def test_sizes_that_are_none(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_sizes(text)
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])

@@ -12,7 +12,7 @@ from rankdet.cli.comparing import OPTIONS as COMPARE
 from rankdet.cli.comparing import check_options, compare_with, other_file, show_comparison
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
-from rankdet.cli.results import CONVERT, describe_conversions, tell_of_ids, telling
+from rankdet.cli.results import CONVERT, SIZES, describe_conversions, sizes_of, tell_of_ids, telling
 
 if TYPE_CHECKING:
     from rankdet.eval import Detections, Evaluation
@@ -29,6 +29,7 @@ OPTIONS = {
     ),
     "threshold": Option("SCORE", "tell the LRP, too, of the detections with at least this score"),
     "convert": CONVERT,
+    "sizes": SIZES,
     **COMPARE,
     "iou-type": Option(
         "TYPE", "bbox or segm; by default segm with boxes beside for a model that draws masks, else bbox"
@@ -39,15 +40,8 @@ OPTIONS = {
     "trust": Option("PACKAGE", "build the model from classes of this package, too, if the checkpoint names them"),
     "help": HELP,
 }
-_MORE = (
-    ("AP_small", "AP_medium", "AP_large"),
-    ("AP_r", "AP_c", "AP_f"),
-    ("AR_1", "AR_10", "AR_100", "AR_300", "AR_1000"),
-    ("AR_small", "AR_medium", "AR_large"),
-    ("oLRP_small", "oLRP_medium", "oLRP_large"),
-    ("oLRP_r", "oLRP_c", "oLRP_f"),
-)
 _NOTABLE_AP, _WORST = 0.0005, 5
+_FREQUENCIES = ["r", "c", "f"]
 USAGE = """\
 usage: rankdet eval --checkpoint FILE [--config FILE] [--data.val DATA] [--KEY VALUE ...]
        rankdet eval --results FILE --annotations FILE [--iou-type segm] [--json FILE]
@@ -112,7 +106,7 @@ def evaluate_file(given: Given, iou_type: IouType | None) -> Judged:
     from rankdet.eval.suspicions import warn_of_suspicions
 
     truth, kind = _annotations(given, "results"), iou_type or "bbox"
-    rules = read_rules(truth, iou_type=kind)
+    rules = read_rules(truth, iou_type=kind, area_ranges=sizes_of(given))
     if rules.name != "COCO":
         print(f"{given.own['annotations']} is evaluated by the rules of {rules.name}")
     convert = given.own.get("convert", "")
@@ -173,7 +167,7 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Judged:
     display.print(f"{given.own['checkpoint']}: {type(model).__name__}\n{validation.data.report.summary()}")
     kinds = (iou_type,) if iou_type else iou_types_of(model)
     truth = validation.data.ground_truth()
-    evaluate = Evaluator(truth, iou_types=kinds)
+    evaluate = Evaluator(truth, iou_types=kinds, area_ranges=sizes_of(given))
     if evaluate.rules.name != "COCO":
         display.print(f"The validation images are evaluated by the rules of {evaluate.rules.name}")
     if note := too_few_detections(model, evaluate.rules):
@@ -212,9 +206,13 @@ def show(evaluation: Evaluation, *, threshold: float | None = None) -> None:
 
 
 def _lines(metrics: Mapping[str, float]) -> list[str]:
-    """Those of the numbers that the table does not have."""
-    present = [[name for name in names if name in metrics] for names in _MORE]
-    return ["  ".join(f"{name} {_number(metrics[name])}" for name in names) for names in present if names]
+    """Those of the numbers that the table does not have: by size and frequency, and recall."""
+    recalls = [name[3:] for name in metrics if name.startswith("AR_")]
+    limits, sizes = ([name for name in recalls if name.isdecimal() == count] for count in (True, False))
+    groups = [("AP", sizes), ("AP", _FREQUENCIES), ("AR", limits), ("AR", sizes), ("oLRP", sizes)]
+    lines = [[f"{kind}_{name}" for name in names] for kind, names in (*groups, ("oLRP", _FREQUENCIES))]
+    present = [[name for name in line if name in metrics] for line in lines]
+    return ["  ".join(f"{name} {_number(metrics[name])}" for name in line) for line in present if line]
 
 
 def _at_threshold(evaluation: Evaluation, threshold: float) -> list[str]:

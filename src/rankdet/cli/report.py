@@ -11,7 +11,7 @@ from rankdet.cli.comparing import OPTIONS as COMPARE
 from rankdet.cli.comparing import RESULTS_OF_RUNS, check_options, compare_with, other_file
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
-from rankdet.cli.results import CONVERT, describe_conversions, tell_of_ids, telling
+from rankdet.cli.results import CONVERT, SIZES, describe_conversions, sizes_of, tell_of_ids, telling
 
 if TYPE_CHECKING:
     from rankdet.data import DetectionDataset
@@ -24,6 +24,7 @@ OPTIONS = {
     ),
     "images": Option("FOLDER", "with results: where the images are, if they are not found by themselves"),
     "convert": CONVERT,
+    "sizes": SIZES,
     **COMPARE,
     "iou-type": Option("TYPE", "bbox or segm; by default segm for a run of a model that draws masks, else bbox"),
     "output": Option("FILE", "the page; by default report.html in the run, or beside the results"),
@@ -89,17 +90,18 @@ def report_results(file: Path, given: Given) -> None:
         raise CommandError(f"there is no folder {images}; give the one with the images, or leave --images out")
     target = _target(given, file.parent / PAGE)
     truth, iou_type = coco_file(Path(annotations)), _iou_type(given) or "bbox"
-    convert = given.own.get("convert", "")
+    convert, sizes = given.own.get("convert", ""), sizes_of(given)
     if truth is not None:
         with telling() as told:
-            problem = read_problem(truth, file, iou_type=iou_type, convert=convert)
+            problem = read_problem(truth, file, iou_type=iou_type, convert=convert, area_ranges=sizes)
         open_image = _file_images(problem, truth, images)
     else:
         dataset = open_dataset(annotations, images=images, shapes_seed=1)
         if isinstance(dataset, VOCDetection):
             print(f"In {annotations} {dataset.ids_in_words()}")
         with telling() as told:
-            problem = read_problem(dataset.ground_truth(), file, iou_type=iou_type, convert=convert)
+            content = dataset.ground_truth()
+            problem = read_problem(content, file, iou_type=iou_type, convert=convert, area_ranges=sizes)
         open_image = dataset_images(dataset)
     if len(problem.detections):
         tell_of_ids(problem.truth, problem.evaluation, told)
@@ -124,7 +126,7 @@ def report_run(place: Path, given: Given) -> None:
     dataset, results, iou_type = run_results(checkpoint, given)
     _write(
         target,
-        read_problem(dataset.ground_truth(), results, iou_type=iou_type),
+        read_problem(dataset.ground_truth(), results, iou_type=iou_type, area_ranges=sizes_of(given)),
         given,
         title=given.own.get("title", place.resolve().name if is_run else place.stem),
         facts={"Model": str(checkpoint), "Validation": dataset.report.source},

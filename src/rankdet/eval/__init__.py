@@ -17,12 +17,13 @@ from rankdet.eval.evaluator import Evaluator, iou_types_of
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.lrp import LRP, lrp_at, lrp_curve, optimal_lrp
 from rankdet.eval.lvis import evaluate_lvis
-from rankdet.eval.matching import COCO_AREA_RANGES, COCO_IOU_THRESHOLDS, Matches, Outcomes, match
+from rankdet.eval.matching import COCO_IOU_THRESHOLDS, Matches, Outcomes, match
 from rankdet.eval.proposals import evaluate_proposals
 from rankdet.eval.reading import GroundTruthError, read_ground_truth
 from rankdet.eval.results import read_results
 from rankdet.eval.results_file import ResultsError, ResultsNote, ResultsWarning
 from rankdet.eval.rules import COCORules, LVISRules, Rules, read_rules
+from rankdet.eval.sizes import COCO_AREA_RANGES
 from rankdet.eval.thresholding import ScoreThresholdWarning, ThresholdCost, threshold_cost, warn_of_threshold
 from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, evaluate_voc
 

@@ -30,6 +30,7 @@ from rankdet.eval.matching import match
 from rankdet.eval.reading import GroundTruthError, PathLike, ground_truth_of, load_ground_truth
 from rankdet.eval.results import Results, read_results
 from rankdet.eval.shapes import Ints
+from rankdet.eval.sizes import COCO_AREA_RANGES, AreaRanges
 from rankdet.eval.suspicions import warn_of_suspicions
 from rankdet.eval.undefined import mean_of_defined
 
@@ -71,10 +72,16 @@ def evaluate_lvis(
     return evaluate_lvis_detections(lvis, detections, max_detections=max_detections)
 
 
-def evaluate_lvis_detections(lvis: LVISGroundTruth, detections: Detections, *, max_detections: int = 300) -> Evaluation:
+def evaluate_lvis_detections(
+    lvis: LVISGroundTruth,
+    detections: Detections,
+    *,
+    max_detections: int = 300,
+    area_ranges: AreaRanges = COCO_AREA_RANGES,
+) -> Evaluation:
     """As `evaluate_lvis`, for columns that are already read."""
     counted = counted_detections(lvis, detections, max_detections=max_detections)
-    matches = match(lvis.truth, counted, max_detections=max_detections)
+    matches = match(lvis.truth, counted, max_detections=max_detections, area_ranges=area_ranges)
     limits = (*(limit for limit in COCO_LIMITS if limit < max_detections), max_detections)
     details = Details(matches, recall_precision(matches, max_detections=limits), optimal_lrp(matches))
     metrics = {**named_metrics(details), **_by_frequency(details, lvis.frequencies)}

@@ -10,6 +10,7 @@ import numpy as np
 
 from rankdet.eval import Comparison, score_iou_correlation
 from rankdet.eval.calibration import calibration_error
+from rankdet.eval.sizes import describe_sizes
 from rankdet.report.changes import comparison_content
 from rankdet.report.confusion import confusion
 from rankdet.report.curves import precision_curves, threshold_curves
@@ -47,6 +48,7 @@ def report_content(
         "facts": {**(facts or {}), **_counts(problem), "Made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"},
         "masks": problem.iou_type == "segm",
         "metrics": {name: defined(value) for name, value in problem.evaluation.metrics.items()},
+        "sizes": describe_sizes(problem.matches.area_ranges),
         "classes": _classes(problem),
         "precision": precision_curves(problem),
         "thresholds": threshold_curves(problem),

@@ -24,6 +24,7 @@ from rankdet.eval.reading import PathLike, load_ground_truth
 from rankdet.eval.results import Results
 from rankdet.eval.rules import Rules, rules_of
 from rankdet.eval.shapes import Bools, Floats, Ints
+from rankdet.eval.sizes import COCO_AREA_RANGES, AreaRanges
 from rankdet.eval.suspicions import warn_of_suspicions
 
 
@@ -83,12 +84,18 @@ class Problem:
 
 
 def read_problem(
-    ground_truth: Mapping[str, Any] | PathLike, results: Results, *, iou_type: IouType = "bbox", convert: str = ""
+    ground_truth: Mapping[str, Any] | PathLike,
+    results: Results,
+    *,
+    iou_type: IouType = "bbox",
+    convert: str = "",
+    area_ranges: AreaRanges = COCO_AREA_RANGES,
 ) -> Problem:
     """Reads and evaluates results against a ground truth in the format of COCO or LVIS, by the rules of either.
 
-    ``convert`` is as in `rankdet.eval.read_results`. Raises GroundTruthError or ResultsError (both ValueError) naming
-    file and entry, and warns of results that are not what they seem.
+    ``convert`` is as in `rankdet.eval.read_results`, ``area_ranges`` as in `rankdet.eval.read_rules`. Raises
+    GroundTruthError or ResultsError (both ValueError) naming file and entry, and warns of results that are not what
+    they seem.
 
     >>> problem = read_problem(
     ...     {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 3, "name": "cat"}],
@@ -98,7 +105,7 @@ def read_problem(
     (('a.jpg',), array([0.9]), array([], dtype=int64))
     """
     name, content = load_ground_truth(ground_truth)
-    rules = rules_of(content, name=name, iou_type=iou_type)
+    rules = rules_of(content, name=name, iou_type=iou_type, area_ranges=area_ranges)
     truth = rules.truth
     read = read_results(results, truth, iou_type=iou_type, convert=convert)
     warn_of_suspicions(truth, read)
