@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from rankdet.data import CocoDetection
 from rankdet.eval import (
     Evaluation,
+    ResultsNote,
     evaluate,
     evaluate_detections,
     evaluate_proposals,
@@ -23,7 +24,6 @@ from rankdet.eval import (
     read_results,
 )
 from rankdet.eval.shapes import box_overlaps
-from rankdet.eval.sizes import COCO_AREA_RANGES, parse_sizes
 from rankdet.eval.undefined import mean_of_defined
 from tests.reference.coco_sets import (
     pycocotools_evaluation,
@@ -129,43 +129,6 @@ def test_any_number_of_detections_equals_pycocotools(limits):
         truth, results = random_problem(rng)
         found = evaluate(truth, results, max_detections=limits)
         assert_equal_curves(found, pycocotools_evaluation(truth, results, max_detections=limits))
-
-
-def test_any_area_ranges_equal_pycocotools():
-    rng = np.random.default_rng(8)
-    ranges = {"all": (0.0, 1e10), "tiny": (0.0, 16.0**2), "exact": (1024.0, 1024.0), "rest": (1500.0, 9216.0)}
-    for _ in range(50):
-        truth, results = random_problem(rng)
-        found = evaluate(truth, results, area_ranges=ranges)
-        assert_equal_curves(found, pycocotools_evaluation(truth, results, area_ranges=tuple(ranges.values())))
-        assert {"AP_tiny", "AR_exact", "oLRP_rest"} <= set(found.metrics)
-
-
-def test_sizes_by_their_names_and_sides():
-    assert parse_sizes("small:32,medium:96,large") == COCO_AREA_RANGES
-    rng = np.random.default_rng(8)
-    ranges = parse_sizes(" tiny:16, rest ")
-    for _ in range(20):
-        truth, results = random_problem(rng)
-        found = evaluate(truth, results, area_ranges=ranges)
-        assert_equal_curves(found, pycocotools_evaluation(truth, results, area_ranges=tuple(ranges.values())))
-        expected = evaluate(truth, results).metrics["AP"]
-        assert found.metrics["AP"] == pytest.approx(expected, nan_ok=True)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("small:big,large", "the side of a square, such as small:32, but one is 'small:big'"),
-        ("a:32,b:16,c", "sizes must rise, but b:16 is not above"),
-        ("a:32,a", "a word that no other has, got 'a'"),
-        ("a:16,r", "a word that no other has, got 'r'"),
-        ("a:16,", "a word that no other has, got ''"),
-    ],
-)
-def test_sizes_that_are_none(text, message):
-    with pytest.raises(ValueError, match=message):
-        parse_sizes(text)
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
@@ -357,3 +320,13 @@ def test_an_iou_threshold_of_one_is_reached_by_equal_boxes_in_spite_of_rounding(
 def test_impossible_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         evaluate(*tied_pair(), **options)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_boxes_around_masks_equal_pycocotools(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(40):
+        truth, results = with_masks(*random_problem(rng), rng)
+        with pytest.warns(ResultsNote, match="boxes are those around the masks"):
+            ours = evaluate(truth, results)
+        assert_equal_to_pycocotools(ours, truth, results, "bbox")

@@ -23,7 +23,7 @@ from rankdet.eval.reading import GroundTruthError, read_ground_truth
 from rankdet.eval.results import read_results
 from rankdet.eval.results_file import ResultsError, ResultsNote, ResultsWarning
 from rankdet.eval.rules import COCORules, LVISRules, Rules, read_rules
-from rankdet.eval.sizes import COCO_AREA_RANGES
+from rankdet.eval.sizes import COCO_AREA_RANGES, parse_sizes
 from rankdet.eval.thresholding import ScoreThresholdWarning, ThresholdCost, threshold_cost, warn_of_threshold
 from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, evaluate_voc
 
@@ -77,6 +77,7 @@ __all__ = [
     "lrp_curve",
     "match",
     "optimal_lrp",
+    "parse_sizes",
     "precision_recall_curve",
     "predict",
     "read_ground_truth",

@@ -16,7 +16,7 @@ import numpy as np
 from rankdet.eval.columns import BoxResult, Columns, Entry, IouType, MaskResult
 from rankdet.eval.convert import Conversion
 from rankdet.eval.instances import Detections, GroundTruth
-from rankdet.eval.naming import category_places, image_places
+from rankdet.eval.naming import category_places, image_places, note
 from rankdet.eval.reading import PathLike, check_iou_type
 from rankdet.eval.results_file import LoadedResults, load_results
 from rankdet.eval.shapes import Boxes, Ints, Shapes
@@ -33,10 +33,10 @@ def read_results(
 ) -> Detections:
     """Results as columns in the indices of ``ground_truth``.
 
-    ``convert`` names what is otherwise than in COCO's format, such as "xyxy,category+1": see `CONVERSIONS`. Raises
-    ResultsError for an entry without the keys of ``iou_type``, of an image or category that the ground truth does not
-    have, with a score that is no finite number, or with a box that is not four finite numbers of which the last two are
-    not negative, or with a malformed mask.
+    ``convert`` names what is otherwise than in COCO's format, such as "xyxy,category+1": see `CONVERSIONS`. Of masks
+    without boxes, the boxes around them are evaluated. Raises ResultsError for an entry without the keys of
+    ``iou_type``, of an image or category that the ground truth does not have, with a score that is no finite number,
+    with a box that is not four finite numbers of which the last two are not negative, or with a malformed mask.
 
     >>> from rankdet.eval.reading import read_ground_truth
     >>> truth = read_ground_truth({"images": [{"id": 7}], "categories": [{"id": 3, "name": "cat"}], "annotations": []})
@@ -81,8 +81,18 @@ def _detections(
     )
 
 
+def _have_masks_alone(entries: Sequence[Any]) -> bool:
+    """As in pycocotools, the first decides."""
+    first = entries[0] if len(entries) else {}
+    return isinstance(first, Mapping) and "segmentation" in first and not first.get("bbox")
+
+
 def _shapes(columns: Columns, truth: GroundTruth, conversion: Conversion, *, images: Ints, iou_type: IouType) -> Shapes:
     sizes = truth.image_sizes[images]
+    if iou_type == "bbox" and _have_masks_alone(columns.entries):
+        note("boxes are those around the masks, and of their size: the results have no 'bbox'")
+        masks = columns.masks(sizes)
+        return Boxes(masks.boxes(np.arange(len(masks))), masks.areas)
     if not conversion.changes_boxes:
         return columns.shapes(iou_type, sizes, negative_sides=False)
     if iou_type == "segm":
