@@ -30,8 +30,10 @@ from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, eva
 if TYPE_CHECKING:
     from rankdet.eval.inference import predict, to_results
     from rankdet.eval.metric import DetectionMetric, ResultsMetric
+    from rankdet.eval.trainer import ComputeMetrics
 
 _LAZY = {
+    "ComputeMetrics": "rankdet.eval.trainer",
     "DetectionMetric": "rankdet.eval.metric",
     "ResultsMetric": "rankdet.eval.metric",
     "predict": "rankdet.eval.inference",
@@ -44,6 +46,7 @@ __all__ = [
     "COCORules",
     "CategoryResult",
     "Comparison",
+    "ComputeMetrics",
     "Correlation",
     "DetectionMetric",
     "Detections",
