@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from rankdet.eval import Evaluation, evaluate
+from rankdet.eval import Evaluation, evaluate, evaluate_keypoints
 from rankdet.eval.convert import CONVERSIONS
 from tests.cli.test_report import data_of
+from tests.eval.test_keypoints import keypoint_problem
 
 SIZE = 200
 
@@ -216,3 +218,20 @@ def test_sizes_of_ones_own(rankdet, truth: Path, results: list[dict], tmp_path: 
     ]
     assert "AP_mid" in data["metrics"]
     assert "--sizes: sizes must rise" in rankdet("eval", "--results", *given[:3], "--sizes", "a:3,b:2,c").err
+
+
+def test_keypoints(rankdet, tmp_path: Path):
+    truth, found = keypoint_problem(np.random.default_rng(1))
+    write(truth, tmp_path / "truth.json")
+    write(found, tmp_path / "found.json")
+    given = ["--results", "found.json", "--annotations", "truth.json", "--iou-type", "keypoints"]
+    outcome = rankdet("eval", *given, "--json", "out.json")
+    assert outcome.code == 0, outcome.err
+    assert "by the rules of COCO for keypoints" in outcome.out
+    expected = evaluate_keypoints(truth, found)
+    assert Evaluation.from_json((tmp_path / "out.json").read_text()) == expected
+    assert f"AR_20 {expected.metrics['AR_20']:.3f}" in outcome.out
+    assert rankdet("eval", *given, "--compare", "found.json", "--resamples", "3").code == 0
+    assert "objects of truth.json have 17 keypoints" in rankdet("eval", *given, "--sigmas", "0.1,0.2").err
+    assert "--sigmas must be numbers" in rankdet("eval", *given, "--sigmas", "small").err
+    assert "--sigmas goes with" in rankdet("eval", *given[:4], "--sigmas", "0.1").err

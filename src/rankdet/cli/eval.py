@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rankdet.eval.rules import Rules
 
 IouType = Literal["bbox", "segm"]
+KEYPOINTS = "keypoints"
 OPTIONS = {
     "checkpoint": Option("FILE", "best.ckpt of a run; its config.yaml is used unless --config says otherwise"),
     "config": CONFIG,
@@ -32,8 +33,10 @@ OPTIONS = {
     "sizes": SIZES,
     **COMPARE,
     "iou-type": Option(
-        "TYPE", "bbox or segm; by default segm with boxes beside for a model that draws masks, else bbox"
+        "TYPE",
+        "bbox, segm, or with --results keypoints; by default segm with boxes beside for a model of masks, else bbox",
     ),
+    "sigmas": Option("NUMBERS", "with --iou-type keypoints: of each keypoint, separated by commas; COCO's by default"),
     "json": Option("FILE", "write all numbers there too"),
     "save-results": Option("FILE", "with --checkpoint: write its detections there, as COCO results"),
     "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1, mps; by default the best there is"),
@@ -44,7 +47,7 @@ _NOTABLE_AP, _WORST = 0.0005, 5
 _FREQUENCIES = ["r", "c", "f"]
 USAGE = """\
 usage: rankdet eval --checkpoint FILE [--config FILE] [--data.val DATA] [--KEY VALUE ...]
-       rankdet eval --results FILE --annotations FILE [--iou-type segm] [--json FILE]
+       rankdet eval --results FILE --annotations FILE [--iou-type segm|keypoints] [--compare FILE] [--json FILE]
        rankdet eval --proposals FILE --annotations FILE [--iou-type segm] [--json FILE]
 
 AP and AR as COCO defines them, and oLRP with its components and the optimal score threshold of each class. Annotations
@@ -102,23 +105,45 @@ class Judged:
 
 def evaluate_file(given: Given, iou_type: IouType | None) -> Judged:
     """Numbers of a file or folder of results."""
-    from rankdet.eval import read_results, read_rules
+    from rankdet.eval import read_results
     from rankdet.eval.suspicions import warn_of_suspicions
 
     truth, kind = _annotations(given, "results"), iou_type or "bbox"
-    rules = read_rules(truth, iou_type=kind, area_ranges=sizes_of(given))
+    rules = _rules(truth, kind, given)
     if rules.name != "COCO":
         print(f"{given.own['annotations']} is evaluated by the rules of {rules.name}")
     convert = given.own.get("convert", "")
     with telling() as told:
         detections = read_results(given.own["results"], rules.truth, iou_type=kind, convert=convert)
         warn_of_suspicions(rules.truth, detections)
-    if isinstance(truth, dict) and iou_type != "segm":
+    if isinstance(truth, dict) and kind == "bbox" and not _are_keypoints(given):
         _tell_voc(truth, detections)
     evaluation = rules.evaluate(detections)
     if len(detections):
         tell_of_ids(rules.truth, evaluation, told)
     return Judged(evaluation, rules, kind)
+
+
+def _rules(truth: Path | dict[str, Any], iou_type: IouType, given: Given) -> Rules:
+    """The ground truth and its rules; those of keypoints where they are asked for."""
+    from rankdet.eval import read_rules
+    from rankdet.eval.keypoints import read_keypoint_rules
+
+    if not _are_keypoints(given):
+        return read_rules(truth, iou_type=iou_type, area_ranges=sizes_of(given))
+    return read_keypoint_rules(truth, sigmas=_sigmas(given))
+
+
+def _are_keypoints(given: Given) -> bool:
+    return given.own.get("iou-type") == KEYPOINTS
+
+
+def _sigmas(given: Given) -> list[float] | None:
+    text = given.own.get("sigmas")
+    try:
+        return None if text is None else [float(number) for number in text.split(",")]
+    except ValueError:
+        raise CommandError(f"--sigmas must be numbers separated by commas, one for each keypoint, got {text}") from None
 
 
 def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None:
@@ -314,6 +339,10 @@ def _threshold(given: Given) -> float | None:
 
 def _iou_type(given: Given) -> IouType | None:
     text = given.take("iou-type")
-    if text not in (None, "bbox", "segm"):
-        raise CommandError(f"--iou-type must be bbox or segm, got {text}")
+    if text not in (None, "bbox", "segm", KEYPOINTS):
+        raise CommandError(f"--iou-type must be bbox, segm or keypoints, got {text}")
+    if text == KEYPOINTS and ("results" not in given.own or "sizes" in given.own):
+        raise CommandError("--iou-type keypoints goes with --results, and has sizes of its own: leave --sizes out")
+    if "sigmas" in given.own and text != KEYPOINTS:
+        raise CommandError("--sigmas goes with --iou-type keypoints")
     return "segm" if text == "segm" else "bbox" if text == "bbox" else None

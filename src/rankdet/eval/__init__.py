@@ -15,6 +15,7 @@ from rankdet.eval.correlation import Correlation, score_iou_correlation
 from rankdet.eval.evaluation import CategoryResult, Details, Evaluation
 from rankdet.eval.evaluator import Evaluator, iou_types_of
 from rankdet.eval.instances import Detections, GroundTruth
+from rankdet.eval.keypoints import evaluate_keypoints
 from rankdet.eval.lrp import LRP, lrp_at, lrp_curve, optimal_lrp
 from rankdet.eval.lvis import evaluate_lvis
 from rankdet.eval.matching import COCO_IOU_THRESHOLDS, Matches, Outcomes, match
@@ -72,6 +73,7 @@ __all__ = [
     "eleven_points",
     "evaluate",
     "evaluate_detections",
+    "evaluate_keypoints",
     "evaluate_lvis",
     "evaluate_proposals",
     "evaluate_voc",

@@ -88,7 +88,7 @@ def category_results(details: Details) -> tuple[CategoryResult, ...]:
     """One row for each category, in the order of their ids."""
     truth, lrp = details.matches.ground_truth, details.lrp
     precision = details.recall_precision.precision[..., 0]
-    counts = np.bincount(truth.categories[~truth.crowd], minlength=truth.num_categories)
+    counts = np.bincount(truth.categories[~truth.ignored], minlength=truth.num_categories)
     ap = [_mean_precision(precision[_at_iou(details.matches, iou)]) for iou in (None, 0.5, 0.75)]
     errors = (lrp.value, lrp.localisation, lrp.false_positive, lrp.false_negative, lrp.threshold)
     columns = np.stack([*ap, *(column[:, 0] for column in errors)], axis=1)

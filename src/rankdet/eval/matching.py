@@ -194,7 +194,7 @@ def match(
 
     by_key, by_category, ranks = _orders(detections, categories, max_detections)
     pairs = pairs_in_reach(detections, keys, ground_truth, object_keys, order=by_key, at_least=float(thresholds.min()))
-    ignored = ground_truth.crowd[:, None] | _outside(ground_truth.areas, area_ranges)
+    ignored = ground_truth.ignored[:, None] | _outside(ground_truth.areas, area_ranges)
     precedence = _inverse(np.argsort(ground_truth.categories, kind="stable"))
     reaching, pair, order = _choose(*pairs, keys[by_key], precedence, ignored, ground_truth.crowd, thresholds)
 

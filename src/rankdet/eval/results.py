@@ -16,6 +16,7 @@ import numpy as np
 from rankdet.eval.columns import BoxResult, Columns, Entry, IouType, MaskResult
 from rankdet.eval.convert import Conversion
 from rankdet.eval.instances import Detections, GroundTruth
+from rankdet.eval.keypoint_shapes import Keypoints, detected_keypoints
 from rankdet.eval.naming import category_places, image_places, note
 from rankdet.eval.reading import PathLike, check_iou_type
 from rankdet.eval.results_file import LoadedResults, load_results
@@ -31,7 +32,7 @@ Results = Sequence[Entry] | Mapping[str, Any] | PathLike
 def read_results(
     source: Results, ground_truth: GroundTruth, *, iou_type: IouType = "bbox", convert: str = ""
 ) -> Detections:
-    """Results as columns in the indices of ``ground_truth``.
+    """Results as columns in the indices of ``ground_truth``: boxes or masks, or keypoints where it has keypoints.
 
     ``convert`` names what is otherwise than in COCO's format, such as "xyxy,category+1": see `CONVERSIONS`. Of masks
     without boxes, the boxes around them are evaluated. Raises ResultsError for an entry without the keys of
@@ -50,7 +51,7 @@ def read_results(
     if isinstance(source, str | os.PathLike) and Path(source).is_dir():
         results, conversion = load_txt_results(Path(source), ground_truth, conversion, iou_type=iou_type)
     else:
-        results = load_results(source, list[BoxResult] if iou_type == "bbox" else list[MaskResult])
+        results = load_results(source, _form(ground_truth, iou_type))
     categories = category_places(results, ground_truth, conversion)
     return _detections(results, ground_truth, conversion, categories=categories, iou_type=iou_type)
 
@@ -67,6 +68,13 @@ def read_proposals(
     categories = results.columns.whole_numbers("category_id") if has_category else np.zeros(len(entries), np.int64)
     conversion = Conversion.named(convert)
     return _detections(results, ground_truth, conversion, categories=categories, iou_type=iou_type)
+
+
+def _form(truth: GroundTruth, iou_type: IouType) -> Any:
+    """What entries of a file have, so that they are read quickly."""
+    if isinstance(truth.shapes, Keypoints):
+        return Any
+    return list[BoxResult] if iou_type == "bbox" else list[MaskResult]
 
 
 def _detections(
@@ -88,6 +96,8 @@ def _have_masks_alone(entries: Sequence[Any]) -> bool:
 
 
 def _shapes(columns: Columns, truth: GroundTruth, conversion: Conversion, *, images: Ints, iou_type: IouType) -> Shapes:
+    if isinstance(truth.shapes, Keypoints):
+        return detected_keypoints(columns, truth.shapes)
     sizes = truth.image_sizes[images]
     if iou_type == "bbox" and _have_masks_alone(columns.entries):
         note("boxes are those around the masks, and of their size: the results have no 'bbox'")
