@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +37,7 @@ OPTIONS = {
         "bbox, segm, or with --results keypoints; by default segm with boxes beside for a model of masks, else bbox",
     ),
     "sigmas": Option("NUMBERS", "with --iou-type keypoints: of each keypoint, separated by commas; COCO's by default"),
+    "fixed-ap": Option(None, "for LVIS: the 10,000 surest detections of each class count, and not 300 of each image"),
     "json": Option("FILE", "write all numbers there too"),
     "save-results": Option("FILE", "with --checkpoint: write its detections there, as COCO results"),
     "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1, mps; by default the best there is"),
@@ -126,12 +127,17 @@ def evaluate_file(given: Given, iou_type: IouType | None) -> Judged:
 
 def _rules(truth: Path | dict[str, Any], iou_type: IouType, given: Given) -> Rules:
     """The ground truth and its rules; those of keypoints where they are asked for."""
-    from rankdet.eval import read_rules
+    from rankdet.eval import LVISRules, PerClass, read_rules
     from rankdet.eval.keypoints import read_keypoint_rules
 
-    if not _are_keypoints(given):
-        return read_rules(truth, iou_type=iou_type, area_ranges=sizes_of(given))
-    return read_keypoint_rules(truth, sigmas=_sigmas(given))
+    if _are_keypoints(given):
+        return read_keypoint_rules(truth, sigmas=_sigmas(given))
+    rules = read_rules(truth, iou_type=iou_type, area_ranges=sizes_of(given))
+    if "fixed-ap" not in given.own:
+        return rules
+    if not isinstance(rules, LVISRules):
+        raise CommandError(f"--fixed-ap is for LVIS, but {given.own['annotations']} is not in its format")
+    return replace(rules, max_detections=PerClass(), name="LVIS, with Fixed AP")
 
 
 def _are_keypoints(given: Given) -> bool:

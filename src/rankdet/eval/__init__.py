@@ -17,7 +17,7 @@ from rankdet.eval.evaluator import Evaluator, iou_types_of
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.keypoints import evaluate_keypoints
 from rankdet.eval.lrp import LRP, lrp_at, lrp_curve, optimal_lrp
-from rankdet.eval.lvis import evaluate_lvis
+from rankdet.eval.lvis import PerClass, evaluate_lvis
 from rankdet.eval.matching import COCO_IOU_THRESHOLDS, Matches, Outcomes, match
 from rankdet.eval.proposals import evaluate_proposals
 from rankdet.eval.reading import GroundTruthError, read_ground_truth
@@ -60,6 +60,7 @@ __all__ = [
     "LVISRules",
     "Matches",
     "Outcomes",
+    "PerClass",
     "ResultsError",
     "ResultsMetric",
     "ResultsNote",

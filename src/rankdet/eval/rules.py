@@ -14,7 +14,15 @@ from rankdet.eval.coco import evaluate_detections
 from rankdet.eval.columns import IouType
 from rankdet.eval.evaluation import Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
-from rankdet.eval.lvis import LVISGroundTruth, counted_detections, evaluate_lvis_detections, is_lvis, lvis_of
+from rankdet.eval.lvis import (
+    PER_IMAGE,
+    LVISGroundTruth,
+    PerClass,
+    counted_detections,
+    evaluate_lvis_detections,
+    is_lvis,
+    lvis_of,
+)
 from rankdet.eval.reading import PathLike, ground_truth_of, load_ground_truth
 from rankdet.eval.sizes import COCO_AREA_RANGES, AreaRanges
 
@@ -73,10 +81,10 @@ class COCORules:
 
 @dataclass(frozen=True)
 class LVISRules:
-    """Only what was looked for counts, and the first detections of each image over all classes."""
+    """Only what was looked for counts, and the first detections of each image over all classes, or of each class."""
 
     lvis: LVISGroundTruth
-    per_image: int = 300
+    max_detections: int | PerClass = PER_IMAGE
     area_ranges: AreaRanges = field(default_factory=lambda: COCO_AREA_RANGES)
     name: str = "LVIS"
 
@@ -85,14 +93,19 @@ class LVISRules:
         """The objects."""
         return self.lvis.truth
 
+    @property
+    def per_image(self) -> int:
+        """The limit for each image; of one for each class, as many as are customary."""
+        return PER_IMAGE if isinstance(self.max_detections, PerClass) else self.max_detections
+
     def counted(self, detections: Detections) -> Detections:
         """As `counted_detections`."""
-        return counted_detections(self.lvis, detections, max_detections=self.per_image)
+        return counted_detections(self.lvis, detections, max_detections=self.max_detections)
 
     def evaluate(self, detections: Detections) -> Evaluation:
         """As `evaluate_lvis_detections`."""
         return evaluate_lvis_detections(
-            self.lvis, detections, max_detections=self.per_image, area_ranges=self.area_ranges
+            self.lvis, detections, max_detections=self.max_detections, area_ranges=self.area_ranges
         )
 
 
