@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankdet.eval import Evaluation, evaluate, evaluate_keypoints
+from rankdet.eval import Evaluation, PerClass, evaluate, evaluate_boundaries, evaluate_keypoints, evaluate_lvis
 from rankdet.eval.convert import CONVERSIONS
 from tests.cli.test_report import data_of
 from tests.eval.test_keypoints import keypoint_problem
+from tests.eval.test_lvis import random_lvis_problem
+from tests.reference.coco_sets import random_problem, with_masks
 
 SIZE = 200
 
@@ -234,4 +236,54 @@ def test_keypoints(rankdet, tmp_path: Path):
     assert rankdet("eval", *given, "--compare", "found.json", "--resamples", "3").code == 0
     assert "objects of truth.json have 17 keypoints" in rankdet("eval", *given, "--sigmas", "0.1,0.2").err
     assert "--sigmas must be numbers" in rankdet("eval", *given, "--sigmas", "small").err
-    assert "--sigmas goes with" in rankdet("eval", *given[:4], "--sigmas", "0.1").err
+    assert "--sigmas goes with --iou-type keypoints" in rankdet("eval", *given[:4], "--sigmas", "0.1").err
+
+
+def test_boundaries(rankdet, tmp_path: Path):
+    rng = np.random.default_rng(2)
+    truth, found = with_masks(*random_problem(rng), rng)
+    write(truth, tmp_path / "truth.json")
+    write(found, tmp_path / "found.json")
+    given = ["--results", "found.json", "--annotations", "truth.json", "--iou-type", "boundary"]
+    outcome = rankdet("eval", *given, "--dilation", "0.01", "--json", "out.json")
+    assert outcome.code == 0, outcome.err
+    assert "by the rules of COCO, by boundaries" in outcome.out
+    expected = evaluate_boundaries(truth, found, dilation=0.01)
+    assert Evaluation.from_json((tmp_path / "out.json").read_text()) == expected
+    compared = rankdet("eval", *given, "--compare", "found.json", "--resamples", "3").out
+    assert "0 by this alone, 0 by the other alone" in compared
+
+
+def test_fixed_ap(rankdet, tmp_path: Path):
+    truth, found = random_lvis_problem(np.random.default_rng(3))
+    write(truth, tmp_path / "lvis.json")
+    write(found, tmp_path / "found.json")
+    given = ["--results", "found.json", "--annotations", "lvis.json", "--fixed-ap"]
+    outcome = rankdet("eval", *given, "--json", "out.json")
+    assert outcome.code == 0, outcome.err
+    assert "by the rules of LVIS, with Fixed AP" in outcome.out
+    expected = evaluate_lvis(truth, found, max_detections=PerClass())
+    assert Evaluation.from_json((tmp_path / "out.json").read_text()) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fixed-ap"], "--fixed-ap is for LVIS, but truth.json is not in its format"),
+        (["--dilation", "0.1"], "--dilation goes with --iou-type boundary"),
+        (["--iou-type", "keypoints", "--sizes", "a:1,b"], "leave --sizes and --fixed-ap out"),
+        (["--iou-type", "boundary", "--dilation", "wide"], "--dilation must be numbers, got wide"),
+        (["--iou-type", "boundary"], "no annotation of truth.json has a 'segmentation'"),
+    ],
+)
+def test_rules_that_do_not_suit(rankdet, truth: Path, results: list[dict], tmp_path: Path, arguments, words):
+    write(results, tmp_path / "r.json")
+    outcome = rankdet("eval", "--results", "r.json", "--annotations", "truth.json", *arguments)
+    assert outcome.code == 2
+    assert words in outcome.err
+
+
+def test_what_goes_with_results_alone(rankdet):
+    given = ["eval", "--checkpoint", "best.ckpt"]
+    assert "--iou-type keypoints goes with --results" in rankdet(*given, "--iou-type", "keypoints").err
+    assert "--fixed-ap goes with --results" in rankdet(*given, "--fixed-ap").err

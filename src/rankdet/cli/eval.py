@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rankdet.cli.comparing import OPTIONS as COMPARE
 from rankdet.cli.comparing import check_options, compare_with, other_file, show_comparison
 from rankdet.cli.errors import CommandError
+from rankdet.cli.judging import OPTIONS as JUDGING
+from rankdet.cli.judging import IouType, Judged, kind_of, rules_for, shapes_of
+from rankdet.cli.numbers import lines_of, show, tell_cost, tell_voc
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
-from rankdet.cli.results import CONVERT, SIZES, describe_conversions, sizes_of, tell_of_ids, telling
+from rankdet.cli.results import CONVERT, describe_conversions, sizes_of, tell_of_ids, telling
 
 if TYPE_CHECKING:
-    from rankdet.eval import Detections, Evaluation
-    from rankdet.eval.rules import Rules
+    pass
 
-IouType = Literal["bbox", "segm"]
-KEYPOINTS = "keypoints"
 OPTIONS = {
     "checkpoint": Option("FILE", "best.ckpt of a run; its config.yaml is used unless --config says otherwise"),
     "config": CONFIG,
@@ -30,22 +28,14 @@ OPTIONS = {
     ),
     "threshold": Option("SCORE", "tell the LRP, too, of the detections with at least this score"),
     "convert": CONVERT,
-    "sizes": SIZES,
     **COMPARE,
-    "iou-type": Option(
-        "TYPE",
-        "bbox, segm, or with --results keypoints; by default segm with boxes beside for a model of masks, else bbox",
-    ),
-    "sigmas": Option("NUMBERS", "with --iou-type keypoints: of each keypoint, separated by commas; COCO's by default"),
-    "fixed-ap": Option(None, "for LVIS: the 10,000 surest detections of each class count, and not 300 of each image"),
+    **JUDGING,
     "json": Option("FILE", "write all numbers there too"),
     "save-results": Option("FILE", "with --checkpoint: write its detections there, as COCO results"),
     "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1, mps; by default the best there is"),
     "trust": Option("PACKAGE", "build the model from classes of this package, too, if the checkpoint names them"),
     "help": HELP,
 }
-_NOTABLE_AP, _WORST = 0.0005, 5
-_FREQUENCIES = ["r", "c", "f"]
 USAGE = """\
 usage: rankdet eval --checkpoint FILE [--config FILE] [--data.val DATA] [--KEY VALUE ...]
        rankdet eval --results FILE --annotations FILE [--iou-type segm|keypoints] [--compare FILE] [--json FILE]
@@ -71,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
             "and the keys of a configuration: rankdet train --help"
         )
         return 0
-    iou_type = _iou_type(given)
+    kind = kind_of(given)
     if sum(subject in given.own for subject in ("checkpoint", "results", "proposals")) != 1:
         raise CommandError(
             "what is to be evaluated? Give one of --checkpoint FILE, or --results or --proposals with --annotations"
@@ -79,10 +69,13 @@ def main(arguments: Sequence[str]) -> int:
     threshold = _threshold(given)
     target = _json_target(given)
     if "proposals" in given.own:
-        show_proposals(given, iou_type or "bbox", target)
+        show_proposals(given, shapes_of(kind) or "bbox", target)
         return 0
     check_options(given)
-    judged = (evaluate_file if "results" in given.own else evaluate_checkpoint)(given, iou_type)
+    if "results" in given.own:
+        judged = evaluate_file(given, kind or "bbox")
+    else:
+        judged = evaluate_checkpoint(given, shapes_of(kind))
     show(judged.evaluation, threshold=threshold)
     more = {}
     if "compare" in given.own:
@@ -95,61 +88,25 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Judged:
-    """An evaluation, and what it was made by."""
-
-    evaluation: Evaluation
-    rules: Rules
-    iou_type: IouType
-
-
-def evaluate_file(given: Given, iou_type: IouType | None) -> Judged:
+def evaluate_file(given: Given, kind: str) -> Judged:
     """Numbers of a file or folder of results."""
     from rankdet.eval import read_results
     from rankdet.eval.suspicions import warn_of_suspicions
 
-    truth, kind = _annotations(given, "results"), iou_type or "bbox"
-    rules = _rules(truth, kind, given)
+    truth, iou_type = _annotations(given, "results"), shapes_of(kind) or "bbox"
+    rules = rules_for(truth, kind, given)
     if rules.name != "COCO":
         print(f"{given.own['annotations']} is evaluated by the rules of {rules.name}")
     convert = given.own.get("convert", "")
     with telling() as told:
-        detections = read_results(given.own["results"], rules.truth, iou_type=kind, convert=convert)
+        detections = read_results(given.own["results"], rules.truth, iou_type=iou_type, convert=convert)
         warn_of_suspicions(rules.truth, detections)
-    if isinstance(truth, dict) and kind == "bbox" and not _are_keypoints(given):
-        _tell_voc(truth, detections)
+    if isinstance(truth, dict) and kind == "bbox":
+        tell_voc(truth, detections)
     evaluation = rules.evaluate(detections)
     if len(detections):
         tell_of_ids(rules.truth, evaluation, told)
-    return Judged(evaluation, rules, kind)
-
-
-def _rules(truth: Path | dict[str, Any], iou_type: IouType, given: Given) -> Rules:
-    """The ground truth and its rules; those of keypoints where they are asked for."""
-    from rankdet.eval import LVISRules, PerClass, read_rules
-    from rankdet.eval.keypoints import read_keypoint_rules
-
-    if _are_keypoints(given):
-        return read_keypoint_rules(truth, sigmas=_sigmas(given))
-    rules = read_rules(truth, iou_type=iou_type, area_ranges=sizes_of(given))
-    if "fixed-ap" not in given.own:
-        return rules
-    if not isinstance(rules, LVISRules):
-        raise CommandError(f"--fixed-ap is for LVIS, but {given.own['annotations']} is not in its format")
-    return replace(rules, max_detections=PerClass(), name="LVIS, with Fixed AP")
-
-
-def _are_keypoints(given: Given) -> bool:
-    return given.own.get("iou-type") == KEYPOINTS
-
-
-def _sigmas(given: Given) -> list[float] | None:
-    text = given.own.get("sigmas")
-    try:
-        return None if text is None else [float(number) for number in text.split(",")]
-    except ValueError:
-        raise CommandError(f"--sigmas must be numbers separated by commas, one for each keypoint, got {text}") from None
+    return Judged(evaluation, rules, iou_type)
 
 
 def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None:
@@ -169,7 +126,7 @@ def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None
             iou_type=iou_type,
             convert=given.own.get("convert", ""),
         )
-    print("\n".join(_lines(metrics)))
+    print("\n".join(lines_of(metrics)))
     if target is not None:
         write_text(target, json.dumps(numbers_as_json(metrics), indent=2, allow_nan=False))
         print(f"All numbers are in {target}")
@@ -212,85 +169,10 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Judged:
         _write_results(Path(target), kept)
     evaluation = evaluate(kept)
     if threshold:
-        _tell_cost(evaluate(results), evaluation, threshold)
+        tell_cost(evaluate(results), evaluation, threshold)
     if "bbox" in kinds:
-        _tell_voc(truth, read_results(kept, evaluate.rules.truth))
+        tell_voc(truth, read_results(kept, evaluate.rules.truth))
     return Judged(evaluation, evaluate.rules, kinds[0])
-
-
-def show(evaluation: Evaluation, *, threshold: float | None = None) -> None:
-    """The table, the numbers of COCO or LVIS below it, how scores tell IoUs, and LRP at a score threshold."""
-    from rankdet.eval import score_iou_correlation
-    from rankdet.train.display import Display
-
-    display = Display()
-    display.print(evaluation.table())
-    display.print("\n".join(_lines(evaluation.metrics)))
-    if math.isnan(evaluation.metrics["AP"]):
-        display.print("The ground truth has no object that counts, so AP and oLRP are undefined (–)")
-    assert evaluation.details is not None, "what has just been evaluated has details"
-    correlation = score_iou_correlation(evaluation.details.matches)
-    numbers = f"Pearson {_number(correlation.pearson)}  Spearman {_number(correlation.spearman)}"
-    display.print(f"correlation of score and IoU of the true positives  {numbers}")
-    if threshold is not None:
-        display.print("\n".join(_at_threshold(evaluation, threshold)))
-
-
-def _lines(metrics: Mapping[str, float]) -> list[str]:
-    """Those of the numbers that the table does not have: by size and frequency, and recall."""
-    recalls = [name[3:] for name in metrics if name.startswith("AR_")]
-    limits, sizes = ([name for name in recalls if name.isdecimal() == count] for count in (True, False))
-    groups = [("AP", sizes), ("AP", _FREQUENCIES), ("AR", limits), ("AR", sizes), ("oLRP", sizes)]
-    lines = [[f"{kind}_{name}" for name in names] for kind, names in (*groups, ("oLRP", _FREQUENCIES))]
-    present = [[name for name in line if name in metrics] for line in lines]
-    return ["  ".join(f"{name} {_number(metrics[name])}" for name in line) for line in present if line]
-
-
-def _at_threshold(evaluation: Evaluation, threshold: float) -> list[str]:
-    """LRP with one score threshold for all classes: its mean over the classes with objects, and the worst of them."""
-    import numpy as np
-
-    from rankdet.eval import lrp_at
-    from rankdet.eval.undefined import mean_of_defined
-
-    assert evaluation.details is not None, "what has just been evaluated has details"
-    found = lrp_at(evaluation.details.matches, threshold)
-    columns = {
-        "LRP": found.value,
-        "Loc": found.localisation,
-        "FP rate": found.false_positive,
-        "FN rate": found.false_negative,
-    }
-    overall = "  ".join(f"{name} {_number(mean_of_defined(column[:, 0]))}" for name, column in columns.items())
-    values = found.value[:, 0]
-    worst = sorted(np.flatnonzero(~np.isnan(values)).tolist(), key=lambda place: -values[place])[:_WORST]
-    names = ", ".join(f"{evaluation.per_class[place].name} {values[place]:.3f}" for place in worst)
-    return [f"with the score threshold {threshold:g}: {overall}"] + ([f"  worst LRP: {names}"] if names else [])
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def _tell_cost(everything: Evaluation, kept: Evaluation, threshold: float) -> None:
-    lost = everything.metrics["AP"] - kept.metrics["AP"]
-    if math.isnan(lost):
-        return
-    remedy = "; without it: --model.init_args.postprocess.init_args.score_threshold null" if lost > _NOTABLE_AP else ""
-    print(f"The configuration states a score threshold of {threshold:g}, which costs {max(lost, 0):.3f} AP{remedy}")
-
-
-def _tell_voc(truth: dict[str, Any], detections: Detections) -> None:
-    """VOC's own numbers, if the data are VOC's: they say which objects are difficult."""
-    from rankdet.eval import area_under_curve, eleven_points
-    from rankdet.eval.voc import evaluate_voc_detections, read_voc_truth
-
-    if any("difficult" in annotation for annotation in truth["annotations"]):
-        area, eleven = (
-            evaluate_voc_detections(read_voc_truth(truth), detections, interpolation=curve).mean_average_precision
-            for curve in (area_under_curve, eleven_points)
-        )
-        print(f"VOC's mAP at IoU 0.5: {_number(area)}, at 11 points as in VOC 2007: {_number(eleven)}")
 
 
 def _write_results(target: Path, results: list[dict[str, object]]) -> None:
@@ -341,14 +223,3 @@ def _threshold(given: Given) -> float | None:
         return float(text)
     except ValueError:
         raise CommandError(f"--threshold must be a score, such as 0.5, got {text}") from None
-
-
-def _iou_type(given: Given) -> IouType | None:
-    text = given.take("iou-type")
-    if text not in (None, "bbox", "segm", KEYPOINTS):
-        raise CommandError(f"--iou-type must be bbox, segm or keypoints, got {text}")
-    if text == KEYPOINTS and ("results" not in given.own or "sizes" in given.own):
-        raise CommandError("--iou-type keypoints goes with --results, and has sizes of its own: leave --sizes out")
-    if "sigmas" in given.own and text != KEYPOINTS:
-        raise CommandError("--sigmas goes with --iou-type keypoints")
-    return "segm" if text == "segm" else "bbox" if text == "bbox" else None

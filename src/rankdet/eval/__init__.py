@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rankdet.eval.average_precision import precision_recall_curve
+from rankdet.eval.boundaries import BoundaryRules, evaluate_boundaries
 from rankdet.eval.coco import evaluate, evaluate_detections
 from rankdet.eval.comparison import Comparison, compare
 from rankdet.eval.correlation import Correlation, score_iou_correlation
@@ -44,6 +45,7 @@ _LAZY = {
 __all__ = [
     "COCO_AREA_RANGES",
     "COCO_IOU_THRESHOLDS",
+    "BoundaryRules",
     "COCORules",
     "CategoryResult",
     "Comparison",
@@ -73,6 +75,7 @@ __all__ = [
     "compare",
     "eleven_points",
     "evaluate",
+    "evaluate_boundaries",
     "evaluate_detections",
     "evaluate_keypoints",
     "evaluate_lvis",
