@@ -8,9 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankdet.eval import Evaluation, PerClass, evaluate, evaluate_boundaries, evaluate_keypoints, evaluate_lvis
+from rankdet.eval import (
+    Evaluation,
+    PerClass,
+    evaluate,
+    evaluate_boundaries,
+    evaluate_keypoints,
+    evaluate_lvis,
+    evaluate_panoptic,
+)
 from rankdet.eval.convert import CONVERSIONS
 from tests.cli.test_report import data_of
+from tests.eval import test_panoptic as panoptic
 from tests.eval.test_keypoints import keypoint_problem
 from tests.eval.test_lvis import random_lvis_problem
 from tests.reference.coco_sets import random_problem, with_masks
@@ -287,3 +296,18 @@ def test_what_goes_with_results_alone(rankdet):
     given = ["eval", "--checkpoint", "best.ckpt"]
     assert "--iou-type keypoints goes with --results" in rankdet(*given, "--iou-type", "keypoints").err
     assert "--fixed-ap goes with --results" in rankdet(*given, "--fixed-ap").err
+
+
+def test_panoptic_results(rankdet, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    truth = {number: panoptic.random_segments(rng, crowds=True) for number in range(3)}
+    panoptic.write(tmp_path, "truth", truth)
+    panoptic.write(tmp_path, "found", {number: panoptic.detected(truth[number], rng) for number in truth})
+    given = ["--panoptic", "found.json", "--annotations", "truth.json"]
+    outcome = rankdet("eval", *given, "--json", "out.json")
+    assert outcome.code == 0, outcome.err
+    expected = evaluate_panoptic(tmp_path / "truth.json", tmp_path / "found.json")
+    assert (tmp_path / "out.json").read_text() == expected.to_json()
+    assert f"{expected.metrics['PQ']:.3f}" in outcome.out
+    assert "--threshold does not go with --panoptic" in rankdet("eval", *given, "--threshold", "0.5").err
+    assert "nowhere.json" in rankdet("eval", *given[:3], "nowhere.json").err

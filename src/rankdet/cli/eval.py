@@ -23,6 +23,7 @@ OPTIONS = {
     "config": CONFIG,
     "results": Option("FILE", "instead of a checkpoint: detections of any tool, as COCO results"),
     "proposals": Option("FILE", "instead of a checkpoint: proposals as COCO results; their recall whatever the class"),
+    "panoptic": Option("FILE", "instead of a checkpoint: panoptic results in COCO's format, their PNG files beside it"),
     "annotations": Option(
         "DATA", "with --results or --proposals: the ground truth, a COCO or LVIS file or a VOC folder"
     ),
@@ -40,6 +41,7 @@ USAGE = """\
 usage: rankdet eval --checkpoint FILE [--config FILE] [--data.val DATA] [--KEY VALUE ...]
        rankdet eval --results FILE --annotations FILE [--iou-type segm|keypoints] [--compare FILE] [--json FILE]
        rankdet eval --proposals FILE --annotations FILE [--iou-type segm] [--json FILE]
+       rankdet eval --panoptic FILE --annotations FILE [--json FILE]
 
 AP and AR as COCO defines them, and oLRP with its components and the optimal score threshold of each class. Annotations
 in the format of LVIS are evaluated by its rules. Of proposals, the recall of the first 100, 300 and 1000 of each image.
@@ -62,14 +64,18 @@ def main(arguments: Sequence[str]) -> int:
         )
         return 0
     kind = kind_of(given)
-    if sum(subject in given.own for subject in ("checkpoint", "results", "proposals")) != 1:
+    if sum(subject in given.own for subject in ("checkpoint", "results", "proposals", "panoptic")) != 1:
         raise CommandError(
-            "what is to be evaluated? Give one of --checkpoint FILE, or --results or --proposals with --annotations"
+            "what is to be evaluated? Give one of --checkpoint FILE, or --results, --proposals or --panoptic FILE with "
+            "--annotations FILE"
         )
     threshold = _threshold(given)
     target = _json_target(given)
     if "proposals" in given.own:
         show_proposals(given, shapes_of(kind) or "bbox", target)
+        return 0
+    if "panoptic" in given.own:
+        show_panoptic(given, target)
         return 0
     check_options(given)
     if "results" in given.own:
@@ -129,6 +135,25 @@ def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None
     print("\n".join(lines_of(metrics)))
     if target is not None:
         write_text(target, json.dumps(numbers_as_json(metrics), indent=2, allow_nan=False))
+        print(f"All numbers are in {target}")
+
+
+def show_panoptic(given: Given, target: Path | None) -> None:
+    """Print the quality of panoptic results, and write it."""
+    from rankdet.eval import evaluate_panoptic
+    from rankdet.train.display import Display
+    from rankdet.train.files import write_text
+
+    if useless := set(given.own) - {"panoptic", "annotations", "json"}:
+        raise CommandError(f"--{min(useless)} does not go with --panoptic")
+    truth = _annotations(given, "panoptic")
+    if isinstance(truth, dict):
+        raise CommandError("--panoptic needs a panoptic file of COCO's format as --annotations")
+    with telling():
+        evaluation = evaluate_panoptic(truth, given.own["panoptic"])
+    Display().print(evaluation.table())
+    if target is not None:
+        write_text(target, evaluation.to_json())
         print(f"All numbers are in {target}")
 
 

@@ -20,6 +20,7 @@ from rankdet.eval.keypoints import evaluate_keypoints
 from rankdet.eval.lrp import LRP, lrp_at, lrp_curve, optimal_lrp
 from rankdet.eval.lvis import PerClass, evaluate_lvis
 from rankdet.eval.matching import COCO_IOU_THRESHOLDS, Matches, Outcomes, match
+from rankdet.eval.panoptic import PanopticEvaluation, evaluate_panoptic
 from rankdet.eval.proposals import evaluate_proposals
 from rankdet.eval.reading import GroundTruthError, read_ground_truth
 from rankdet.eval.results import read_results
@@ -62,6 +63,7 @@ __all__ = [
     "LVISRules",
     "Matches",
     "Outcomes",
+    "PanopticEvaluation",
     "PerClass",
     "ResultsError",
     "ResultsMetric",
@@ -79,6 +81,7 @@ __all__ = [
     "evaluate_detections",
     "evaluate_keypoints",
     "evaluate_lvis",
+    "evaluate_panoptic",
     "evaluate_proposals",
     "evaluate_voc",
     "iou_types_of",
