@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rankdet.cli.comparing import OPTIONS as COMPARE
 from rankdet.cli.comparing import check_options, compare_with, other_file, show_comparison
@@ -14,9 +14,6 @@ from rankdet.cli.judging import IouType, Judged, kind_of, rules_for, shapes_of
 from rankdet.cli.numbers import lines_of, show, tell_cost, tell_voc
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
 from rankdet.cli.results import CONVERT, describe_conversions, sizes_of, tell_of_ids, telling
-
-if TYPE_CHECKING:
-    pass
 
 OPTIONS = {
     "checkpoint": Option("FILE", "best.ckpt of a run; its config.yaml is used unless --config says otherwise"),
