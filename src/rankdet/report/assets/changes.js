@@ -33,6 +33,6 @@ function showChanges() {
   changeTable("changed-classes", "Class, AP", classes);
   const { both, this: alone, other, neither } = changes.found;
   byId("changes-note").textContent = `Of ${whole(both + alone + other + neither)} objects, ${whole(both)} are found by both, `
-    + `${whole(alone)} by this alone, ${whole(other)} by the other alone, and ${whole(neither)} by neither, each at its best thresholds.`;
+    + `${whole(alone)} only by this, ${whole(other)} only by the other, and ${whole(neither)} by neither, each at its best thresholds.`;
   byId("changes-resamples").textContent = whole(changes.resamples);
 }

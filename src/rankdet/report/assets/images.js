@@ -105,7 +105,7 @@ function showImage() {
   byId("browse-note").textContent = `${entry.file} (id ${entry.id}), image ${whole(browser.place + 1)} of ${whole(images.length)}`
     + (images.length < total ? `; the others of ${whole(total)} are left out to keep the page small` : "")
     + (entry.picture ? "." : `. ${pictures ? "Only " + whole(pictures) : "No"} images are embedded in this page; of this one there are the boxes alone.`)
-    + (entry.all ? "" : " Detections below the threshold are left out, too.");
+    + (entry.all ? "" : " Detections below the threshold are left out.");
 }
 
 function findImage(text) {
