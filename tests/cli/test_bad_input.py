@@ -302,7 +302,7 @@ def test_predict_without_images(rankdet, trained: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["Give one of --checkpoint FILE, or --results or --proposals with --annotations"]),
+        ([], ["Give one of --checkpoint FILE, or --results, --proposals or --panoptic FILE with --annotations"]),
         (["--results", "r.json"], ["--results needs --annotations"]),
         (["--results", "r.json", "--annotations", "gt.json"], ["gt.json"]),
         (["--results", "r.json", "--annotations", "coco/annotations.json"], ["r.json"]),

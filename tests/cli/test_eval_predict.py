@@ -147,7 +147,7 @@ class TestEval:
             (["--proposals", "results.json"], "Give one of --checkpoint FILE"),
             (["--annotations", "nowhere.json"], "nowhere.json"),
             (["--annotations", "."], "but results.json: name the file and not the folder"),
-            (["--iou-type", "mask"], "--iou-type must be bbox or segm, got mask"),
+            (["--iou-type", "mask"], "--iou-type must be one of bbox, segm, boundary, keypoints, got mask"),
             (["--data.batch_size", "2"], "leave --config and the keys of a configuration out"),
         ],
     )

@@ -5,10 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from rankdet.eval import evaluate
+from rankdet.eval import (
+    Evaluation,
+    PerClass,
+    evaluate,
+    evaluate_boundaries,
+    evaluate_keypoints,
+    evaluate_lvis,
+    evaluate_panoptic,
+)
 from rankdet.eval.convert import CONVERSIONS
+from tests.cli.test_report import data_of
+from tests.eval import test_panoptic as panoptic
+from tests.eval.test_keypoints import keypoint_problem
+from tests.eval.test_lvis import random_lvis_problem
+from tests.reference.coco_sets import random_problem, with_masks
 
 SIZE = 200
 
@@ -139,3 +153,161 @@ def test_wrong_use(rankdet, truth: Path, results: list[dict], tmp_path: Path, ar
     outcome = rankdet(*arguments)
     assert outcome.code == 2
     assert words in outcome.err
+
+
+def test_two_results_are_compared(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    write(results, tmp_path / "now.json")
+    write(results[:5], tmp_path / "before.json")
+    given = ["--results", "now.json", "--annotations", truth, "--compare", "before.json", "--resamples", "50"]
+    outcome = rankdet("eval", *given, "--json", "out.json")
+    assert outcome.code == 0, outcome.err
+    after = outcome.out.partition("This beside the other, before.json")[2]
+    assert (
+        "objects found at the best thresholds: 5 by both, 3 by this alone, 0 by the other alone, 0 by neither" in after
+    )
+    assert "photo_6.jpg" in after
+    assert "50 draws of as many images" in after
+    content = json.loads((tmp_path / "out.json").read_text())["comparison"]
+    now, before = evaluate(truth, results).metrics["AP"], evaluate(truth, results[:5]).metrics["AP"]
+    assert (content["metrics"]["AP"]["this"], content["metrics"]["AP"]["other"]) == (now, before)
+    assert Evaluation.from_json((tmp_path / "out.json").read_text()) == evaluate(truth, results)
+
+
+def test_a_run_is_compared_by_the_detections_that_its_report_kept(
+    rankdet, truth: Path, results: list[dict], tmp_path: Path
+):
+    write(results, tmp_path / "now.json")
+    (tmp_path / "run").mkdir()
+    given = ["--results", "now.json", "--annotations", truth, "--resamples", "5", "--compare", "run"]
+    assert "--compare run has no results.json; make it with `rankdet report run`" in rankdet("eval", *given).err
+    write(results[:5], tmp_path / "run" / "results.json")
+    assert "This beside the other, run/results.json" in rankdet("eval", *given).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--compare", "nowhere.json"], "--compare nowhere.json: there is no such file"),
+        (["--compare", "r.json", "--resamples", "0"], "--resamples must be a number from 1, such as 1000, got 0"),
+        (["--resamples", "10"], "--resamples goes with --compare OTHER"),
+        (["--convert-other", "xyxy"], "--convert-other goes with --compare OTHER"),
+    ],
+)
+def test_wrong_comparisons(rankdet, truth: Path, results: list[dict], tmp_path: Path, arguments, words):
+    write(results, tmp_path / "r.json")
+    outcome = rankdet("eval", "--results", "r.json", "--annotations", truth, *arguments)
+    assert outcome.code == 2
+    assert words in outcome.err
+
+
+def test_a_report_of_two_results(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    write(results, tmp_path / "now.json")
+    write(results[:5], tmp_path / "before.json")
+    given = ["now.json", "--annotations", truth, "--compare", "before.json", "--resamples", "5"]
+    outcome = rankdet("report", *given)
+    assert outcome.code == 0, outcome.err
+    data = data_of(tmp_path / "report.html")
+    assert data["facts"]["Beside"] == "before.json"
+    assert data["comparison"]["found"] == {"both": 5, "this": 3, "other": 0, "neither": 0}
+    assert len(data["images"]["worst"]["better"]) == 3
+
+
+def test_sizes_of_ones_own(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    write(results, tmp_path / "r.json")
+    given = ["r.json", "--annotations", truth, "--sizes", "tiny:16,mid:48,rest"]
+    outcome = rankdet("eval", "--results", *given)
+    assert outcome.code == 0, outcome.err
+    metrics = evaluate(truth, results).metrics
+    assert f"AP_tiny –  AP_mid {metrics['AP']:.3f}  AP_rest –" in outcome.out
+    assert f"oLRP_tiny –  oLRP_mid {metrics['oLRP']:.3f}  oLRP_rest –" in outcome.out
+    assert rankdet("report", *given).code == 0
+    data = data_of(tmp_path / "report.html")
+    assert list(data["sizes"].values()) == [
+        "Tiny, below 16² pixels",
+        "Mid, 16² to 48² pixels",
+        "Rest, above 48² pixels",
+    ]
+    assert "AP_mid" in data["metrics"]
+    assert "--sizes: sizes must rise" in rankdet("eval", "--results", *given[:3], "--sizes", "a:3,b:2,c").err
+
+
+def test_keypoints(rankdet, tmp_path: Path):
+    truth, found = keypoint_problem(np.random.default_rng(1))
+    write(truth, tmp_path / "truth.json")
+    write(found, tmp_path / "found.json")
+    given = ["--results", "found.json", "--annotations", "truth.json", "--iou-type", "keypoints"]
+    outcome = rankdet("eval", *given, "--json", "out.json")
+    assert outcome.code == 0, outcome.err
+    assert "by the rules of COCO for keypoints" in outcome.out
+    expected = evaluate_keypoints(truth, found)
+    assert Evaluation.from_json((tmp_path / "out.json").read_text()) == expected
+    assert f"AR_20 {expected.metrics['AR_20']:.3f}" in outcome.out
+    assert rankdet("eval", *given, "--compare", "found.json", "--resamples", "3").code == 0
+    assert "objects of truth.json have 17 keypoints" in rankdet("eval", *given, "--sigmas", "0.1,0.2").err
+    assert "--sigmas must be numbers" in rankdet("eval", *given, "--sigmas", "small").err
+    assert "--sigmas goes with --iou-type keypoints" in rankdet("eval", *given[:4], "--sigmas", "0.1").err
+
+
+def test_boundaries(rankdet, tmp_path: Path):
+    rng = np.random.default_rng(2)
+    truth, found = with_masks(*random_problem(rng), rng)
+    write(truth, tmp_path / "truth.json")
+    write(found, tmp_path / "found.json")
+    given = ["--results", "found.json", "--annotations", "truth.json", "--iou-type", "boundary"]
+    outcome = rankdet("eval", *given, "--dilation", "0.01", "--json", "out.json")
+    assert outcome.code == 0, outcome.err
+    assert "by the rules of COCO, by boundaries" in outcome.out
+    expected = evaluate_boundaries(truth, found, dilation=0.01)
+    assert Evaluation.from_json((tmp_path / "out.json").read_text()) == expected
+    compared = rankdet("eval", *given, "--compare", "found.json", "--resamples", "3").out
+    assert "0 by this alone, 0 by the other alone" in compared
+
+
+def test_fixed_ap(rankdet, tmp_path: Path):
+    truth, found = random_lvis_problem(np.random.default_rng(3))
+    write(truth, tmp_path / "lvis.json")
+    write(found, tmp_path / "found.json")
+    given = ["--results", "found.json", "--annotations", "lvis.json", "--fixed-ap"]
+    outcome = rankdet("eval", *given, "--json", "out.json")
+    assert outcome.code == 0, outcome.err
+    assert "by the rules of LVIS, with Fixed AP" in outcome.out
+    expected = evaluate_lvis(truth, found, max_detections=PerClass())
+    assert Evaluation.from_json((tmp_path / "out.json").read_text()) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fixed-ap"], "--fixed-ap is for LVIS, but truth.json is not in its format"),
+        (["--dilation", "0.1"], "--dilation goes with --iou-type boundary"),
+        (["--iou-type", "keypoints", "--sizes", "a:1,b"], "leave --sizes and --fixed-ap out"),
+        (["--iou-type", "boundary", "--dilation", "wide"], "--dilation must be numbers, got wide"),
+        (["--iou-type", "boundary"], "no annotation of truth.json has a 'segmentation'"),
+    ],
+)
+def test_rules_that_do_not_suit(rankdet, truth: Path, results: list[dict], tmp_path: Path, arguments, words):
+    write(results, tmp_path / "r.json")
+    outcome = rankdet("eval", "--results", "r.json", "--annotations", "truth.json", *arguments)
+    assert outcome.code == 2
+    assert words in outcome.err
+
+
+def test_what_goes_with_results_alone(rankdet):
+    given = ["eval", "--checkpoint", "best.ckpt"]
+    assert "--iou-type keypoints goes with --results" in rankdet(*given, "--iou-type", "keypoints").err
+    assert "--fixed-ap goes with --results" in rankdet(*given, "--fixed-ap").err
+
+
+def test_panoptic_results(rankdet, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    truth = {number: panoptic.random_segments(rng, crowds=True) for number in range(3)}
+    panoptic.write(tmp_path, "truth", truth)
+    panoptic.write(tmp_path, "found", {number: panoptic.detected(truth[number], rng) for number in truth})
+    given = ["--panoptic", "found.json", "--annotations", "truth.json"]
+    outcome = rankdet("eval", *given, "--json", "out.json")
+    assert outcome.code == 0, outcome.err
+    expected = evaluate_panoptic(tmp_path / "truth.json", tmp_path / "found.json")
+    assert (tmp_path / "out.json").read_text() == expected.to_json()
+    assert f"{expected.metrics['PQ']:.3f}" in outcome.out
+    assert "--threshold does not go with --panoptic" in rankdet("eval", *given, "--threshold", "0.5").err
+    assert "nowhere.json" in rankdet("eval", *given[:3], "nowhere.json").err

@@ -9,7 +9,7 @@ import numpy as np
 import pycocotools.mask as codec
 import pytest
 
-from rankdet.eval import GroundTruthError, evaluate_lvis
+from rankdet.eval import GroundTruthError, PerClass, evaluate_lvis
 from tests.reference.coco_sets import random_problem, undefined_as_nan
 from tests.reference.lvis import average_precision
 
@@ -92,6 +92,21 @@ def test_average_precision_follows_the_rules_on_random_problems(seed):
             for level, iou in ((0, 0.5), (5, 0.75)):
                 expected = average_precision(truth, results, category, iou, per_image)
                 assert ap[level, place, 0] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_fixed_ap_limits_classes_and_not_images():
+    rng = np.random.default_rng(8)
+    limited = 0
+    for _ in range(60):
+        truth, results = random_lvis_problem(rng)
+        evaluation = evaluate_lvis(truth, results, max_detections=PerClass(6))
+        ap = evaluation.details.recall_precision.average_precision
+        for place, category in enumerate(sorted(entry["id"] for entry in truth["categories"])):
+            expected = average_precision(truth, results, category, 0.5, 300, per_class=6)
+            assert ap[0, place, 0] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+            limited += sum(result["category_id"] == category for result in results) > 6
+        assert "AR_6" in evaluation.metrics
+    assert limited > 20
 
 
 def one_cat(**annotation: object) -> dict:

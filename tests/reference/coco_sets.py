@@ -99,6 +99,7 @@ def pycocotools_evaluation(
     max_detections: tuple[int, ...] = (1, 10, 100),
     area_ranges: tuple[tuple[float, float], ...] | None = None,
     pool_categories: bool = False,
+    sigmas: np.ndarray | None = None,
 ) -> COCOeval:
     """pycocotools' evaluation, accumulated."""
     with contextlib.redirect_stdout(io.StringIO()):
@@ -108,6 +109,8 @@ def pycocotools_evaluation(
         evaluation = COCOeval(reference, reference.loadRes(copy.deepcopy(results)), iou_type)
         evaluation.params.maxDets = list(max_detections)
         evaluation.params.useCats = int(not pool_categories)
+        if sigmas is not None:
+            evaluation.params.kpt_oks_sigmas = sigmas
         if area_ranges is not None:
             evaluation.params.areaRng = [list(limits) for limits in area_ranges]
         evaluation.evaluate()

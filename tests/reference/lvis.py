@@ -9,8 +9,13 @@ import numpy as np
 from tests.reference.lrp import overlap
 
 
-def average_precision(truth: dict, results: list[dict], category: int, iou: float, per_image: int) -> float:
-    """Mean precision at 101 levels of recall; NaN without objects."""
+def average_precision(
+    truth: dict, results: list[dict], category: int, iou: float, per_image: int, per_class: int | None = None
+) -> float:
+    """Mean precision at 101 levels of recall; NaN without objects. ``per_class`` limits classes instead of images."""
+    if per_class is not None:
+        of_class = [result for result in results if result["category_id"] == category]
+        results, per_image = sorted(of_class, key=lambda result: -result["score"])[:per_class], len(results)
     objects = [a for a in truth["annotations"] if a["category_id"] == category and a["area"] > 0]
     if not objects:
         return math.nan

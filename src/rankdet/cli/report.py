@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rankdet.cli.comparing import OPTIONS as COMPARE
+from rankdet.cli.comparing import RESULTS_OF_RUNS, check_options, compare_with, other_file
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
-from rankdet.cli.results import CONVERT, describe_conversions, tell_of_ids, telling
+from rankdet.cli.results import CONVERT, SIZES, describe_conversions, sizes_of, tell_of_ids, telling
 
 if TYPE_CHECKING:
     from rankdet.data import DetectionDataset
@@ -22,6 +24,8 @@ OPTIONS = {
     ),
     "images": Option("FOLDER", "with results: where the images are, if they are not found by themselves"),
     "convert": CONVERT,
+    "sizes": SIZES,
+    **COMPARE,
     "iou-type": Option("TYPE", "bbox or segm; by default segm for a run of a model that draws masks, else bbox"),
     "output": Option("FILE", "the page; by default report.html in the run, or beside the results"),
     "title": Option("TEXT", "of the page; by default the name of the run or of the file"),
@@ -42,8 +46,8 @@ any tool, as COCO results.
 examples:
   rankdet report runs/demo
   rankdet report detections.json --annotations instances_val2017.json --images val2017
+  rankdet report runs/new --compare runs/old
 """
-RESULTS: dict[IouType, str] = {"bbox": "results.json", "segm": "results_masks.json"}
 PAGE, METRICS, CHECKPOINT = "report.html", "metrics.csv", ".ckpt"
 
 
@@ -61,6 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     place = Path(given.plain[0])
     if not place.exists():
         raise CommandError(f"there is no {place}; give the folder of a run, or a file of COCO results")
+    check_options(given)
     (report_run if _is_run(place) else report_results)(place, given)
     return 0
 
@@ -85,23 +90,24 @@ def report_results(file: Path, given: Given) -> None:
         raise CommandError(f"there is no folder {images}; give the one with the images, or leave --images out")
     target = _target(given, file.parent / PAGE)
     truth, iou_type = coco_file(Path(annotations)), _iou_type(given) or "bbox"
-    convert = given.own.get("convert", "")
+    convert, sizes = given.own.get("convert", ""), sizes_of(given)
     if truth is not None:
         with telling() as told:
-            problem = read_problem(truth, file, iou_type=iou_type, convert=convert)
+            problem = read_problem(truth, file, iou_type=iou_type, convert=convert, area_ranges=sizes)
         open_image = _file_images(problem, truth, images)
     else:
         dataset = open_dataset(annotations, images=images, shapes_seed=1)
         if isinstance(dataset, VOCDetection):
             print(f"In {annotations} {dataset.ids_in_words()}")
         with telling() as told:
-            problem = read_problem(dataset.ground_truth(), file, iou_type=iou_type, convert=convert)
+            content = dataset.ground_truth()
+            problem = read_problem(content, file, iou_type=iou_type, convert=convert, area_ranges=sizes)
         open_image = dataset_images(dataset)
     if len(problem.detections):
         tell_of_ids(problem.truth, problem.evaluation, told)
     title = given.own.get("title", file.stem)
     facts = {"Results": str(file), "Annotations": annotations}
-    _write(target, problem, title=title, facts=facts, open_image=open_image)
+    _write(target, problem, given, title=title, facts=facts, open_image=open_image)
 
 
 def report_run(place: Path, given: Given) -> None:
@@ -120,7 +126,8 @@ def report_run(place: Path, given: Given) -> None:
     dataset, results, iou_type = run_results(checkpoint, given)
     _write(
         target,
-        read_problem(dataset.ground_truth(), results, iou_type=iou_type),
+        read_problem(dataset.ground_truth(), results, iou_type=iou_type, area_ranges=sizes_of(given)),
+        given,
         title=given.own.get("title", place.resolve().name if is_run else place.stem),
         facts={"Model": str(checkpoint), "Validation": dataset.report.source},
         open_image=dataset_images(dataset),
@@ -147,7 +154,7 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
     model = predictor.model
     iou_type: IouType = _iou_type(given) or ("segm" if getattr(model, "needs_masks", False) else "bbox")
     kept, is_kept = (
-        checkpoint.with_name(RESULTS[iou_type]),
+        checkpoint.with_name(RESULTS_OF_RUNS[iou_type]),
         checkpoint.name == BEST and not (given.files or given.overrides),
     )
     display = Display()
@@ -186,6 +193,7 @@ def _target(given: Given, usual: Path) -> Path:
 def _write(
     target: Path,
     problem: Problem,
+    given: Given,
     *,
     title: str,
     facts: dict[str, str],
@@ -195,7 +203,18 @@ def _write(
     from rankdet.report import render, report_content
     from rankdet.train.files import write_text
 
-    content = report_content(problem, title=title, facts=facts, open_image=open_image, metrics_file=metrics_file)
+    comparison = None
+    if "compare" in given.own:
+        comparison = compare_with(given, problem.evaluation, problem.rules, problem.iou_type)
+        facts = {**facts, "Beside": str(other_file(given, problem.iou_type))}
+    content = report_content(
+        problem,
+        title=title,
+        facts=facts,
+        open_image=open_image,
+        metrics_file=metrics_file,
+        comparison=comparison,
+    )
     write_text(target, render(content))
     images = content["images"]
     without = "" if images["pictures"] else "; no image file was found (--images FOLDER), boxes are drawn alone"

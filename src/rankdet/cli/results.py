@@ -9,13 +9,25 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rankdet.cli.errors import CommandError
-from rankdet.cli.options import Option
+from rankdet.cli.options import Given, Option
 
 if TYPE_CHECKING:
     from rankdet.eval import Evaluation, GroundTruth
+    from rankdet.eval.sizes import AreaRanges
 
+SIZES = Option("SIZES", "size classes other than COCO's: names with sides of squares, such as tiny:16,small:32,large")
 CONVERT = Option("NAMES", "with results: how they differ from COCO's format, such as xyxy,category+1; see below")
 _WARNING, _EXAMPLES = "warning: ", 3
+
+
+def sizes_of(given: Given) -> AreaRanges:
+    """The size classes that were asked for; `CommandError` for what are none."""
+    from rankdet.eval.sizes import COCO_AREA_RANGES, parse_sizes
+
+    try:
+        return parse_sizes(given.own["sizes"]) if "sizes" in given.own else COCO_AREA_RANGES
+    except ValueError as error:
+        raise CommandError(f"--sizes: {error}") from None
 
 
 def describe_conversions() -> str:

@@ -12,10 +12,11 @@ from rankdet.eval.columns import IouType
 from rankdet.eval.evaluation import CategoryResult, Details, Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.lrp import optimal_lrp
-from rankdet.eval.matching import COCO_AREA_RANGES, COCO_IOU_THRESHOLDS, Matches, match
+from rankdet.eval.matching import COCO_IOU_THRESHOLDS, Matches, match
 from rankdet.eval.reading import PathLike, read_ground_truth
 from rankdet.eval.results import Results, read_results
 from rankdet.eval.shapes import Bools, Floats
+from rankdet.eval.sizes import COCO_AREA_RANGES, AreaRanges
 from rankdet.eval.suspicions import warn_of_suspicions
 from rankdet.eval.undefined import mean_of_defined, same_if_undefined
 
@@ -26,7 +27,7 @@ def evaluate(
     *,
     iou_type: IouType = "bbox",
     iou_thresholds: tuple[float, ...] = COCO_IOU_THRESHOLDS,
-    area_ranges: Mapping[str, tuple[float, float]] = COCO_AREA_RANGES,
+    area_ranges: AreaRanges = COCO_AREA_RANGES,
     max_detections: tuple[int, ...] = (1, 10, 100),
     convert: str = "",
 ) -> Evaluation:
@@ -60,7 +61,7 @@ def evaluate_detections(
     detections: Detections,
     *,
     iou_thresholds: tuple[float, ...] = COCO_IOU_THRESHOLDS,
-    area_ranges: Mapping[str, tuple[float, float]] = COCO_AREA_RANGES,
+    area_ranges: AreaRanges = COCO_AREA_RANGES,
     max_detections: tuple[int, ...] = (1, 10, 100),
 ) -> Evaluation:
     """As `evaluate`, for columns that are already read."""
@@ -87,7 +88,7 @@ def category_results(details: Details) -> tuple[CategoryResult, ...]:
     """One row for each category, in the order of their ids."""
     truth, lrp = details.matches.ground_truth, details.lrp
     precision = details.recall_precision.precision[..., 0]
-    counts = np.bincount(truth.categories[~truth.crowd], minlength=truth.num_categories)
+    counts = np.bincount(truth.categories[~truth.ignored], minlength=truth.num_categories)
     ap = [_mean_precision(precision[_at_iou(details.matches, iou)]) for iou in (None, 0.5, 0.75)]
     errors = (lrp.value, lrp.localisation, lrp.false_positive, lrp.false_negative, lrp.threshold)
     columns = np.stack([*ap, *(column[:, 0] for column in errors)], axis=1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rankdet.eval.average_precision import RecallPrecision
 from rankdet.eval.lrp import LRP
@@ -99,17 +100,18 @@ class Evaluation:
         beside = [kind for kind in BESIDE.values() if f"{kind}_AP" in self.metrics]
         return [("all", ""), *((f"all, by {kind}", f"{kind}_") for kind in beside)]
 
-    def to_json(self) -> str:
+    def to_json(self, *, more: Mapping[str, Any] | None = None) -> str:
         """Flat JSON: the metrics by name, and ``per_class`` below them, by class name; null where undefined.
 
-        A name that several classes share is followed by the category id.
+        A name that several classes share is followed by the category id. ``more`` is written last, and not read again.
         """
         names = [row.name for row in self.per_class]
         rows = {
             row.name if names.count(row.name) == 1 else f"{row.name} ({row.category_id})": numbers_as_json(asdict(row))
             for row in self.per_class
         }
-        return json.dumps({**numbers_as_json(self.metrics), "per_class": rows}, indent=2, allow_nan=False)
+        content = {**numbers_as_json(self.metrics), "per_class": rows, **(more or {})}
+        return json.dumps(content, indent=2, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
@@ -121,15 +123,16 @@ class Evaluation:
         names = {item.name for item in fields(CategoryResult)}
         if any(not isinstance(row, dict) or set(row) != names for row in rows):
             raise ValueError(f"not the JSON of an evaluation: each entry of 'per_class' needs {sorted(names)}")
+        metrics = {name: value for name, value in content.items() if value is None or isinstance(value, float | int)}
         per_class = tuple(CategoryResult(**numbers_of_json(row)) for row in rows)
-        return cls(metrics=numbers_of_json(content), per_class=per_class)
+        return cls(metrics=numbers_of_json(metrics), per_class=per_class)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], *, more: Mapping[str, Any] | None = None) -> Path:
         """Writes `to_json` to a file, completely or not at all."""
         target = Path(path)
         partial = target.with_name(target.name + ".partial")
         try:
-            partial.write_text(self.to_json(), encoding="utf-8")
+            partial.write_text(self.to_json(more=more), encoding="utf-8")
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)

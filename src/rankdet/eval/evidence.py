@@ -67,12 +67,12 @@ class Sample:
     """The objects that are looked at, as boxes, and the detections to compare them with."""
 
     def __init__(self, truth: GroundTruth, detections: Detections) -> None:
-        counts = np.bincount(truth.images[~truth.crowd], minlength=len(truth.image_ids))
+        counts = np.bincount(truth.images[~truth.ignored], minlength=len(truth.image_ids))
         there = np.flatnonzero(counts)
         chosen = there[np.linspace(0, len(there) - 1, min(len(there), _IMAGES)).astype(int)]
         self.most = np.zeros_like(counts)
         self.most[chosen] = counts[chosen]
-        objects = truth.take((self.most[truth.images] > 0) & ~truth.crowd)
+        objects = truth.take((self.most[truth.images] > 0) & ~truth.ignored)
         self.objects = replace(objects, shapes=Boxes(objects.shapes.boxes(np.arange(len(objects)))))
         self.truth, self.detections = truth, detections
 

@@ -24,9 +24,10 @@ class GroundTruth:
     ``image_ids`` (N,) and ``category_ids`` (K,) ascend strictly; ``images`` and ``categories`` (G,) index into them.
     ``image_sizes`` (N, 2) are heights and widths, 0 where unknown. ``shapes`` are G boxes or masks; ``areas`` (G,) are
     as the annotations state them. ``crowd`` (G,) marks regions that any number of detections may match and that count
-    for nothing. ``not_exhaustive`` holds the keys ``image * K + category`` where not all objects are annotated, so
-    that an unmatched detection counts for nothing either (LVIS; empty in COCO). ``image_names`` are N file names, empty
-    where unknown, or none at all. ``source`` names the file in messages.
+    for nothing; ``uncounted`` (G,), or None, objects that count for nothing either but are matched once.
+    ``not_exhaustive`` holds the keys ``image * K + category`` where not all objects are annotated, so that an unmatched
+    detection counts for nothing (LVIS; empty in COCO). ``image_names`` are N file names, empty where unknown, or none
+    at all. ``source`` names the file in messages.
     """
 
     image_ids: Ints
@@ -40,6 +41,7 @@ class GroundTruth:
     crowd: Bools
     annotation_ids: Ints
     not_exhaustive: Ints = field(default_factory=_no_keys)
+    uncounted: Bools | None = None
     image_names: tuple[str, ...] = ()
     source: str = "ground truth"
 
@@ -50,6 +52,11 @@ class GroundTruth:
     def num_categories(self) -> int:
         """K."""
         return len(self.category_ids)
+
+    @property
+    def ignored(self) -> Bools:
+        """(G,) what counts for nothing."""
+        return self.crowd if self.uncounted is None else self.crowd | self.uncounted
 
     def take(self, chosen: Ints | Bools) -> GroundTruth:
         """The same images with the chosen objects alone: by position, in that order, or where a (G,) mask is true."""
@@ -62,6 +69,7 @@ class GroundTruth:
             areas=self.areas[places],
             crowd=self.crowd[places],
             annotation_ids=self.annotation_ids[places],
+            uncounted=None if self.uncounted is None else self.uncounted[places],
         )
 
 

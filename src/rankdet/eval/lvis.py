@@ -34,10 +34,23 @@ from rankdet.eval.matching import match
 from rankdet.eval.reading import GroundTruthError, PathLike, ground_truth_of, load_ground_truth
 from rankdet.eval.results import Results, read_results
 from rankdet.eval.shapes import Ints
+from rankdet.eval.sizes import COCO_AREA_RANGES, AreaRanges
 from rankdet.eval.suspicions import warn_of_suspicions
 from rankdet.eval.undefined import mean_of_defined
 
 COCO_LIMITS = (1, 10, 100)
+PER_IMAGE = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class PerClass:
+    """A limit on the detections of each class in all images together, and none on those of an image: Fixed AP.
+
+    A limit for each image makes classes compete for it, so that leaving out a rare class can raise AP (Dave et al.,
+    "Evaluating Large-Vocabulary Object Detectors: The Devil is in the Details", 2021).
+    """
+
+    most: int = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,14 +71,15 @@ def evaluate_lvis(
     results: Results,
     *,
     iou_type: IouType = "bbox",
-    max_detections: int = 300,
+    max_detections: int | PerClass = PER_IMAGE,
     convert: str = "",
 ) -> Evaluation:
     """AP, AR and oLRP of results in COCO's format against a ground truth in the format of LVIS.
 
     The metrics have the names of COCO's, and ``AR_300``, ``AP_r``, ``AP_c``, ``AP_f``, ``oLRP_r``, ``oLRP_c`` and
-    ``oLRP_f``. ``max_detections`` is a limit for each image; ``AR_1``, ``AR_10`` and ``AR_100``, which LVIS does not
-    have, are limits for each image and class, as in COCO. ``convert``, errors and warnings are as in `evaluate`.
+    ``oLRP_f``. ``max_detections`` is a limit for each image, or `PerClass` for Fixed AP; ``AR_1``, ``AR_10`` and
+    ``AR_100``, which LVIS does not have, are limits for each image and class, as in COCO. ``convert``, errors and
+    warnings are as in `evaluate`.
     """
     lvis = read_lvis(ground_truth, iou_type=iou_type)
     detections = read_results(results, lvis.truth, iou_type=iou_type, convert=convert)
@@ -73,32 +87,43 @@ def evaluate_lvis(
     return evaluate_lvis_detections(lvis, detections, max_detections=max_detections)
 
 
-def evaluate_lvis_detections(lvis: LVISGroundTruth, detections: Detections, *, max_detections: int = 300) -> Evaluation:
+def evaluate_lvis_detections(
+    lvis: LVISGroundTruth,
+    detections: Detections,
+    *,
+    max_detections: int | PerClass = PER_IMAGE,
+    area_ranges: AreaRanges = COCO_AREA_RANGES,
+) -> Evaluation:
     """As `evaluate_lvis`, for columns that are already read."""
     counted = counted_detections(lvis, detections, max_detections=max_detections)
-    matches = match(lvis.truth, counted, max_detections=max_detections)
-    limits = (*(limit for limit in COCO_LIMITS if limit < max_detections), max_detections)
+    most = max_detections.most if isinstance(max_detections, PerClass) else max_detections
+    matches = match(lvis.truth, counted, max_detections=most, area_ranges=area_ranges)
+    limits = (*(limit for limit in COCO_LIMITS if limit < most), most)
     details = Details(matches, recall_precision(matches, max_detections=limits), optimal_lrp(matches))
     metrics = {**named_metrics(details), **_by_frequency(details, lvis.frequencies)}
     return Evaluation(metrics=metrics, per_class=category_results(details), details=details)
 
 
-def counted_detections(lvis: LVISGroundTruth, detections: Detections, *, max_detections: int = 300) -> Detections:
-    """Those that LVIS counts: the best of each image, and of them the ones with area, of categories looked for in it.
+def counted_detections(
+    lvis: LVISGroundTruth, detections: Detections, *, max_detections: int | PerClass = PER_IMAGE
+) -> Detections:
+    """Those that LVIS counts: the best of each image, or class, and of them the ones with area that were looked for.
 
     Doing so twice is the same as once.
     """
-    best = best_of_each_image(detections, max_detections)
+    if isinstance(max_detections, PerClass):
+        best = _surest(detections, detections.categories, max_detections.most)
+    else:
+        best = _surest(detections, detections.images, max_detections)
     keys = best.images * lvis.truth.num_categories + best.categories
     return best.take(np.isin(keys, lvis.looked_for) & (best.shapes.areas > 0))
 
 
-def best_of_each_image(detections: Detections, max_detections: int) -> Detections:
-    """The first ``max_detections`` of each image by falling score, in the order in which they came."""
-    order = np.lexsort((-detections.rank_values, detections.images))
-    images = detections.images[order]
-    ranks = np.arange(len(order)) - np.searchsorted(images, images, side="left")
-    return detections.take(np.sort(order[ranks < max_detections]))
+def _surest(detections: Detections, groups: Ints, most: int) -> Detections:
+    """The first of each of the ``groups`` (D,) by falling score, in the order in which they came."""
+    order = np.lexsort((-detections.rank_values, groups))
+    ranks = np.arange(len(order)) - np.searchsorted(groups[order], groups[order], side="left")
+    return detections.take(np.sort(order[ranks < most]))
 
 
 def read_lvis(source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox") -> LVISGroundTruth:

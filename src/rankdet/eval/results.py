@@ -16,7 +16,8 @@ import numpy as np
 from rankdet.eval.columns import BoxResult, Columns, Entry, IouType, MaskResult
 from rankdet.eval.convert import Conversion
 from rankdet.eval.instances import Detections, GroundTruth
-from rankdet.eval.naming import category_places, image_places
+from rankdet.eval.keypoint_shapes import Keypoints, detected_keypoints
+from rankdet.eval.naming import category_places, image_places, note
 from rankdet.eval.reading import PathLike, check_iou_type
 from rankdet.eval.results_file import LoadedResults, load_results
 from rankdet.eval.shapes import Boxes, Ints, Shapes
@@ -31,12 +32,12 @@ Results = Sequence[Entry] | Mapping[str, Any] | PathLike
 def read_results(
     source: Results, ground_truth: GroundTruth, *, iou_type: IouType = "bbox", convert: str = ""
 ) -> Detections:
-    """Results as columns in the indices of ``ground_truth``.
+    """Results as columns in the indices of ``ground_truth``: boxes or masks, or keypoints where it has keypoints.
 
-    ``convert`` names what is otherwise than in COCO's format, such as "xyxy,category+1": see `CONVERSIONS`. Raises
-    ResultsError for an entry without the keys of ``iou_type``, of an image or category that the ground truth does not
-    have, with a score that is no finite number, or with a box that is not four finite numbers of which the last two are
-    not negative, or with a malformed mask.
+    ``convert`` names what is otherwise than in COCO's format, such as "xyxy,category+1": see `CONVERSIONS`. Of masks
+    without boxes, the boxes around them are evaluated. Raises ResultsError for an entry without the keys of
+    ``iou_type``, of an image or category that the ground truth does not have, with a score that is no finite number,
+    with a box that is not four finite numbers of which the last two are not negative, or with a malformed mask.
 
     >>> from rankdet.eval.reading import read_ground_truth
     >>> truth = read_ground_truth({"images": [{"id": 7}], "categories": [{"id": 3, "name": "cat"}], "annotations": []})
@@ -50,7 +51,7 @@ def read_results(
     if isinstance(source, str | os.PathLike) and Path(source).is_dir():
         results, conversion = load_txt_results(Path(source), ground_truth, conversion, iou_type=iou_type)
     else:
-        results = load_results(source, list[BoxResult] if iou_type == "bbox" else list[MaskResult])
+        results = load_results(source, _form(ground_truth, iou_type))
     categories = category_places(results, ground_truth, conversion)
     return _detections(results, ground_truth, conversion, categories=categories, iou_type=iou_type)
 
@@ -69,6 +70,13 @@ def read_proposals(
     return _detections(results, ground_truth, conversion, categories=categories, iou_type=iou_type)
 
 
+def _form(truth: GroundTruth, iou_type: IouType) -> Any:
+    """What entries of a file have, so that they are read quickly."""
+    if isinstance(truth.shapes, Keypoints):
+        return Any
+    return list[BoxResult] if iou_type == "bbox" else list[MaskResult]
+
+
 def _detections(
     results: LoadedResults, truth: GroundTruth, conversion: Conversion, *, categories: Ints, iou_type: IouType
 ) -> Detections:
@@ -81,8 +89,20 @@ def _detections(
     )
 
 
+def _have_masks_alone(entries: Sequence[Any]) -> bool:
+    """As in pycocotools, the first decides."""
+    first = entries[0] if len(entries) else {}
+    return isinstance(first, Mapping) and "segmentation" in first and not first.get("bbox")
+
+
 def _shapes(columns: Columns, truth: GroundTruth, conversion: Conversion, *, images: Ints, iou_type: IouType) -> Shapes:
+    if isinstance(truth.shapes, Keypoints):
+        return detected_keypoints(columns, truth.shapes)
     sizes = truth.image_sizes[images]
+    if iou_type == "bbox" and _have_masks_alone(columns.entries):
+        note("boxes are those around the masks, and of their size: the results have no 'bbox'")
+        masks = columns.masks(sizes)
+        return Boxes(masks.boxes(np.arange(len(masks))), masks.areas)
     if not conversion.changes_boxes:
         return columns.shapes(iou_type, sizes, negative_sides=False)
     if iou_type == "segm":

@@ -59,7 +59,7 @@ def suspicions(truth: GroundTruth, detections: Detections) -> list[ResultsWarnin
     ['xyxy']
     """
     voiced = list(_of_scores(detections.scores))
-    if len(detections) and not truth.crowd.all():
+    if len(detections) and not truth.ignored.all():
         sample, reading = Sample(truth, detections), Reading(detections.images, detections.categories)
         for look in (_of_masks, _of_boxes, _of_images, _of_categories):
             if better := look(sample, reading):

@@ -14,8 +14,9 @@ import numpy as np
 
 from rankdet.eval.average_precision import recall_precision
 from rankdet.eval.instances import Detections, GroundTruth
-from rankdet.eval.matching import COCO_AREA_RANGES, match
+from rankdet.eval.matching import match
 from rankdet.eval.shapes import Floats
+from rankdet.eval.sizes import COCO_AREA_RANGES
 from rankdet.eval.undefined import mean_of_defined
 
 

@@ -17,7 +17,9 @@ from PIL import Image, ImageOps
 
 from rankdet.data import CorruptImageError, DetectionDataset
 from rankdet.data.raster import read_raster
+from rankdet.eval import Comparison
 from rankdet.eval.shapes import Bools, Boxes, Floats, Ints
+from rankdet.report.changes import changed_images
 from rankdet.report.outlines import outline
 from rankdet.report.problem import Problem
 
@@ -98,9 +100,17 @@ def read_picture(path: Path) -> Image.Image | None:
         return None
 
 
-def describe_images(problem: Problem, open_image: OpenImage, *, limits: Limits) -> dict[str, Any]:
-    """The entries of the images, the worst first, and of each kind of error the places of the worst among them."""
+def describe_images(
+    problem: Problem, open_image: OpenImage, *, limits: Limits, comparison: Comparison | None = None
+) -> dict[str, Any]:
+    """The entries of the images, the worst first, and of each kind of error the places of the worst among them.
+
+    With a ``comparison``, those that became worse and better are kinds, too.
+    """
     worst = worst_images(problem, limits.worst)
+    if comparison is not None:
+        changes = changed_images(problem, comparison)
+        worst |= {"worse": _largest(changes, limits.worst), "better": _largest(-changes, limits.worst)}
     order = _browsing_order(problem, worst, limits)
     boxes = _BoxesOfImages(problem)
     entries, total = [], 0
