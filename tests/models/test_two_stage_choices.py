@@ -18,9 +18,12 @@ from rankdet.models import (
     MaskRCNN,
     ProposalSelection,
     RegionSettings,
+    RoIStage,
     build,
     softmax_criterion,
 )
+from rankdet.nn import BoxHead
+from rankdet.ops.part import parameters_of
 
 SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 16}
 TARGET = {"boxes": torch.tensor([[8.0, 8, 40, 40], [30.0, 20, 60, 50]]), "labels": torch.tensor([2, 0])}
@@ -64,3 +67,22 @@ def test_samplers_are_chosen_by_stage(recipe):
     again = build(recipe(**SMALL, criterion=ScoreCriterion(), settings=stated).plan())
     assert isinstance(again.settings.sampler, KeepAll)
     assert isinstance(again.rpn.sampler, RandomSampler)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "branches"), [(FasterRCNN, 0), (CascadeRCNN, 0), (MaskRCNN, 1), (CascadeMaskRCNN, 1)]
+)
+@pytest.mark.parametrize("criterion", [RankingCriterion, softmax_criterion])
+def test_a_template_states_what_is_not_none(recipe, branches: int, criterion):
+    """A configuration that is shown whole names every argument of a stage; the model is the same."""
+    unstated = {name: item.default for name, item in parameters_of(RoIStage).items() if item.default is None}
+    template = partial(RoIStage, **unstated | {"head": partial(BoxHead, width=8)})
+    settings = RegionSettings(proposals=ProposalSelection(add_objects=False))
+    model = recipe(**SMALL, criterion=criterion(), settings=settings, stage=template)
+    plain = recipe(**SMALL, criterion=criterion(), settings=settings)
+    for stage, other in zip(model.roi.box_stages, plain.roi.box_stages, strict=True):
+        assert stage.head.first.out_features == 8
+        assert (repr(stage.sampler), repr(stage.coder)) == (repr(other.sampler), repr(other.coder))
+        assert stage.add_objects is other.add_objects is False
+        assert len(stage.branches) == len(other.branches) == branches
+        assert stage.head.regress.out_features == other.head.regress.out_features

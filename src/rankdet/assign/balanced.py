@@ -15,12 +15,12 @@ class IoUBalancedSampler(Sampler):
     """Positives in equal shares of the objects, negatives in equal shares of bins of their overlap.
 
     Negatives lie in equal bins from an IoU of 0 to the largest of the image, that of positives included; every bin
-    gives as many, at random, and all negatives together fill what is missing. Of the positives every object gives at
-    most ``round(wanted / objects) + 1``; then, too, all together fill up or are thinned out. For assigners that
-    compare overlaps (`MaxIoU`).
+    gives as many, at random. All that overlap fill what is missing, and where they run out, those that do not. Of the
+    positives every object gives at most ``round(wanted / objects) + 1``; then all together fill up or are thinned out.
+    For assigners that compare overlaps (`MaxIoU`).
 
-    Differences from MMDetection: negatives of no overlap fill up from the first step on (there from the second, as a
-    side effect); nothing is remembered from step to step.
+    Difference from MMDetection: negatives of no overlap only fill up from the first step on (there from the second, as
+    a side effect); nothing is remembered from step to step. Oracle: ``tests/reference/samplers.py``.
 
     Args:
         num: priors of an image.
@@ -67,14 +67,18 @@ class IoUBalancedSampler(Sampler):
 
     def _choose(self, labels: Tensor, overlaps: Tensor, objects: Tensor, num_objects: int) -> Tensor:
         """Mask (P_i,) of the priors of one image that stay."""
-        keys = random_keys(labels, self.generator)
+        # Who loses the first draw has no worse a chance in the second: its keys are others.
+        keys, second = random_keys(labels, self.generator), random_keys(labels, self.generator)
+        positive, negative = labels >= 0, labels == BACKGROUND
         wanted = torch.tensor(int(self.num * self.positive_fraction), device=labels.device)
-        positives = _balanced_by_object(keys, labels >= 0, objects, wanted, num_objects=num_objects, limit=self.num)
-        negatives = self._balanced_by_overlap(keys, labels == BACKGROUND, overlaps, self.num - positives.sum())
-        return positives | negatives
+        preferred = positive if num_objects == 0 else _balanced_by_object(keys, positive, objects, wanted)
+        positives = lowest(second + (~preferred).float(), positive, wanted, limit=self.num)
+        free = self.num - positives.sum()
+        preferred = self._balanced_by_overlap(keys, negative, overlaps, free)
+        return positives | lowest(second + (~preferred).float() + (overlaps == 0), negative, free, limit=self.num)
 
     def _balanced_by_overlap(self, keys: Tensor, negative: Tensor, overlaps: Tensor, wanted: Tensor) -> Tensor:
-        """Of each bin [low, high) above no overlap the same number, then any."""
+        """Of each bin [low, high) above no overlap the same number."""
         largest = overlaps.amax() if len(overlaps) else overlaps.new_zeros(())
         place = (overlaps / largest.clamp(min=1e-12) * self.bins).floor()
         # Negatives without overlap, and the largest itself, are in no bin: they only fill up.
@@ -82,18 +86,11 @@ class IoUBalancedSampler(Sampler):
         share, preferred = wanted // self.bins, torch.zeros_like(negative)
         for number in range(self.bins):
             preferred |= lowest(keys, binned & (place == number), share, limit=self.num)
-        return _filled(keys, preferred, negative, wanted, limit=self.num)
+        return preferred
 
 
-def _balanced_by_object(
-    keys: Tensor, positive: Tensor, objects: Tensor, wanted: Tensor, *, num_objects: int, limit: int
-) -> Tensor:
-    """Of each object among the positives the same number, then any; at most ``wanted``.
-
-    All positives where there are no more than wanted.
-    """
-    if num_objects == 0:
-        return positive
+def _balanced_by_object(keys: Tensor, positive: Tensor, objects: Tensor, wanted: Tensor) -> Tensor:
+    """Of each object among the positives the same number, together perhaps more than wanted."""
     row = objects.masked_fill(~positive, 2**62)
     order = keys.argsort()
     order = order[row[order].argsort(stable=True)]
@@ -101,10 +98,4 @@ def _balanced_by_object(
     standing = torch.arange(len(order), device=keys.device) - torch.searchsorted(ordered, ordered)
     present = ((standing == 0) & positive[order]).sum().clamp(min=1)
     share = (wanted / present).round() + 1
-    preferred = positive & torch.zeros_like(standing).scatter_(0, order, standing).lt(share)
-    return _filled(keys, preferred, positive, wanted, limit=limit)
-
-
-def _filled(keys: Tensor, preferred: Tensor, eligible: Tensor, wanted: Tensor, *, limit: int) -> Tensor:
-    """Of the eligible the preferred first, at random among equals, until ``wanted`` are there."""
-    return lowest(keys + (~preferred).to(keys.dtype), eligible, wanted, limit=limit)
+    return positive & torch.zeros_like(standing).scatter_(0, order, standing).lt(share)

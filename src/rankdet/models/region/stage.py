@@ -30,6 +30,8 @@ LEVELS = 4
 class RoIStage(nn.Module, Part):
     """Regions are pooled, classified and refined; who of them is positive, and what is learned from that.
 
+    A recipe completes what is None in its template (see `RoIStageTemplate`); elsewhere the defaults below hold.
+
     Args:
         in_channels: channels of the pyramid maps.
         num_classes: K.
@@ -41,8 +43,9 @@ class RoIStage(nn.Module, Part):
         coder: how boxes are regressed; by default `DeltaCoder`.
         sampler: regions to learn from; all by default.
         box_outputs: boxes per region; by default one for each class, 1 for one box shared by all.
-        add_objects: whether the objects themselves join the proposals in training, as in the published code.
-        branches: what else it says of its positives and of detections.
+        add_objects: whether the objects themselves join the proposals in training, as in the published code; they do by
+            default.
+        branches: what else it says of its positives and of detections; nothing by default.
     """
 
     def __init__(
@@ -58,8 +61,8 @@ class RoIStage(nn.Module, Part):
         coder: BoxCoder | None = None,
         sampler: Sampler | None = None,
         box_outputs: int | None = None,
-        add_objects: bool = True,
-        branches: Sequence[Branch | BranchFactory] = (),
+        add_objects: bool | None = None,
+        branches: Sequence[Branch | BranchFactory] | None = None,
     ) -> None:
         super().__init__()
         if criterion.quality_channels:
@@ -79,10 +82,10 @@ class RoIStage(nn.Module, Part):
         self.assigner = assigner
         self.criterion = criterion
         self.sampler = sampler or KeepAll()
-        self.add_objects = add_objects
+        self.add_objects = add_objects is not False
         self.branches = nn.ModuleList(
             made(branch, in_channels, num_classes=num_classes, strides=strides, follows=criterion)
-            for branch in branches
+            for branch in branches or ()
         )
 
     def predict(self, maps: Sequence[Tensor], priors: Priors) -> Predictions:

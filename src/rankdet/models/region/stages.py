@@ -38,13 +38,16 @@ def region_stages(
 ) -> list[RoIStageFactory]:
     """A stage for each assigner: what the template states, else the defaults, else what the settings say.
 
+    A template states what is not None, as the whole of a configuration names every argument.
+
     Several stages share no state: each has copies of the criterion and of what the template and the defaults hold.
     """
     assert settings.coders is not None, "settings are complete"
     assert settings.proposals is not None, "settings are complete"
     stages: list[RoIStageFactory] = []
     for number, assigner in enumerate(assigners):
-        stated = {"criterion": criterion, **defaults, **getattr(template, "keywords", {})}
+        keywords = getattr(template, "keywords", {}).items()
+        stated = {"criterion": criterion, **defaults, **{name: value for name, value in keywords if value is not None}}
         stage = partial(
             getattr(template, "func", template) or RoIStage,
             **{
