@@ -92,13 +92,14 @@ every_pair = pytest.mark.parametrize(("recipe", "criterion"), PAIRS, ids=lambda 
 
 
 def target(count: int, side: int, *, crowd: bool = False) -> dict[str, Tensor]:
-    """``count`` random objects in an image of ``side`` pixels."""
+    """``count`` random objects within a square of ``side`` pixels: of the first of `images`, or of the second."""
     generator = torch.Generator().manual_seed(count)
     corners = torch.rand(count, 2, generator=generator) * side * 0.6
     sizes = torch.rand(count, 2, generator=generator) * side * 0.35 + 3
     boxes = torch.cat((corners, corners + sizes), 1)
-    pixels = torch.arange(side) + 0.5
-    inside = [(pixels > boxes[:, i, None]) & (pixels < boxes[:, i + 2, None]) for i in (0, 1)]
+    height, width = (70, 53) if side == 50 else (side, side)
+    along = [torch.arange(length) + 0.5 for length in (width, height)]
+    inside = [(pixels > boxes[:, i, None]) & (pixels < boxes[:, i + 2, None]) for i, pixels in enumerate(along)]
     return {
         "boxes": boxes,
         "masks": inside[1][:, :, None] & inside[0][:, None, :],

@@ -6,6 +6,7 @@ from rankdet.models.dense.detector import DenseDetector
 from rankdet.models.dense.fcos import FCOS, fcos_criterion
 from rankdet.models.dense.fovea_box import FoveaBox, fovea_criterion
 from rankdet.models.dense.paa import PAA, paa_criterion
+from rankdet.models.dense.recipe import AnchorRecipe
 from rankdet.models.dense.retinanet import RetinaNet
 from rankdet.models.dense.settings import (
     NINE_BY_RANKING,
@@ -38,6 +39,7 @@ from rankdet.models.region.libra import LibraRCNN, libra_criterion
 from rankdet.models.region.mask_branch import MaskBranch
 from rankdet.models.region.mask_rcnn import MaskRCNN
 from rankdet.models.region.proposals import ProposalSelection
+from rankdet.models.region.recipe import RCNN
 from rankdet.models.region.rpn import RPN, RPNFactory, rpn_criterion
 from rankdet.models.region.settings import BY_RANKING, BY_SCORE, CASCADE_BY_SCORE, RegionSettings
 from rankdet.models.region.stage import RoIStage, RoIStageFactory
@@ -46,6 +48,7 @@ from rankdet.models.spec import PlanError, build, spec_of
 
 __all__ = [
     "ATSS",
+    "AnchorRecipe",
     "AnchorSettings",
     "BY_RANKING",
     "BY_SCORE",
@@ -81,6 +84,7 @@ __all__ = [
     "ProposalSelection",
     "PrototypeDetector",
     "PrototypeMasks",
+    "RCNN",
     "RPN",
     "RPNFactory",
     "RegionSettings",
