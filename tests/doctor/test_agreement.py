@@ -15,6 +15,7 @@ from rankdet.data import CocoDetection, DatasetError
 from rankdet.doctor import Diagnosis, Part, Severity, Source, diagnose, write_repaired
 from rankdet.eval import GroundTruth, GroundTruthError, read_ground_truth
 from tests.doctor.broken import FAULTS, Home, sound, with_masks
+from tests.doctor.test_doctor import spoil
 
 VALUES = (
     *(None, True, False, -1, 0, 1, 2.5, 1e300, 2**70, float("nan"), float("inf"), "", "x", "0", " 7 ", "1.0", "-3"),
@@ -72,6 +73,34 @@ def test_what_stops_a_training_is_an_error_of_check(seed: int, masks: bool, tmp_
     [changes] = write_repaired([Part(diagnosis.train.table, diagnosis.train.findings)], tmp_path / "copy")
     left = errors(diagnose(Source(str(tmp_path / "copy")), workers=1))
     assert left or not refusal(lambda: CocoDetection(tmp_path / "copy" / "annotations.json", masks=masks)), changes
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_junk_is_refused_in_words(seed: int, tmp_path: Path):
+    rng = np.random.default_rng(seed)
+    home = masked(tmp_path / "train")
+    for _ in range(rng.integers(1, 4)):
+        home.content = spoil(home.content, rng)
+    home.file.write_text(json.dumps(home.content))
+    refused = refusal(lambda: CocoDetection(home.file, masks=bool(seed % 2)))
+    assert not refused or errors(diagnose(Source(str(home.file)), workers=1)), refused
+    kind = "segm" if seed % 2 else "bbox"
+    assert refused or not refusal(lambda: read_ground_truth(home.file, iou_type=kind))
+    assert refused or not refusal(lambda: read_ground_truth(home.content, iou_type=kind))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_any_encoding_is_read_or_refused(encoding: str, tmp_path: Path):
+    home = sound(tmp_path / "train", 0)
+    home.content["info"] = {"contributor": "Käfer"}
+    home.categories[0]["name"] = "Käfer"
+    home.file.write_bytes(json.dumps(home.content, ensure_ascii=False).encode(encoding))
+    dataset = CocoDetection(home.file)
+    assert dataset.categories.names[0] == ("K fer" if encoding == "cp1252" else "Käfer")
+    diagnosis = diagnose(Source(str(home.file)), workers=1)
+    assert [finding.name for finding in diagnosis.findings] == ["name-not-in-text"] * (encoding == "cp1252")
+    write_repaired([Part(diagnosis.train.table, diagnosis.train.findings)], tmp_path / "copy")
+    assert CocoDetection(tmp_path / "copy" / "annotations.json").categories == dataset.categories
 
 
 UNDERSTOOD = (

@@ -97,7 +97,8 @@ def evaluate_file(given: Given, kind: str) -> Judged:
     from rankdet.eval.suspicions import warn_of_suspicions
 
     truth, iou_type = _annotations(given, "results"), shapes_of(kind) or "bbox"
-    rules = rules_for(truth, kind, given)
+    with telling():
+        rules = rules_for(truth, kind, given)
     if rules.name != "COCO":
         print(f"{given.own['annotations']} is evaluated by the rules of {rules.name}")
     convert = given.own.get("convert", "")

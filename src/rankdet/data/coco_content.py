@@ -333,8 +333,8 @@ def _plain(item: Any) -> Any:
         return item
     try:
         return msgspec.json.decode(item)
-    except (ValueError, RecursionError):
-        return json.loads(bytes(item))
+    except (ValueError, RecursionError):  # NaN, or bytes that are not UTF-8, as some write into file names
+        return json.loads(bytes(item).decode(errors="surrogateescape"))
 
 
 def _shallow(value: Any) -> Any:

@@ -46,7 +46,9 @@ class _Image:
 class DetectionMetric:
     """AP and oLRP of detections against the targets that come with them, both in the pixels of the same image.
 
-    The rules are those of COCO: targets do not say what LVIS needs to know, for which there is `ResultsMetric`.
+    The rules are those of COCO: targets do not say what LVIS needs to know, for which there is `ResultsMetric`. It also
+    gives the numbers of an annotation file, from ``dataset.ground_truth()``: the targets of a dataset are what a model
+    learns from, with boxes clipped, degenerate ones left out, and areas of their own.
 
     Args:
         categories: of the labels, for the names and ids in the result; None for classes named after their labels, which
