@@ -19,8 +19,7 @@ KINDS = ("bbox", "segm", "boundary", "keypoints")
 OPTIONS = {
     "iou-type": Option(
         "TYPE",
-        "bbox or segm, and with --results also boundary (of masks) or keypoints; by default bbox, and for a model that "
-        "draws masks segm with bbox beside it",
+        "bbox or segm; with --results also boundary (of masks) or keypoints; default bbox, for a model of masks both",
     ),
     "sizes": SIZES,
     "fixed-ap": Option(None, "with --results, for LVIS: count 10,000 detections of a class instead of 300 per image"),
