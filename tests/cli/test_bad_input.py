@@ -311,7 +311,7 @@ def test_predict_without_images(rankdet, trained: Path, tmp_path: Path):
             ["--results", "bad.json", "--annotations", "coco/annotations.json", "--iou-type", "box"],
             ["--iou-type", "box"],
         ),
-        (["--results", "bad.json", "--annotations", "x", "--data.val", "y"], ["leave --config"]),
+        (["--results", "bad.json", "--annotations", "x", "--data.val", "y"], ["leave out --config"]),
     ],
 )
 def test_wrong_input_of_eval(rankdet, coco: Path, tmp_path: Path, arguments: list[str], words: list[str]):

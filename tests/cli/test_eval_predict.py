@@ -148,7 +148,7 @@ class TestEval:
             (["--annotations", "nowhere.json"], "nowhere.json"),
             (["--annotations", "."], "but results.json: name the file and not the folder"),
             (["--iou-type", "mask"], "--iou-type must be one of bbox, segm, boundary, keypoints, got mask"),
-            (["--data.batch_size", "2"], "leave --config and the keys of a configuration out"),
+            (["--data.batch_size", "2"], "leave out --config and the keys of a configuration"),
         ],
     )
     def test_wrong_inputs(self, rankdet, scored: list, changed: list[str], words: str):

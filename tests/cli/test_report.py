@@ -131,7 +131,7 @@ def test_voc(rankdet, tmp_path: Path):
         (["{results}", "--annotations", "{truth}", "--iou-type", "boxes"], ["bbox or segm", "boxes"]),
         (["{results}", "--annotations", "{truth}", "--output", "{empty}"], ["is a folder", "report.html"]),
         (["{results}", "--annotations", "{truth}", "--output", "no/where.html"], ["no folder no"]),
-        (["{results}", "--annotations", "{truth}", "--schedule.epochs", "2"], ["leave --config"]),
+        (["{results}", "--annotations", "{truth}", "--schedule.epochs", "2"], ["leave out --config"]),
         (["{results}", "--annotation", "{truth}"], ["unknown option --annotation", "did you mean annotations?"]),
         (["{truth}", "--annotations", "{truth}"], ["annotations.json", "is a ground truth"]),
     ],

@@ -74,7 +74,7 @@ def test_text_ids_are_told_and_right(rankdet, truth: Path, results: list[dict], 
         "eval", "--results", write(named, tmp_path / "r.json"), "--annotations", truth, "--json", "o.json"
     )
     assert outcome.code == 0
-    assert outcome.err == "note: r.json: image_id is matched with names, such as 'photo_1' with photo_1.jpg\n"
+    assert outcome.err == "note: r.json: image ids are matched by name, such as 'photo_1' with photo_1.jpg\n"
     numbers = json.loads((tmp_path / "o.json").read_text())
     assert numbers["AP"] == pytest.approx(evaluate(truth, results).metrics["AP"])
 
@@ -110,7 +110,8 @@ def test_where_nothing_is_found_ids_are_explained(rankdet, truth: Path, results:
     nowhere = [{**entry, "bbox": [0, 0, 5, 5]} for entry in results]
     outcome = rankdet("eval", "--results", write(nowhere, tmp_path / "r.json"), "--annotations", truth)
     images = "image 1 is photo_1.jpg, 2 is photo_2.jpg, 3 is photo_3.jpg, ..."
-    assert outcome.err.startswith(f"note: AP is 0; of the ids, {images} and category 1 is cat, 2 is dog: check")
+    categories = "category 1 is cat, 2 is dog"
+    assert outcome.err == f"note: AP is 0. Check that the results have these ids: {images}; {categories}\n"
 
 
 def test_right_results_are_read_without_a_word(rankdet, truth: Path, results: list[dict], tmp_path: Path):
@@ -125,7 +126,7 @@ def test_a_folder_of_txt_files(rankdet, truth: Path, results: list[dict], tmp_pa
         (tmp_path / "labels" / f"photo_{entry['image_id']}.txt").write_text(line)
     outcome = rankdet("eval", "--results", "labels", "--annotations", truth, "--json", "o.json")
     assert outcome.code == 0, outcome.err
-    assert "in their order: 0 is cat, 1 is dog" in outcome.err
+    assert "class 0 is cat, 1 is dog" in outcome.err
     numbers = json.loads((tmp_path / "o.json").read_text())
     assert numbers["AP"] == pytest.approx(evaluate(truth, results).metrics["AP"])
     outcome = rankdet("report", "labels", "--annotations", truth)
@@ -161,10 +162,8 @@ def test_two_results_are_compared(rankdet, truth: Path, results: list[dict], tmp
     given = ["--results", "now.json", "--annotations", truth, "--compare", "before.json", "--resamples", "50"]
     outcome = rankdet("eval", *given, "--json", "out.json")
     assert outcome.code == 0, outcome.err
-    after = outcome.out.partition("This beside the other, before.json")[2]
-    assert (
-        "objects found at the best thresholds: 5 by both, 3 by this alone, 0 by the other alone, 0 by neither" in after
-    )
+    after = outcome.out.partition("Compared with before.json")[2]
+    assert "objects found at the best thresholds: 5 by both, 3 only by this, 0 only by the other, 0 by neither" in after
     assert "photo_6.jpg" in after
     assert "50 draws of as many images" in after
     content = json.loads((tmp_path / "out.json").read_text())["comparison"]
@@ -181,13 +180,13 @@ def test_a_run_is_compared_by_the_detections_that_its_report_kept(
     given = ["--results", "now.json", "--annotations", truth, "--resamples", "5", "--compare", "run"]
     assert "--compare run has no results.json; make it with `rankdet report run`" in rankdet("eval", *given).err
     write(results[:5], tmp_path / "run" / "results.json")
-    assert "This beside the other, run/results.json" in rankdet("eval", *given).out
+    assert "Compared with run/results.json" in rankdet("eval", *given).out
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--compare", "nowhere.json"], "--compare nowhere.json: there is no such file"),
+        (["--compare", "nowhere.json"], "--compare nowhere.json: no such file"),
         (["--compare", "r.json", "--resamples", "0"], "--resamples must be a number from 1, such as 1000, got 0"),
         (["--resamples", "10"], "--resamples goes with --compare OTHER"),
         (["--convert-other", "xyxy"], "--convert-other goes with --compare OTHER"),
@@ -260,7 +259,7 @@ def test_boundaries(rankdet, tmp_path: Path):
     expected = evaluate_boundaries(truth, found, dilation=0.01)
     assert Evaluation.from_json((tmp_path / "out.json").read_text()) == expected
     compared = rankdet("eval", *given, "--compare", "found.json", "--resamples", "3").out
-    assert "0 by this alone, 0 by the other alone" in compared
+    assert "0 only by this, 0 only by the other" in compared
 
 
 def test_fixed_ap(rankdet, tmp_path: Path):
@@ -280,7 +279,7 @@ def test_fixed_ap(rankdet, tmp_path: Path):
     [
         (["--fixed-ap"], "--fixed-ap is for LVIS, but truth.json is not in its format"),
         (["--dilation", "0.1"], "--dilation goes with --iou-type boundary"),
-        (["--iou-type", "keypoints", "--sizes", "a:1,b"], "leave --sizes and --fixed-ap out"),
+        (["--iou-type", "keypoints", "--sizes", "a:1,b"], "leave out --sizes and --fixed-ap"),
         (["--iou-type", "boundary", "--dilation", "wide"], "--dilation must be numbers, got wide"),
         (["--iou-type", "boundary"], "no annotation of truth.json has a 'segmentation'"),
     ],

@@ -327,6 +327,6 @@ def test_boxes_around_masks_equal_pycocotools(seed):
     rng = np.random.default_rng(seed)
     for _ in range(40):
         truth, results = with_masks(*random_problem(rng), rng)
-        with pytest.warns(ResultsNote, match="boxes are those around the masks"):
+        with pytest.warns(ResultsNote, match="boxes are drawn around the masks"):
             ours = evaluate(truth, results)
         assert_equal_to_pycocotools(ours, truth, results, "bbox")

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pycocotools.mask as codec
 import pytest
+from PIL import Image
 
+from rankdet.data import CocoDetection
 from rankdet.eval import GroundTruthError, PerClass, evaluate_lvis
 from tests.reference.coco_sets import random_problem, undefined_as_nan
 from tests.reference.lvis import average_precision
@@ -155,7 +157,7 @@ def test_a_category_whose_objects_have_no_area_was_not_looked_for():
 def test_a_coco_ground_truth_is_refused_with_the_remedy():
     truth = example_truth()
     truth["images"] = [{"id": image["id"]} for image in truth["images"]]
-    with pytest.raises(GroundTruthError, match=r"image 1 .* no list 'neg_category_ids'.*use evaluate"):
+    with pytest.raises(GroundTruthError, match=r"image 1 .* no list 'neg_category_ids'.*use the rules of COCO"):
         evaluate_lvis(truth, EXAMPLE["dt"])
 
 
@@ -171,3 +173,17 @@ def test_a_list_of_unknown_categories_is_refused():
     truth["images"] = [{**image, "neg_category_ids": [77]} for image in truth["images"]]
     with pytest.raises(GroundTruthError, match="neg_category_ids has 77"):
         evaluate_lvis(truth, EXAMPLE["dt"])
+
+
+def test_a_dataset_brings_the_same_objects_as_its_file(tmp_path):
+    for number in range(5):
+        Image.new("RGB", (256, 256)).save(tmp_path / f"{number}.png")
+    rng = np.random.default_rng(9)
+    for _ in range(30):
+        truth, results = random_lvis_problem(rng)
+        for place, image in enumerate(truth["images"]):
+            image["file_name"] = f"{place}.png"
+        (tmp_path / "lvis.json").write_text(json.dumps(truth))
+        expected = evaluate_lvis(truth, results)
+        assert evaluate_lvis(tmp_path / "lvis.json", results) == expected
+        assert evaluate_lvis(CocoDetection(tmp_path / "lvis.json").ground_truth(), results) == expected

@@ -134,5 +134,5 @@ def test_faulty_files_are_named(tmp_path):
     with pytest.raises(GroundTruthError, match=r"there is no folder .*nowhere"):
         evaluate_panoptic(truth, truth, truth_folder=tmp_path / "nowhere")
     (tmp_path / "truth" / "1.png").write_bytes(b"no picture")
-    with pytest.raises(GroundTruthError, match=r"cannot read .*1.png"):
+    with pytest.raises(GroundTruthError, match=r"1\.png"):
         evaluate_panoptic(truth, truth)

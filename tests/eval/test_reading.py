@@ -250,3 +250,11 @@ def test_objects_without_a_mask_count_for_nothing_and_are_reported():
 def test_a_ground_truth_without_masks_is_refused():
     with pytest.raises(GroundTruthError, match="no annotation of ground truth has a 'segmentation'"):
         evaluate(TRUTH, [changed(RESULT, segmentation=MASK)], iou_type="segm")
+
+
+def test_an_object_of_pycocotools_is_refused_with_the_way_out():
+    class COCO:
+        dataset = TRUTH
+
+    with pytest.raises(GroundTruthError, match=r"is a COCO, not an object .*; give its \.dataset"):
+        evaluate(COCO(), [RESULT])

@@ -83,7 +83,7 @@ def test_ids_may_be_spelt():
 
 
 def test_numbers_that_are_no_ids_but_all_file_names_are_these():
-    with pytest.warns(ResultsNote, match="each image_id is taken for the number in a file name, since not all are ids"):
+    with pytest.warns(ResultsNote, match="image ids are read as the numbers in file names, because not all"):
         assert images_of(7, 7) == [20, 20]
 
 
@@ -108,7 +108,7 @@ def test_classes_may_be_names():
 
 
 def test_what_was_understood_is_told():
-    with pytest.warns(ResultsNote, match="results: image_id is matched with names, such as 'val/rgb' with val/rgb.jpg"):
+    with pytest.warns(ResultsNote, match="results: image ids are matched by name, such as 'val/rgb' with val/rgb.jpg"):
         images_of("val/rgb")
 
 
@@ -158,7 +158,7 @@ def test_pickles_are_refused_unopened_with_the_way_out(tmp_path, name):
             return (Path.touch, (tmp_path / "opened",))
 
     (tmp_path / name).write_bytes(pickle.dumps([Evil()]))
-    with pytest.raises(ResultsError, match=r"is a pickle, which runs .*format_only=True"):
+    with pytest.raises(ResultsError, match=r"is a pickle\. Opening one runs .*format_only=True"):
         read(tmp_path / name)
     assert not (tmp_path / "opened").exists()
 
@@ -177,7 +177,7 @@ def test_a_folder_of_txt_files(tmp_path):
     assert found.categories.tolist() == [1, 0]  # of cat and dog, by ascending id
     assert found.scores.tolist() == [0.5, 0.25]
     with pytest.warns(
-        ResultsNote, match="classes are taken for the categories of .* in their order: 0 is cat, 1 is dog"
+        ResultsNote, match=r"class 0 is cat, 1 is dog \(the categories of ground truth by ascending id\)"
     ):
         read(tmp_path)
 

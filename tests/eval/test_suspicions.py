@@ -144,7 +144,7 @@ def test_boxes_in_pixels_of_the_network_are_named(text, change, seed):
     rng = np.random.default_rng(seed)
     truth = scene(rng, images=30)
     (warning,) = voiced(truth, with_boxes(truth, detections(truth, rng), change))
-    assert warning.suspicion.startswith(f"The boxes seem to be in pixels of a network's input, {text}: so read")
+    assert warning.suspicion.startswith(f"The boxes seem to be in pixels of a network's input, {text}: read like that")
     assert not warning.convert
 
 
@@ -211,7 +211,7 @@ def test_image_ids_that_are_the_numbers_of_the_files():
     truth = scene(rng, images=30)
     results = detections(truth, rng)
     by_number = [{**entry, "image_id": 7 * entry["image_id"]} for entry in results]
-    with pytest.warns(UserWarning, match="taken for the number in a file name"):
+    with pytest.warns(UserWarning, match="read as the numbers in file names"):
         assert not voiced(truth, by_number)
     for image in truth["images"]:
         image["file_name"] = f"{31 - image['id']}.jpg"

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rankdet.eval.rules import Rules
 
 OPTIONS = {
-    "compare": Option("OTHER", "results on the same images, or a run that `rankdet report` was made of: what changed"),
-    "convert-other": Option("NAMES", "with --compare: as --convert, for the other results"),
-    "resamples": Option("N", "with --compare: how often images are drawn for the intervals; 1000 by default"),
+    "compare": Option("OTHER", "compare with other results on the same images, or with a run that has a report"),
+    "convert-other": Option("NAMES", "with --compare: like --convert, for the other results"),
+    "resamples": Option("N", "with --compare: draws of images for the intervals; 1000 by default"),
 }
 RESULTS_OF_RUNS: dict[IouType, str] = {"bbox": "results.json", "segm": "results_masks.json"}
 """Where `rankdet report` keeps the detections of a run."""
@@ -32,7 +32,7 @@ def check_options(given: Given) -> None:
     if "compare" in given.own:
         place = Path(given.own["compare"])
         if not place.exists():
-            raise CommandError(f"--compare {place}: there is no such file; give other results on the same images")
+            raise CommandError(f"--compare {place}: no such file; give other results on the same images")
         _resamples(given)
     elif unused := {"resamples", "convert-other"} & set(given.own):
         raise CommandError(f"--{min(unused)} goes with --compare OTHER")
@@ -62,7 +62,7 @@ def show_comparison(comparison: Comparison, name: str) -> None:
     from rankdet.train.display import Display
 
     display = Display()
-    display.print(f"\nThis beside the other, {name}")
+    display.print(f"\nCompared with {name}")
     display.print(comparison.table())
     display.print("\n".join(_lines(comparison)))
 
@@ -75,7 +75,7 @@ def other_file(given: Given, iou_type: IouType) -> Path:
         return kept
     if place.is_dir() and not any(place.glob("*.txt")):
         raise CommandError(
-            f"--compare {place} has no {kept.name}; make it with `rankdet report {place}`, or give a file of results"
+            f"--compare {place} has no {kept.name}; make it with `rankdet report {place}`, or give a results file"
         )
     return place
 
@@ -88,19 +88,19 @@ def _resamples(given: Given) -> int:
 
 
 def _lines(comparison: Comparison) -> Iterator[str]:
-    yield f"difference: this - other; the interval holds 95 % of {comparison.resamples} draws of as many images"
-    yield "* the interval leaves out 0: the difference is more than the choice of the images"
+    yield f"difference: this - other; interval: the middle 95 % in {comparison.resamples} draws of as many images"
+    yield "* the interval excludes 0: the difference is not due to the choice of images alone"
     found = comparison.found
     yield (
-        f"objects found at the best thresholds: {found['both']} by both, {found['this']} by this alone, "
-        f"{found['other']} by the other alone, {found['neither']} by neither"
+        f"objects found at the best thresholds: {found['both']} by both, {found['this']} only by this, "
+        f"{found['other']} only by the other, {found['neither']} by neither"
     )
     changed = [row for row in comparison.per_class if abs(row.AP.difference) > 0]
     if changed:
         yield "classes that changed most:"
         yield from map(_class_line, sorted(changed, key=lambda row: -abs(row.AP.difference))[:_MOST])
     if comparison.per_image:
-        yield "images that changed most, with their errors (missed, false and badly located) in this and the other:"
+        yield "images that changed most, with the errors (missed, false, badly located) of this and the other:"
         for image in comparison.per_image[:_MOST]:
             yield f"  {image.name or image.image_id}  {image.this:.1f}  {image.other:.1f}"
 
@@ -111,4 +111,4 @@ def _class_line(row: ClassChange) -> str:
         + ("" if math.isnan(change.low) else f" ({change.low:+.3f} to {change.high:+.3f})")
         for name, change in (("AP", row.AP), ("oLRP", row.oLRP))
     )
-    return f"  {row.name}: {changes}; {row.only_this} objects found by this alone, {row.only_other} by the other alone"
+    return f"  {row.name}: {changes}; {row.only_this} objects found only by this, {row.only_other} only by the other"

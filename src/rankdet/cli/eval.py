@@ -1,4 +1,4 @@
-"""``rankdet eval``: AP and oLRP of a checkpoint on validation images, or of a file of results of any tool."""
+"""``rankdet eval``: AP and oLRP of a checkpoint on validation images, or of results from any tool."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from rankdet.cli.results import CONVERT, describe_conversions, sizes_of, tell_of
 OPTIONS = {
     "checkpoint": Option("FILE", "best.ckpt of a run; its config.yaml is used unless --config says otherwise"),
     "config": CONFIG,
-    "results": Option("FILE", "instead of a checkpoint: detections of any tool, as COCO results"),
-    "proposals": Option("FILE", "instead of a checkpoint: proposals as COCO results; their recall whatever the class"),
+    "results": Option("FILE", "instead of a checkpoint: results from any tool (COCO's JSON, or a folder of txt files)"),
+    "proposals": Option("FILE", "instead of a checkpoint: proposals as COCO results; prints their recall"),
     "panoptic": Option("FILE", "instead of a checkpoint: panoptic results in COCO's format, their PNG files beside it"),
     "annotations": Option(
         "DATA", "with --results or --proposals: the ground truth, a COCO or LVIS file or a VOC folder"
     ),
-    "threshold": Option("SCORE", "tell the LRP, too, of the detections with at least this score"),
+    "threshold": Option("SCORE", "also print the LRP of the detections with at least this score"),
     "convert": CONVERT,
     **COMPARE,
     **JUDGING,
-    "json": Option("FILE", "write all numbers there too"),
-    "save-results": Option("FILE", "with --checkpoint: write its detections there, as COCO results"),
+    "json": Option("FILE", "also write all numbers to this file"),
+    "save-results": Option("FILE", "with --checkpoint: write its detections to this file, as COCO results"),
     "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1, mps; by default the best there is"),
-    "trust": Option("PACKAGE", "build the model from classes of this package, too, if the checkpoint names them"),
+    "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
     "help": HELP,
 }
 USAGE = """\
@@ -40,8 +40,9 @@ usage: rankdet eval --checkpoint FILE [--config FILE] [--data.val DATA] [--KEY V
        rankdet eval --proposals FILE --annotations FILE [--iou-type segm] [--json FILE]
        rankdet eval --panoptic FILE --annotations FILE [--json FILE]
 
-AP and AR as COCO defines them, and oLRP with its components and the optimal score threshold of each class. Annotations
-in the format of LVIS are evaluated by its rules. Of proposals, the recall of the first 100, 300 and 1000 of each image.
+Prints AP and AR as COCO defines them, and oLRP with its parts and the best score threshold of each class. A ground
+truth in LVIS' format is evaluated by the rules of LVIS. For proposals, prints the recall of the first 100, 300 and 1000
+of each image, whatever their class; for panoptic results, PQ and LRP.
 
 examples:
   rankdet eval --checkpoint runs/demo/best.ckpt
@@ -122,7 +123,7 @@ def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None
     from rankdet.train.files import write_text
 
     if "threshold" in given.own:
-        raise CommandError("--threshold is about detections; proposals have none, leave it out")
+        raise CommandError("--threshold does not go with --proposals; leave it out")
     with telling():
         metrics = evaluate_proposals(
             _annotations(given, "proposals"),
@@ -166,7 +167,7 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Judged:
     if "annotations" in given.own:
         raise CommandError("--annotations goes with --results; other images for a checkpoint: --data.val DATA")
     if "convert" in given.own:
-        raise CommandError("--convert goes with --results; the detections of a checkpoint are as they should be")
+        raise CommandError("--convert goes with --results; the detections of a checkpoint need no conversion")
     trusted = given.take("trust")
     validation, model_plan = open_validation(
         given.files, given.overrides, checkpoint=given.own["checkpoint"], trusted=trusted
@@ -214,9 +215,9 @@ def _annotations(given: Given, subject: str) -> Path | dict[str, Any]:
     if "annotations" not in given.own:
         raise CommandError(f"--{subject} needs --annotations, the ground truth: a COCO or LVIS file, or a VOC folder")
     if given.files or given.overrides:
-        raise CommandError(f"--{subject} is evaluated as it is; leave --config and the keys of a configuration out")
+        raise CommandError(f"--{subject} needs no configuration; leave out --config and the keys of a configuration")
     if "save-results" in given.own:
-        raise CommandError("--save-results goes with --checkpoint; the detections are in a file already")
+        raise CommandError("--save-results goes with --checkpoint; these detections are in a file already")
     place = Path(given.own["annotations"])
     if file := place if place.is_file() else coco_file(place):
         return file
@@ -234,7 +235,7 @@ def _json_target(given: Given) -> Path | None:
         return None
     target = Path(given.own["json"])
     if target.is_dir() or not target.parent.is_dir():
-        raise CommandError(f"--json {target} cannot be written: give a file in a folder that there is")
+        raise CommandError(f"--json {target} cannot be written: give a file in a folder that exists")
     return target
 
 

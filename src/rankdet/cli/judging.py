@@ -19,13 +19,12 @@ KINDS = ("bbox", "segm", "boundary", "keypoints")
 OPTIONS = {
     "iou-type": Option(
         "TYPE",
-        "bbox, segm, and with --results boundary (of masks) or keypoints; by default segm with boxes beside for a "
-        "model of masks, else bbox",
+        "bbox or segm; with --results also boundary (of masks) or keypoints; default bbox, for a model of masks both",
     ),
     "sizes": SIZES,
-    "fixed-ap": Option(None, "with --results, for LVIS: the 10,000 surest of each class count instead of 300 an image"),
-    "dilation": Option("SHARE", "with --iou-type boundary: its width in diagonals of the image; 0.02 by default"),
-    "sigmas": Option("NUMBERS", "with --iou-type keypoints: of each keypoint, separated by commas; COCO's by default"),
+    "fixed-ap": Option(None, "with --results, for LVIS: count 10,000 detections of a class instead of 300 per image"),
+    "dilation": Option("SHARE", "with --iou-type boundary: its width as a share of the image's diagonal; default 0.02"),
+    "sigmas": Option("NUMBERS", "with --iou-type keypoints: one per keypoint, separated by commas; default COCO's"),
 }
 _ONLY_WITH = {"dilation": "boundary", "sigmas": "keypoints"}
 
@@ -50,7 +49,7 @@ def kind_of(given: Given) -> str | None:
     if "results" not in given.own and (kind in _ONLY_WITH.values() or "fixed-ap" in given.own):
         raise CommandError(f"{'--fixed-ap' if 'fixed-ap' in given.own else f'--iou-type {kind}'} goes with --results")
     if kind == "keypoints" and {"sizes", "fixed-ap"} & set(given.own):
-        raise CommandError("keypoints have sizes and limits of their own; leave --sizes and --fixed-ap out")
+        raise CommandError("keypoints have their own sizes and limits; leave out --sizes and --fixed-ap")
     return kind
 
 

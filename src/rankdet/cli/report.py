@@ -1,4 +1,4 @@
-"""``rankdet report``: one HTML page about a run, or about a file of results of any tool."""
+"""``rankdet report``: one HTML page about a run, or about results from any tool."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from rankdet.report import OpenImage, Problem
 
 OPTIONS = {
-    "annotations": Option(
-        "DATA", "with results: the ground truth, a file in the format of COCO or LVIS, or VOC folder"
-    ),
-    "images": Option("FOLDER", "with results: where the images are, if they are not found by themselves"),
+    "annotations": Option("DATA", "with results: the ground truth, a COCO or LVIS file or a VOC folder"),
+    "images": Option("FOLDER", "with results: where the images are, if they are not found automatically"),
     "convert": CONVERT,
     "sizes": SIZES,
     **COMPARE,
@@ -31,17 +29,17 @@ OPTIONS = {
     "title": Option("TEXT", "of the page; by default the name of the run or of the file"),
     "config": CONFIG,
     "device": Option("DEVICE", "with a run: cpu, cuda, cuda:1, mps; by default the best there is"),
-    "trust": Option("PACKAGE", "with a run: build the model from classes of this package, too"),
+    "trust": Option("PACKAGE", "with a run: also build classes of this package if the checkpoint names them"),
     "help": HELP,
 }
 USAGE = """\
 usage: rankdet report RUN_OR_CHECKPOINT [--data.val DATA] [--output FILE]
        rankdet report RESULTS --annotations DATA [--images FOLDER] [--iou-type segm] [--output FILE]
 
-One self-contained HTML page: AP and oLRP, classes, curves, thresholds, confusions, scores, and the worst images.
-RUN is the folder of a training. Its best model detects in the validation images; the detections are kept there in
-results.json, for the next time. Of a checkpoint, such as a calibrated one, they are not kept. RESULTS are detections of
-any tool, as COCO results.
+Writes one self-contained HTML page: AP and oLRP, classes, curves, thresholds, confusions, scores, and the worst images.
+RUN is the folder of a training. Its best model detects in the validation images, and the detections are kept there in
+results.json for the next time. For a checkpoint, such as a calibrated one, they are not kept. RESULTS are detections
+from any tool: COCO's JSON, or a folder of txt files.
 
 examples:
   rankdet report runs/demo
@@ -85,7 +83,7 @@ def report_results(file: Path, given: Given) -> None:
     if annotations is None:
         raise CommandError(f"{file} needs --annotations, the ground truth that the results are compared with")
     if given.files or given.overrides:
-        raise CommandError("a file of results is taken as it is; leave --config and keys of a configuration out")
+        raise CommandError("results need no configuration; leave out --config and the keys of a configuration")
     if images is not None and not Path(images).is_dir():
         raise CommandError(f"there is no folder {images}; give the one with the images, or leave --images out")
     target = _target(given, file.parent / PAGE)

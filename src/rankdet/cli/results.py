@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rankdet.eval import Evaluation, GroundTruth
     from rankdet.eval.sizes import AreaRanges
 
-SIZES = Option("SIZES", "size classes other than COCO's: names with sides of squares, such as tiny:16,small:32,large")
-CONVERT = Option("NAMES", "with results: how they differ from COCO's format, such as xyxy,category+1; see below")
+SIZES = Option("SIZES", "size classes instead of COCO's, each with the side of a square: tiny:16,small:32,large")
+CONVERT = Option("NAMES", "with results: how they differ from COCO's format, such as xyxy,category+1 (see below)")
 _WARNING, _EXAMPLES = "warning: ", 3
 
 
@@ -35,7 +35,7 @@ def describe_conversions() -> str:
     from rankdet.eval.convert import CONVERSIONS
 
     lines = "\n".join(f"  {name:<16} {text}" for name, text in CONVERSIONS.items())
-    return f"conversions, separated by commas:\n{lines}"
+    return f"conversions (--convert), separated by commas:\n{lines}"
 
 
 @contextmanager
@@ -64,8 +64,8 @@ def tell_of_ids(truth: GroundTruth, evaluation: Evaluation, told: Sequence[str])
     if evaluation.metrics["AP"] == 0 and not any(message.startswith(_WARNING) for message in told):
         images = _meanings(truth.image_ids.tolist(), truth.image_names)
         classes = _meanings(truth.category_ids.tolist(), truth.category_names)
-        meant = " and ".join(filter(None, [images and f"image {images}", classes and f"category {classes}"]))
-        print(f"note: AP is 0; of the ids, {meant}: check that the results mean the same", file=sys.stderr)
+        meant = "; ".join(filter(None, [images and f"image {images}", classes and f"category {classes}"]))
+        print(f"note: AP is 0. Check that the results have these ids: {meant}", file=sys.stderr)
 
 
 def _meanings(ids: list[int], names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
-"""Evaluation: COCO, LVIS and VOC average precision, oLRP with components and class thresholds, proposals.
+"""Evaluation: AP by the rules of COCO, LVIS and VOC, oLRP with its parts and class thresholds, and comparisons.
 
-Importing this needs numpy, msgspec and pycocotools only; what needs torch is imported when it is asked for (PEP 562).
+Boxes, masks and their boundaries, keypoints, proposals, panoptic results. Importing this needs only numpy, msgspec and
+pycocotools; what needs more is imported when it is asked for (PEP 562).
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from rankdet.eval.keypoints import evaluate_keypoints
 from rankdet.eval.lrp import LRP, lrp_at, lrp_curve, optimal_lrp
 from rankdet.eval.lvis import PerClass, evaluate_lvis
 from rankdet.eval.matching import COCO_IOU_THRESHOLDS, Matches, Outcomes, match
-from rankdet.eval.panoptic import PanopticEvaluation, evaluate_panoptic
 from rankdet.eval.proposals import evaluate_proposals
 from rankdet.eval.reading import GroundTruthError, read_ground_truth
 from rankdet.eval.results import read_results
@@ -33,9 +33,12 @@ from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, eva
 if TYPE_CHECKING:
     from rankdet.eval.inference import predict, to_results
     from rankdet.eval.metric import DetectionMetric, ResultsMetric
+    from rankdet.eval.panoptic import PanopticEvaluation, evaluate_panoptic
     from rankdet.eval.trainer import ComputeMetrics
 
 _LAZY = {
+    "PanopticEvaluation": "rankdet.eval.panoptic",
+    "evaluate_panoptic": "rankdet.eval.panoptic",
     "ComputeMetrics": "rankdet.eval.trainer",
     "DetectionMetric": "rankdet.eval.metric",
     "ResultsMetric": "rankdet.eval.metric",

@@ -96,7 +96,7 @@ def shifts_to_zero(matches: Matches) -> Floats:
     optimal = optimal_lrp(matches).threshold[:, 0]
     known = (matches.num_objects[:, 0] > 0) & np.isfinite(optimal)
     if not known.any():
-        raise ValueError("no object of any class was found, so that there is no threshold to calibrate with")
+        raise ValueError("no object was found, so there is no threshold to calibrate with")
     thresholds = np.full(matches.num_categories, -np.inf)
     for category in np.flatnonzero(known).tolist():
         thresholds[category] = _just_below(matches, category, float(optimal[category]))

@@ -100,7 +100,7 @@ class Comparison:
 
         table = Table(box=box.SIMPLE_HEAD, padding=0)
         table.add_column("", min_width=11)
-        for title in ("this", "other", "difference", "95 % of resamples", ""):
+        for title in ("this", "other", "difference", "95 % interval", ""):
             table.add_column(title, justify="right", no_wrap=True, min_width=7 if title else 1)
         for name, change in self.metrics.items():
             if not math.isnan(change.low):

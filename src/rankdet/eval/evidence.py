@@ -109,10 +109,9 @@ class Sample:
         way, better = max(found, key=lambda pair: np.count_nonzero(pair[1]), default=(None, given))
         if way is None or not _explains(better, given, fewest=fewest):
             return None
-        counts = f"{np.count_nonzero(better)} of {len(given)} objects, and {np.count_nonzero(given)} as they were read"
-        return Better(
-            ResultsWarning(f"{way.suspicion}: so read, the surest detections meet {counts}.", way.convert), way.reading
-        )
+        counts = f"{np.count_nonzero(better)} of {len(given)} objects instead of {np.count_nonzero(given)}"
+        evidence = f"read like that, the most confident detections find {counts}."
+        return Better(ResultsWarning(f"{way.suspicion}: {evidence}", way.convert), way.reading)
 
     def _surest(self, images: Ints) -> Ints:
         """Places of the surest detections of each image."""

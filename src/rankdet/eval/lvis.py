@@ -156,8 +156,8 @@ def _category_keys(content: CocoContent, key: str, truth: GroundTruth) -> Ints:
     lists = content.images[key]
     if len(bad := np.flatnonzero(~lists.readable)):
         raise GroundTruthError(
-            f"{content.called('images', bad[0])} of {truth.source} has no list {key!r}; LVIS has one for each image. "
-            "For a ground truth in which all categories are annotated everywhere use evaluate"
+            f"{content.called('images', bad[0])} of {truth.source} has no list {key!r}, as each image of LVIS has. If "
+            f"every class is annotated in every image, use the rules of COCO: no image may have {NEGATIVE!r} then"
         )
     ids = np.array([number for listed in lists.values for number in listed], np.int64)
     owners = np.repeat(np.arange(len(lists)), [len(listed) for listed in lists.values])

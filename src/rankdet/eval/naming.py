@@ -126,7 +126,7 @@ def _find(results: LoadedResults, known: Known, own_names: Mapping[Any, str], *,
     by_number = places if shift else known.of_numbers(ids)
     if (by_number < 0).any():
         _refuse(results, known, ids, shift=shift)
-    note(f"{results.name}: each {known.key} is taken for the number in a file name, since not all are ids")
+    note(f"{results.name}: image ids are read as the numbers in file names, because not all of them are ids")
     return by_number
 
 
@@ -155,7 +155,8 @@ def _by_names(results: LoadedResults, known: Known, values: Sequence[Any], *, sh
         results.columns.fail(values.index(value), _unknown_name(known, value, by_name[value]))
     if named:
         value = next(iter(distinct))
-        note(f"{results.name}: {known.key} is matched with names, such as {value!r} with {known.names[by_name[value]]}")
+        what, such = known.key.removesuffix("_id"), known.names[by_name[value]]
+        note(f"{results.name}: {what} ids are matched by name, such as {value!r} with {such}")
     found = by_name if named else by_id
     return np.array([found[value] for value in values], np.int64)
 

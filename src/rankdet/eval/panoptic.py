@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from rankdet.data import CorruptImageError
+from rankdet.data.raster import read_raster
 from rankdet.eval.reading import GroundTruthError, PathLike, load
 from rankdet.eval.results_file import ResultsError
 from rankdet.eval.shapes import Floats, Ints
@@ -190,10 +191,9 @@ class _File:
 def _read_ids(path: Path, error: type[ValueError]) -> Ints:
     """(H, W) ids from the colours of a PNG file: red, then green times 256, then blue times 256 squared."""
     try:
-        with Image.open(path) as image:
-            colours = np.asarray(image.convert("RGB"), np.int64)
-    except OSError as cause:
-        raise error(f"cannot read {path}: {cause}") from cause
+        colours = read_raster(path).astype(np.int64)
+    except CorruptImageError as cause:
+        raise error(str(cause)) from cause
     return colours @ np.array([1, 256, 256**2])
 
 

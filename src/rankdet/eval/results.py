@@ -100,7 +100,7 @@ def _shapes(columns: Columns, truth: GroundTruth, conversion: Conversion, *, ima
         return detected_keypoints(columns, truth.shapes)
     sizes = truth.image_sizes[images]
     if iou_type == "bbox" and _have_masks_alone(columns.entries):
-        note("boxes are those around the masks, and of their size: the results have no 'bbox'")
+        note("the results have no 'bbox': boxes are drawn around the masks")
         masks = columns.masks(sizes)
         return Boxes(masks.boxes(np.arange(len(masks))), masks.areas)
     if not conversion.changes_boxes:
@@ -110,7 +110,7 @@ def _shapes(columns: Columns, truth: GroundTruth, conversion: Conversion, *, ima
     if conversion.normalised and (sizes == 0).any():
         place = int(np.argmax((sizes == 0).any(axis=1)))
         number = truth.image_ids[images[place]]
-        columns.fail(place, f"is normalised, but image {number} of {truth.source} has no 'width' and 'height'")
+        columns.fail(place, f"is in 0..1, but image {number} of {truth.source} has no 'width' and 'height'; add them")
     boxes = conversion.boxes(columns.boxes(negative_sides=True), sizes.astype(np.float64))
     if (boxes[:, 2:] < 0).any():
         place = int(np.argmax((boxes[:, 2:] < 0).any(axis=1)))

@@ -119,7 +119,7 @@ def _refuse_pickles(path: Path) -> None:
         return  # the one who reads it all says why it cannot be read
     if path.suffix.lower() in _PICKLES or start.startswith(_NO_TEXT):
         raise ResultsError(
-            f"{path} is a pickle, which runs whatever code it contains when it is opened, so it is not opened here; "
-            "write the results as COCO's JSON: with MMDetection --cfg-options test_evaluator.format_only=True "
-            "test_evaluator.outfile_prefix=results, with Detectron2 take its coco_instances_results.json"
+            f"{path} is a pickle. Opening one runs the code inside, so it is refused; write COCO's JSON instead. "
+            "MMDetection does so with --cfg-options test_evaluator.format_only=True "
+            "test_evaluator.outfile_prefix=results; Detectron2 writes coco_instances_results.json beside its .pth file"
         )

@@ -71,8 +71,8 @@ def suspicions(truth: GroundTruth, detections: Detections) -> list[ResultsWarnin
 def _of_scores(scores: Floats) -> Iterator[ResultsWarning]:
     if len(scores) and scores.min() >= 0 and scores.max() > _MOST_SCORE:
         yield ResultsWarning(
-            f"Scores reach {scores.max():g}: are they in per cent? AP depends on their order alone, but thresholds and "
-            "reliability do not.",
+            f"Scores go up to {scores.max():g}: are they in per cent? AP depends only on their order, but thresholds "
+            "and reliability depend on their values.",
             "percent",
         )
 
@@ -143,7 +143,7 @@ def _of_masks(sample: Sample, reading: Reading) -> Better | None:
     suspicion = (
         f"{len(other)} of {len(found)} masks have another size than those of the objects of their image, such as "
         f"{height} x {width} and not {right_height} x {right_width}: are they of the size of a network's input? "
-        "They overlap with nothing."
+        "Such masks never overlap."
     )
     return Better(ResultsWarning(suspicion), reading)
 
@@ -245,10 +245,10 @@ def _mixed_up(sample: Sample, reading: Reading, given: Floats) -> Better | None:
     truth, other = sample.truth, int(table[place].argmax())
     return Better(
         ResultsWarning(
-            f"The classes seem to be in another order: the surest detections meet {len(last)} of {len(given)} objects, "
-            f"but {np.count_nonzero(given)} with their class; what {truth.source} calls {truth.category_ids[place]} "
-            f"({truth.category_names[place]}) is {truth.category_ids[other]} ({truth.category_names[other]}) in the "
-            "results."
+            f"The classes seem to be in another order: the most confident detections find {len(last)} of {len(given)} "
+            f"objects, but only {np.count_nonzero(given)} with the right class; what {truth.source} calls "
+            f"{truth.category_ids[place]} ({truth.category_names[place]}) is {truth.category_ids[other]} "
+            f"({truth.category_names[other]}) in the results."
         ),
         reading,
     )

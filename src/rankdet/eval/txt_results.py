@@ -42,7 +42,10 @@ def load_txt_results(
             raise ResultsError(f"{file} belongs to {what} of {truth.source}; txt files are named after images")
         height, width = truth.image_sizes[place].tolist()
         if not height:
-            raise ResultsError(f"image {truth.image_ids[place]} of {truth.source} has no 'width' and 'height'")
+            number = truth.image_ids[place]
+            raise ResultsError(
+                f"image {number} of {truth.source} has no 'width' and 'height', which boxes in 0..1 need; add them"
+            )
         number = int(truth.image_ids[place])
         entries += ({"image_id": number, **entry} for entry in _read(file, width, height, iou_type))
     if not (conversion.category_shift or conversion.by_index):
@@ -56,7 +59,7 @@ def load_txt_results(
 def _tell_classes(folder: Path, truth: GroundTruth) -> None:
     named = [f"{place} is {name}" for place, name in enumerate(truth.category_names[:_SHOWN_CLASSES])]
     more = ", ..." if truth.num_categories > _SHOWN_CLASSES else ""
-    note(f"{folder}: classes are taken for the categories of {truth.source} in their order: {', '.join(named)}{more}")
+    note(f"{folder}: class {', '.join(named)}{more} (the categories of {truth.source} by ascending id)")
 
 
 def _read(file: Path, width: int, height: int, iou_type: IouType) -> Iterator[dict[str, Any]]:
@@ -83,6 +86,6 @@ def _entry(numbers: list[float], width: int, height: int, iou_type: IouType) -> 
     if count > _BOX:
         return {**entry, "bbox": [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]}
     if iou_type == "segm":
-        raise ValueError("a box, where masks are evaluated; evaluate boxes, or give the corners of polygons")
+        raise ValueError("a box, but masks are evaluated; evaluate boxes, or write the corners of polygons")
     (x, w), (y, h) = xs, ys
     return {**entry, "bbox": [x - w / 2, y - h / 2, w, h]}
