@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 
 SOURCE = Path(__file__).parent.parent / "src"
+TOP = "rankdet"
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ class PublicName:
 
     @property
     def package(self) -> str:
-        """The page that it is on, ``losses``."""
-        return self.path.split(".")[1]
+        """The page that it is on, ``losses``; ``rankdet`` for what is imported from there."""
+        top, *packages, _ = self.path.split(".")
+        return packages[0] if packages else top
 
     @property
     def definition(self) -> tuple[str, str]:
@@ -46,11 +48,11 @@ class PublicName:
 def public_names() -> list[PublicName]:
     """Every public name once, by its shortest path, in the order of the packages, their modules and ``__all__``."""
     found: dict[tuple[str, str], PublicName] = {}
-    modules = (module for module in _modules() if "." in module)  # the top holds the packages themselves
-    for module in sorted(modules, key=lambda module: module.count(".")):
+    for module in sorted(_modules(), key=lambda module: module.count(".")):
         for name in _exported(module):
             public = PublicName(path=f"{module}.{name}", home=_home(module, name))
-            found.setdefault(public.definition, public)
+            if public.home != TOP:  # which holds the packages and the version
+                found.setdefault(public.definition, public)
     return sorted(found.values(), key=lambda public: (public.package, public.home))
 
 
@@ -62,17 +64,21 @@ def pages() -> dict[str, str]:
 
 
 def _index(packages: Iterable[str]) -> str:
-    lines = [f"- [`rankdet.{package}`]({package}.md): {_summary(f'rankdet.{package}')}" for package in packages]
+    lines = [f"- [`{_full(package)}`]({package}.md): {_summary(_full(package))}" for package in packages]
     return "# Reference\n\nEvery public name of every package, from the docstrings.\n\n" + "\n".join(lines) + "\n"
 
 
 def _page(package: str, names: list[PublicName]) -> str:
     """The package, then its modules with what they export."""
-    parts = [f"# rankdet.{package}\n", _entry(f"rankdet.{package}", show_root_heading=False, members=False)]
+    parts = [f"# {_full(package)}\n", _entry(_full(package), show_root_heading=False, members=False)]
     for home, defined_there in groupby(names, key=lambda name: name.home):
         parts += [_entry(home, heading_level=2, members=False)]
         parts += [_entry(name.path, heading_level=3) for name in defined_there]
     return "\n".join(parts)
+
+
+def _full(package: str) -> str:
+    return package if package == TOP else f"{TOP}.{package}"
 
 
 def _entry(path: str, **options: bool | int) -> str:

@@ -9,7 +9,10 @@ RankSortLoss`` needs torch alone.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankdet.predictor import Predictor as Predictor
 
 __version__ = "0.1.0"
 

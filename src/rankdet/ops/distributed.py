@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -83,7 +83,7 @@ class Board:
     """
 
     def __init__(self) -> None:
-        self._store = dist.distributed_c10d._get_default_store().clone()  # a connection of its own, for any thread
+        self._store = _connected_anew(dist.distributed_c10d._get_default_store())  # for any thread
         self._store.set_timeout(timedelta(seconds=5))
 
     def put(self, key: str, text: str) -> None:
@@ -104,3 +104,12 @@ class Board:
             return question()
         except (RuntimeError, dist.DistError) as error:
             raise ConnectionError("the process that keeps the notes of all is gone") from error
+
+
+def _connected_anew(store: Any) -> Any:
+    """A connection of its own to a store; older torch (2.4 is one) has no ``clone`` and says where a store listens."""
+    if hasattr(store, "clone"):
+        return store.clone()
+    while isinstance(store, dist.PrefixStore):
+        store = store.underlying_store
+    return dist.TCPStore(store.host, store.port, is_master=False, wait_for_workers=False)
