@@ -46,6 +46,8 @@ class Criterion(nn.Module, Part, ABC):
     criteria that rank); ignored priors get no gradient.
     """
 
+    belongs_to_training = True  # see `rankdet.ops.class_rows`
+
     @property
     def ranks(self) -> bool:
         """Whether it ranks all priors of a stage: recipes then choose samplers, coders and weights published for that.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rankdet.nn.blocks import conv_tower, flatten_level, init_normal, start_at
 from rankdet.nn.network import Network
 from rankdet.nn.norm import Norm
+from rankdet.ops.class_rows import ClassRows
 from rankdet.ops.part import Part
 
 
@@ -34,7 +35,7 @@ class DensePredictor(Network):
     """Pyramid maps, finest first -> `DenseOutputs`.
 
     One that keeps its last classification layer as ``classify``, or several as ``class_layers``, can be calibrated by
-    their biases.
+    their biases; one that has ``class_rows`` can start from weights for other classes (see `rankdet.ops.class_rows`).
     """
 
     @abstractmethod
@@ -105,8 +106,14 @@ class DenseHead(nn.Module, Part, DensePredictor):
             self.judge = nn.Conv2d(in_channels, anchors * quality_channels, 3, padding=1)
         self.scales = nn.Parameter(torch.ones(len(anchors_per_cell))) if scaled_boxes else None
         self.judges_by_class = judges_by_class
+        self.anchors_per_cell = tuple(anchors_per_cell)
         init_normal(self, std=0.01)
         start_at(self.classify, prior_probability)
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """See `rankdet.ops.class_rows`."""
+        return {"classify": ClassRows(groups=self.anchors_per_cell[0])}
 
     def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
         """See `DensePredictor`."""
@@ -149,11 +156,17 @@ class RPNHead(nn.Module, Part, DensePredictor):
             raise ValueError("RPNHead has no quality branch; set judged=None in the criterion, or take a DenseHead")
         anchors = same_on_all_levels(anchors_per_cell)
         self.num_logits = num_logits
+        self.anchors_per_cell = tuple(anchors_per_cell)
         self.tower = nn.Conv2d(in_channels, in_channels, 3, padding=1)
         self.classify = nn.Conv2d(in_channels, anchors * num_logits, 1)
         self.regress = nn.Conv2d(in_channels, anchors * 4, 1)
         init_normal(self, std=0.01)
         start_at(self.classify, prior_probability)
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """See `rankdet.ops.class_rows`; an RPN has none, which `TwoStageDetector` says."""
+        return {"classify": ClassRows(groups=self.anchors_per_cell[0])}
 
     def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
         """See `DensePredictor`."""
