@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +15,7 @@ from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import (
     ATSS,
     PAA,
+    SSD300,
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
@@ -30,8 +34,10 @@ from rankdet.models import (
     paa_criterion,
     softmax_criterion,
     solo_criterion,
+    ssd_criterion,
     yolact_criterion,
 )
+from rankdet.nn import SSDLayer, SSDNeck
 
 K = 3
 SMALL = {"num_classes": K, "backbone": "test_resnet", "channels": 16}
@@ -64,6 +70,7 @@ PAIRS = [
 ]
 PAIRS += [(PAA, criterion) for criterion in (ranking, ranking_with_judge, quality_focal, paa_criterion)]
 PAIRS += [(FoveaBox, criterion) for criterion in (ranking, quality_focal, fovea_criterion)]
+PAIRS += [(SSD300, criterion) for criterion in (ranking, ssd_criterion, focal_with_centerness)]
 PAIRS += [(FasterRCNN, criterion) for criterion in (ranking, softmax_criterion, focal)]
 PAIRS += [
     (recipe, criterion)
@@ -74,7 +81,9 @@ PAIRS += [(YOLACT, criterion) for criterion in (ranking, yolact_criterion, quali
 PAIRS += [(SOLOv2, criterion) for criterion in (dice_ranking_criterion, ranking, solo_criterion, focal_with_centerness)]
 PAIRS += [(SOLOv2Light, criterion) for criterion in (dice_ranking_criterion, quality_focal)]
 # Regions, cells and channels are few, so that the suite stays quick.
+HALVING = SSDLayer(channels=16, stride=2, padding=1)
 FEW = {
+    SSD300: {"neck": partial(SSDNeck, layers=[HALVING, HALVING, SSDLayer(channels=16), SSDLayer(channels=16)])},
     TwoStageDetector: {"settings": RegionSettings(proposals=ProposalSelection(keep=30))},
     DynamicMaskDetector: {"grids": (12, 10, 8, 6, 4)},
     SOLOv2: {"width": 16, "stacked": 2, "kernel_channels": 16},
@@ -85,7 +94,8 @@ FEW = {
 def make(recipe, criterion) -> torch.nn.Module:
     """A small detector."""
     few = {name: value for kind, some in FEW.items() if issubclass(recipe, kind) for name, value in some.items()}
-    return recipe(criterion=criterion(), **SMALL, **few)
+    taken = inspect.signature(recipe).parameters
+    return recipe(criterion=criterion(), **{name: value for name, value in (SMALL | few).items() if name in taken})
 
 
 every_pair = pytest.mark.parametrize(("recipe", "criterion"), PAIRS, ids=lambda part: part.__name__)
@@ -138,9 +148,9 @@ def test_names_of_the_losses_do_not_depend_on_the_batch(recipe, criterion, image
     assert all(not value.requires_grad for value in full.logs.values())
 
 
-@pytest.mark.parametrize("recipe", [ATSS, RetinaNet, PAA, FoveaBox])
+@pytest.mark.parametrize("recipe", [ATSS, RetinaNet, PAA, FoveaBox, SSD300])
 def test_ranking_without_objects_is_zero(recipe, images):
-    losses = recipe(**SMALL)(images, [target(0, 96), target(0, 50)])
+    losses = make(recipe, ranking)(images, [target(0, 96), target(0, 50)])
     assert {name: float(value.detach()) for name, value in losses.items()} == dict.fromkeys(losses, 0.0)
 
 
@@ -164,7 +174,7 @@ def test_detections_follow_the_convention(recipe, criterion, images):
     assert len(detections) == 2
     for image, found in zip(images, detections, strict=True):
         boxes, logits = found["boxes"], found["logits"]
-        assert 0 < len(boxes) <= 100
+        assert 0 < len(boxes) <= model.postprocess.max_detections
         assert (boxes[:, 2:] > boxes[:, :2]).all()
         assert (boxes >= 0).all()
         assert (boxes[:, 2] <= image.shape[2]).all()

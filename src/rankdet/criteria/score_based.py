@@ -21,6 +21,7 @@ from rankdet.ops.distributed import mean_over_processes
 from rankdet.ops.nms import probability_logit
 from rankdet.ops.part import Part
 from rankdet.ops.predictions import Predictions
+from rankdet.ops.priors import Priors
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,23 @@ class Totals:
         weight: the sum of their weights.
         samples: the number of priors that are not ignored.
         images: their number.
+        empty: the number of images without positives.
     """
 
     positives: Tensor
     weight: Tensor
     samples: Tensor
     images: Tensor
+    empty: Tensor
 
     @classmethod
-    def of(cls, assignment: Assignment, weights: Tensor, num_images: int, group: Group) -> Totals:
+    def of(cls, assignment: Assignment, weights: Tensor, priors: Priors, group: Group) -> Totals:
         """Of the group; of a process alone, positives and their weights are the mean over all processes."""
         samples = (assignment.labels != IGNORE).sum().to(weights.dtype)
         learnt = torch.stack((weights.new_tensor(len(assignment.positive_index)), weights.sum()))
-        seen = torch.stack((samples, weights.new_tensor(num_images)))
+        by_image = assignment.labels.split([len(boxes) for boxes in priors.boxes])
+        empty = torch.stack([(labels < 0).all() for labels in by_image]).sum().to(weights.dtype)
+        seen = torch.stack((samples, weights.new_tensor(priors.num_images), empty))
         if group.size == 1:
             return cls(*mean_over_processes(learnt), *seen)
         return cls(*group.total(torch.cat((learnt, seen))))
@@ -95,6 +100,15 @@ class PerPositiveOrImage(Normaliser):
     def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
         """See `Normaliser`."""
         return torch.maximum(totals.positives, totals.images), totals.weight.clamp(min=1e-6)
+
+
+class PerPositiveOfEachImage(Normaliser):
+    """By the positives, an image without any counting as one (SSD): for the boxes as for the classes."""
+
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        positives = (totals.positives + totals.empty).clamp(min=1)
+        return positives, positives
 
 
 class PerSample(Normaliser):
@@ -195,7 +209,7 @@ class ScoreCriterion(Criterion):
         positives = Positives.of(predictions, assignment)
         quality = self.quality(positives)
         weights = self.weighting(positives)
-        totals = Totals.of(assignment, weights, predictions.priors.num_images, group)
+        totals = Totals.of(assignment, weights, predictions.priors, group)
         per_class, per_box = self.normaliser(totals)
         classification = group.sum(self._classify(predictions, assignment.labels, quality)) / per_class
         losses = {"classification": classification}

@@ -14,6 +14,7 @@ from rankdet.models.dense.settings import (
     SQUARES_BY_SCORE,
     AnchorSettings,
 )
+from rankdet.models.dense.ssd import SSD300, SSD512, ssd_criterion
 from rankdet.models.dense.stage import DenseStage, DenseStageFactory
 from rankdet.models.dense.voting import ScoreVoting, VotingPostprocess
 from rankdet.models.detector import Detector, Losses
@@ -95,6 +96,8 @@ __all__ = [
     "SOLOv2Light",
     "SQUARES_BY_RANKING",
     "SQUARES_BY_SCORE",
+    "SSD300",
+    "SSD512",
     "ScoreVoting",
     "TwoStageDetector",
     "VotingPostprocess",
@@ -115,6 +118,7 @@ __all__ = [
     "solo_criterion",
     "solo_mask_criterion",
     "spec_of",
+    "ssd_criterion",
     "yolact_criterion",
     "yolact_mask_criterion",
 ]
