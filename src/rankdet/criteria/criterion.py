@@ -13,7 +13,7 @@ from rankdet.assign.assignment import Assignment
 from rankdet.criteria.measures import BoxIoU
 from rankdet.criteria.positives import Positives
 from rankdet.losses.boxes import BoxLoss
-from rankdet.losses.classification import ClassificationLoss
+from rankdet.losses.classification import ClassificationLoss, without_ignored
 from rankdet.losses.ranking.gather import Group, processes
 from rankdet.ops.correlation import spearman
 from rankdet.ops.part import Part
@@ -177,5 +177,6 @@ def candidate_cost(
     """Classification loss, as if each candidate were a perfect positive, summed over classes, plus box loss; (M,)."""
     positives = Positives.of(predictions, candidates)
     perfect = torch.ones_like(positives.boxes[:, 0])
-    of_class = classification.of_rows(positives.logits.float(), positives.labels, perfect)
+    considered = candidates.considered(predictions.logits.shape[1])[positives.index]
+    of_class = classification.of_rows(without_ignored(positives.logits.float(), considered), positives.labels, perfect)
     return of_class + box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)

@@ -15,7 +15,7 @@ import copy
 import torch
 from torch import Tensor
 
-from rankdet.assign.assignment import IGNORE, Assignment
+from rankdet.assign.assignment import Assignment
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, Task, TaskBalance, ValueBalance
 from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, positive_logs, weighted_mean
 from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_losses
@@ -148,7 +148,7 @@ class RankingCriterion(Criterion):
             predictions.logits,
             positives.index * classes + positives.labels,
             quality,
-            ignored=assignment.labels == IGNORE,
+            ignored=~assignment.considered(classes),
             image_index=predictions.priors.image_index if by_image else None,
         )
 

@@ -15,7 +15,7 @@ from rankdet.criteria.measures import BoxIoU, Measure, Uniform
 from rankdet.criteria.mining import Mining
 from rankdet.criteria.positives import Positives
 from rankdet.losses.boxes import BoxLoss, GIoULoss
-from rankdet.losses.classification import ClassificationLoss, FocalLoss
+from rankdet.losses.classification import ClassificationLoss, FocalLoss, without_ignored
 from rankdet.losses.ranking.gather import Group
 from rankdet.ops.distributed import mean_over_processes
 from rankdet.ops.nms import probability_logit
@@ -211,7 +211,7 @@ class ScoreCriterion(Criterion):
         weights = self.weighting(positives)
         totals = Totals.of(assignment, weights, predictions.priors, group)
         per_class, per_box = self.normaliser(totals)
-        classification = group.sum(self._classify(predictions, assignment.labels, quality)) / per_class
+        classification = group.sum(self._classify(predictions, assignment, quality)) / per_class
         losses = {"classification": classification}
         if predictions.regresses_boxes:
             box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
@@ -223,14 +223,17 @@ class ScoreCriterion(Criterion):
             losses, classification.detach(), weights, positive_logs(positives, quality, group), group=group
         )
 
-    def _classify(self, predictions: Predictions, labels: Tensor, quality: Tensor) -> Tensor:
-        """Sum of the classification losses of the rows that are looked at."""
-        losses = self.classification.of_rows(predictions.logits.float(), labels, quality)
-        return (losses * (labels != IGNORE)).sum()
+    def _classify(self, predictions: Predictions, assignment: Assignment, quality: Tensor) -> Tensor:
+        """Sum of the classification losses of what is looked at."""
+        considered = assignment.considered(predictions.logits.shape[1])
+        loss: Tensor = self.classification(predictions.logits.float(), assignment.labels, quality, considered)
+        return loss
 
     @torch.no_grad()
     def _mined(self, predictions: Predictions, assignment: Assignment, mining: Mining) -> Tensor:
         """Mask (P,) of the priors that are looked at."""
         quality = self.quality(Positives.of(predictions, assignment))
-        losses = self.classification.of_rows(predictions.logits.float(), assignment.labels, quality)
+        considered = assignment.considered(predictions.logits.shape[1])
+        logits = without_ignored(predictions.logits.float(), considered)
+        losses = self.classification.of_rows(logits, assignment.labels, quality)
         return mining(losses, assignment.labels, [len(of_image) for of_image in predictions.priors.boxes])

@@ -72,7 +72,9 @@ def init_kaiming(network: nn.Module) -> None:
 
 
 def start_at(layer: nn.Module, probability: float) -> None:
-    """Set the biases of the last layer before logits so that scores start from a probability in (0, 1) (RetinaNet, section 4.1).
+    """Set the biases of the last layer before logits so that scores start from a probability in (0, 1).
+
+    RetinaNet (Lin et al., ICCV 2017), section 4.1.
 
     >>> start_at(layer := nn.Linear(2, 1), 0.01)
     >>> layer.bias.sigmoid().detach().round(decimals=4)
