@@ -133,6 +133,8 @@ TRAINING = {
     "retinanet/alrp_r50_100e_ssd512_coco": (0.008, 32, EARLY),
     "retinanet/average_precision_r50_100e_ssd512_coco": (0.002, 32, EARLY),
     "retinanet/focal_r50_1x_coco": (0.01, 16, X1),
+    "retinanet/ghm_r50_1x_coco": (0.01, 16, X1),
+    "retinanet/rank_sort_ghm_r50_1x_coco": (0.008, 16, X1),
     "retinanet/rank_sort_r50_1x_coco": (0.008, 16, X1),
     "solov2/focal_r101_3x_coco": (0.01, 16, X3),
     "solov2/light_focal_r34_3x_coco": (0.02, 32, X3),
@@ -165,7 +167,7 @@ def test_trains_as_published(name: str):
         assert decay == {CLASS: "rankdet.train.Steps", ARGUMENTS: {"milestones": list(drops), "gamma": 0.1}}
     assert schedule["warmup_iterations"] == (1000 if name.startswith("yolact/softmax") else 500)
     assert schedule["warmup_ratio"] == {"yolact": 0.1, "solov2": 0.01}.get(detector, 0.001)
-    clipped = detector == "solov2" or name.startswith("yolact/softmax")
+    clipped = detector == "solov2" or name.startswith(("yolact/softmax", "retinanet/ghm"))
     assert settings["trainer"]["gradient_clip"] == (35.0 if clipped else None)
     assert settings["data"]["skip_empty"] is True
 
@@ -256,6 +258,7 @@ def test_number_of_parameters():
         "mask_rcnn/softmax_r50_1x_coco": 44.396,
         "paa/focal_r50_1x_coco": 32.295,
         "retinanet/focal_r50_1x_coco": 37.969,
+        "retinanet/ghm_r50_1x_coco": 37.969,
         "ssd/softmax_vgg16_300_120e_coco": 34.305,
         "yolact/softmax_r50_55e_coco": 35.294,
     }.items():

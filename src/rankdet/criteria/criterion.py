@@ -154,6 +154,16 @@ class Weighted(Criterion):
         return replace(output, losses=losses, classification_value=self.weight * output.classification_value)
 
 
+def check_gathering(*losses: nn.Module, gathers: bool) -> None:
+    """ValueError for a loss that counts over all devices, or over one alone, where its criterion does the other."""
+    for loss in losses:
+        if getattr(loss, "gather_across_devices", gathers) is not gathers:
+            raise ValueError(
+                f"{type(loss).__name__} has gather_across_devices={not gathers}, but its criterion gathers "
+                f"{'over all devices' if gathers else 'nothing'}; set both alike"
+            )
+
+
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     """Sum of w_k loss_k over sum of w_k; the divisor is 1 where the weights vanish, so that nothing gives 0."""
     total = weights.sum()

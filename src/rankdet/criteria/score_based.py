@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rankdet.assign.assignment import IGNORE, Assignment
-from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, positive_logs
+from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, check_gathering, positive_logs
 from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_losses
 from rankdet.criteria.measures import BoxIoU, Measure, Uniform
 from rankdet.criteria.mining import Mining
@@ -111,6 +111,14 @@ class PerPositiveOfEachImage(Normaliser):
         return positives, positives
 
 
+class BoxesPerPositive(Normaliser):
+    """The boxes by the positives, at least 1; the classes, whose loss is a mean already, by nothing (GHM)."""
+
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        return torch.ones_like(totals.positives), totals.positives.clamp(min=1)
+
+
 class PerSample(Normaliser):
     """By all priors that are not ignored, positive or not (Faster R-CNN)."""
 
@@ -166,6 +174,7 @@ class ScoreCriterion(Criterion):
         self.fusion = fusion or Product()
         self.normaliser = normaliser or PerPositive()
         self.gather_across_devices = gather_across_devices
+        check_gathering(self.classification, self.box_loss, gathers=gather_across_devices)
         for name, measure in {"quality": self.quality, "weighting": self.weighting, "judged": self.judged}.items():
             if measure is not None and measure.needs_ranks:
                 raise ValueError(f"{name} is {measure}, but nothing is ranked here; it belongs to a RankingCriterion")

@@ -51,7 +51,7 @@ def without_ignored(logits: Tensor, considered: Tensor) -> Tensor:
 ABSENT = -1e4  # a logit whose score is 0 also in float64
 
 
-def _one_hot(logits: Tensor, labels: Tensor, values: Tensor) -> Tensor:
+def one_hot(logits: Tensor, labels: Tensor, values: Tensor) -> Tensor:
     """(P, C) zeros with ``values`` (M,) at the class of each row that has one; without waiting for the device."""
     has_class = labels >= 0
     place = torch.where(has_class, has_class.cumsum(0) - 1, len(values))
@@ -77,7 +77,7 @@ class FocalLoss(ClassificationLoss):
 
     def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
         """See `ClassificationLoss`."""
-        targets = _one_hot(logits, labels, torch.ones_like(quality))
+        targets = one_hot(logits, labels, torch.ones_like(quality))
         cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         probability = logits.sigmoid()
         miss = probability + targets - 2 * probability * targets
@@ -102,7 +102,7 @@ class QualityFocalLoss(ClassificationLoss):
 
     def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
         """See `ClassificationLoss`."""
-        targets = _one_hot(logits, labels, quality)
+        targets = one_hot(logits, labels, quality)
         cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         modulation = (targets - logits.sigmoid()).abs().pow(self.beta)
         return self.weight * (modulation * cross_entropy).sum(1)
@@ -117,7 +117,7 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
 
     def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
         """See `ClassificationLoss`."""
-        targets = _one_hot(logits, labels, torch.ones_like(quality))
+        targets = one_hot(logits, labels, torch.ones_like(quality))
         cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return self.weight * cross_entropy.sum(1)
 
