@@ -47,7 +47,7 @@ def test_shown_commands_of_show_run(rankdet):
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_shown_configurations_are_accepted(block: str, tmp_path: Path):
     (tmp_path / "shown.yaml").write_text(block)
-    assert Experiment(files=[str(tmp_path / "shown.yaml")], overrides=[]).dump()
+    assert Experiment(files=["demo", str(tmp_path / "shown.yaml")], overrides=[]).dump()
     assert yaml.safe_load(block)
 
 
