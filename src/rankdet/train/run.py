@@ -126,7 +126,7 @@ def fit(
         if config is not None and engine.is_global_zero:
             write_text(folder.path / CONFIG, config)
         open_logs(engine, folder, start)
-        with _recorded(engine, folder, start, changed), attendance.watching():
+        with _recorded(engine, folder, start, changed), attendance.watching(), interruption.listening():
             _train(engine, task, data, start=start, folder=folder, interruption=interruption)
             return _finish(engine, parts, folder, display)
 
@@ -198,7 +198,7 @@ def _train(
 ) -> None:
     loaders = Loaders(data, task, interruption=interruption)
     try:
-        with interruption.listening(), quiet():
+        with quiet():
             engine.fit(task, datamodule=loaders, ckpt_path=start.path, weights_only=True)
     except (RuntimeError, ConnectionError, SystemExit) as stop:  # Lightning makes an exit of a KeyboardInterrupt
         # A cluster's signal reaches the loading processes too, and where these end, that may be what is seen first.
