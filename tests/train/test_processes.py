@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
@@ -64,7 +65,9 @@ def together(processes: int, job: Callable[[], Any]) -> None:
     assert [process.exitcode for process in begun] == [0] * processes
 
 
-def five_steps(make: Callable[[], nn.Module], processes: int, folder: Path) -> dict[str, torch.Tensor]:
+def five_steps(
+    make: Callable[[], nn.Module], processes: int, folder: Path, *, callbacks: Sequence[pl.Callback] = ()
+) -> dict[str, torch.Tensor]:
     """The weights after five steps of four images, spread over so many processes."""
 
     def job() -> None:
@@ -85,6 +88,7 @@ def five_steps(make: Callable[[], nn.Module], processes: int, folder: Path) -> d
             schedule=Schedule(epochs=1),
             trainer=TrainerOptions(accelerator="cpu", devices=processes, strategy=strategy, pictures=0),
             output=folder / str(processes),
+            callbacks=callbacks,
         )
 
     together(processes, job)
@@ -101,3 +105,20 @@ def test_five_steps_with_a_gathered_criterion(make: Callable[[], nn.Module], tmp
     for others in (two, four):
         for name, value in alone.items():
             torch.testing.assert_close(others[name], value, rtol=0, atol=1e-5, msg=name)
+
+
+class Blind(pl.Callback):
+    """Gives the second process images of NaN in the third step."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        def spoil(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            if module.training and pl_module.batches_seen == 3 and trainer.global_rank == 1:
+                arguments[0][:] = [image * torch.nan for image in arguments[0]]
+
+        pl_module.model.register_forward_pre_hook(spoil)
+
+
+def test_a_batch_that_is_not_finite_on_one_process_leaves_nobody_waiting(tmp_path: Path, capfd):
+    """Its criterion is in the middle of a question to the other when it meets NaN."""
+    five_steps(rank_sort, 2, tmp_path, callbacks=[Blind()])
+    assert "step 2 (epoch 1, lr 0.01) was left out: the loss is not finite (" in capfd.readouterr().out

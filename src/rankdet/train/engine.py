@@ -68,7 +68,8 @@ def make_engine(
     callbacks: Sequence[Callback],
 ) -> pl.Trainer:
     """The trainer with everything that watches it; ValueError if this machine cannot do what the options ask for."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     watchers = _watchers(parts, folder, display=display, interruption=interruption, more=callbacks)
     # Lightning does nothing when all epochs are over, not even evaluate the last one; `Evaluate` takes this back.
     epochs = max(parts.epochs, start.epochs_done + 1 if start.finishes(parts.epochs) else 0)
