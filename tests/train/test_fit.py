@@ -287,9 +287,7 @@ class TestRefusals:
             def forward(self, images, targets=None):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore of it.")
 
-        with pytest.raises(
-            TrainingError, match=r"no memory left at step 0: CUDA.*data.batch_size and twice"
-        ):
+        with pytest.raises(TrainingError, match=r"no memory left at step 0: CUDA.*data.batch_size and twice"):
             fit(
                 model=Large(),
                 data=tiny_data(),
