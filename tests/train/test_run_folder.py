@@ -77,6 +77,7 @@ def test_a_full_disk_costs_the_new_checkpoint_only(train: Callable[..., Run], tm
         "best.json",
         "last.ckpt",
         "metrics.csv",
+        "run.json",
         "tensorboard",
     }
     disk.full = False

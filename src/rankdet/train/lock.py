@@ -17,11 +17,17 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rankdet.train.errors import TrainingError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 LOCK = "run.lock"
 
@@ -113,7 +119,9 @@ class FolderLock:
     def _remove(self, text: str) -> None:
         """Remove the file of an owner that is gone, unless somebody else has just replaced it."""
         aside = self.path.with_name(f".{LOCK}.{self.owner.token}.old.partial")
-        with contextlib.suppress(FileNotFoundError):
+        with alone_in(self.path.parent), contextlib.suppress(FileNotFoundError):
+            if read_text(self.path) != text:
+                return
             os.rename(self.path, aside)
             if read_text(aside) != text:
                 with contextlib.suppress(OSError):
@@ -140,6 +148,21 @@ class FolderLock:
         while not self._over.wait(self.beat):
             with contextlib.suppress(OSError):
                 os.utime(self.path)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """One at a time is in such a block, of those on this host; where a file system knows no such thing, all are."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_owner(path: Path) -> tuple[Owner | None, str]:
