@@ -123,7 +123,7 @@ def fit(
                 "raise schedule.epochs"
             )
             return _finish(engine, parts, folder, display)
-        display.print(_header(parts, engine, folder, changed=changed, step=start.step))
+        display.print(_header(parts, engine, task, folder, changed=changed, step=start.step))
         if config is not None and engine.is_global_zero:
             write_text(folder.path / CONFIG, config)
         open_logs(engine, folder, start)
@@ -163,7 +163,9 @@ def check_masks(model: nn.Module, data: DetectionData) -> None:
             )
 
 
-def _header(parts: Parts, engine: pl.Trainer, folder: RunFolder, *, changed: Sequence[Change], step: int) -> str:
+def _header(
+    parts: Parts, engine: pl.Trainer, task: DetectionTask, folder: RunFolder, *, changed: Sequence[Change], step: int
+) -> str:
     return describe_run(
         model=parts.model,
         data=parts.data,
@@ -174,6 +176,7 @@ def _header(parts: Parts, engine: pl.Trainer, folder: RunFolder, *, changed: Seq
         device=engine.strategy.root_device,
         folder=folder.path,
         seed=parts.seed,
+        steps_per_epoch=task.steps_per_epoch,
         changed=changed,
         step=step,
     )
