@@ -19,8 +19,6 @@ from rankdet.eval.inference import Detection, class_thresholds, predict, to_resu
 from rankdet.models import load
 from rankdet.ops.checkpoint import KEY, read_checkpoint
 
-__all__ = ["Predictor"]
-
 Picture = str | Path | Tensor | np.ndarray | Image.Image
 """An image: a file, an RGB tensor (3, H, W), an array (H, W, 3) or (H, W), or one of PIL."""
 

@@ -16,6 +16,7 @@ from torchvision.models.detection import (
     fcos_resnet50_fpn,
     maskrcnn_resnet50_fpn,
     retinanet_resnet50_fpn,
+    ssd300_vgg16,
 )
 from torchvision.ops import roi_align
 
@@ -23,6 +24,7 @@ from rankdet.assign import ATSSAssigner
 from rankdet.criteria import Centerness, ScoreCriterion
 from rankdet.criteria.judging import GeometricMean
 from rankdet.models import (
+    SSD300,
     DenseDetector,
     DenseStage,
     FasterRCNN,
@@ -32,8 +34,20 @@ from rankdet.models import (
     RegionSettings,
     RetinaNet,
     softmax_criterion,
+    ssd_criterion,
 )
-from rankdet.nn import FPN, AnchorGenerator, ConvLevelsOnOutput, DenseHead, FrozenStatistics, GroupNorm, TimmBackbone
+from rankdet.models.dense.ssd import anchors_300
+from rankdet.nn import (
+    FPN,
+    AnchorGenerator,
+    ConvLevelsOnOutput,
+    DenseHead,
+    FrozenStatistics,
+    GroupNorm,
+    Preprocess,
+    SSDAnchors,
+    TimmBackbone,
+)
 from rankdet.ops.boxes import centres_and_sizes
 from rankdet.ops.coder import BoxCoder
 
@@ -131,6 +145,49 @@ def test_retinanet_detects_like_torchvision():
     images = [torch.rand(3, 128, 128), torch.rand(3, 128, 128)]
     with torch.no_grad():
         assert_same(ours(images), theirs(images), shift=0)
+
+
+@pytest.mark.slow
+def test_ssd300_detects_like_torchvision():
+    torch.manual_seed(0)
+    theirs = lively(
+        ssd300_vgg16(
+            weights=None,
+            weights_backbone=None,
+            num_classes=K + 1,
+            score_thresh=0.0,
+            topk_candidates=10_000,
+            detections_per_img=50,
+        )
+    )
+    for head, std in ((theirs.head.classification_head, 0.004), (theirs.head.regression_head, 0.002)):
+        for layer in head.module_list:
+            nn.init.normal_(layer.weight, std=std)
+    anchors = anchors_300()
+    ours = SSD300(
+        num_classes=K,
+        criterion=ssd_criterion(),
+        # torchvision: no side longer than the image.
+        anchors=SSDAnchors(strides=anchors.strides, sizes=anchors.sizes, ratios=anchors.ratios, longest=300),
+        postprocess=Postprocess(nms_threshold=0.45, max_detections=50, pre_nms=100_000),
+        preprocess=Preprocess(mean=(0.48235, 0.45882, 0.40784), std=(1 / 255,) * 3, divisor=1),
+    ).eval()
+    names = {"backbone.scale_weight": "neck.l2_norm.weight"}
+    names |= {f"backbone.features.{i}.": f"backbone.features.{i}." for i in range(23)}
+    names |= {f"backbone.extra.0.{i}.": f"backbone.features.{23 + i}." for i in range(1, 7)}
+    names |= {f"backbone.extra.0.7.{i}.": f"backbone.features.{30 + i}." for i in (1, 3)}
+    names |= {f"backbone.extra.{1 + i}.": f"neck.extra.{i}." for i in range(4)}
+    for kind, own in (("classification", "classify"), ("regression", "regress")):
+        names[f"head.{kind}_head.module_list."] = f"stage.head.{own}."
+    state = renamed(theirs, names)
+    for name in [name for name in state if ".classify." in name]:
+        # Their background is the first row of each anchor, ours the last.
+        rows = state[name].unflatten(0, (-1, K + 1))
+        state[name] = torch.cat((rows[:, 1:], rows[:, :1]), 1).flatten(0, 1)
+    load(ours, state)
+    images = [torch.rand(3, 300, 300)]
+    with torch.no_grad():
+        assert_same(ours(images), theirs(images), shift=1)
 
 
 class DistanceCoder(BoxCoder):

@@ -27,7 +27,7 @@ WAITING = {
     f"aten::{name}"
     for name in ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal", "bincount")
 }
-ON_A_CPU_ALONE = {"_check_values", "_check_distinct", "_checked_quality", "check_logits"}
+ON_A_CPU_ALONE = {"_check", "_check_values", "_check_distinct", "_checked_quality", "check_logits"}
 
 
 class Waits(TorchDispatchMode):

@@ -14,12 +14,15 @@ import torch
 from rankdet.criteria import Centerness, ScoreCriterion
 from rankdet.models import (
     ATSS,
+    SSD300,
+    SSD512,
     CascadeMaskRCNN,
     CascadeRCNN,
     FasterRCNN,
     MaskRCNN,
     RetinaNet,
     softmax_criterion,
+    ssd_criterion,
 )
 from rankdet.nn import CARAFE, FPN, ConvLevelsOnPath, DeformableStages, FrozenStatistics, TimmBackbone
 
@@ -44,6 +47,17 @@ def test_number_of_parameters(recipe, criterion, millions: float):
         backbone = TimmBackbone("resnet50", frozen_stages=1, norm=FrozenStatistics())
         model = recipe(num_classes=80, backbone=backbone, criterion=criterion())
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 3) == millions
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parameters"),
+    [(SSD300, 34_305_206), (SSD512, 36_038_196)],
+)
+def test_number_of_parameters_of_ssd(recipe, parameters: int):
+    """That of SSD512 follows from its list of layers."""
+    with torch.device("meta"):
+        model = recipe(num_classes=80, criterion=ssd_criterion())
+    assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 def test_faster_rcnn_with_carafe():

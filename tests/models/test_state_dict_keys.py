@@ -18,6 +18,8 @@ from rankdet.criteria import Centerness, ScoreCriterion, SemanticCriterion
 from rankdet.models import (
     ATSS,
     PAA,
+    SSD300,
+    SSD512,
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
@@ -30,12 +32,13 @@ from rankdet.models import (
     fovea_criterion,
     paa_criterion,
     solo_criterion,
+    ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import CARAFE, FPN, ConvLevelsOnPath, DeformableStages, FrozenStatistics, TimmBackbone
+from rankdet.nn import CARAFE, FPN, VGG16, ConvLevelsOnPath, DeformableStages, FrozenStatistics, TimmBackbone
 
 FOLDER = Path(__file__).parent / "keys"
-RECIPES = (ATSS, RetinaNet, PAA, FoveaBox, FasterRCNN, CascadeRCNN, MaskRCNN, CascadeMaskRCNN, YOLACT, SOLOv2)
+RECIPES = (ATSS, RetinaNet, PAA, FoveaBox, FasterRCNN, CascadeRCNN, MaskRCNN, CascadeMaskRCNN, YOLACT, SOLOv2, SSD300)
 
 
 def of_recipe(recipe: Callable[..., nn.Module], **settings: object) -> Callable[[], nn.Module]:
@@ -47,9 +50,11 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in (*RECIPES, SOLOv2Ligh
     "ATSS-centerness": of_recipe(ATSS, criterion=ScoreCriterion(weighting=Centerness(), judged=Centerness())),
     "PAA-original": of_recipe(PAA, criterion=paa_criterion()),
     "FoveaBox-original": of_recipe(FoveaBox, criterion=fovea_criterion()),
+    "SSD512-original": of_recipe(SSD512, criterion=ssd_criterion()),
     "YOLACT-original": of_recipe(YOLACT, criterion=yolact_criterion(), semantic=SemanticCriterion()),
     "SOLOv2-original": of_recipe(SOLOv2, criterion=solo_criterion()),
     "FasterRCNN-carafe": of_recipe(FasterRCNN, neck=partial(FPN, extra_levels=ConvLevelsOnPath(), upsampling=CARAFE())),
+    "Backbone-vgg16": VGG16,
     "Backbone-resnet50": lambda: TimmBackbone("resnet50", norm=FrozenStatistics()),
     "Backbone-resnet50-scratch": lambda: TimmBackbone("resnet50"),
     "Backbone-resnet50-deformable": lambda: TimmBackbone(

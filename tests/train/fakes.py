@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rankdet.data import Shapes
+from rankdet.ops.class_rows import ClassRows
 
 GRID = 4
 
@@ -44,6 +45,8 @@ class TinyDetector(nn.Module):
 
     Has what makes resuming hard: dropout (randomness in the step) and batch normalisation (state beside the weights).
     """
+
+    class_rows = {"classify": ClassRows()}
 
     def __init__(self, *, num_classes: int = 3, width: int = 16) -> None:
         super().__init__()

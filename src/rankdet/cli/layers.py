@@ -83,9 +83,13 @@ class Configuration:
         self.replaced = {key: tree for key, tree in self.replaced.items() if not f"{key}.".startswith(f"{name}.")}
 
 
-def read_layers(files: Sequence[str], overrides: Sequence[tuple[str, str]]) -> Configuration:
-    """The configuration of some files and of options ``(dotted key, text)``."""
+def read_layers(
+    files: Sequence[str], overrides: Sequence[tuple[str, str]], *, below: tuple[Tree, str] | None = None
+) -> Configuration:
+    """The configuration of some files and of options ``(dotted key, text)``, and a layer with its origin below them."""
     configuration = Configuration()
+    if below is not None:
+        configuration.put(*below)
     for name in files:
         for layer, origin in _layers_of(find_config(name)):
             configuration.put(layer, origin)

@@ -20,10 +20,12 @@ from rankdet.criteria.positives import Positives, RankedPositives
 from rankdet.criteria.ranking import RankingCriterion, alrp_criterion, average_precision_criterion, ndcg_criterion
 from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
 from rankdet.criteria.score_based import (
+    BoxesPerPositive,
     Normaliser,
     PerPositive,
     PerPositiveAndImage,
     PerPositiveAndOne,
+    PerPositiveOfEachImage,
     PerPositiveOrImage,
     PerSample,
     ScoreCriterion,
@@ -33,6 +35,7 @@ from rankdet.ops.predictions import DrawnMasks, Predictions
 
 __all__ = [
     "BoxIoU",
+    "BoxesPerPositive",
     "Centerness",
     "ConstantBalance",
     "Criterion",
@@ -56,6 +59,7 @@ __all__ = [
     "PerPositive",
     "PerPositiveAndImage",
     "PerPositiveAndOne",
+    "PerPositiveOfEachImage",
     "PerPositiveOrImage",
     "PerSample",
     "Positives",

@@ -13,7 +13,7 @@ from rankdet.assign.assignment import Assignment
 from rankdet.criteria.measures import BoxIoU
 from rankdet.criteria.positives import Positives
 from rankdet.losses.boxes import BoxLoss
-from rankdet.losses.classification import ClassificationLoss
+from rankdet.losses.classification import ClassificationLoss, without_ignored
 from rankdet.losses.ranking.gather import Group, processes
 from rankdet.ops.correlation import spearman
 from rankdet.ops.part import Part
@@ -45,6 +45,8 @@ class Criterion(nn.Module, Part, ABC):
     Invariants: a batch without positives gives every named loss, finite and connected to the predictions (all 0 for
     criteria that rank); ignored priors get no gradient.
     """
+
+    belongs_to_training = True  # see `rankdet.ops.class_rows`
 
     @property
     def ranks(self) -> bool:
@@ -154,6 +156,16 @@ class Weighted(Criterion):
         return replace(output, losses=losses, classification_value=self.weight * output.classification_value)
 
 
+def check_gathering(*losses: nn.Module, gathers: bool) -> None:
+    """ValueError for a loss that counts over all devices, or over one alone, where its criterion does the other."""
+    for loss in losses:
+        if getattr(loss, "gather_across_devices", gathers) is not gathers:
+            raise ValueError(
+                f"{type(loss).__name__} has gather_across_devices={not gathers}, but its criterion gathers "
+                f"{'over all devices' if gathers else 'nothing'}; set both alike"
+            )
+
+
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     """Sum of w_k loss_k over sum of w_k; the divisor is 1 where the weights vanish, so that nothing gives 0."""
     total = weights.sum()
@@ -177,5 +189,6 @@ def candidate_cost(
     """Classification loss, as if each candidate were a perfect positive, summed over classes, plus box loss; (M,)."""
     positives = Positives.of(predictions, candidates)
     perfect = torch.ones_like(positives.boxes[:, 0])
-    of_class = classification.of_rows(positives.logits.float(), positives.labels, perfect)
+    considered = candidates.considered(predictions.logits.shape[1])[positives.index]
+    of_class = classification.of_rows(without_ignored(positives.logits.float(), considered), positives.labels, perfect)
     return of_class + box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)

@@ -43,6 +43,8 @@ class MaskCriterion(nn.Module, Part):
     loss. With a box criterion of equal weights, `MaskCrossEntropyLoss` and `ConstantBalance` it is that of Mask R-CNN.
     """
 
+    belongs_to_training = True  # see `rankdet.ops.class_rows`
+
     def __init__(self, *, mask_loss: MaskLoss | None = None, balance: TaskBalance | None = None) -> None:
         super().__init__()
         self.mask_loss = mask_loss or DiceLoss()
@@ -63,6 +65,8 @@ class SemanticCriterion(nn.Module, Part):
 
     The auxiliary task of YOLACT (section 3.4): summed over classes, averaged over images and cells, times ``weight``.
     """
+
+    belongs_to_training = True  # see `rankdet.ops.class_rows`
 
     def __init__(self, *, weight: float = 1.0) -> None:
         super().__init__()

@@ -15,9 +15,16 @@ import copy
 import torch
 from torch import Tensor
 
-from rankdet.assign.assignment import IGNORE, Assignment
+from rankdet.assign.assignment import Assignment
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, Task, TaskBalance, ValueBalance
-from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, positive_logs, weighted_mean
+from rankdet.criteria.criterion import (
+    Criterion,
+    CriterionOutput,
+    candidate_cost,
+    check_gathering,
+    positive_logs,
+    weighted_mean,
+)
 from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_losses
 from rankdet.criteria.measures import BoxIoU, Measure, NormalisedGIoU, RankWeight, Score, Uniform
 from rankdet.criteria.positives import Positives
@@ -75,6 +82,7 @@ class RankingCriterion(Criterion):
         self.judged_weight = judged_weight
         self.fusion = fusion or Product()
         self.loss_weight = loss_weight
+        check_gathering(self.box_loss, gathers=self.ranking.gather_across_devices)
         for name, measure in {"quality": self.quality, "judged": self.judged}.items():
             if measure is not None and measure.needs_ranks:
                 raise ValueError(
@@ -148,7 +156,7 @@ class RankingCriterion(Criterion):
             predictions.logits,
             positives.index * classes + positives.labels,
             quality,
-            ignored=assignment.labels == IGNORE,
+            ignored=~assignment.considered(classes),
             image_index=predictions.priors.image_index if by_image else None,
         )
 

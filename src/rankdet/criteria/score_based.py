@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 
 from rankdet.assign.assignment import IGNORE, Assignment
-from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, positive_logs
+from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, check_gathering, positive_logs
 from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_losses
 from rankdet.criteria.measures import BoxIoU, Measure, Uniform
 from rankdet.criteria.mining import Mining
 from rankdet.criteria.positives import Positives
 from rankdet.losses.boxes import BoxLoss, GIoULoss
-from rankdet.losses.classification import ClassificationLoss, FocalLoss
+from rankdet.losses.classification import ClassificationLoss, FocalLoss, without_ignored
 from rankdet.losses.ranking.gather import Group
 from rankdet.ops.distributed import mean_over_processes
 from rankdet.ops.nms import probability_logit
 from rankdet.ops.part import Part
 from rankdet.ops.predictions import Predictions
+from rankdet.ops.priors import Priors
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,23 @@ class Totals:
         weight: the sum of their weights.
         samples: the number of priors that are not ignored.
         images: their number.
+        empty: the number of images without positives.
     """
 
     positives: Tensor
     weight: Tensor
     samples: Tensor
     images: Tensor
+    empty: Tensor
 
     @classmethod
-    def of(cls, assignment: Assignment, weights: Tensor, num_images: int, group: Group) -> Totals:
+    def of(cls, assignment: Assignment, weights: Tensor, priors: Priors, group: Group) -> Totals:
         """Of the group; of a process alone, positives and their weights are the mean over all processes."""
         samples = (assignment.labels != IGNORE).sum().to(weights.dtype)
         learnt = torch.stack((weights.new_tensor(len(assignment.positive_index)), weights.sum()))
-        seen = torch.stack((samples, weights.new_tensor(num_images)))
+        by_image = assignment.labels.split([len(boxes) for boxes in priors.boxes])
+        empty = torch.stack([(labels < 0).all() for labels in by_image]).sum().to(weights.dtype)
+        seen = torch.stack((samples, weights.new_tensor(priors.num_images), empty))
         if group.size == 1:
             return cls(*mean_over_processes(learnt), *seen)
         return cls(*group.total(torch.cat((learnt, seen))))
@@ -95,6 +100,23 @@ class PerPositiveOrImage(Normaliser):
     def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
         """See `Normaliser`."""
         return torch.maximum(totals.positives, totals.images), totals.weight.clamp(min=1e-6)
+
+
+class PerPositiveOfEachImage(Normaliser):
+    """By the positives, an image without any counting as one (SSD): for the boxes as for the classes."""
+
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        positives = (totals.positives + totals.empty).clamp(min=1)
+        return positives, positives
+
+
+class BoxesPerPositive(Normaliser):
+    """The boxes by the positives, at least 1; the classes, whose loss is a mean already, by nothing (GHM)."""
+
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        return torch.ones_like(totals.positives), totals.positives.clamp(min=1)
 
 
 class PerSample(Normaliser):
@@ -152,6 +174,7 @@ class ScoreCriterion(Criterion):
         self.fusion = fusion or Product()
         self.normaliser = normaliser or PerPositive()
         self.gather_across_devices = gather_across_devices
+        check_gathering(self.classification, self.box_loss, gathers=gather_across_devices)
         for name, measure in {"quality": self.quality, "weighting": self.weighting, "judged": self.judged}.items():
             if measure is not None and measure.needs_ranks:
                 raise ValueError(f"{name} is {measure}, but nothing is ranked here; it belongs to a RankingCriterion")
@@ -195,9 +218,9 @@ class ScoreCriterion(Criterion):
         positives = Positives.of(predictions, assignment)
         quality = self.quality(positives)
         weights = self.weighting(positives)
-        totals = Totals.of(assignment, weights, predictions.priors.num_images, group)
+        totals = Totals.of(assignment, weights, predictions.priors, group)
         per_class, per_box = self.normaliser(totals)
-        classification = group.sum(self._classify(predictions, assignment.labels, quality)) / per_class
+        classification = group.sum(self._classify(predictions, assignment, quality)) / per_class
         losses = {"classification": classification}
         if predictions.regresses_boxes:
             box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
@@ -209,14 +232,17 @@ class ScoreCriterion(Criterion):
             losses, classification.detach(), weights, positive_logs(positives, quality, group), group=group
         )
 
-    def _classify(self, predictions: Predictions, labels: Tensor, quality: Tensor) -> Tensor:
-        """Sum of the classification losses of the rows that are looked at."""
-        losses = self.classification.of_rows(predictions.logits.float(), labels, quality)
-        return (losses * (labels != IGNORE)).sum()
+    def _classify(self, predictions: Predictions, assignment: Assignment, quality: Tensor) -> Tensor:
+        """Sum of the classification losses of what is looked at."""
+        considered = assignment.considered(predictions.logits.shape[1])
+        loss: Tensor = self.classification(predictions.logits.float(), assignment.labels, quality, considered)
+        return loss
 
     @torch.no_grad()
     def _mined(self, predictions: Predictions, assignment: Assignment, mining: Mining) -> Tensor:
         """Mask (P,) of the priors that are looked at."""
         quality = self.quality(Positives.of(predictions, assignment))
-        losses = self.classification.of_rows(predictions.logits.float(), assignment.labels, quality)
+        considered = assignment.considered(predictions.logits.shape[1])
+        logits = without_ignored(predictions.logits.float(), considered)
+        losses = self.classification.of_rows(logits, assignment.labels, quality)
         return mining(losses, assignment.labels, [len(of_image) for of_image in predictions.priors.boxes])

@@ -15,6 +15,7 @@ from rankdet.models.dense.settings import (
     SQUARES_BY_SCORE,
     AnchorSettings,
 )
+from rankdet.models.dense.ssd import SSD300, SSD512, ssd_criterion
 from rankdet.models.dense.stage import DenseStage, DenseStageFactory
 from rankdet.models.dense.voting import ScoreVoting, VotingPostprocess
 from rankdet.models.detector import Detector, Losses
@@ -99,6 +100,8 @@ __all__ = [
     "SOLOv2Light",
     "SQUARES_BY_RANKING",
     "SQUARES_BY_SCORE",
+    "SSD300",
+    "SSD512",
     "ScoreVoting",
     "TwoStageDetector",
     "VotingPostprocess",
@@ -119,6 +122,7 @@ __all__ = [
     "solo_criterion",
     "solo_mask_criterion",
     "spec_of",
+    "ssd_criterion",
     "yolact_criterion",
     "yolact_mask_criterion",
 ]

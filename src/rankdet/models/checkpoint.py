@@ -10,7 +10,7 @@ from torch import nn
 
 from rankdet.models.spec import Spec, build
 from rankdet.models.upgrade import upgraded
-from rankdet.nn.timm_backbone import without_pretrained_weights
+from rankdet.nn.weights import without_pretrained_weights
 from rankdet.ops.checkpoint import KEY, CheckpointError, check_weights, model_weights, read_checkpoint
 
 __all__ = ["CheckpointError", "load", "plan_of", "read_checkpoint"]

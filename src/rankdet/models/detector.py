@@ -56,7 +56,7 @@ class Detector(nn.Module, Part, ABC):
     Args:
         num_classes: K, without a background.
         backbone: images to maps.
-        neck: maps of the backbone to maps of equal width; a factory is given the channels of the maps it takes.
+        neck: maps of the backbone to those that heads see; a factory is given the channels of the maps it takes.
         postprocess: how detections are chosen; by default `Postprocess`.
         preprocess: normalises, pads and stacks the images; by default for ImageNet's colours.
         inputs: how many of the backbone's maps the neck takes, the coarsest ones; all by default.

@@ -190,6 +190,18 @@ def find_class(path: str, *, trusted: Sequence[str] | None, where: str) -> type:
     return found
 
 
+def check_trusted(plan: Any, *, trusted: Sequence[str], where: str = "model") -> None:
+    """`PlanError`, naming the place, if a plan has a class that does not exist or is of none of these packages."""
+    if isinstance(plan, list | tuple):
+        for row, item in enumerate(plan):
+            check_trusted(item, trusted=trusted, where=f"{where}[{row}]")
+    if isinstance(plan, Mapping):
+        if CLASS in plan:
+            find_class(str(plan[CLASS]), trusted=trusted, where=where)
+        for name, inner in plan.items():
+            check_trusted(inner, trusted=trusted, where=where if name == ARGUMENTS else f"{where}.{name}")
+
+
 def _check_trust(module: str, path: str, trusted: Sequence[str] | None, where: str) -> None:
     if trusted is not None and module.split(".")[0] not in trusted:
         raise PlanError(

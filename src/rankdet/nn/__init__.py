@@ -1,6 +1,6 @@
 """Networks: backbones, necks, anchors and heads. They know nothing of losses."""
 
-from rankdet.nn.anchors import AnchorGenerator, GridPriors, octave_scales
+from rankdet.nn.anchors import AnchorGenerator, GridPriors, SSDAnchors, octave_scales
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.balanced_pyramid import BalancedPyramid
 from rankdet.nn.box_head import BoxHead, RegionPredictor, RegionPredictorFactory
@@ -38,7 +38,10 @@ from rankdet.nn.pyramid import backbone_of, level_strides, pyramid_on
 from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler
 from rankdet.nn.simple_pyramid import SimplePyramid
 from rankdet.nn.solov2 import KernelHead, MaskFeatures
-from rankdet.nn.timm_backbone import TimmBackbone, without_pretrained_weights
+from rankdet.nn.ssd import LAYERS_300, LAYERS_512, SSDHead, SSDLayer, SSDNeck
+from rankdet.nn.timm_backbone import TimmBackbone
+from rankdet.nn.vgg import VGG16
+from rankdet.nn.weights import without_pretrained_weights
 from rankdet.nn.yolact import CoefficientHead, PrototypeNet
 
 __all__ = [
@@ -69,6 +72,8 @@ __all__ = [
     "GroupStatistics",
     "ImageBatch",
     "KernelHead",
+    "LAYERS_300",
+    "LAYERS_512",
     "MaskFeatures",
     "MaskHead",
     "MaskPredictor",
@@ -89,11 +94,16 @@ __all__ = [
     "RegionPredictor",
     "RegionPredictorFactory",
     "RoIPooler",
+    "SSDAnchors",
+    "SSDHead",
+    "SSDLayer",
+    "SSDNeck",
     "SimplePyramid",
     "SyncBatchNorm",
     "SynchronisedStatistics",
     "TimmBackbone",
     "Upsampling",
+    "VGG16",
     "backbone_of",
     "level_strides",
     "octave_scales",

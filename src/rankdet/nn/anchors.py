@@ -137,6 +137,64 @@ class AnchorGenerator(GridPriors):
         return torch.cat((-halves, halves), 1).float()
 
 
+class SSDAnchors(GridPriors):
+    """Boxes of sizes and ratios that each level has of its own: SSD and its kin.
+
+    In a cell of a level of size s, the next one's being t, come a square of side s, one of side sqrt(s t), and for each
+    ratio r a box of the area s^2 that is r times as wide as high, and one that is r times as high as wide.
+
+    Args:
+        strides: pixels between the cells of each level, finest first.
+        sizes: s of each level in pixels, and t of the last.
+        ratios: those of each level, above 1.
+        longest: sides are cut to so many pixels; None leaves them.
+        centre_offset: as `GridPriors`.
+        border: as `GridPriors`.
+
+    >>> anchors = SSDAnchors(strides=(8, 16), sizes=(30, 60, 111), ratios=((2,), (2, 3)))
+    >>> anchors.per_cell, [round(side, 1) for side in anchors.cell_anchors(0)[2].tolist()]
+    ((4, 6), [-21.2, -10.6, 21.2, 10.6])
+    """
+
+    def __init__(
+        self,
+        *,
+        strides: Sequence[float],
+        sizes: Sequence[float],
+        ratios: Sequence[Sequence[float]],
+        longest: float | None = None,
+        centre_offset: float = 0.5,
+        border: float | None = None,
+    ) -> None:
+        super().__init__(strides=strides, centre_offset=centre_offset, border=border)
+        if not len(strides) == len(ratios) == len(sizes) - 1:
+            raise ValueError(
+                f"SSD's anchors have a stride and ratios for each level, and one size more; got {len(strides)} "
+                f"strides, {len(ratios)} sets of ratios and {len(sizes)} sizes"
+            )
+        self.sizes = tuple(sizes)
+        self.ratios = tuple(tuple(of_level) for of_level in ratios)
+        self.longest = longest
+        if min((*self.strides, *self.sizes, *(ratio for of_level in self.ratios for ratio in of_level))) <= 0:
+            raise ValueError(f"strides, sizes and ratios of anchors are above 0; got {strides}, {sizes} and {ratios}")
+
+    @property
+    def per_cell(self) -> tuple[int, ...]:
+        """See `GridPriors`."""
+        return tuple(2 + 2 * len(of_level) for of_level in self.ratios)
+
+    def cell_anchors(self, level: int) -> Tensor:
+        """See `GridPriors`."""
+        size, next_size = self.sizes[level : level + 2]
+        between = math.sqrt(size * next_size)
+        sides = [(size, size), (between, between)]
+        for ratio in self.ratios[level]:
+            long, short = size * math.sqrt(ratio), size / math.sqrt(ratio)
+            sides += [(long, short), (short, long)]
+        halves = torch.tensor(sides, dtype=torch.float64).clamp(max=self.longest or math.inf) / 2
+        return torch.cat((-halves, halves), 1).float()
+
+
 def _inside(boxes: Tensor, size: tuple[int, int], border: float) -> Tensor:
     height, width = size
     low = (boxes[:, :2] >= -border).all(1)

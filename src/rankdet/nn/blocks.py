@@ -71,8 +71,10 @@ def init_kaiming(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def start_at(layer: nn.Conv2d | nn.Linear, probability: float) -> None:
-    """Set the biases of a layer of logits so that scores start from a probability in (0, 1) (RetinaNet, section 4.1).
+def start_at(layer: nn.Module, probability: float) -> None:
+    """Set the biases of the last layer before logits so that scores start from a probability in (0, 1).
+
+    RetinaNet (Lin et al., ICCV 2017), section 4.1.
 
     >>> start_at(layer := nn.Linear(2, 1), 0.01)
     >>> layer.bias.sigmoid().detach().round(decimals=4)
@@ -80,7 +82,7 @@ def start_at(layer: nn.Conv2d | nn.Linear, probability: float) -> None:
     """
     if not 0 < probability < 1:
         raise ValueError(f"scores can start from a probability in (0, 1), such as 0.01; got {probability}")
-    assert layer.bias is not None, "layers of logits have biases"
+    assert isinstance(layer.bias, Tensor), "layers of logits have biases"
     nn.init.constant_(layer.bias, math.log(probability / (1 - probability)))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rankdet.nn.blocks import conv_tower, init_kaiming, start_at
 from rankdet.nn.network import Network
 from rankdet.nn.norm import Norm
+from rankdet.ops.class_rows import ClassRows
 from rankdet.ops.part import Part
 
 
@@ -18,7 +19,7 @@ class RegionPredictor(Network):
     """Pooled features (R, C, S, S) -> logits (R, num_logits) and deltas (R, 4 * box_outputs), class after class.
 
     One that keeps its last classification layer as ``classify``, or several as ``class_layers``, can be calibrated by
-    their biases.
+    their biases; one that has ``class_rows`` can start from weights for other classes (see `rankdet.ops.class_rows`).
     """
 
     @abstractmethod
@@ -39,6 +40,10 @@ class RegionPredictorFactory(Protocol):
         """See the class."""
 
 
+REGION_ROWS = {"classify": ClassRows(), "regress": ClassRows(width=4, shared=True)}
+"""The rows of classes of a head whose layers are called so."""
+
+
 class BoxHead(nn.Module, Part, RegionPredictor):
     """Convolutions if any, then fully connected layers, then class logits and boxes of each region.
 
@@ -57,6 +62,8 @@ class BoxHead(nn.Module, Part, RegionPredictor):
         width: of the fully connected layers.
         norm: behind each convolution; None for none.
     """
+
+    class_rows = REGION_ROWS
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rankdet.nn.blocks import conv_tower, flatten_level, init_normal, start_at
 from rankdet.nn.network import Network
 from rankdet.nn.norm import Norm
+from rankdet.ops.class_rows import ClassRows
 from rankdet.ops.part import Part
 
 
@@ -34,7 +35,7 @@ class DensePredictor(Network):
     """Pyramid maps, finest first -> `DenseOutputs`.
 
     One that keeps its last classification layer as ``classify``, or several as ``class_layers``, can be calibrated by
-    their biases.
+    their biases; one that has ``class_rows`` can start from weights for other classes (see `rankdet.ops.class_rows`).
     """
 
     @abstractmethod
@@ -45,24 +46,31 @@ class DensePredictor(Network):
 class DensePredictorFactory(Protocol):
     """Makes a head once its input and its outputs are known; ``partial(DenseHead, stacked=2)`` is one.
 
-    It is given the channels of the pyramid maps, the classification channels of an anchor, the anchors of a cell on
-    each level, and how many further logits an anchor has (0 or 1).
+    It is given the channels of the pyramid maps (a number for each level where they differ), the classification
+    channels of an anchor, the anchors of a cell on each level, and how many further logits an anchor has (0 or 1).
     """
 
     def __call__(
-        self, in_channels: int, *, num_logits: int, anchors_per_cell: Sequence[int], quality_channels: int
+        self,
+        in_channels: int | Sequence[int],
+        *,
+        num_logits: int,
+        anchors_per_cell: Sequence[int],
+        quality_channels: int,
     ) -> DensePredictor:
         """See the class."""
 
 
-def same_on_all_levels(anchors_per_cell: Sequence[int]) -> int:
-    """The anchors of a cell, where weights are shared by the levels; ValueError if the levels differ."""
-    if len(set(anchors_per_cell)) != 1:
+def same_on_all_levels(numbers: int | Sequence[int], *, what: str = "anchors per cell") -> int:
+    """The number of each level, where weights are shared by the levels; ValueError if the levels differ."""
+    if isinstance(numbers, int):
+        return numbers
+    if len(set(numbers)) != 1:
         raise ValueError(
-            f"levels that share a head have equally many anchors per cell; got {tuple(anchors_per_cell)}. Take a head "
-            "with weights of its own for each level, such as SSDHead"
+            f"levels that share a head have equally many {what}; got {tuple(numbers)}. Take a head with weights of its "
+            "own for each level, such as SSDHead"
         )
-    return anchors_per_cell[0]
+    return numbers[0]
 
 
 class DenseHead(nn.Module, Part, DensePredictor):
@@ -82,7 +90,7 @@ class DenseHead(nn.Module, Part, DensePredictor):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | Sequence[int],
         *,
         num_logits: int,
         anchors_per_cell: Sequence[int],
@@ -95,6 +103,7 @@ class DenseHead(nn.Module, Part, DensePredictor):
     ) -> None:
         super().__init__()
         anchors = same_on_all_levels(anchors_per_cell)
+        in_channels = same_on_all_levels(in_channels, what="channels")
         self.num_logits = num_logits
         self.quality_channels = quality_channels
         self.class_tower = conv_tower(in_channels, in_channels, stacked=stacked, norm=norm)
@@ -105,8 +114,14 @@ class DenseHead(nn.Module, Part, DensePredictor):
             self.judge = nn.Conv2d(in_channels, anchors * quality_channels, 3, padding=1)
         self.scales = nn.Parameter(torch.ones(len(anchors_per_cell))) if scaled_boxes else None
         self.judges_by_class = judges_by_class
+        self.anchors_per_cell = tuple(anchors_per_cell)
         init_normal(self, std=0.01)
         start_at(self.classify, prior_probability)
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """See `rankdet.ops.class_rows`."""
+        return {"classify": ClassRows(groups=self.anchors_per_cell[0])}
 
     def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
         """See `DensePredictor`."""
@@ -137,7 +152,7 @@ class RPNHead(nn.Module, Part, DensePredictor):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | Sequence[int],
         *,
         anchors_per_cell: Sequence[int],
         num_logits: int = 1,
@@ -148,12 +163,19 @@ class RPNHead(nn.Module, Part, DensePredictor):
         if quality_channels:
             raise ValueError("RPNHead has no quality branch; set judged=None in the criterion, or take a DenseHead")
         anchors = same_on_all_levels(anchors_per_cell)
+        in_channels = same_on_all_levels(in_channels, what="channels")
         self.num_logits = num_logits
+        self.anchors_per_cell = tuple(anchors_per_cell)
         self.tower = nn.Conv2d(in_channels, in_channels, 3, padding=1)
         self.classify = nn.Conv2d(in_channels, anchors * num_logits, 1)
         self.regress = nn.Conv2d(in_channels, anchors * 4, 1)
         init_normal(self, std=0.01)
         start_at(self.classify, prior_probability)
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """See `rankdet.ops.class_rows`; an RPN has none, which `TwoStageDetector` says."""
+        return {"classify": ClassRows(groups=self.anchors_per_cell[0])}
 
     def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
         """See `DensePredictor`."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdet.nn.blocks import conv_block, start_at
-from rankdet.nn.box_head import RegionPredictor
+from rankdet.nn.box_head import REGION_ROWS, RegionPredictor
 from rankdet.nn.norm import BatchNorm
 from rankdet.nn.roi import Pooler, RoIPooler
 from rankdet.ops.boxes import centres_and_sizes
@@ -54,6 +54,8 @@ class DoubleHead(nn.Module, Part, RegionPredictor):
         bottlenecks: residual blocks of the convolutions behind the first.
         width: of the fully connected layers, and of what the convolutions end in.
     """
+
+    class_rows = REGION_ROWS
 
     def __init__(
         self,

@@ -12,11 +12,15 @@ from torch import Tensor, nn
 from rankdet.nn.blocks import conv_tower, init_kaiming
 from rankdet.nn.network import Network
 from rankdet.nn.norm import Norm
+from rankdet.ops.class_rows import ClassRows
 from rankdet.ops.part import Part
 
 
 class MaskPredictor(Network):
-    """Pooled features (R, C, S, S) and classes (R,) -> mask logits (R, h, w) of these classes."""
+    """Pooled features (R, C, S, S) and classes (R,) -> mask logits (R, h, w) of these classes.
+
+    One that has ``class_rows`` can start from weights for other classes (see `rankdet.ops.class_rows`).
+    """
 
     @abstractmethod
     def forward(self, pooled: Tensor, labels: Tensor) -> Tensor:
@@ -40,6 +44,8 @@ class MaskHead(nn.Module, Part, MaskPredictor):
         stacked: 3 x 3 convolutions before the upsampling.
         norm: behind each of these convolutions; None for none.
     """
+
+    class_rows = {"classify": ClassRows()}
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What every neck is: maps of the backbone in, maps of equal width out."""
+"""What every neck is: maps of the backbone in, maps for the heads out."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Neck(Network):
     Any ``nn.Module`` that does this and keeps ``channels`` is a neck.
 
     Attributes:
-        channels: the width of all its maps.
+        channels: the width of all its maps, or one for each where they differ.
     """
 
-    channels: int
+    channels: int | Sequence[int]
 
     @abstractmethod
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:

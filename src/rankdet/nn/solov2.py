@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rankdet.nn.blocks import conv_block, conv_tower, flatten_level, init_normal, start_at
 from rankdet.nn.norm import GroupNorm
+from rankdet.ops.class_rows import ClassRows
 from rankdet.ops.part import Part
 
 
@@ -61,6 +62,8 @@ class KernelHead(nn.Module, Part):
         quality_channels: further logits per cell, 0 or 1.
         prior_probability: score of every cell before training.
     """
+
+    class_rows = {"classify": ClassRows()}
 
     def __init__(
         self,

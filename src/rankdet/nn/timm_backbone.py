@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,24 +16,10 @@ from torch import Tensor, nn
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.modification import Modification
 from rankdet.nn.norm import FrozenStatistics, GroupStatistics, NormPolicy
+from rankdet.nn.weights import read_state, weights_wanted
 from rankdet.ops.part import Part
 
 _T = TypeVar("_T")
-_WEIGHTS_WANTED = ContextVar("weights_wanted", default=True)
-
-
-@contextmanager
-def without_pretrained_weights() -> Iterator[None]:
-    """Within this context a `TimmBackbone` neither reads nor downloads weights: a checkpoint will bring them.
-
-    >>> with without_pretrained_weights():
-    ...     backbone = TimmBackbone("resnet18", weights="a1_in1k")
-    """
-    token = _WEIGHTS_WANTED.set(False)
-    try:
-        yield
-    finally:
-        _WEIGHTS_WANTED.reset(token)
 
 
 class TimmBackbone(nn.Module, Part, Backbone):
@@ -209,8 +193,7 @@ def _create(name: str, weights: str | Path | None, strides: Sequence[int], state
     plain = len(set(reductions)) == 1  # a ViT, whose maps of one stride timm counts by blocks
     wanted = [-1] if plain else [len(reductions) - 1 - reductions[::-1].index(stride) for stride in strides]
     options: dict[str, Any] = {"features_only": True, "out_indices": wanted, **stated}
-    loads = weights is not None and _WEIGHTS_WANTED.get() and torch.get_default_device().type != "meta"
-    if not loads:
+    if not weights_wanted(weights):
         return _timm().create_model(name, pretrained=False, **options)
     if Path(str(weights)).is_file():
         overlay = {"state_dict": _read_weights(name, Path(str(weights)))}
@@ -232,13 +215,7 @@ def _feature_info(network: nn.Module) -> Any:
 
 def _read_weights(name: str, path: Path) -> dict[str, Tensor]:
     """State dict of a local file, checked to belong to the network."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        state = load_file(path)
-    else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = next((state[key] for key in ("state_dict", "model") if key in state), state)
+    state = read_state(path)
     with torch.device("meta"):
         expected = set(_timm().create_model(name).state_dict())
     if not expected & set(state):

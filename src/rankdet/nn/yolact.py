@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rankdet.nn.blocks import flatten_level, init_xavier
 from rankdet.nn.dense_head import DenseOutputs, same_on_all_levels
+from rankdet.ops.class_rows import ClassRows
 from rankdet.ops.part import Part
 
 
@@ -45,6 +46,7 @@ class CoefficientHead(nn.Module, Part):
         self.num_logits = num_logits
         self.num_coefficients = num_coefficients
         self.quality_channels = quality_channels
+        self.anchors_per_cell = tuple(anchors_per_cell)
         anchors = same_on_all_levels(anchors_per_cell)
         self.tower = nn.Conv2d(in_channels, in_channels, 3, padding=1)
         self.classify = nn.Conv2d(in_channels, anchors * num_logits, 3, padding=1)
@@ -53,6 +55,11 @@ class CoefficientHead(nn.Module, Part):
         if quality_channels:
             self.judge = nn.Conv2d(in_channels, anchors * quality_channels, 3, padding=1)
         init_xavier(self)
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """See `rankdet.ops.class_rows`."""
+        return {"classify": ClassRows(groups=self.anchors_per_cell[0])}
 
     def forward(self, maps: Sequence[Tensor]) -> CoefficientOutputs:
         """Pyramid maps, finest first -> outputs of all levels."""
@@ -92,6 +99,8 @@ class PrototypeNet(nn.Module, Part):
 
 class SemanticHead(nn.Module, Part):
     """The finest pyramid map -> a logit per class and cell, for training alone (YOLACT, section 3.4)."""
+
+    class_rows = {"classify": ClassRows()}
 
     def __init__(self, in_channels: int, *, num_classes: int) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rankdet.train.optimiser import AdamW as AdamW
     from rankdet.train.optimiser import Optimiser as Optimiser
     from rankdet.train.options import TrainerOptions as TrainerOptions
+    from rankdet.train.parameter_groups import ParameterGroup as ParameterGroup
     from rankdet.train.run import Run as Run
     from rankdet.train.run import fit as fit
     from rankdet.train.schedule import Cosine as Cosine
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from rankdet.train.schedule import Schedule as Schedule
     from rankdet.train.schedule import Steps as Steps
     from rankdet.train.task import DetectionTask as DetectionTask
+    from rankdet.train.transfer import Transfer as Transfer
+    from rankdet.train.transfer import transfer_weights as transfer_weights
 
 _HOMES = {
     "AdamW": "optimiser",
@@ -30,6 +33,7 @@ _HOMES = {
     "Decay": "schedule",
     "DetectionTask": "task",
     "Optimiser": "optimiser",
+    "ParameterGroup": "parameter_groups",
     "Run": "run",
     "SGD": "optimiser",
     "Schedule": "schedule",
@@ -39,6 +43,8 @@ _HOMES = {
     "TrainingInterrupted": "errors",
     "end_epoch": "epochs",
     "fit": "run",
+    "Transfer": "transfer",
+    "transfer_weights": "transfer",
 }
 
 __all__ = list(_HOMES)

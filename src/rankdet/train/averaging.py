@@ -1,7 +1,7 @@
 """A running average of the weights (EMA): steadier than the weights of the last step, and what a training is judged by.
 
-Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; with exponential weights, and
-a short memory at the beginning.
+Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; with exponential weights,
+and a short memory at the beginning.
 """
 
 from __future__ import annotations

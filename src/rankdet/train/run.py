@@ -35,6 +35,7 @@ from rankdet.train.settings import Change
 from rankdet.train.slurm import requeue
 from rankdet.train.start import Start
 from rankdet.train.task import DetectionTask
+from rankdet.train.transfer import Transfer, transfer_weights
 
 AUTO = "auto"
 
@@ -69,6 +70,8 @@ def fit(
     trainer: TrainerOptions | None = None,
     output: str | Path | None = None,
     resume: str | Path | None = None,
+    start_from: str | Path | None = None,
+    fresh: Sequence[str] = (),
     seed: int = 0,
     name: str = "run",
     config: str | None = None,
@@ -86,6 +89,9 @@ def fit(
         output: folder of the run; None for a new one in ``runs``, or that of the resumed run.
         resume: a checkpoint to go on from, as if there had been no interruption; "auto" for the last.ckpt of `output`,
             if there is one. With another `output` than its folder the run goes on there, and the old one stays.
+        start_from: a checkpoint, trained here or converted, with whose weights a new training begins; classes go by
+            name (see `rankdet.train.transfer_weights`). Beside ``resume="auto"``: where there is nothing to resume.
+        fresh: names of tensors, or patterns such as ``stage.head.*``, that do not come from `start_from`.
         seed: at least 0; order, augmentation and every step follow from it.
         name: of a new folder in ``runs``.
         config: text of the resolved configuration, written to config.yaml.
@@ -102,6 +108,7 @@ def fit(
     parts = Parts(model, data, optimiser, schedule, trainer if trainer is not None else TrainerOptions(), seed)
     checkpoint = _checkpoint(resume, output)
     start = Start.read(checkpoint, model) if checkpoint is not None else Start()
+    transfer = _transfer(start_from, fresh, resume, start, parts)
     display, interruption = Display(silent=not is_first_process()), Interruption()
     with claimed_folder(output, name=name, resume=start.path, tell=display.print) as folder:
         attendance = Attendance(folder)
@@ -114,6 +121,7 @@ def fit(
             callbacks=[attendance, *callbacks],
         )
         task = make_task(engine, parts)
+        task.record |= transfer.as_record() if transfer is not None else {}
         changed = start.check(task, data.categories)
         if start.path is not None and start.path.resolve().parent != folder.path.resolve() and engine.is_global_zero:
             folder.bring(start.path)
@@ -124,6 +132,8 @@ def fit(
             )
             return _finish(engine, parts, folder, display)
         display.print(_header(parts, engine, task, folder, changed=changed, step=start.step))
+        if transfer is not None:
+            display.print(str(transfer))
         if config is not None and engine.is_global_zero:
             write_text(folder.path / CONFIG, config)
         open_logs(engine, folder, start)
@@ -140,6 +150,24 @@ def _checkpoint(resume: str | Path | None, output: str | Path | None) -> Path | 
         raise ValueError("to go on automatically, name the folder of the run with --output")
     last = Path(output) / LAST
     return last if last.exists() else None
+
+
+def _transfer(
+    start_from: str | Path | None, fresh: Sequence[str], resume: str | Path | None, start: Start, parts: Parts
+) -> Transfer | None:
+    """The weights that a new training begins with, put into its model; None if it begins with its own, or goes on."""
+    if start_from is None:
+        if fresh:
+            raise ValueError("fresh names what is not to come from a checkpoint; name that with start_from")
+        return None
+    if resume is not None and resume != AUTO:
+        raise ValueError(
+            f"--resume goes on with the training of {resume}, --start-from begins a new one with the weights of "
+            f"{start_from}: give one of them"
+        )
+    if start.path is not None:
+        return None
+    return transfer_weights(parts.model, start_from, categories=parts.data.categories, fresh=fresh)
 
 
 def check_classes(model: nn.Module, data: DetectionData) -> None:

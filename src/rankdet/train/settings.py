@@ -92,6 +92,17 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
     return found
 
 
+def plan_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    """What differs between the plans of two models, the number of classes aside.
+
+    >>> old = {CLASS: "ATSS", ARGUMENTS: {"num_classes": 3, "channels": 64}}
+    >>> print(*plan_changes(old, {CLASS: "ATSS", ARGUMENTS: {"num_classes": 4, "channels": 32}}))
+    model.init_args.channels 64 -> 32
+    """
+    found = changes(dict(_flat({"model": before})), dict(_flat({"model": now})))
+    return [change for change in found if not change.key.endswith(".num_classes")]
+
+
 def plain(value: Any) -> Any:
     """An object as its class and constructor arguments, as far as it keeps them; plain data as they are.
 

@@ -32,6 +32,12 @@ class Start:
     def read(cls, path: Path, model: nn.Module) -> Start:
         """Read a checkpoint and compare its weights with the model; `CheckpointError` names the differences."""
         content = read_checkpoint(path)
+        theirs = content[KEY].get("categories")
+        if theirs is not None and len(theirs["names"]) != getattr(model, "num_classes", len(theirs["names"])):
+            raise CheckpointError(
+                f"{path} was trained on {len(theirs['names'])} classes, the data have {model.num_classes}. "
+                f"{_new_training(path)}"
+            )
         check_weights(model_weights(content), model, path)
         if PROGRESS not in content or "optimizer_states" not in content:
             last = path.with_name("last.ckpt")
@@ -52,7 +58,10 @@ class Start:
             return []
         theirs = self.record.get("categories")
         if theirs is not None and (difference := Categories.from_dict(theirs).difference(categories)):
-            raise CheckpointError(f"{self.path} was trained on other classes than those of the data: {difference}")
+            raise CheckpointError(
+                f"{self.path} was trained on other classes than those of the data: {difference}. "
+                f"{_new_training(self.path)}"
+            )
         changed = changes(self.progress.get("settings", {}), task.settings)
         self._refuse([change for change in changed if change.refusal])
         for name, what in (("batches_per_epoch", "batches in an epoch"), ("seed", "as its seed")):
@@ -84,3 +93,11 @@ class Start:
                 f"{self.path} cannot go on with another setting than it has been trained with: {reasons}. Give the old "
                 "one again, or begin a new run"
             )
+
+
+def _new_training(path: Path) -> str:
+    """The way to other classes."""
+    return (
+        "--resume goes on with the same training; to begin a new one with its weights, classes matched by name, give "
+        f"--start-from {path}"
+    )

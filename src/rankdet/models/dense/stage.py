@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -45,7 +45,7 @@ class DenseStage(nn.Module, Part):
     """Predictions at every cell of a pyramid, who of them is positive, and what is learned from that.
 
     Args:
-        in_channels: channels of the pyramid maps.
+        in_channels: channels of the pyramid maps; a number for each level where they differ.
         num_classes: K; 1 for a region proposal network.
         head: predicts at every anchor; a factory is given what `DensePredictorFactory` says.
         anchors: the boxes that predictions start from.
@@ -57,7 +57,7 @@ class DenseStage(nn.Module, Part):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | Sequence[int],
         *,
         num_classes: int,
         head: DensePredictor | DensePredictorFactory,
@@ -131,5 +131,5 @@ def _rows_of(parts: Tensor, rows: Tensor) -> Tensor:
 class DenseStageFactory(Protocol):
     """Makes a stage once the channels of the pyramid and K are known; ``partial(DenseStage, head=...)`` is one."""
 
-    def __call__(self, in_channels: int, *, num_classes: int) -> DenseStage:
+    def __call__(self, in_channels: int | Sequence[int], *, num_classes: int) -> DenseStage:
         """See the class."""

@@ -19,6 +19,7 @@ from rankdet.nn.backbone import Backbone
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.nn.pyramid import level_strides
+from rankdet.ops.class_rows import ClassRows, class_rows_of
 from rankdet.ops.part import made
 
 
@@ -79,6 +80,11 @@ class TwoStageDetector(Detector):
     def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
         """See `Detector`; the logits of several stages are averaged."""
         return [layer for stage in self.roi.box_stages for layer in class_layers_of(stage.head)]
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """See `rankdet.ops.class_rows`: those of the regions; an RPN knows no classes."""
+        return {f"roi.{name}": rows for name, rows in class_rows_of(self.roi).items()}
 
     def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
         """See `Detector`."""
