@@ -15,7 +15,7 @@ from rankdet.cli.experiment import Experiment
 from rankdet.cli.options import read_options
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-PAGES = [DOCS / "command-line.md", DOCS / "training.md"]
+PAGES = [DOCS / name for name in ("command-line.md", "training.md", "scaling-and-recovery.md")]
 
 
 def blocks(language: str) -> list[str]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rankdet.losses.ranking.attach import Arguments, Piece, Update, attach, compiled, numbered, sorted_rows
 from rankdet.losses.ranking.gather import processes
 from rankdet.losses.ranking.negatives import Negatives, locate
-from rankdet.losses.ranking.numbers import accumulator, on_cpu, widened
+from rankdet.losses.ranking.numbers import accumulator, alone, on_cpu, widened
 from rankdet.losses.ranking.ranking import Error, PositiveError, Ranked, Ranking, RankingError, SortingError
 from rankdet.losses.ranking.steps import Edges
 from rankdet.losses.ranking.targets import (
@@ -200,7 +200,7 @@ class RankingLoss(nn.Module, ABC):
     def _update_of_batch(self, logits: Tensor, found: Positives) -> Update:
         flat = sorted_rows(logits, None).view(-1)
         update = self._update_of_one(flat, found, together=self.gather_across_devices)
-        if on_cpu(logits):
+        if on_cpu(logits) and alone():
             return update
         # Elsewhere the logits were not checked.
         return replace(update, values=torch.where(flat.amax().isnan(), torch.nan, update.values))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rankdet.losses.ranking.numbers import on_cpu
+from rankdet.losses.ranking.numbers import alone, on_cpu
 
 BLOCK = 64
 ROUNDING = 1e-3  # an IoU may come out a little above 1
@@ -41,9 +41,12 @@ def indices_of(values: Tensor, reach: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def check_logits(logits: Tensor) -> None:
-    """Raise unless the logits are floating; on a CPU, where looking costs next to nothing, unless free of NaN too."""
+    """Raise unless the logits are floating; on a CPU, where looking costs next to nothing, unless free of NaN too.
+
+    Of several processes none complains about values: the others would wait for it, and a loss of NaN tells them.
+    """
     _check_dtype(logits)
-    if on_cpu(logits) and logits.numel() and bool(logits.detach().amax().isnan()):
+    if on_cpu(logits) and alone() and logits.numel() and bool(logits.detach().amax().isnan()):
         raise ValueError(NAN_LOGITS)
 
 
@@ -75,7 +78,7 @@ def with_errors(found: Positives, quality: Tensor) -> Positives:
             f"localisation_errors have shape {tuple(quality.shape)}, but there are {found.index.numel()} positives; "
             f"give one for each, {tuple(found.index.shape)}, in their order in the flattened targets"
         )
-    if on_cpu(quality) and quality.numel() and not bool(quality.amax() <= 1 + ROUNDING):  # NaN too
+    if on_cpu(quality) and alone() and quality.numel() and not bool(quality.amax() <= 1 + ROUNDING):  # NaN too
         raise ValueError("a localisation error is NaN or below 0; accepted are numbers >= 0, such as 1 - iou")
     return replace(found, quality=quality.clamp(max=1))
 
@@ -94,7 +97,8 @@ def _check_distinct(index: Tensor, number: int) -> None:
 
 def _checked_quality(quality: Tensor) -> Tensor:
     """At most 1: what is above by rounding becomes 1, what is more is an error (on a CPU, elsewhere nobody looks)."""
-    if on_cpu(quality) and quality.numel() and not (most := float(quality.amax())) <= 1 + ROUNDING:  # NaN too
+    looked = on_cpu(quality) and alone() and quality.numel()
+    if looked and not (most := float(quality.amax())) <= 1 + ROUNDING:  # NaN too
         raise ValueError(f"a quality is {most}; accepted is at most 1")
     return quality.clamp(max=1)
 
@@ -126,7 +130,7 @@ def read_targets(logits: Tensor, targets: Tensor, positives: Tensor | None) -> P
         return Positives(torch.zeros(0, dtype=torch.long, device=flat.device), flat, None)
     extremes = torch.stack([*flat.aminmax(), logits.detach().amax().to(flat.dtype)]).cpu()
     least, most, logit = (number.item() for number in extremes)  # tolist() fails inside of torch.func up to torch 2.6
-    if logit != logit:
+    if logit != logit and alone():
         raise ValueError(NAN_LOGITS)
     if not most <= 1 + ROUNDING:  # NaN too
         raise ValueError(f"a target is {most}; accepted are a quality of at most 1, 0 for negatives, < 0 for ignored")
