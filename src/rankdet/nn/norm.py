@@ -13,7 +13,9 @@ from rankdet.ops.part import Part
 
 
 class Norm(Part, ABC):
-    """Makes the normalisation behind a convolution, which then has no bias."""
+    """Makes the normalisation behind a convolution, which then has no bias, unless ``conv_bias`` says so."""
+
+    conv_bias = False
 
     @abstractmethod
     def build(self, channels: int) -> nn.Module:
@@ -29,14 +31,17 @@ class GroupNorm(Norm):
     Args:
         groups: at most so many.
         least_channels: of a group.
+        conv_bias: whether the convolution in front has a bias; it changes something where groups are of several
+            channels (FCOS of torchvision, and of MMDetection with ``conv_bias=True``).
 
     >>> [GroupNorm().build(channels).num_groups for channels in (256, 64, 4)]
     [32, 8, 1]
     """
 
-    def __init__(self, *, groups: int = 32, least_channels: int = 8) -> None:
+    def __init__(self, *, groups: int = 32, least_channels: int = 8, conv_bias: bool = False) -> None:
         self.groups = groups
         self.least_channels = least_channels
+        self.conv_bias = conv_bias
 
     def build(self, channels: int) -> nn.GroupNorm:
         """See `Norm`."""
