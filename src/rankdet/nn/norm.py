@@ -127,6 +127,24 @@ class GroupStatistics(NormPolicy):
                     setattr(module, name, _as_group_norm(child))
 
 
+class NormEpsilon(Modification):
+    """What every batch norm adds to the variance, where weights were trained with another number than 1e-5.
+
+    Args:
+        eps: at least 0; the first weights of torchvision's detectors have 0.
+    """
+
+    def __init__(self, eps: float) -> None:
+        if eps < 0:
+            raise ValueError(f"eps, which is added to variances, must be at least 0; got {eps}")
+        self.eps = eps
+
+    def prepare(self, network: nn.Module) -> None:
+        """See `Modification`."""
+        for norm in _batch_norms(network):
+            norm.eps = self.eps
+
+
 def _batch_norms(network: nn.Module) -> list[_BatchNorm]:
     return [module for module in network.modules() if isinstance(module, _BatchNorm)]
 
