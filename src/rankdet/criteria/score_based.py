@@ -196,15 +196,19 @@ class ScoreCriterion(Criterion):
 
     def num_logits(self, num_classes: int) -> int:
         """K sigmoids, or K + 1 columns of a softmax."""
-        return num_classes + int(self.classification.softmax)
+        return num_classes + self.classification.backgrounds
+
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """Logit of the class probability."""
+        backgrounds = self.classification.backgrounds
+        return probability_logit(logits.float().log_softmax(-1)[..., :-backgrounds]) if backgrounds else logits
 
     def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:
         """Logit of the class probability, fused with the judged quality where there is one."""
-        if self.classification.softmax:
-            return probability_logit(logits.float().log_softmax(-1)[..., :-1])
-        if self.judged is None:
-            return logits
-        return fused_logits(logits, quality_logits, self.fusion)
+        of_classes = self.class_logits(logits)
+        if self.judged is None or self.classification.backgrounds:
+            return of_classes
+        return fused_logits(of_classes, quality_logits, self.fusion)
 
     def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
         """See `Criterion`."""

@@ -29,9 +29,9 @@ from rankdet.models.masks.prototypes import (
 )
 from rankdet.models.masks.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criterion, solo_criterion
 from rankdet.models.masks.yolact import YOLACT, yolact_criterion
-from rankdet.models.postprocess import Postprocess
+from rankdet.models.postprocess import CutLast, Postprocess
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
-from rankdet.models.region.cascade import Cascade, RoIHead, RoIHeadFactory
+from rankdet.models.region.cascade import Cascade, MeanOutput, MeanScore, RoIHead, RoIHeadFactory, StageAverage
 from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
 from rankdet.models.region.detector import TwoStageDetector
 from rankdet.models.region.double_head import DoubleHeadRCNN, double_head_criterion
@@ -45,6 +45,7 @@ from rankdet.models.region.rpn import RPN, RPNFactory, rpn_criterion
 from rankdet.models.region.settings import BY_RANKING, BY_SCORE, CASCADE_BY_SCORE, RegionSettings
 from rankdet.models.region.stage import RoIStage, RoIStageFactory
 from rankdet.models.region.stages import RoIStageTemplate
+from rankdet.models.selection import CandidateSelection, TopPairs, TopPairsByClass, TopPriors
 from rankdet.models.spec import PlanError, build, spec_of
 
 __all__ = [
@@ -56,12 +57,14 @@ __all__ = [
     "Branch",
     "BranchFactory",
     "CASCADE_BY_SCORE",
+    "CandidateSelection",
     "Cascade",
     "CascadeMaskRCNN",
     "CascadeRCNN",
     "CellStage",
     "CheckpointError",
     "CoefficientStage",
+    "CutLast",
     "DenseDetector",
     "DenseStage",
     "DenseStageFactory",
@@ -77,6 +80,8 @@ __all__ = [
     "MaskBranch",
     "MaskRCNN",
     "MatrixPostprocess",
+    "MeanOutput",
+    "MeanScore",
     "NINE_BY_RANKING",
     "NINE_BY_SCORE",
     "PAA",
@@ -103,6 +108,10 @@ __all__ = [
     "SSD300",
     "SSD512",
     "ScoreVoting",
+    "StageAverage",
+    "TopPairs",
+    "TopPairsByClass",
+    "TopPriors",
     "TwoStageDetector",
     "VotingPostprocess",
     "YOLACT",

@@ -39,6 +39,8 @@ class RoIPooler(nn.Module, Part, Pooler):
         sampling_ratio: points per cell and side; 0 takes as many as the region has pixels per cell, rounded up.
     """
 
+    aligned = True
+
     def __init__(
         self, output_size: int, *, strides: Sequence[float], finest: float = 56.0, sampling_ratio: int = 0
     ) -> None:
@@ -69,7 +71,18 @@ class RoIPooler(nn.Module, Part, Pooler):
 
     def _pool(self, features: Tensor, regions: Tensor, stride: float) -> Tensor:
         size = (self.output_size, self.output_size)
-        return roi_align(features, regions.to(features.dtype), size, 1 / stride, self.sampling_ratio, aligned=True)
+        return roi_align(
+            features, regions.to(features.dtype), size, 1 / stride, self.sampling_ratio, aligned=self.aligned
+        )
+
+
+class UnalignedRoIPooler(RoIPooler):
+    """`RoIPooler` without the shift by half a pixel that aligns regions with the centres of pixels: torchvision.
+
+    So was RoIAlign at first; a region has at least one pixel a side there.
+    """
+
+    aligned = False
 
 
 class PoolerFactory(Protocol):

@@ -1,7 +1,7 @@
 """The ground floor: what torchvision.ops lacks."""
 
 from rankdet.ops.boxes import aligned_giou, aligned_iou, pairwise_iou
-from rankdet.ops.coder import BoxCoder, DeltaCoder, LogDistanceCoder
+from rankdet.ops.coder import BoxCoder, DeltaCoder, LogDistanceCoder, OneSidedDeltaCoder
 from rankdet.ops.distance_coder import PixelDistanceCoder, StrideDistanceCoder
 from rankdet.ops.part import Part
 from rankdet.ops.priors import Priors
@@ -10,6 +10,7 @@ __all__ = [
     "BoxCoder",
     "DeltaCoder",
     "LogDistanceCoder",
+    "OneSidedDeltaCoder",
     "Part",
     "PixelDistanceCoder",
     "Priors",

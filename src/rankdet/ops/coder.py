@@ -58,8 +58,23 @@ class DeltaCoder(BoxCoder):
         prior_centres, prior_sizes = centres_and_sizes(priors)
         scaled = deltas.to(priors.dtype) * priors.new_tensor(self.stds)
         centres = prior_centres + scaled[..., :2] * prior_sizes
-        halves = prior_sizes * scaled[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() / 2
+        halves = prior_sizes * self._bounded(scaled[..., 2:]).exp() / 2
         return torch.cat((centres - halves, centres + halves), -1)
+
+    def _bounded(self, log_ratios: Tensor) -> Tensor:
+        return log_ratios.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+
+
+class OneSidedDeltaCoder(DeltaCoder):
+    """`DeltaCoder` that only bounds how much a box grows, not how much it shrinks: Detectron2 and torchvision.
+
+    >>> prior, deltas = torch.tensor([[0., 0., 100., 100.]]), torch.tensor([[0., 0., -50., 50.]])
+    >>> OneSidedDeltaCoder().decode(prior, deltas).round(decimals=3)
+    tensor([[    49.9980, -3075.0000,     50.0020,  3175.0000]])
+    """
+
+    def _bounded(self, log_ratios: Tensor) -> Tensor:
+        return log_ratios.clamp(max=MAX_LOG_RATIO)
 
 
 class LogDistanceCoder(BoxCoder):

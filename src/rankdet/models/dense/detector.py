@@ -64,6 +64,7 @@ class DenseDetector(Detector):
 
     def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
         """See `Detector`."""
-        levels = self.stage.candidates(self.stage.predict(maps, batch), per_level=self.postprocess.pre_nms)
+        predictions, chosen = self.stage.predict(maps, batch), self.postprocess
+        levels = self.stage.candidates(predictions, per_level=chosen.pre_nms, selection=chosen.selection)
         boxes, logits, labels, _ = Candidates.joined(levels)
         return [self.postprocess(boxes[i], logits[i], labels[i], size) for i, size in enumerate(batch.sizes)]

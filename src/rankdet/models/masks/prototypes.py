@@ -29,7 +29,7 @@ from rankdet.nn.backbone import Backbone
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.nn.yolact import CoefficientHead, PrototypeNet, SemanticHead
-from rankdet.ops.boxes import box_area, clip_boxes
+from rankdet.ops.boxes import box_area
 from rankdet.ops.coder import BoxCoder
 from rankdet.ops.masks import grow_masks, inside_boxes, mix_maps
 from rankdet.ops.part import Part, made
@@ -265,10 +265,17 @@ class PrototypeDetector(Detector):
         """See `Detector`."""
         outputs, coefficients = self.stage.head(maps)
         predictions = self.stage.read(outputs, maps, batch)
-        found = Candidates.joined(self.stage.candidates(predictions, per_level=self.postprocess.pre_nms))
+        levels = self.stage.candidates(
+            predictions, per_level=self.postprocess.pre_nms, selection=self.postprocess.selection
+        )
+        found = Candidates.joined(levels)
         detections, chosen = [], []
         for image, size in enumerate(batch.sizes):
-            boxes, logits, labels = clip_boxes(found.boxes[image], size), found.logits[image], found.labels[image]
+            boxes, logits, labels = (
+                self.postprocess.cut(found.boxes[image], size),
+                found.logits[image],
+                found.labels[image],
+            )
             kept = self.postprocess.select(boxes, logits, labels)
             detections.append(detection_of(boxes[kept], logits[kept], labels[kept]))
             chosen.append(coefficients[image, found.rows[image, kept]])
