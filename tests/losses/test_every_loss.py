@@ -15,10 +15,19 @@ from torch.utils._pytree import tree_leaves
 
 from rankdet.losses import ALRPLoss, AveragePrecisionLoss, RankingLoss, RankSortLoss
 from rankdet.losses.functional import alrp_loss
-from rankdet.losses.ranking import alrp as alrp_module
-from rankdet.losses.ranking import base, negatives
-from rankdet.losses.ranking import targets as targets_module
+from rankdet.losses.ranking import alrp, entries, everyone, negatives, numbers, targets, update
 from tests.losses.problems import CLASSES, LOSSES, Problem, gradients, problems, random_problem
+
+MODULES = (alrp, entries, everyone, negatives, targets, update)
+
+
+def replace_everywhere(patch: pytest.MonkeyPatch, name: str, answer: object) -> None:
+    """Let a function that looks at a device give another answer."""
+    assert hasattr(numbers, name)
+    for module in MODULES:
+        if hasattr(module, name):
+            patch.setattr(module, name, lambda _: answer)
+
 
 every_loss = pytest.mark.parametrize("cls", CLASSES)
 
@@ -211,8 +220,7 @@ def test_the_way_of_accelerators_agrees(cls: type[RankingLoss], dtype: torch.dty
     targets[torch.arange(0, 5040, 7)] = -1
     found = []
     for on_cpu in (True, False):
-        for module in (base, negatives, targets_module):
-            monkeypatch.setattr(module, "on_cpu", lambda _, answer=on_cpu: answer)
+        replace_everywhere(monkeypatch, "on_cpu", on_cpu)
         value = cls()(logits, targets)
         found.append((value, *torch.autograd.grad(value, logits)))
     torch.testing.assert_close(found[0], found[1], rtol=1e-6 if dtype == torch.float32 else 1e-11, atol=1e-9)
@@ -234,10 +242,8 @@ def test_devices_without_float64(cls: type[RankingLoss], positives: int, monkeyp
     logits, targets = random_problem(positives, 5000, dtype=torch.float32)
     expected = cls()(logits, targets)
     (exact,) = torch.autograd.grad(expected, logits)
-    for module in (base, negatives, targets_module):
-        monkeypatch.setattr(module, "on_cpu", lambda _: False)
-    for module in (base, negatives, alrp_module):
-        monkeypatch.setattr(module, "accumulator", lambda _: torch.float32)
+    replace_everywhere(monkeypatch, "on_cpu", False)
+    replace_everywhere(monkeypatch, "accumulator", torch.float32)
     with NoFloat64():
         value = cls()(logits, targets)
         (gradient,) = torch.autograd.grad(value, logits)
@@ -261,8 +267,7 @@ def test_the_host_never_waits_for_a_list_of_positives(cls: type[RankingLoss], po
 
 
 def test_nan_on_an_accelerator_is_a_nan_loss(monkeypatch: pytest.MonkeyPatch):
-    for module in (base, negatives, targets_module):
-        monkeypatch.setattr(module, "on_cpu", lambda _: False)
+    replace_everywhere(monkeypatch, "on_cpu", False)
     logits = torch.tensor([0.0, math.nan, 1.0])
     terms = RankSortLoss().terms_at(logits, torch.tensor([0]), torch.tensor([0.5]))
     assert all(term.isnan() for term in terms.values())

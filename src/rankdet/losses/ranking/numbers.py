@@ -29,6 +29,8 @@ def finite(values: Tensor) -> Tensor:
 
 def rounded_up(values: Tensor, dtype: torch.dtype) -> Tensor:
     """The smallest numbers of a narrower dtype that are not below the values: ``x >= value`` stays what it was."""
+    if values.dtype == dtype:
+        return values
     narrow = values.to(dtype)
     above = torch.nextafter(narrow, torch.full_like(narrow, torch.inf))
     return torch.where(narrow.to(values.dtype) < values, above, narrow)
