@@ -86,7 +86,7 @@ def test_cells_find_what_a_search_finds(
     torch.testing.assert_close(cells.interval_sums(sides), expected, rtol=1e-6, atol=1e-6)
 
     weights = torch.rand(len(s), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    along = cells.along(x, side, *cells.lines(weights))
+    along = cells.along(x, side, *cells.lines(*cells.edges.lines(weights)))
     steps = step(x.double()[:, None] - s, delta) @ weights
     torch.testing.assert_close(along[alone].double(), steps[alone], rtol=1e-5, atol=1e-6)
 

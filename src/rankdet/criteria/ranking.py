@@ -118,7 +118,7 @@ class RankingCriterion(Criterion):
         quality = self.quality(positives)
         ranked = self._rank(predictions, assignment, positives, quality)
         ranking = sum(ranked.terms.values(), predictions.logits.new_zeros(()))
-        weights = self.weighting(positives.with_ranks(ranked.rank, ranked.soft_sampling, group))
+        weights = self.weighting(positives.with_ranks(ranked))
         losses = dict(ranked.terms)
         if predictions.regresses_boxes:
             box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)

@@ -65,11 +65,13 @@ class Update:
     Attributes:
         values: (T,), or (T, M) for each positive by itself.
         standing: gives (2, M) rank and soft sampling of the positives of this process, in their order.
+        sampling: gives their soft sampling (M,) by a step of some delta.
         written: None where no process has a positive.
     """
 
     values: Tensor
     standing: Callable[[], Tensor]
+    sampling: Callable[[float], Tensor]
     written: Gradient | None = None
 
     def gradient(self, logits: Tensor, upstream: Tensor, dtype: torch.dtype) -> Tensor:
@@ -186,7 +188,13 @@ class Arguments:
 def compiled(logits: Tensor, arguments: Arguments, names: tuple[str, ...], source: int, delta: float | None) -> Ranked:
     """What a numbered loss with terms of those names makes of the arguments, for compiled code."""
     values, _, standing = ranking_terms(logits, list(vars(arguments).values()), source, delta)
-    return Ranked(dict(zip(names, values.unbind(), strict=True)), standing.detach)
+    return Ranked(dict(zip(names, values.unbind(), strict=True)), standing.detach, _not_compiled)
+
+
+def _not_compiled(delta: float) -> Tensor:
+    raise RuntimeError(
+        f"soft sampling by delta {delta} is not there in compiled code; compile the rest, or take delta 0"
+    )
 
 
 # torch.compile sees a ranking loss as one operator. Its arguments are tensors and numbers, so every loss has a number.

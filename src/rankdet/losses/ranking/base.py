@@ -119,7 +119,8 @@ class RankingLoss(nn.Module, ABC):
             positives: same shape, bool; says outright which entries are positives, so that one of quality 0 stays one.
             image_index: shape of the leading dimensions of the logits, int64; the image of each, for `scope="image"`.
             group: the same, any integers, for `scope="group"`.
-            weight: shape of the leading dimensions of the logits, >= 0: an entry of weight 2 counts like two of it.
+            weight: shape of the leading dimensions of the logits; an entry of weight 2 counts like two of it. At least
+                0, and above 0 for positives.
 
         Raises:
             ValueError: shapes differ, a logit is NaN, or a target is NaN or above 1 (by more than rounding, 1e-3).
@@ -235,7 +236,7 @@ class RankingLoss(nn.Module, ABC):
             update = self.update(logits.detach(), arguments, delta)
         terms = dict(zip(self.term_names, attach(logits, update), strict=True))
         dtype = widened(logits.dtype)
-        return Ranked(terms, lambda: update.standing().to(dtype))
+        return Ranked(terms, lambda: update.standing().to(dtype), lambda of_delta: update.sampling(of_delta).to(dtype))
 
     def update(self, logits: Tensor, arguments: Arguments, delta: float | None) -> Update:
         """Values and gradients of all terms; for compiled code."""

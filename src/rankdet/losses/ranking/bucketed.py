@@ -72,9 +72,11 @@ def _in_buckets(entries: Entries, edges: Edges) -> tuple[Negatives, Tensor]:
     takes_part = torch.ones(len(edges), dtype=torch.bool, device=logits.device).index_fill_(0, edges.first, False)
     nowhere = edges.centres.numel() + edges.groups.number  # one more bucket, whose members take no part
     bucket = torch.where(takes_part.index_select(0, exact.interval), bucket, nowhere)
-    number = edges.centres.new_zeros(nowhere + 1)
-    total = number.index_add(0, bucket, logits.to(number.dtype))
-    mean = (total / number.index_add(0, bucket, number.new_ones(()).expand(bucket.shape)).clamp(min=1)).to(logits.dtype)
+    nothing = edges.centres.new_zeros(nowhere + 1)
+    counts = nothing.new_ones(bucket.shape) if exact.weight is None else exact.weight.to(nothing.dtype)
+    number = nothing.index_add(0, bucket, counts)
+    total = nothing.index_add(0, bucket, logits.to(nothing.dtype) * counts)
+    mean = (total / torch.where(number > 0, number, 1.0)).to(logits.dtype)
     interval = interval_search(edges)(mean, owner)
     interval[-1], mean[-1] = 0, 0.0
     found = Located(interval.index_select(0, bucket), None, values=mean.index_select(0, bucket), weight=exact.weight)

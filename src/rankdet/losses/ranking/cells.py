@@ -105,9 +105,9 @@ class Cells:
         count, offset = torch.cat([start, until[:, -1:]], 1).diff()
         return torch.stack([count, torch.where(self.edges.covered, offset, 0.0)])
 
-    def lines(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each side, ``sum_i w_i H(x - s_i)`` at the beginning of its cell, and its rise over it; two (2 C,)."""
-        height, slope = (line.index_select(0, self._interval) for line in self.edges.lines(weights))
+    def lines(self, height: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """From lines of intervals, two (E,), to the height where each cell begins and the rise over it, two (2 C,)."""
+        height, slope = height.index_select(0, self._interval), slope.index_select(0, self._interval)
         dtype = self.edges.located.dtype
         return height.addcmul_(slope, self._from_origin).to(dtype), slope.mul_(self.width).to(dtype)
 
@@ -170,7 +170,7 @@ class Sides:
 
     def sums(self) -> Tensor:
         """(2, 2, C): number and places, below and from the edges."""
-        sums = self._sums.sum(1)
+        sums = self._sums.sum(1) if self._replicas > 1 else self._sums.squeeze(1)
         if self._joint:
             places = sums.bitwise_and(self.ONE - 1).double().mul_(1 / self.FINE)
             sums = torch.cat([sums.bitwise_right_shift_(self.BITS).double(), places])

@@ -31,7 +31,7 @@ class Owners:
         return self.number.index_select(0, index % rows if self.by_column else index // (entries // rows))
 
     def among(self, present: Tensor, entries: int) -> tuple[Tensor, Tensor]:
-        """Of each row, the place (rows,) int32 of its group among those present (G,), ascending, and if it is absent."""
+        """Of each row, the place (rows,) int32 of its group among those present (G,), and whether it is absent."""
         place = torch.searchsorted(present, self.number).clamp_(max=present.numel() - 1)
         absent = present[place] != self.number
         if self.by_column:

@@ -24,7 +24,8 @@ class Everyone:
         index: (P,) int64, where each is among the flattened logits of its process.
         weight: (P,) as how many each counts; None: as one.
         groups: which rank together.
-        present: (G,) ascending, the numbers of those groups; None where all entries are one group.
+        group: (P,) the number of the group of each; None where all entries are one group.
+        present: (G,) ascending, the numbers of the groups that have any; None there too.
         mine: which of them are this process's.
     """
 
@@ -33,6 +34,7 @@ class Everyone:
     index: Tensor
     weight: Tensor | None
     groups: Groups
+    group: Tensor | None
     present: Tensor | None
     mine: slice
 
@@ -51,8 +53,9 @@ class Everyone:
         if processes.size > 1:
             numbers = list(processes.gather(torch.stack(numbers))[0])
         weight = weights[0] if weights else None
-        groups, present = (Groups(), None) if owners is None else _groups(numbers[1])
-        return cls(logits, quality, numbers[0], weight, groups, present, mine)
+        group = None if owners is None else numbers[1]
+        groups, present = (Groups(), None) if group is None else _groups(group)
+        return cls(logits, quality, numbers[0], weight, groups, group, present, mine)
 
 
 def _groups(number: Tensor) -> tuple[Groups, Tensor]:

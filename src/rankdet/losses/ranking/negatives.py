@@ -87,11 +87,11 @@ class Located:
 
     def gradient(self, logits: Tensor, edges: Edges, weights: Tensor, dtype: torch.dtype) -> Tensor:
         """See `Negatives`."""
-        return self.write(_blank(logits, self.index, dtype), logits, edges, weights)
+        return self.write(_blank(logits, self.index, dtype), logits, edges, edges.lines(weights))
 
-    def write(self, gradient: Tensor, logits: Tensor, edges: Edges, weights: Tensor) -> Tensor:
-        """The same into a tensor (N,) that there is."""
-        height, slope = (line.to(edges.origin.dtype) for line in edges.lines(weights))
+    def write(self, gradient: Tensor, logits: Tensor, edges: Edges, lines: tuple[Tensor, Tensor]) -> Tensor:
+        """The same into a tensor (N,) that there is, from height and slope of the lines in all intervals."""
+        height, slope = (line.to(edges.origin.dtype) for line in lines)
         chosen = self.chosen(logits)
         for piece in _pieces(chosen):
             interval = self.interval[piece]
@@ -137,12 +137,13 @@ class InCells:
     def gradient(self, logits: Tensor, edges: Edges, weights: Tensor, dtype: torch.dtype) -> Tensor:
         """See `Negatives`."""
         gradient = _blank(logits, self.index, dtype)
-        height, rise = self.cells.lines(weights)
+        lines = edges.lines(weights)
+        height, rise = self.cells.lines(*lines)
         chosen = logits if self.index is None else logits.index_select(0, self.index)
         for piece in _pieces(chosen):
             line = self.cells.along(chosen[piece].to(rise.dtype), self.side[piece], height, rise)
             _write(gradient, self.index, piece, line)
-        return self.rest.write(gradient, logits, edges, weights) if self.rest.interval.numel() else gradient
+        return self.rest.write(gradient, logits, edges, lines) if self.rest.interval.numel() else gradient
 
 
 def locate(entries: Entries, edges: Edges, scan: Scan | None) -> tuple[Negatives, Tensor]:
@@ -175,6 +176,8 @@ def interval_search(edges: Edges) -> Search:
 def _searched(chosen: Entries, edges: Edges) -> Tensor:
     """The interval of each entry, (N,) int32, whether it takes part or not."""
     search = interval_search(edges)
+    if chosen.group is None and chosen.logits.numel() <= _piece(chosen.logits):
+        return search(chosen.logits.to(edges.located.dtype))
     found = torch.empty(chosen.logits.shape, dtype=torch.int32, device=chosen.logits.device)
     for piece in _pieces(chosen.logits):
         group = None if chosen.group is None else chosen.by_entry(chosen.group, piece)

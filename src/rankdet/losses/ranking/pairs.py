@@ -47,9 +47,9 @@ def pairs_of(logits: Tensor, quality: Tensor, delta: float, groups: Groups = ONE
     return (PairTable if logits.numel() <= TABLE else PairTree)(logits, quality, delta, groups)
 
 
-def sums_not_above(logits: Tensor, weights: Tensor, groups: Groups = ONE_GROUP) -> Tensor:
-    """``out[k] = sum over i of [s_k >= s_i] weights[i]`` within each group; ties count for both. (P,), (P,) to (P,)."""
-    return _Runs(-logits, 0.0, groups).sums(weights[None])[0]
+def sums_not_above(logits: Tensor, weights: Tensor, delta: float = 0.0, groups: Groups = ONE_GROUP) -> Tensor:
+    """``out[k] = sum over i of H(s_k - s_i) weights[i]`` within each group; (P,), (P,) to (P,)."""
+    return _Runs(-logits, delta, groups).sums(weights[None])[0]
 
 
 class PairTable:

@@ -57,11 +57,13 @@ class Parts:
     Attributes:
         parts: one for each term.
         sorts: for which of them inferior positives are to blame.
+        separable: whether the update of each positive is known by itself.
         divisor: (P,) or (), what the sums over positives, of each group, are divided by.
     """
 
     parts: tuple[Part, ...]
     sorts: tuple[bool, ...]
+    separable: bool
     divisor: Tensor | float
 
     def values(self) -> Tensor:
@@ -90,7 +92,7 @@ def parts_of(loss: Stated, ranking: Ranking) -> Parts:
         return _parts(loss, ranking)
     nothing = torch.zeros_like(ranking.logits)
     joined = [Part(*(nothing.clone() for _ in fields(Part))) for _ in loss.term_names]
-    divisor, sorts = torch.ones_like(nothing), (False,) * len(joined)
+    divisor, sorts, separable = torch.ones_like(nothing), (False,) * len(joined), True
     for group in range(ranking.groups.number):
         place, alone = ranking.of_group(group)
         own = _parts(loss, alone)
@@ -98,8 +100,8 @@ def parts_of(loss: Stated, ranking: Ranking) -> Parts:
             for field in fields(Part):
                 getattr(whole, field.name).index_copy_(0, place, getattr(part, field.name))
         divisor[place] = torch.as_tensor(own.divisor, dtype=divisor.dtype, device=divisor.device)
-        sorts = own.sorts
-    return Parts(tuple(joined), sorts, divisor)
+        sorts, separable = own.sorts, own.separable
+    return Parts(tuple(joined), sorts, separable, divisor)
 
 
 def _parts(loss: Stated, ranking: Ranking) -> Parts:
@@ -113,7 +115,8 @@ def _parts(loss: Stated, ranking: Ranking) -> Parts:
         )
     parts = tuple(_part(f"{name}.errors()[{term!r}]", error, ranking, loss.epsilon) for term, error in errors.items())
     sorts = tuple(isinstance(error, SortingError) for error in errors.values())
-    return Parts(parts, sorts, loss.normaliser(ranking))
+    separable = not any(isinstance(error, PositiveError) for error in errors.values())
+    return Parts(parts, sorts, separable, loss.normaliser(ranking))
 
 
 def _part(name: str, error: Error, ranking: Ranking, epsilon: float) -> Part:

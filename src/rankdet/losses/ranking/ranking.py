@@ -72,10 +72,12 @@ class Ranked:
     Attributes:
         terms: named scalars, each with its own gradient.
         standing: gives rank and soft sampling of the M positives of this process, (2, M), once somebody asks for them.
+        sampling: gives their soft sampling (M,) by a step of another delta, ``mean over i of H(s_k - s_i) / rank(i)``.
     """
 
     terms: dict[str, Tensor]
     standing: Callable[[], Tensor]
+    sampling: Callable[[float], Tensor]
 
     @property
     def rank(self) -> Tensor:
@@ -108,7 +110,9 @@ class Ranking:
         self_step: what a positive counts in its own ranks and sums.
         groups: which positives rank together.
         index: (P,) int64, where each is among the flattened logits of its process.
-        column: (P,) int64, where along the last dimension of the logits: its class.
+        row: (P,) int64, in which row of these, all dimensions but the last flattened: its prior.
+        column: (P,) int64, where along the last dimension: its class.
+        group: (P,) int64, the number of its group (its image, its class) as it was given; None where all rank together.
         weight: (P,) as how many positives each counts, or None: each as one.
     """
 
@@ -121,6 +125,7 @@ class Ranking:
         delta: float,
         self_step: float | None,
         groups: Groups = ONE_GROUP,
+        group: Tensor | None = None,
         index: Tensor | None = None,
         columns: int = 1,
         weight: Tensor | None = None,
@@ -130,12 +135,15 @@ class Ranking:
         self.false_positives = false_positives
         self.delta = delta
         self.groups = groups
+        self.group = group
         self._index = index
         self._columns = columns
         self.weight = weight
         natural = 1.0 if delta == 0 else 0.5
         self.self_step = natural if self_step is None else self_step
-        self._correction = self.self_step - natural
+        self._correction: Tensor | float = self.self_step - natural
+        if weight is not None:  # of several copies of a positive, one counts by the self step
+            self._correction = self.self_step - natural * weight.clamp(max=1)
         self._pairs = pairs_of(logits, quality, delta, groups)
         self._ones = torch.ones_like(logits)
         self._rank_among_positives: Tensor | None = None
@@ -150,6 +158,11 @@ class Ranking:
         if self._index is None:
             return torch.arange(len(self), device=self.logits.device)
         return self._index
+
+    @property
+    def row(self) -> Tensor:
+        """See the class."""
+        return self.index // self._columns
 
     @property
     def column(self) -> Tensor:
@@ -202,11 +215,10 @@ class Ranking:
         """Each value (P,) as often as its positive counts."""
         return values if self.weight is None else values * self.weight
 
-    @property
-    def soft_sampling(self) -> Tensor:
-        """(P,) see `Ranked`."""
+    def soft_sampling(self, delta: float = 0.0) -> Tensor:
+        """(P,) see `Ranked.sampling`."""
         weights = self.counted(1 / (self.rank * self.number * self.groups.overall))
-        return self.counted(sums_not_above(self.logits, weights, self.groups))
+        return self.counted(sums_not_above(self.logits, weights, delta, self.groups))
 
     def spread_over_inferior(self, weights: Tensor) -> Tensor:
         """``out[k] = sum_i weights[i] H(x_k - x_i) [y_k < y_i]``; weights (P,)."""
@@ -222,6 +234,7 @@ class Ranking:
             *(part[place] for part in parts),
             delta=self.delta,
             self_step=self.self_step,
+            group=None if self.group is None else self.group[place],
             index=self.index[place],
             columns=self._columns,
             weight=None if self.weight is None else self.weight[place],

@@ -91,6 +91,20 @@ def check_index(name: str, index: Tensor, logits: Tensor) -> None:
     check_leading(name, index, logits)
 
 
+def check_weight(weight: Tensor, logits: Tensor, found: Positives) -> None:
+    """Raise unless the weights are those of some leading dimensions, and (on a CPU) above 0 for every positive."""
+    check_leading("weight", weight, logits)
+    if not (on_cpu(weight) and found.index.numel()):
+        return
+    least = float(weight.amin())
+    of_positives = weight.reshape(-1).index_select(0, found.index // (logits.numel() // weight.numel()))
+    if not (least >= 0 and float(of_positives.amin()) > 0):
+        raise ValueError(
+            f"a weight is {least}, that of a positive {float(of_positives.amin())}; accepted are weights from 0 on, "
+            f"and above 0 for positives (to leave a positive out, make its target negative, or ignore its row)"
+        )
+
+
 def check_leading(name: str, rows: Tensor, logits: Tensor) -> None:
     """Raise unless the shape is that of some leading dimensions of the logits."""
     if rows.ndim == 0 or rows.shape != logits.shape[: rows.ndim]:

@@ -25,7 +25,7 @@ from rankdet.losses.ranking.targets import (
     Positives,
     check_dtype,
     check_index,
-    check_leading,
+    check_weight,
     listed,
     read_targets,
     with_errors,
@@ -70,7 +70,7 @@ def update_of(loss: Loss, logits: Tensor, arguments: Arguments, *, each: bool = 
     scan = Scan(logits.contiguous().view(-1))
     found = _found(logits, scan, arguments)
     if arguments.weight is not None:
-        check_leading("weight", arguments.weight, logits)
+        check_weight(arguments.weight, logits, found)
     owners = _owners(logits, arguments, loss.scope)
     update = _ranked(
         loss, scan, found, owners, arguments.weight, each=each, columns=logits.shape[-1] if logits.ndim else 1
@@ -132,21 +132,28 @@ def _ranked(
         delta=loss.delta,
         self_step=loss.self_step,
         groups=Groups(everyone.groups.index, everyone.groups.number, overall=overall),
+        group=everyone.group,
         index=everyone.index,
         columns=columns,
         weight=everyone.weight,
     )
     parts = parts_of(loss, ranking)
+    if each and not parts.separable:
+        raise ValueError(
+            f"{type(loss).__name__} states a PositiveError, whose gradient is that of a sum; per_positive has to know "
+            f"those of its parts, as a RankingError and a SortingError tell them"
+        )
     mine = everyone.mine
-    standing = functools.cache(lambda: torch.stack([ranking.rank[mine], ranking.soft_sampling[mine]]))
+    sampling = functools.cache(lambda delta: ranking.soft_sampling(delta)[mine])
+    standing = functools.cache(lambda: torch.stack([ranking.rank[mine], sampling(0.0)]))
     if each:
         gradient = Gradient(found.index, Each(parts, ranking), edges, negatives)
-        return Update(parts.values(), standing, gradient)
+        return Update(parts.values(), standing, sampling, gradient)
     scale = 1 / (parts.divisor * overall)
     values = (parts.values() * scale).sum(1)
     gradients, weights = parts.updates(scale * processes.size, ranking)
     gradient = Gradient(found.index, Means(gradients[:, mine], weights), edges, negatives)
-    return Update(processes.total(values) if by_image else values, standing, gradient)
+    return Update(processes.total(values) if by_image else values, standing, sampling, gradient)
 
 
 def _overall(everyone: Everyone, processes: Group) -> Tensor:
@@ -159,7 +166,7 @@ def _nothing(loss: Loss, everyone: Everyone, processes: Group, *, each: bool) ->
     """Without a positive; others may have images with some."""
     values = everyone.logits.new_zeros(len(loss.term_names), *([0] if each else []))
     standing = everyone.logits.new_zeros(2, 0)
-    return Update(processes.total(values) if loss.scope == "image" else values, lambda: standing)
+    return Update(processes.total(values) if loss.scope == "image" else values, lambda: standing, lambda _: standing[0])
 
 
 def _entries(
