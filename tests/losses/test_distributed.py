@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 import torch.distributed as dist
 
-from rankdet.losses import RankingLoss
+from rankdet.losses import RankingLoss, RankSortLoss
 from tests.losses.problems import CLASSES, random_problem
 from tests.processes import run
 
@@ -55,6 +58,14 @@ def losses_of(rank: int, size: int) -> dict:
                 ranked.rank,
                 ranked.soft_sampling,
             )
+    pair = dist.new_group([0, 1])
+    if rank < 2:
+        loss = copy.deepcopy(RankSortLoss(gather_across_devices=True))
+        loss.process_group = pair
+        x = logits.clone().requires_grad_()
+        value = copy.deepcopy(loss)(x, targets)
+        value.backward()
+        found["pair"] = value.detach(), x.grad / 2
     no_positive = CLASSES[0](gather_across_devices=True)(x, torch.zeros_like(targets))
     found["no positive"] = no_positive.item()
     return found
@@ -87,6 +98,18 @@ def test_equals_one_process_with_the_whole_batch(results: tuple[int, list[dict]]
     torch.testing.assert_close(weights, ranked.soft_sampling, rtol=1e-12, atol=0)
 
 
+def test_a_group_of_processes(results: tuple[int, list[dict]]):
+    size, found = results
+    logits, targets, _ = (part[:2].flatten(0, 1) for part in batch(size))
+    logits.requires_grad_()
+    value = RankSortLoss()(logits, targets)
+    value.backward()
+    for process in found[:2]:
+        torch.testing.assert_close(process["pair"][0], value.detach())
+    torch.testing.assert_close(torch.cat([process["pair"][1] for process in found[:2]]), logits.grad)
+    assert "pair" not in found[-1] or size == 2
+
+
 def test_no_positive_anywhere_is_zero(results: tuple[int, list[dict]]):
     assert all(process["no positive"] == 0 for process in results[1])
 
@@ -95,3 +118,7 @@ def test_a_process_by_itself_needs_no_group():
     logits, targets = random_problem(10, 100)
     alone = CLASSES[0](gather_across_devices=True)(logits, targets)
     assert alone == CLASSES[0]()(logits, targets)
+
+
+def test_a_process_group_is_no_data():
+    assert pickle.loads(pickle.dumps(RankSortLoss())).process_group is None

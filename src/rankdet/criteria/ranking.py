@@ -25,7 +25,7 @@ from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
 from rankdet.losses.boxes import BoxLoss, GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import FocalLoss
 from rankdet.losses.ranking import ALRPLoss, AveragePrecisionLoss, NDCGLoss, Ranked, RankingLoss, RankSortLoss
-from rankdet.losses.ranking.gather import Group, processes
+from rankdet.losses.ranking.gather import Group
 
 
 class RankingCriterion(Criterion):
@@ -96,7 +96,7 @@ class RankingCriterion(Criterion):
     @property
     def group(self) -> Group:
         """All processes where the ranking loss gathers across devices: then every mean and sum is over them too."""
-        return processes(together=self.ranking.gather_across_devices)
+        return self.ranking.processes
 
     @property
     def quality_channels(self) -> int:

@@ -11,20 +11,23 @@ import copy
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from rankdet.losses.ranking.attach import Arguments, Update, attach, compiled, numbered
 from rankdet.losses.ranking.entries import Entries
-from rankdet.losses.ranking.gather import Group, processes
+from rankdet.losses.ranking.gather import Group, Members, processes
 from rankdet.losses.ranking.negatives import Negatives, locate
 from rankdet.losses.ranking.numbers import widened
 from rankdet.losses.ranking.ranking import Error, Ranked, Ranking
 from rankdet.losses.ranking.search import Scan
 from rankdet.losses.ranking.steps import Edges
 from rankdet.losses.ranking.update import GROUPED_BY, update_of
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 Scope = Literal["batch", "image", "class", "group"]
 
@@ -50,7 +53,8 @@ class RankingLoss(nn.Module, ABC):
         gather_across_devices: rank over the batches of all processes of `torch.distributed`. The value is then the same
             on all of them, and the gradient that of the global loss times their number, so that the mean over the
             processes, which DistributedDataParallel takes, is the gradient of one process with the whole batch; also
-            where some processes have no positive. Every process must call the loss equally often.
+            where some processes have no positive. Every process must call the loss equally often. Which processes may
+            be set as `process_group`, by default all of them.
     """
 
     term_names: tuple[str, ...] = ("ranking",)
@@ -69,6 +73,7 @@ class RankingLoss(nn.Module, ABC):
         self.delta = _checked(delta)
         self.scope = scope
         self.gather_across_devices = gather_across_devices
+        self._members = Members()
         self.number = numbered(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -243,9 +248,18 @@ class RankingLoss(nn.Module, ABC):
         return update_of(self if delta in (None, self.delta) else self._with(delta), logits, arguments)
 
     @property
+    def process_group(self) -> ProcessGroup | None:
+        """The group of torch.distributed whose processes `gather_across_devices` joins; None: all."""
+        return self._members.group
+
+    @process_group.setter
+    def process_group(self, group: ProcessGroup | None) -> None:
+        self._members = Members(group)
+
+    @property
     def processes(self) -> Group:
         """The processes that rank together."""
-        return processes(together=self.gather_across_devices)
+        return processes(together=self.gather_across_devices, members=self.process_group)
 
     def locate(self, entries: Entries, edges: Edges, scan: Scan | None) -> tuple[Negatives, Tensor]:
         """The negatives among the edges, and their totals per interval; what they stand for may be overridden."""
