@@ -6,18 +6,15 @@ Shapes: N logits, T terms, M positives of this process, P positives of all proce
 from __future__ import annotations
 
 import inspect
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 from rankdet.losses.ranking.negatives import Negatives
 from rankdet.losses.ranking.numbers import widened
-from rankdet.losses.ranking.ranking import Ranked
 from rankdet.losses.ranking.steps import Edges
 
 NO_SECOND_DERIVATIVE = (
@@ -33,6 +30,12 @@ class Rows(Protocol):
     def __call__(self, upstream: Tensor) -> tuple[Tensor, Tensor]:
         """Upstream, in the shape of the values -> gradient (M,) of the positives, weights (P,) of negatives' steps."""
         ...
+
+
+NO_FORWARD_DERIVATIVE = (
+    "a ranking loss has no forward derivative: its gradient is an Identity Update, not the derivative of its value; "
+    "use torch.autograd.grad or torch.func.grad"
+)
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,11 @@ class Attach(torch.autograd.Function):
             gradient = Once.apply(logits, gradient)
         return gradient, None, *(None for _ in tensors)
 
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> None:  # noqa: ARG004
+        """Raise."""
+        raise RuntimeError(NO_FORWARD_DERIVATIVE)
+
 
 # What torch asks of it in every call, and finds out anew in a twentieth of the time that a small loss takes.
 Attach.forward.__signature__ = inspect.signature(Attach.forward)  # type: ignore[attr-defined]
@@ -150,16 +158,6 @@ def attach(logits: Tensor, update: Update) -> tuple[Tensor, ...]:
     return Attach.apply(logits, update.without_tensors(), *update.tensors())
 
 
-class Source(Protocol):
-    """What `ranking_terms` asks of a loss."""
-
-    term_names: tuple[str, ...]
-
-    def update(self, logits: Tensor, arguments: Arguments, delta: float | None) -> Update:
-        """Values and gradients."""
-        ...
-
-
 @dataclass(frozen=True)
 class Arguments:
     """Everything that says which logits are positives: dense targets, or else a list of the positives.
@@ -183,77 +181,3 @@ class Arguments:
     ignored: Tensor | None = None
     group: Tensor | None = None
     weight: Tensor | None = None
-
-
-def compiled(logits: Tensor, arguments: Arguments, names: tuple[str, ...], source: int, delta: float | None) -> Ranked:
-    """What a numbered loss with terms of those names makes of the arguments, for compiled code."""
-    values, _, standing = ranking_terms(logits, list(vars(arguments).values()), source, delta)
-    return Ranked(dict(zip(names, values.unbind(), strict=True)), standing.detach, _not_compiled)
-
-
-def _not_compiled(delta: float) -> Tensor:
-    raise RuntimeError(
-        f"soft sampling by delta {delta} is not there in compiled code; compile the rest, or take delta 0"
-    )
-
-
-# torch.compile sees a ranking loss as one operator. Its arguments are tensors and numbers, so every loss has a number.
-_SOURCES: WeakValueDictionary[int, Source] = WeakValueDictionary()
-_NUMBERS = itertools.count()
-
-
-def numbered(source: Source) -> int:
-    """A number for a loss, valid as long as the loss lives."""
-    number = next(_NUMBERS)
-    _SOURCES[number] = source
-    return number
-
-
-@torch.library.custom_op("rankdet::ranking_terms", mutates_args=())
-def ranking_terms(
-    logits: Tensor, arguments: Sequence[Tensor | None], source: int, delta: float | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Values (T,), gradients (T, shape of the logits) and standing (2, M) of a numbered loss.
-
-    Arguments are the fields of `Arguments`. Of dense targets alone compiled code cannot know M; it is 0 then.
-    """
-    loss = _SOURCES[source]
-    given = Arguments(*arguments)
-    update = loss.update(logits, given, delta)
-    dtype = widened(logits.dtype)
-    units = torch.eye(len(loss.term_names), dtype=dtype, device=logits.device)
-    gradients = torch.stack([update.gradient(logits, unit, dtype) for unit in units])
-    standing = update.standing()[:, : _number_of_positives(given)].to(dtype).clone()
-    return update.values.to(dtype), gradients, standing
-
-
-@ranking_terms.register_fake
-def _(
-    logits: Tensor,
-    arguments: Sequence[Tensor | None],
-    source: int,
-    delta: float | None,  # noqa: ARG001
-) -> tuple[Tensor, Tensor, Tensor]:
-    terms = len(_SOURCES[source].term_names)
-    dtype = widened(logits.dtype)
-    shapes = ((terms,), (terms, *logits.shape), (2, _number_of_positives(Arguments(*arguments))))
-    values, gradients, standing = (logits.new_empty(shape, dtype=dtype) for shape in shapes)
-    return values, gradients, standing
-
-
-def _number_of_positives(arguments: Arguments) -> int:
-    return 0 if arguments.quality is None else arguments.quality.shape[0]
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.dtype = inputs[0].dtype
-    ctx.save_for_backward(output[1])
-
-
-def _weigh(ctx: Any, upstream: Tensor, of_gradients: Tensor, of_standing: Tensor) -> tuple[Any, ...]:  # noqa: ARG001
-    (gradients,) = ctx.saved_tensors
-    scale = upstream.view(-1, *[1] * (gradients.ndim - 1))
-    return (scale * gradients).sum(0).to(ctx.dtype), None, None, None
-
-
-ranking_terms.register_autograd(_weigh, setup_context=_keep)

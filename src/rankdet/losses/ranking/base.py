@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from rankdet.losses.ranking.attach import Arguments, Update, attach, compiled, numbered
+from rankdet.losses.ranking.attach import Arguments, Update, attach
 from rankdet.losses.ranking.entries import Entries
 from rankdet.losses.ranking.gather import Group, Members, processes
 from rankdet.losses.ranking.negatives import Negatives, locate
 from rankdet.losses.ranking.numbers import widened
+from rankdet.losses.ranking.operator import as_operator, is_seen_from_outside, numbered
 from rankdet.losses.ranking.ranking import Error, Ranked, Ranking
 from rankdet.losses.ranking.search import Scan
 from rankdet.losses.ranking.steps import Edges
@@ -217,6 +218,8 @@ class RankingLoss(nn.Module, ABC):
             raise ValueError("per_positive is of one process; make the loss without gather_across_devices")
         group = self.grouping(image_index, group)
         arguments = Arguments(targets=targets, positives=positives, group=group, weight=weight)
+        if is_seen_from_outside(logits, arguments):
+            raise ValueError("per_positive does not work in compiled or traced code, or by vmap; terms does")
         with torch.no_grad():
             update = update_of(self, logits.detach(), arguments, each=True)
         return dict(zip(self.term_names, attach(logits, update), strict=True))
@@ -235,8 +238,8 @@ class RankingLoss(nn.Module, ABC):
 
     def ranked_by(self, logits: Tensor, arguments: Arguments, *, delta: float | None = None) -> Ranked:
         """What all the other calls come to; delta in the place of the loss's own."""
-        if torch.compiler.is_compiling():
-            return compiled(logits, arguments, self.term_names, self.number, delta)
+        if is_seen_from_outside(logits, arguments):
+            return as_operator(logits, arguments, self.term_names, self.number, delta)
         with torch.no_grad():
             update = self.update(logits.detach(), arguments, delta)
         terms = dict(zip(self.term_names, attach(logits, update), strict=True))
