@@ -283,4 +283,4 @@ def test_tables_and_trees_of_groups(number: int, delta: float, ties: bool):
         torch.testing.assert_close(form.as_good_above(weights), weights @ as_good, rtol=1e-12, atol=1e-11)
         torch.testing.assert_close(form.below_better(weights), weights @ (steps - as_good).T, rtol=1e-12, atol=1e-11)
     not_above = (group[:, None] == group) * (x[:, None] >= x)  # [k, i]
-    torch.testing.assert_close(sums_not_above(x, weights[0], groups), (not_above * weights[0]).sum(1))
+    torch.testing.assert_close(sums_not_above(x, weights[0], 0.0, groups), (not_above * weights[0]).sum(1))

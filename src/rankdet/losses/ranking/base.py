@@ -248,7 +248,12 @@ class RankingLoss(nn.Module, ABC):
 
     def update(self, logits: Tensor, arguments: Arguments, delta: float | None) -> Update:
         """Values and gradients of all terms; for compiled code."""
-        return update_of(self if delta in (None, self.delta) else self._with(delta), logits, arguments)
+        loss = self if delta in (None, self.delta) else self._with(delta)
+        device = logits.device.type
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+            return update_of(loss, logits, arguments)
+        with torch.autocast(device, enabled=False):  # which would round the sums where these are float32
+            return update_of(loss, logits, arguments)
 
     @property
     def process_group(self) -> ProcessGroup | None:

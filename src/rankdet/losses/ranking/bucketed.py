@@ -77,6 +77,9 @@ def _in_buckets(entries: Entries, edges: Edges) -> tuple[Negatives, Tensor]:
     number = nothing.index_add(0, bucket, counts)
     total = nothing.index_add(0, bucket, logits.to(nothing.dtype) * counts)
     mean = (total / torch.where(number > 0, number, 1.0)).to(logits.dtype)
+    # Rounding must not carry it out of its bucket.
+    mean = torch.maximum(mean, torch.full_like(mean, torch.inf).scatter_reduce_(0, bucket, logits, "amin"))
+    mean = torch.minimum(mean, torch.full_like(mean, -torch.inf).scatter_reduce_(0, bucket, logits, "amax"))
     interval = interval_search(edges)(mean, owner)
     interval[-1], mean[-1] = 0, 0.0
     found = Located(interval.index_select(0, bucket), None, values=mean.index_select(0, bucket), weight=exact.weight)

@@ -36,6 +36,21 @@ def rounded_up(values: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(narrow.to(values.dtype) < values, above, narrow)
 
 
+def running_sums(values: Tensor) -> Tensor:
+    """``out[..., k] = sum of values[..., : k + 1]``, also where torch has been asked to be deterministic.
+
+    On accelerators its cumulative sum of floats is not, and raises then; instead, sums over twice as many values are
+    added up in each of a few rounds.
+    """
+    if on_cpu(values) or not torch.are_deterministic_algorithms_enabled():
+        return values.cumsum(-1)
+    reach = 1
+    while reach < values.shape[-1]:
+        values = values + torch.nn.functional.pad(values[..., :-reach], (reach, 0))
+        reach *= 2
+    return values
+
+
 def suffix_sums(values: Tensor) -> Tensor:
     """``out[..., k] = sum of values[..., k:]``."""
-    return values.flip(-1).cumsum(-1).flip(-1)
+    return running_sums(values.flip(-1)).flip(-1)

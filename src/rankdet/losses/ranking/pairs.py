@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rankdet.losses.ranking.groups import Groups
-from rankdet.losses.ranking.numbers import finite, on_cpu
+from rankdet.losses.ranking.numbers import finite, on_cpu, running_sums, suffix_sums
 from rankdet.losses.ranking.steps import ONE_GROUP, step
 
 TABLE = 512  # up to as many positives a table of all pairs is formed
@@ -109,7 +109,7 @@ class PairTree:
         ordered = weights[:, self.order]
         if self._mirrors():
             # H(x_k - x_i) = 1 - H(x_i - x_k): what is above the better ones is what is not above k among them.
-            better = ordered.flip(1).cumsum(1).flip(1)
+            better = suffix_sums(ordered)
             return self._unsorted(better - self._as_good.sums(ordered) - 0.5 * ordered)
         first = torch.searchsorted(self.quality, self.quality, right=True)
         mirrored = _Runs(-self.run.logits, self.delta, self.groups)
@@ -143,7 +143,7 @@ class _Runs:
         gaps = gaps.clamp(max=2 * delta) if delta > 0 else (gaps > 0).to(gaps.dtype)
         if groups.index is not None:  # and groups are as far apart, so that none reaches into the next
             gaps.index_fill_(0, groups.starts, 2 * delta if delta > 0 else 1.0)
-        self.ordered = gaps.cumsum(0)
+        self.ordered = running_sums(gaps)
         self.logits = torch.empty_like(ordered).index_copy_(0, self.by_logit, self.ordered)
         # How many lie below the lower and below the upper end of the ramp of each.
         ends = torch.stack([self.logits - delta, self.logits + delta])
@@ -241,7 +241,7 @@ class _Suffixes:
 
 def _prefix_sums(values: Tensor) -> Tensor:
     """``out[..., k] = sum of values[..., :k]``, one longer than the values."""
-    return torch.nn.functional.pad(values.cumsum(-1), (1, 0))
+    return torch.nn.functional.pad(running_sums(values), (1, 0))
 
 
 def _at(values: Tensor, index: Tensor) -> Tensor:

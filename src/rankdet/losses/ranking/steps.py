@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from rankdet.losses.ranking.groups import Groups
-from rankdet.losses.ranking.numbers import finite, rounded_up, suffix_sums
+from rankdet.losses.ranking.numbers import finite, rounded_up, running_sums, suffix_sums
 
 ONE_GROUP = Groups()
 
@@ -63,10 +63,10 @@ class Edges:
         self.origin = finite(self.located)
         # Gaps that no ramp covers are squeezed to nothing: sums stay small however far apart the logits lie.
         one = torch.ones_like(self.centres)
-        self.covered = self._in_order(torch.zeros_like(self._bottoms), one, -one).cumsum(0) > 0
+        self.covered = running_sums(self._in_order(torch.zeros_like(self._bottoms), one, -one)) > 0
         gaps = torch.where(self.covered[:-1], edges.diff(), 0.0)
         self.length = torch.nn.functional.pad(gaps, (0, 1))
-        self.position = self.length.cumsum(0) - self.length
+        self.position = running_sums(self.length) - self.length
         self._begin, self._end = self.position[self._ramps]
         self.rounding = torch.where(self.covered, self.origin.to(edges.dtype) - edges, 0.0)
 
@@ -118,13 +118,14 @@ class Edges:
         total = self.groups.each(weights)
         down = torch.nn.functional.pad(-total[:-1], (1, 0))  # each group starts from 0 again
         if self.delta == 0:
-            height = self._in_order(down, nothing, weights).cumsum(0)
+            height = running_sums(self._in_order(down, nothing, weights))
             return height.index_fill_(0, self.first, 0), torch.zeros_like(height)
         # Huge logits, next to which delta is nothing or is rounded, have ramps that do not rise all the way.
         missing = weights * (1 - (self._end - self._begin) / (2 * self.delta))
-        slope = self._in_order(torch.zeros_like(down), weights, -weights).cumsum(0) * self.covered / (2 * self.delta)
+        slope = running_sums(self._in_order(torch.zeros_like(down), weights, -weights))
+        slope = slope * self.covered / (2 * self.delta)
         rise = slope * self.length
-        height = rise.cumsum(0) - rise + self._in_order(down, nothing, missing).cumsum(0)
+        height = running_sums(rise) - rise + running_sums(self._in_order(down, nothing, missing))
         return (height + slope * self.rounding).index_fill_(0, self.first, 0), slope
 
     def _in_order(self, of_bottoms: Tensor, of_lows: Tensor, of_highs: Tensor) -> Tensor:

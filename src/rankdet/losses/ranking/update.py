@@ -195,7 +195,8 @@ class Means:
 
     def __call__(self, upstream: Tensor) -> tuple[Tensor, Tensor]:
         """Upstream (T,) -> the sums over the terms, (M,) and (P,)."""
-        return upstream @ self.gradients, upstream @ self.weights
+        scale = upstream[:, None]  # a product of matrices might be rounded to 16 bits
+        return (scale * self.gradients).sum(0), (scale * self.weights).sum(0)
 
 
 @dataclass(frozen=True)
