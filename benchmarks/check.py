@@ -49,7 +49,7 @@ def simulate(folder: Path, *, images: int, polygons: bool, seed: int = 0) -> Pat
         "categories": [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)],
     }
     file = folder / "instances_train.json"
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
     return file
 
 
@@ -118,22 +118,22 @@ def parse(file: Path) -> str:
 
 
 def check(file: Path) -> str:
-    from rankdet.data.doctor import Source, diagnose
+    from rankdet.doctor import Source, diagnose
 
     diagnosis = diagnose(Source(str(file)))
     return f"{len(diagnosis.findings)} findings"
 
 
 def check_images(file: Path) -> str:
-    from rankdet.data.doctor import Pixels, Source, diagnose
+    from rankdet.doctor import Pixels, Source, diagnose
 
     diagnosis = diagnose(Source(str(file)), scan=Pixels(), workers=os.cpu_count() or 1)
     return f"{len(diagnosis.train.looks):,} images decoded"
 
 
 def read(file: Path) -> str:
-    from rankdet.data.doctor import Source
-    from rankdet.data.doctor.read import read_table
+    from rankdet.doctor import Source
+    from rankdet.doctor.read import read_table
 
     table, _ = read_table(Source(str(file)))
     assert table is not None
@@ -157,7 +157,7 @@ def run_here(case: str, file: Path) -> None:
 
 def peak_memory() -> float:
     """Gigabytes of this process; ``getrusage`` would give those of the parent, if larger."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 2**20
 
 
@@ -222,7 +222,7 @@ def main() -> None:
         run_here(options.run, options.file)
         return
     text = report(options)
-    options.output.write_text(text)
+    options.output.write_text(text, encoding="utf-8")
     print(text)
 
 

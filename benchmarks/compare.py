@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,19 +39,32 @@ from rankdet.losses.boxes import GIoULoss
 from rankdet.losses.classification import BinaryCrossEntropyLoss, FocalLoss, QualityFocalLoss
 from rankdet.models import (
     ATSS,
+    RPN,
     YOLACT,
+    AnchorSettings,
     FasterRCNN,
     MaskRCNN,
     ProposalSelection,
+    RegionSettings,
     SOLOv2Light,
     softmax_criterion,
 )
-from rankdet.nn import octave_scales
+from rankdet.nn import DenseHead, GroupNorm, octave_scales
 from rankdet.train import AdamW, Cosine, Schedule, end_epoch
 
+HEAD = partial(DenseHead, stacked=1, norm=GroupNorm(), scaled_boxes=True)
 SMALL = {"backbone": "test_resnet", "channels": 64}
-REGIONS = {"backbone": "test_resnet", "channels": 32, "proposals": ProposalSelection(keep=32)}
-METRICS = ("AP", "AP50", "AP75", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN")
+REGIONS = {"backbone": "test_resnet", "channels": 32, "settings": RegionSettings(proposals=ProposalSelection(keep=32))}
+METRICS = {
+    "AP": "AP",
+    "AP50": "AP50",
+    "AP75": "AP75",
+    "oLRP": "oLRP",
+    "oLRP_Loc": "Loc",
+    "oLRP_FP": "FP rate",
+    "oLRP_FN": "FN rate",
+}
+"""What the columns of the metrics are called."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +115,9 @@ def bccd(folder: Path) -> Dataset:
 
 
 def _atss(criterion: Criterion, classes: int) -> nn.Module:
-    return ATSS(num_classes=classes, criterion=criterion, anchor_scales=octave_scales(2, 3), stacked=1, **SMALL)
+    return ATSS(
+        num_classes=classes, criterion=criterion, anchors=AnchorSettings(scales=octave_scales(2, 3)), head=HEAD, **SMALL
+    )
 
 
 def _faster(criterion: Criterion, classes: int) -> nn.Module:
@@ -112,7 +128,7 @@ def _alrp_faster(classes: int) -> nn.Module:
     return FasterRCNN(
         num_classes=classes,
         criterion=alrp_criterion(),
-        rpn_criterion=alrp_criterion(tau=0.7, loss_weight=0.2),
+        rpn=partial(RPN, criterion=alrp_criterion(tau=0.7, loss_weight=0.2)),
         **REGIONS,
     )
 
@@ -245,7 +261,7 @@ def evaluate(model: nn.Module, data: DetectionData, *, masks: bool) -> dict[str,
 
 def table(folder: Path) -> str:
     """Markdown: mean and, after ±, standard deviation over the seeds, in percent."""
-    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     lines: list[str] = []
     for dataset in sorted({run["dataset"] for run in runs}, reverse=True):
         for what, kind, known in (
@@ -260,7 +276,7 @@ def table(folder: Path) -> str:
                 if (found := _of(runs, dataset, detector, criterion))
             ]
             if rows:
-                head = ("detector", "criterion", *(name.replace("oLRP_", "") for name in METRICS), "seeds", "CPU s")
+                head = ("detector", "criterion", *METRICS.values(), "seeds", "CPU s")
                 rule = ("---", "---", *("---:" for _ in head[2:]))
                 lines += ["", f"{dataset}, {what}:", "", _line(head), _line(rule), *rows]
     return "\n".join(lines).strip() + "\n"
@@ -308,7 +324,7 @@ def main() -> None:
         dataset = bccd(options.bccd) if case.dataset == "bccd" else shapes(masks=case.masks)
         result = run(case, dataset, lr=options.lr)
         partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(result, indent=1))
+        partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
         partial.rename(path)
         print(
             f"{number}/{len(cases)} {path.stem}: AP {result['bbox']['AP']:.3f}, {result['cpu_seconds']} s", flush=True

@@ -22,6 +22,7 @@ import contextlib
 import importlib.metadata
 import io
 import json
+import math
 import os
 import platform
 import resource
@@ -72,15 +73,15 @@ def simulate(folder: Path, *, images: int, seed: int = 0) -> None:
         "categories": [{"id": c + 1, "name": f"class {c + 1}"} for c in range(CLASSES)],
         "annotations": annotations,
     }
-    (folder / "truth.json").write_text(json.dumps(truth))
+    (folder / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
     common = [
         {"image_id": int(i) + 1, "category_id": int(c) + 1, "score": float(s)}
         for i, c, s in zip(image, category, score, strict=True)
     ]
     boxes = [{**entry, "bbox": b} for entry, b in zip(common, np.round(box, 2).tolist(), strict=True)]
-    (folder / "boxes.json").write_text(json.dumps(boxes))
+    (folder / "boxes.json").write_text(json.dumps(boxes), encoding="utf-8")
     masks = [{**entry, "segmentation": as_text(m)} for entry, m in zip(common, masks_in(rng, box), strict=True)]
-    (folder / "masks.json").write_text(json.dumps(masks))
+    (folder / "masks.json").write_text(json.dumps(masks), encoding="utf-8")
 
 
 def simulate_detections(rng, images, detections, object_image, object_class, object_box):
@@ -129,7 +130,8 @@ def as_text(mask: dict) -> dict:
 def with_rankdet(truth: str, results: str, iou_type: str) -> dict[str, float]:
     from rankdet.eval import evaluate
 
-    return evaluate(truth, results, iou_type=iou_type).metrics
+    metrics = evaluate(truth, results, iou_type=iou_type).metrics
+    return {name: -1.0 if math.isnan(value) else value for name, value in metrics.items()}  # as the others have it
 
 
 def with_pycocotools(truth: str, results: str, iou_type: str) -> dict[str, float]:
@@ -189,7 +191,7 @@ def peak_gigabytes() -> float:
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    peak = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
     return int(peak.split()[1]) / 1024**2
 
 
@@ -266,7 +268,7 @@ def agreement_here(name: str, problem: str, count: int) -> None:
             numbers = []
             for contestant, content in (("pycocotools", for_reference(truth)), (name, as_given(truth))):
                 for file, data in zip(files, (content, results), strict=True):
-                    Path(file).write_text(json.dumps(data))
+                    Path(file).write_text(json.dumps(data), encoding="utf-8")
                 try:
                     numbers.append(CONTESTANTS[contestant](*files, iou_type))
                 except Exception:
@@ -327,7 +329,7 @@ def machine() -> str:
 
 def cpu_lines() -> list[str]:
     path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def main() -> None:
@@ -368,7 +370,7 @@ def write_report(arguments: argparse.Namespace, folder: Path) -> None:
         lines += [*table_of(race(names, folder, iou_type, arguments.repeats), iou_type), ""]
     lines += ["# Agreement with pycocotools", "", *agreement_table(names, arguments.problems), ""]
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text("\n".join(lines))
+    arguments.output.write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -205,7 +205,13 @@ def run(data: dict, *, device: str, dtypes: list[torch.dtype], largest: float, s
 def machine(device: str) -> str:
     if device != "cpu":
         return torch.cuda.get_device_name()
-    cores = len([line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")])
+    cores = len(
+        [
+            line
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("processor")
+        ]
+    )
     threads = torch.get_num_threads()
     clock = "CPU time" if threads == 1 else "wall-clock time"
     return f"{cores} cores {platform.machine()}, of which {threads} used, {clock}"
@@ -353,15 +359,15 @@ def main(argv: list[str] | None = None) -> None:
         "seconds": arguments.seconds,
     }
     file = arguments.output.with_suffix(".json")
-    before = json.loads(file.read_text()) if file.exists() else {"results": []}
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"results": []}
     results = before.pop("results")
     data["results"] = results if before == data else []  # of the same machine and versions
     run_all = run(data, device=arguments.device, dtypes=dtypes, largest=arguments.largest, seconds=arguments.seconds)
     for result in run_all:
         data["results"].append(result)
-        file.write_text(json.dumps(data, indent=1))
+        file.write_text(json.dumps(data, indent=1), encoding="utf-8")
         print({k: v for k, v in result.items() if k != "methods"}, flush=True)
-    arguments.output.with_suffix(".md").write_text(report(data))
+    arguments.output.with_suffix(".md").write_text(report(data), encoding="utf-8")
     plot(data, arguments.plot)
     print(report(data))
 

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,9 +35,16 @@ SIDES = [800, 1333]  # shorter and longer side, which torchvision resizes to; se
 
 
 def _frozen() -> nn.Module:
-    from rankdet.nn import Backbone, FrozenStatistics
+    from rankdet.nn import FrozenStatistics, TimmBackbone
 
-    return Backbone("resnet50", frozen_stages=1, norm=FrozenStatistics())
+    return TimmBackbone("resnet50", frozen_stages=1, norm=FrozenStatistics())
+
+
+def _masks() -> object:
+    """At most 200 masks in a step, as published."""
+    from rankdet.models import MaskBranch, RoIStage
+
+    return partial(RoIStage, branches=[partial(MaskBranch, limit=200)])
 
 
 def _rankdet(name: str, **arguments: Callable[[], object]) -> Callable[[], nn.Module]:
@@ -123,14 +131,14 @@ CASES: dict[str, dict[str, Callable[[], nn.Module]]] = {
         "torchvision maskrcnn_resnet50_fpn": _torchvision("mask_rcnn", "maskrcnn_resnet50_fpn"),
         "rankdet, softmax + L1 + BCE, sampled": _rankdet("MaskRCNN", criterion=_of("models", "softmax_criterion")),
         _RANKED: _rankdet("MaskRCNN"),
-        _CAPPED: _rankdet("MaskRCNN", mask_limit=lambda: 200),
+        _CAPPED: _rankdet("MaskRCNN", stage=_masks),
     },
     "CascadeMaskRCNN": {
         "rankdet, softmax + smooth L1 + BCE, sampled": _rankdet(
             "CascadeMaskRCNN", criterion=_of("models.cascade_rcnn", "smooth_softmax_criterion")
         ),
         _RANKED: _rankdet("CascadeMaskRCNN"),
-        _CAPPED: _rankdet("CascadeMaskRCNN", mask_limit=lambda: 200),
+        _CAPPED: _rankdet("CascadeMaskRCNN", stage=_masks),
     },
     "YOLACT": {
         "rankdet, OHEM + smooth L1 + BCE": _rankdet("YOLACT", criterion=_of("models.yolact", "yolact_criterion")),
@@ -268,7 +276,7 @@ def main() -> None:
     print("\n".join(lines))
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text("# Training steps\n\n" + "\n".join(lines) + "\n")
+        options.output.write_text("# Training steps\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

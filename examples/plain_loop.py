@@ -28,7 +28,7 @@ def train(*, epochs: int, images: int, size: int = 128, seed: int = 0) -> Evalua
         resize=KeepSize(),
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = ATSS(num_classes=data.num_classes, backbone="resnet18", channels=64, stacked=1).to(device)
+    model = ATSS(num_classes=data.num_classes, backbone="resnet18", channels=64).to(device)
     loader = data.train_loader(seed=seed)
     schedule = Schedule(epochs=epochs, warmup_iterations=50, decay=Cosine())
     settings = AdamW(lr=1e-3)

@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "eval": {"ops", "data"},
     "train": {"ops", "data", "eval"},
     "report": {"ops", "data", "eval"},
-    "cli": {"ops", "losses", "assign", "nn", "criteria", "models", "data", "eval", "train", "report"},
+    "doctor": {"ops", "data"},
+    "cli": {"ops", "losses", "assign", "nn", "criteria", "models", "data", "eval", "train", "report", "doctor"},
 }
 # losses/ranking is used alone, in other people's training loops: torch and the standard library, nothing else.
 RANKING_MAY_IMPORT = {"torch", "rankdet.losses.ranking", "__future__"}
@@ -31,7 +32,7 @@ def imported_modules(file: Path) -> set[str]:
     """Absolute dotted names of all modules that a file imports, at any depth."""
     package = ("rankdet", *file.relative_to(SOURCE).parent.parts)
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -1,23 +1,29 @@
 """rankdet: train object detectors and instance segmenters by ranking.
 
 The subpackages are the floors of the house, from the ground up: ``ops``; ``losses``, ``assign`` and ``nn``;
-``criteria``; ``models``; and beside them ``data``, ``eval``, ``report``, ``train`` and ``cli``. Nothing is imported
-until it is asked for, so that ``from rankdet.losses import RankSortLoss`` needs torch alone.
+``criteria``; ``models``; and beside them ``data``, ``eval``, ``doctor``, ``report``, ``train`` and ``cli``. `Predictor`
+puts a trained model to use. Nothing is imported until it is asked for, so that ``from rankdet.losses import
+RankSortLoss`` needs torch alone.
 """
 
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankdet.predictor import Predictor as Predictor
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Predictor",
     "__version__",
     "assign",
     "cli",
     "criteria",
     "data",
+    "doctor",
     "eval",
     "losses",
     "models",
@@ -28,7 +34,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name == "Predictor":
+        return importlib.import_module(f"{__name__}.predictor").Predictor
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -188,6 +188,10 @@ def test_wrong_thresholds(positive: float, negative: float):
         MaxIoU(positive_iou=positive, negative_iou=negative)
 
 
+NOTHING = truth_of(torch.zeros(0, 4))
+"""Samplers that look at no objects."""
+
+
 def an_assignment(labels: list[int]) -> tuple[Assignment, Priors]:
     tensor = torch.tensor(labels)
     index = (tensor >= 0).nonzero().squeeze(1)
@@ -205,7 +209,7 @@ def an_assignment(labels: list[int]) -> tuple[Assignment, Priors]:
 def test_random_sampler_counts(labels: list[int], num: int, fraction: float):
     assignment, priors = an_assignment(labels)
     sampled = RandomSampler(num=num, positive_fraction=fraction, generator=torch.Generator().manual_seed(1))(
-        assignment, priors
+        assignment, priors, NOTHING
     )
     kept = sampled.labels != IGNORE
     assert (sampled.labels[kept] == assignment.labels[kept]).all()
@@ -226,7 +230,7 @@ def test_random_sampler_counts(labels: list[int], num: int, fraction: float):
 def test_random_sampler_draws_differ_and_repeat_by_seed():
     assignment, priors = an_assignment([-1] * 100)
     draws = [
-        RandomSampler(num=5, generator=torch.Generator().manual_seed(seed))(assignment, priors).labels
+        RandomSampler(num=5, generator=torch.Generator().manual_seed(seed))(assignment, priors, NOTHING).labels
         for seed in (1, 1, 2)
     ]
     assert torch.equal(draws[0], draws[1])
@@ -243,4 +247,4 @@ def test_select_follows_the_rows():
 
 def test_keep_all_keeps_all():
     assignment, priors = an_assignment([-1, 0, -2])
-    assert KeepAll()(assignment, priors) is assignment
+    assert KeepAll()(assignment, priors, NOTHING) is assignment

@@ -92,7 +92,7 @@ def test_wrong_options(rankdet, tiny: Path, arguments: list[str], words: list[st
     ],
 )
 def test_wrong_configurations(rankdet, tiny: Path, tmp_path: Path, before: str, after: str, words: list[str]):
-    text = tiny.read_text() + "seed: 0\n"
+    text = tiny.read_text(encoding="utf-8") + "seed: 0\n"
     assert before in text
     (tmp_path / "changed.yaml").write_text(text.replace(before, after))
     check_refused(rankdet("train", "--config", "changed.yaml"), *words)
@@ -132,9 +132,9 @@ class TestData:
                 change(content)
             file.write_text(json.dumps(content))
             (tiny.parent / "on_coco.yaml").write_text(
-                tiny.read_text().replace("class_path: Shapes", "class_path: CocoDetection")
+                tiny.read_text(encoding="utf-8").replace("class_path: Shapes", "class_path: CocoDetection")
             )
-            text = tiny.read_text()
+            text = tiny.read_text(encoding="utf-8")
             start, end = text.index("  train:"), text.index("  workers:")
             config = text[:start] + f"  train: {file}\n  val: {file}\n" + text[end:]
             (tiny.parent / "on_coco.yaml").write_text(config)
@@ -272,7 +272,8 @@ class TestCheckpoints:
         (["--batch-size", "0"], ["--batch-size must be a whole number"]),
         (["--device", "quantum"], ["the device quantum cannot be used"]),
         (["--treshold", "1"], ["unknown option --treshold", "did you mean threshold?"]),
-        (["another"], ["one image or one folder is needed"]),
+        (["--save", "all"], ["--save must be pictures, results, both or none, got all"]),
+        (["--list", "nowhere.txt"], ["nowhere.txt"]),
     ],
 )
 def test_wrong_options_of_predict(rankdet, trained: Path, exported: Path, arguments: list[str], words: list[str]):
@@ -285,15 +286,23 @@ def test_predict_without_images(rankdet, trained: Path, tmp_path: Path):
     given = ["--checkpoint", trained / "best.ckpt", "--output", "out", "--trust", "tests"]
     check_refused(rankdet("predict", *given, "empty"), "the folder empty has no images")
     check_refused(rankdet("predict", *given, "nowhere"), "there is no file or folder nowhere")
+    check_refused(rankdet("predict", *given, "*.png"), "no image matches *.png")
+    check_refused(rankdet("predict", *given), "no image is named: give files, folders or patterns")
+    (tmp_path / "list.txt").write_text("\n", encoding="utf-8")
+    check_refused(rankdet("predict", *given, "--list", "list.txt"), "the list names no image")
+    (tmp_path / "empty" / "a.heic").write_bytes(b"")
+    check_refused(rankdet("predict", *given, "empty"), "1 file that is no image by its name (1 .heic)")
     check_refused(rankdet("predict", "x.jpg"), "--checkpoint FILE is needed")
+    check_refused(rankdet("predict", "x.jpg", "--checkpoint", "a.ckpt"), "--output FOLDER is needed")
     (tmp_path / "x.jpg").write_text("no image")
     check_refused(rankdet("predict", *given, "x.jpg"), "x.jpg cannot be read")
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["Give one of --checkpoint FILE, or --results or --proposals with --annotations"]),
+        ([], ["Give one of --checkpoint FILE, or --results, --proposals or --panoptic FILE with --annotations"]),
         (["--results", "r.json"], ["--results needs --annotations"]),
         (["--results", "r.json", "--annotations", "gt.json"], ["gt.json"]),
         (["--results", "r.json", "--annotations", "coco/annotations.json"], ["r.json"]),
@@ -302,7 +311,7 @@ def test_predict_without_images(rankdet, trained: Path, tmp_path: Path):
             ["--results", "bad.json", "--annotations", "coco/annotations.json", "--iou-type", "box"],
             ["--iou-type", "box"],
         ),
-        (["--results", "bad.json", "--annotations", "x", "--data.val", "y"], ["leave --config"]),
+        (["--results", "bad.json", "--annotations", "x", "--data.val", "y"], ["leave out --config"]),
     ],
 )
 def test_wrong_input_of_eval(rankdet, coco: Path, tmp_path: Path, arguments: list[str], words: list[str]):

@@ -15,20 +15,19 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from rankdet.assign import ATSSAssigner, BestPriors, MaxIoU
+from rankdet.assign import Assigner, ATSSAssigner, BestPriors, MaxIoU
 from rankdet.assign.ground_truth import GroundTruth
-from rankdet.cli.anchor_fit import best_ious, fit_anchors, hold_centre
+from rankdet.cli.anchor_fit import fit_anchors
 from rankdet.cli.check_report import Report
 from rankdet.cli.preview import draw_batch
 from rankdet.data import KeepSize, ResizeExactly
-from rankdet.data.doctor import Diagnosis, diagnose, read_table
+from rankdet.doctor import Diagnosis, diagnose, read_table
 from rankdet.models import RetinaNet
 from rankdet.nn.anchors import AnchorGenerator
-from rankdet.ops.boxes import pairwise_iou
 from rankdet.ops.priors import Priors
 from tests.cli.conftest import TINY, Outcome
-from tests.data.broken import FAULTS, Home, sound, with_val
 from tests.data.files import write_coco
+from tests.doctor.broken import FAULTS, Home, sound, with_val
 
 BCCD = Path(__file__).parents[2].parent / "shared" / "data" / "bccd"
 Run = Callable[..., Outcome]
@@ -238,27 +237,6 @@ def test_errors_that_are_left_are_named(rankdet: Run, home: Home, tmp_path: Path
 # ------------------------------------------------------------------------------------------------------------ anchors
 
 
-def test_best_ious_are_the_best_over_all_shifts():
-    rng = np.random.default_rng(0)
-    sides, anchors = rng.uniform(4, 60, (12, 2)), rng.uniform(4, 60, (5, 2))
-    shifts = np.stack(np.meshgrid(np.arange(-30, 30.5), np.arange(-30, 30.5)), -1).reshape(-1, 1, 2)
-    placed = torch.from_numpy(np.concatenate([shifts - anchors / 2, shifts + anchors / 2], -1).reshape(-1, 4))
-    objects = torch.from_numpy(np.concatenate([-sides / 2, sides / 2], -1))
-    assert np.allclose(best_ious(sides, anchors), pairwise_iou(objects, placed).max(1).values.numpy())
-
-
-def test_hold_centre_is_whether_a_grid_point_lies_within():
-    corners = np.random.default_rng(1).uniform(0, 60, (200, 2, 2)).round(1).cumsum(1).reshape(200, 4)
-    corners[:, 2:] = corners[:, :2] + np.random.default_rng(2).uniform(0.5, 20, (200, 2))
-    for stride, offset in ((8, 0.0), (8, 0.5), (16, 0.5)):
-        points = (np.arange(40) + offset) * stride
-        within = [
-            ((points >= box[0]) & (points <= box[2])).any() and ((points >= box[1]) & (points <= box[3])).any()
-            for box in corners
-        ]
-        assert hold_centre(corners, stride=stride, offset=offset).tolist() == within
-
-
 class Stage(torch.nn.Module):
     """Anchors and an assigner, as the doctor looks for them."""
 
@@ -313,6 +291,27 @@ def test_the_count_is_that_of_the_assigner(home: Home):
         truth = GroundTruth((box[None],), (torch.tensor([0]),), (torch.empty(0, 4),))
         lonely += int((stage.assigner(Priors(priors.boxes, priors.valid), truth).labels == 0).sum() == 0)
     assert 0 < lonely == sum(size.unmatched for size in fit.sizes) < 15
+
+
+def test_what_is_not_known_is_said_to_be_unknown(home: Home, tmp_path: Path):
+    class Silent(MaxIoU):
+        def reach(self, boxes, grids):
+            return Assigner.reach(self, boxes, grids)
+
+    table, _ = read_table(home.save())
+    assert table is not None
+    [fit] = fit_anchors(Stage(Silent()), table, KeepSize())
+    assert (fit.sizes, fit.findings) == ((), ())
+    assert "Silent does not say" in fit.rule
+
+
+@pytest.mark.parametrize("preset", ["fovea_box/focal_r50_100e_ssd512_coco", "solov2/rank_sort_r101_3x_coco"])
+def test_objects_of_no_level_are_found_without_anchors(rankdet: Run, home: Home, preset: str):
+    """Objects of half a pixel: none is positive in FoveaBox or SOLOv2."""
+    file = broken(objects_of_sides(home, *[(0.5, 0.5)] * 4))
+    outcome = rankdet("check", file, "--preset", preset, "--data.resize", "KeepSize")
+    assert "out of the reach of every cell" in outcome.out
+    assert "4 objects" in outcome.out
 
 
 def test_sizes_are_those_at_the_scale_of_the_network(home: Home):

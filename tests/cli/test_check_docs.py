@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 import rankdet.cli.anchor_fit
-import rankdet.data.doctor
+import rankdet.doctor
 from rankdet.cli.check import OPTIONS
 from rankdet.cli.experiment import Experiment
 from rankdet.cli.options import read_options
-from rankdet.data.doctor import diagnose
-from tests.data.broken import FAULTS, sound
+from rankdet.doctor import diagnose
+from tests.doctor.broken import FAULTS, sound
 
 TEXT = (Path(__file__).parents[2] / "docs" / "check.md").read_text()
 ROWS = re.findall(r"^\| (`.*?) \| (\w+) \| *(\w*) *\|", TEXT, re.M)
-FILES = [*Path(rankdet.data.doctor.__file__).parent.glob("*.py"), Path(rankdet.cli.anchor_fit.__file__)]
+FILES = [*Path(rankdet.doctor.__file__).parent.glob("*.py"), Path(rankdet.cli.anchor_fit.__file__)]
 
 
 def blocks(language: str) -> list[str]:

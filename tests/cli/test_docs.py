@@ -34,7 +34,7 @@ def test_shown_commands_are_accepted(line: str):
         predict._split(arguments)
     elif command in ("train", "eval"):
         given = read_options(arguments, {"train": train, "eval": evaluation}[command].OPTIONS)
-        if given.files:
+        if given.files and "start-from" not in given.own:  # without a model it is that of the file
             Experiment(files=given.files, overrides=given.overrides, complete=False)
 
 

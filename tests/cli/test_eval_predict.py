@@ -12,6 +12,7 @@ from PIL import Image
 
 from rankdet.data import Categories, open_dataset
 from rankdet.eval import Evaluation, evaluate, evaluate_proposals, lrp_at, score_iou_correlation
+from rankdet.eval.undefined import numbers_as_json
 from rankdet.ops.checkpoint import read_checkpoint
 from tests.data.files import voc_xml, write_voc
 
@@ -101,7 +102,7 @@ class TestEval:
         numbers = json.loads((tmp_path / "out.json").read_text())
         rows = numbers.pop("per_class")
         assert list(numbers) == NAMES.split()
-        assert all(value == -1 or 0 <= value <= 1 for value in numbers.values())
+        assert all(value is None or 0 <= value <= 1 for value in numbers.values())
         assert list(rows) == ["circle", "square", "triangle"]
         for row in rows.values():
             assert {"AP", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN", "threshold"} <= set(row)
@@ -118,12 +119,23 @@ class TestEval:
         assert f"{worst:.3f}" in said.partition("worst LRP")[2]
         assert "score threshold" not in rankdet("eval", *scored).out
 
+    def test_without_objects_the_numbers_are_undefined(self, rankdet, scored: list, tmp_path: Path):
+        truth = json.loads(Path(scored[3]).read_text())
+        (tmp_path / "empty.json").write_text(json.dumps({**truth, "annotations": []}))
+        outcome = rankdet("eval", *scored[:3], "empty.json", "--json", "out.json")
+        assert outcome.code == 0, outcome.err
+        assert "no object that counts, so AP and oLRP are undefined" in outcome.out
+        assert "-1" not in outcome.out
+        assert "nan" not in outcome.out
+        numbers = json.loads((tmp_path / "out.json").read_text())
+        assert {value for name, value in numbers.items() if name != "per_class"} == {None}
+
     def test_proposals(self, rankdet, scored: list, tmp_path: Path):
         outcome = rankdet("eval", "--proposals", *scored[1:], "--json", "out.json")
         assert outcome.code == 0, outcome.err
         numbers = json.loads((tmp_path / "out.json").read_text())
         assert list(numbers) == ["AR_100", "AR_300", "AR_1000", "AR_small", "AR_medium", "AR_large"]
-        assert numbers == evaluate_proposals(scored[3], scored[1])
+        assert numbers == numbers_as_json(evaluate_proposals(scored[3], scored[1]))
         assert f"AR_1000 {numbers['AR_1000']:.3f}" in outcome.out
 
     @pytest.mark.parametrize(
@@ -135,8 +147,8 @@ class TestEval:
             (["--proposals", "results.json"], "Give one of --checkpoint FILE"),
             (["--annotations", "nowhere.json"], "nowhere.json"),
             (["--annotations", "."], "but results.json: name the file and not the folder"),
-            (["--iou-type", "mask"], "--iou-type must be bbox or segm, got mask"),
-            (["--data.batch_size", "2"], "leave --config and the keys of a configuration out"),
+            (["--iou-type", "mask"], "--iou-type must be one of bbox, segm, boundary, keypoints, got mask"),
+            (["--data.batch_size", "2"], "leave out --config and the keys of a configuration"),
         ],
     )
     def test_wrong_inputs(self, rankdet, scored: list, changed: list[str], words: str):
@@ -163,6 +175,7 @@ class TestEval:
         (tmp_path / "results.json").write_text(json.dumps(results))
         outcome = rankdet("eval", "--results", "results.json", "--annotations", folder)
         assert outcome.code == 0, outcome.err
+        assert "image ids count its files: 1 is a, 2 is b, ...; category ids are 1 cat" in outcome.out
         assert "VOC's mAP at IoU 0.5: 0.500, at 11 points as in VOC 2007: 0.545" in outcome.out
 
 

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rankdet.cli.experiment import Experiment
 from rankdet.cli.options import read_options
@@ -44,6 +45,17 @@ def test_commands_are_accepted_and_change_something(command: str):
     shown = experiment_of(command).dump()
     preset = re.match(r"--config \S+", command).group(0)
     assert command == preset or shown != experiment_of(preset).dump()
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "null" in command.split()])
+def test_every_null_of_a_command_arrives(command: str):
+    given = read_options(shlex.split(command), OPTIONS)
+    shown = yaml.safe_load(experiment_of(command).dump())
+    for key in (key for key, text in given.overrides if text == "null"):
+        value = shown
+        for part in key.split("."):
+            value = value[part]
+        assert value is None, key
 
 
 @pytest.mark.parametrize(("preset", "arguments"), LOOSE)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.layers import parse_value, read_layers
@@ -184,3 +190,99 @@ def test_values_of_options(text: str, value):
 
 def test_numbers_in_files_may_lack_the_point_that_yaml_wants(write):
     assert read_layers([write("a.yaml", "lr: 1e-3")], []).tree == {"lr": 1e-3}
+
+
+class TestNull:
+    """Where null is stated it counts, whatever stands before it."""
+
+    STEPS = "schedule: {epochs: 9, decay: {class_path: Steps, init_args: {milestones: [8]}}}"
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            [("schedule.decay", "null")],
+            [("schedule.epochs", "3"), ("schedule.decay", "null")],
+            [("schedule.decay", "null"), ("schedule.epochs", "3")],
+            [("schedule", "{epochs: 3, decay: null}")],
+            [("schedule.epochs", "3"), ("schedule", "{decay: null}")],
+            [("schedule.epochs", "3"), ("schedule.decay.init_args.gamma", "0.5"), ("schedule.decay", "~")],
+            [("schedule.epochs", "3"), ("schedule.decay", "NULL")],
+        ],
+    )
+    def test_among_options(self, write, options: list[tuple[str, str]]):
+        tree = read_layers([write("base.yaml", self.STEPS)], options).tree
+        assert "decay" in tree["schedule"]
+        assert tree["schedule"]["decay"] is None
+
+    @pytest.mark.parametrize("above", ["base: base.yaml\nschedule: {decay: null}", "schedule: part.yaml"])
+    def test_in_files(self, write, above: str):
+        write("part.yaml", "base: deeper.yaml\nwarmup_iterations: 1")
+        write("deeper.yaml", "decay: null")
+        base, leaf = write("base.yaml", self.STEPS), write("leaf.yaml", above)
+        assert read_layers([base, leaf], []).tree["schedule"]["decay"] is None
+
+    def test_takes_what_was_below_it_away_from_what_comes_later(self, write):
+        base = write("base.yaml", self.STEPS)
+        for later in ("{init_args: {gamma: 0.5}}", "{class_path: Steps, init_args: {gamma: 0.5}}"):
+            tree = read_layers([base], [("schedule.decay", "null"), ("schedule.decay", later)]).tree
+            assert "milestones" not in tree["schedule"]["decay"]["init_args"]
+
+    def test_of_a_whole_section_takes_its_keys(self, write):
+        base = write("base.yaml", "trainer: {log_every: 5, pictures: 3}")
+        tree = read_layers([base], [("trainer", "null"), ("trainer.log_every", "7")]).tree
+        assert tree == {"trainer": {"log_every": 7}}
+
+
+def test_true_over_one_is_a_change(write):
+    assert read_layers([write("base.yaml", "a: 1")], [("a", "true")]).tree["a"] is True
+
+
+NAMES = st.sampled_from(["one", "two", "three"])
+PLAIN = st.sampled_from([None, 0, 1, True, 1.5, "text", [1, None]])
+TREES = st.dictionaries(
+    NAMES, st.recursive(PLAIN, lambda inner: st.dictionaries(NAMES, inner, min_size=1), max_leaves=4), min_size=1
+)
+DOTTED = st.tuples(st.lists(NAMES, min_size=1, max_size=3).map(".".join), PLAIN | TREES)
+FILES = st.lists(st.tuples(st.sampled_from(["file", "with a base", "with a part"]), TREES, TREES), max_size=3)
+
+
+def lay(tree: dict[str, Any], layer: dict[str, Any]) -> None:
+    """One layer over what is there, in the obvious way."""
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            lay(tree[key], value)
+        else:
+            tree[key] = copy.deepcopy(value)
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    first, _, rest = key.partition(".")
+    return {first: nested(rest, value) if rest else value}
+
+
+@given(files=FILES, options=st.lists(DOTTED, max_size=5))
+def test_any_layers_in_any_order_say_what_the_last_of_them_said(files, options):
+    """Files, their bases, parts in files of their own, dotted options and inline mappings."""
+    wanted: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        names = []
+        for number, (kind, first, second) in enumerate(files):
+            content = dict(second)
+            (Path(folder) / f"other{number}.yaml").write_text(json.dumps(first))
+            if kind == "with a base":
+                lay(wanted, first)
+                content = {"base": f"other{number}.yaml", **second}
+            if kind == "with a part":
+                content = {**second, "part": f"other{number}.yaml"}
+                second = {**second, "part": first}
+            lay(wanted, second)
+            names.append(str(Path(folder) / f"layer{number}.yaml"))
+            Path(names[-1]).write_text(json.dumps(content))
+        for key, value in options:
+            lay(wanted, nested(key, value))
+        found = read_layers(names, [(key, json.dumps(value)) for key, value in options]).tree
+    assert repr(sorted_tree(found)) == repr(sorted_tree(wanted))  # repr tells 1 from True
+
+
+def sorted_tree(value: Any) -> Any:
+    return {key: sorted_tree(value[key]) for key in sorted(value)} if isinstance(value, dict) else value

@@ -28,16 +28,18 @@ from rankdet.models import (
     build,
     fovea_criterion,
     paa_criterion,
+    smooth_softmax_criterion,
     softmax_criterion,
     solo_criterion,
     spec_of,
+    ssd_criterion,
     yolact_criterion,
 )
-from rankdet.models.cascade_rcnn import smooth_softmax_criterion
 from rankdet.nn import without_pretrained_weights
+from rankdet.ops.part import arguments_of
 
 FOLDER = presets_folder()
-OVERLAYS = {"small"}  # put on others, no experiments of their own
+OVERLAYS = {"small", "fine_tune"}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
 PUBLISHED = [name for name in NAMES if "/" in name]
 FILES = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
@@ -131,11 +133,17 @@ TRAINING = {
     "retinanet/alrp_r50_100e_ssd512_coco": (0.008, 32, EARLY),
     "retinanet/average_precision_r50_100e_ssd512_coco": (0.002, 32, EARLY),
     "retinanet/focal_r50_1x_coco": (0.01, 16, X1),
+    "retinanet/ghm_r50_1x_coco": (0.01, 16, X1),
+    "retinanet/rank_sort_ghm_r50_1x_coco": (0.008, 16, X1),
     "retinanet/rank_sort_r50_1x_coco": (0.008, 16, X1),
     "solov2/focal_r101_3x_coco": (0.01, 16, X3),
     "solov2/light_focal_r34_3x_coco": (0.02, 32, X3),
     "solov2/light_rank_sort_r34_3x_coco": (0.012, 32, X3),
     "solov2/rank_sort_r101_3x_coco": (0.006, 16, X3),
+    "ssd/rank_sort_vgg16_300_120e_coco": (0.002, 64, (120, (80, 110))),
+    "ssd/rank_sort_vgg16_512_120e_coco": (0.002, 64, (120, (80, 110))),
+    "ssd/softmax_vgg16_300_120e_coco": (0.002, 64, (120, (80, 110))),
+    "ssd/softmax_vgg16_512_120e_coco": (0.002, 64, (120, (80, 110))),
     "yolact/rank_sort_r50_55e_coco": (0.006, 32, (55, None)),
     "yolact/softmax_r50_55e_coco": (0.008, 64, (55, (20, 42, 49, 52))),
 }
@@ -150,7 +158,7 @@ def test_trains_as_published(name: str):
     settings, (rate, batch, (epochs, drops)) = resolved(name), TRAINING[name]
     detector, schedule, decay = name.split("/")[0], settings["schedule"], settings["schedule"]["decay"]
     assert settings["optimiser"][CLASS] == "rankdet.train.SGD"
-    weight_decay = 5e-4 if detector == "yolact" else 1e-4
+    weight_decay = 5e-4 if detector in ("ssd", "yolact") else 1e-4
     assert settings["optimiser"][ARGUMENTS] == {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay}
     assert (schedule["epochs"], schedule["base_batch_size"]) == (epochs, batch)
     if drops is None:
@@ -159,7 +167,7 @@ def test_trains_as_published(name: str):
         assert decay == {CLASS: "rankdet.train.Steps", ARGUMENTS: {"milestones": list(drops), "gamma": 0.1}}
     assert schedule["warmup_iterations"] == (1000 if name.startswith("yolact/softmax") else 500)
     assert schedule["warmup_ratio"] == {"yolact": 0.1, "solov2": 0.01}.get(detector, 0.001)
-    clipped = detector == "solov2" or name.startswith("yolact/softmax")
+    clipped = detector == "solov2" or name.startswith(("yolact/softmax", "retinanet/ghm"))
     assert settings["trainer"]["gradient_clip"] == (35.0 if clipped else None)
     assert settings["data"]["skip_empty"] is True
 
@@ -171,6 +179,9 @@ def test_images_are_of_the_published_sizes(name: str):
     if name.startswith("yolact"):
         assert tested == transforms == {"height": 550, "width": 550}
         assert settings["train_transforms"][0] == {CLASS: "rankdet.data.Sanitise", ARGUMENTS: {"min_size": 4.0}}
+    elif name.startswith("ssd"):
+        side = int(name.split("_")[-3])
+        assert tested == transforms == {"height": side, "width": side}
     elif "light" in name:
         assert tested == {"short": 448, "long": 768}
         assert transforms == {"shorts": list(range(352, 513, 32)), "long": 768}
@@ -190,7 +201,7 @@ def sizes_in_training(name: str) -> dict[str, Any] | None:
     sizes = [item.get(ARGUMENTS) for item in transforms if "Resize" in item[CLASS]]
     assert len(sizes) <= 1
     assert not transforms or transforms[-1][CLASS].endswith("RandomHorizontalFlip")
-    if "ssd" in name or "yolact" in name:
+    if "ssd" in name or "yolact" in name:  # ssd/... and ..._ssd512_...
         kinds = [item[CLASS].rpartition(".")[2] for item in transforms if "Sanitise" not in item[CLASS]]
         assert kinds[:3] == ["PhotometricDistortion", "Expand", "MinIoUCrop"]
     return sizes[0] if sizes else None
@@ -200,19 +211,29 @@ def sizes_in_training(name: str) -> dict[str, Any] | None:
 def test_chooses_detections_as_published(name: str):
     settings = vars(model_of(name).postprocess)
     lvis = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4}
-    assert settings["score_threshold"] == lvis.get(name, 0.05)
-    assert settings["max_detections"] == (300 if name in lvis else 100)
+    squares = name.startswith("ssd")
+    assert settings["score_threshold"] == lvis.get(name, 0.02 if squares else 0.05)
+    assert settings["max_detections"] == (300 if name in lvis else 200 if squares else 100)
     if name.startswith("solov2"):
         assert (settings["class_threshold"], settings["pre_nms"]) == (0.2 if "rank_sort" in name else 0.1, 500)
     else:
-        assert settings["nms_threshold"] == (0.6 if name.startswith(("atss", "paa")) else 0.5)
+        assert settings["nms_threshold"] == {"atss": 0.6, "paa": 0.6, "ssd": 0.45}.get(name.split("/")[0], 0.5)
         assert settings["pre_nms"] == 1000
 
 
 BACKBONES = {"r34": "resnet34", "r50": "resnet50", "r101": "resnet101", "x101": "resnext101_64x4d"}
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("ssd")])
+def test_ssd_has_its_vgg_and_the_colours_of_its_weights(name: str):
+    model = model_of(name)
+    assert type(model).__name__ == f"SSD{name.split('_')[-3]}"
+    assert (model.backbone.name, model.backbone.weights) == ("vgg16", "IMAGENET1K_FEATURES")
+    plan = spec_of(model.preprocess)[ARGUMENTS]
+    assert (plan["divisor"], plan["std"]) == (1, [1 / 255] * 3)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.startswith("ssd")])
 def test_has_the_backbone_and_pyramid_of_its_name(name: str):
     parts = name.split("/")[1].split("_")
     backbone = model_of(name).backbone
@@ -220,10 +241,10 @@ def test_has_the_backbone_and_pyramid_of_its_name(name: str):
     assert backbone.weights == "tv_in1k"
     assert backbone.frozen_stages == (0 if name.startswith("yolact") else 1)
     groups = 1 if name.startswith("retinanet") else 4
-    wanted = {"stages": (3, 4, 5), "groups": groups} if "dcn" in parts else None
-    assert (backbone.deformable and vars(backbone.deformable)) == wanted
-    pyramid = getattr(model_of(name), "pyramid", None)
-    assert (type(pyramid.upsampling).__name__ == "CARAFE" if pyramid else False) == ("carafe" in parts)
+    wanted = [{"stages": (3, 4, 5), "groups": groups}] if "dcn" in parts else []
+    assert [{"stages": found.stages, "groups": found.groups} for found in backbone.modifications] == wanted
+    upsampling = arguments_of(model_of(name).neck)["upsampling"]
+    assert (type(upsampling).__name__ == "CARAFE") == ("carafe" in parts)
 
 
 def test_number_of_parameters():
@@ -237,6 +258,8 @@ def test_number_of_parameters():
         "mask_rcnn/softmax_r50_1x_coco": 44.396,
         "paa/focal_r50_1x_coco": 32.295,
         "retinanet/focal_r50_1x_coco": 37.969,
+        "retinanet/ghm_r50_1x_coco": 37.969,
+        "ssd/softmax_vgg16_300_120e_coco": 34.305,
         "yolact/softmax_r50_55e_coco": 35.294,
     }.items():
         assert round(sum(p.numel() for p in model_of(name).parameters()) / 1e6, 3) == millions, name
@@ -259,6 +282,7 @@ def test_number_of_parameters_of_solov2():
         ("fovea_box/focal_r50_100e_ssd512_coco", fovea_criterion),
         ("yolact/softmax_r50_55e_coco", yolact_criterion),
         ("solov2/focal_r101_3x_coco", solo_criterion),
+        ("ssd/softmax_vgg16_300_120e_coco", ssd_criterion),
         ("retinanet/alrp_r50_100e_ssd512_coco", alrp_criterion),
         ("retinanet/average_precision_r50_100e_ssd512_coco", average_precision_criterion),
         (
@@ -279,13 +303,13 @@ def test_both_stages_of_alrp():
     for preset, rpn_criterion in of_program.items():
         model = model_of(preset)
         assert spec_of(model.criterion) == spec_of(alrp_criterion())
-        assert spec_of(model.rpn_criterion) == spec_of(rpn_criterion)
-        assert model.proposals.add_objects is ("ssd512" not in preset)
+        assert spec_of(model.rpn.criterion) == spec_of(rpn_criterion)
+        assert model.settings.proposals.add_objects is ("ssd512" not in preset)
 
 
 def test_cascade_of_ranking_has_equal_stages():
     model = model_of("cascade_rcnn/rank_sort_r50_1x_coco")
-    assert (model.stage_weights, model.proposals.keep) == ((1.0, 1.0, 1.0), 1000)
+    assert (model.roi.weights, model.settings.proposals.keep) == ((1.0, 1.0, 1.0), 1000)
     assert {tuple(stage.coder.stds) for stage in model.roi.box_stages} == {(0.1, 0.1, 0.2, 0.2)}
     assert all(stage.head.regress.out_features == 4 for stage in model.roi.box_stages), "one box for all classes"
 

@@ -18,7 +18,9 @@ TRUST = ("--trust", "tests")
 
 def data_of(page: Path) -> dict:
     """The data inside a page."""
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text())[1])
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"))[1]
+    )
 
 
 @pytest.fixture
@@ -48,6 +50,7 @@ def test_a_run_is_reported_with_the_numbers_of_its_training(rankdet, run: Path):
         {name: expected[name] for name in ("AP", "oLRP")}, abs=1e-4
     )
     assert data["title"] == "myrun"
+    assert [name for name, text in data["facts"].items() if "images" in text] == ["Ground truth"]
     assert [chart["title"] for chart in data["training"]][:2] == ["Losses", "Validation"]
     assert data["images"]["pictures"] == 4
 
@@ -128,9 +131,9 @@ def test_voc(rankdet, tmp_path: Path):
         (["{results}", "--annotations", "{truth}", "--iou-type", "boxes"], ["bbox or segm", "boxes"]),
         (["{results}", "--annotations", "{truth}", "--output", "{empty}"], ["is a folder", "report.html"]),
         (["{results}", "--annotations", "{truth}", "--output", "no/where.html"], ["no folder no"]),
-        (["{results}", "--annotations", "{truth}", "--schedule.epochs", "2"], ["leave --config"]),
+        (["{results}", "--annotations", "{truth}", "--schedule.epochs", "2"], ["leave out --config"]),
         (["{results}", "--annotation", "{truth}"], ["unknown option --annotation", "did you mean annotations?"]),
-        (["{truth}", "--annotations", "{truth}"], ["annotations.json", "not a list of results"]),
+        (["{truth}", "--annotations", "{truth}"], ["annotations.json", "is a ground truth"]),
     ],
 )
 def test_wrong_input_is_one_message(rankdet, run, results, exported, tmp_path: Path, arguments, words):

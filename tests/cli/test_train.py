@@ -12,6 +12,10 @@ import pytest
 import torch
 import yaml
 
+from rankdet.models import ATSS
+from rankdet.nn import FrozenStatistics, TimmBackbone
+from tests.cli.conftest import TINY
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -152,3 +156,55 @@ def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tiny: Path, tmp_path: P
     assert "go on with --resume out/last.ckpt" in rest
     assert "Traceback" not in rest
     assert (tmp_path / "out" / "last.ckpt").exists()
+
+
+def test_starting_from_weights_of_other_classes(rankdet, tiny: Path, trained: Path, tmp_path: Path):
+    four = ["--data.train.init_args.num_classes", 4, "--data.val.init_args.num_classes", 4]
+    outcome = rankdet("train", "--config", tiny, "--start-from", trained / "best.ckpt", "--output", "four", *four)
+    assert outcome.code == 0, outcome.err
+    assert "rows of 3 classes taken, of 1 fresh" in outcome.out
+    begun = ["--output", "again", "--fresh", "classify.bias,stem.*", "--config", tiny]
+    outcome = rankdet("train", *begun, "--start-from", trained / "best.ckpt")
+    assert "fresh, as asked for" in outcome.out
+    outcome = rankdet("train", "--resume", trained / "last.ckpt", "--output", "five", *four)
+    assert outcome.code == 2
+    assert "--start-from" in outcome.err
+
+
+def test_the_model_is_that_of_the_file_unless_the_configuration_names_one(rankdet, tmp_path: Path):
+    model = ATSS(num_classes=3, backbone="test_resnet", channels=16)
+    record = {"version": 2, "model": model.plan(), "categories": {"names": ["a", "b", "square"], "ids": [1, 2, 3]}}
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"state_dict": state, "rankdet": record}, tmp_path / "a.ckpt")
+    (tmp_path / "rest.yaml").write_text(yaml.safe_dump({key: value for key, value in TINY.items() if key != "model"}))
+    command = ["train", "--config", "rest.yaml", "--start-from", "a.ckpt"]
+    outcome = rankdet(*command, "--output", "out", "--model.init_args.postprocess.init_args.max_detections", 7)
+    assert outcome.code == 0, outcome.err
+    assert "taken: square; fresh: circle, triangle; left out: a, b" in outcome.out
+    plan = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["model"]
+    assert plan["class_path"] == "rankdet.models.ATSS"
+    assert plan["init_args"]["channels"] == 16
+    assert plan["init_args"]["postprocess"]["init_args"]["max_detections"] == 7
+    assert plan["init_args"]["backbone"]["init_args"]["name"] == "test_resnet"
+
+
+def test_classes_of_a_file_are_not_imported(rankdet, trained: Path, tmp_path: Path):
+    (tmp_path / "rest.yaml").write_text(yaml.safe_dump({key: value for key, value in TINY.items() if key != "model"}))
+    outcome = rankdet("train", "--config", "rest.yaml", "--start-from", trained / "best.ckpt")
+    assert outcome.code == 2
+    assert "outside the trusted packages" in outcome.err
+
+
+def test_what_the_file_brings_is_not_downloaded(rankdet, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    model = ATSS(
+        num_classes=3, backbone=TimmBackbone("resnet18", norm=FrozenStatistics(), frozen_stages=1), channels=16
+    )
+    record = {"version": 2, "model": model.plan(), "categories": {"names": list("abc"), "ids": [1, 2, 3]}}
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"state_dict": state, "rankdet": record}, tmp_path / "a.ckpt")
+    arguments = {"backbone": "resnet18.a1_in1k", "channels": 16}
+    content = {**TINY, "model": {"class_path": "ATSS", "init_args": arguments}}
+    (tmp_path / "tagged.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.setattr("timm.models._builder.load_pretrained", lambda *_, **__: pytest.fail("downloads"))
+    outcome = rankdet("train", "--config", "tagged.yaml", "--start-from", "a.ckpt", "--output", "out")
+    assert outcome.code == 0, outcome.err

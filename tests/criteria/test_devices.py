@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rankdet.assign import Assignment
 from rankdet.criteria import (
+    BoxesPerPositive,
     BoxIoU,
     Centerness,
     ConstantBalance,
@@ -24,6 +25,7 @@ from rankdet.criteria import (
     MeanOf,
     PerPositiveAndImage,
     PerPositiveAndOne,
+    PerPositiveOfEachImage,
     PerPositiveOrImage,
     PerSample,
     Predictions,
@@ -36,7 +38,14 @@ from rankdet.criteria import (
     WeightedSum,
     alrp_criterion,
 )
-from rankdet.losses import ALRPLoss, AveragePrecisionLoss, NDCGLoss, RankSortLoss
+from rankdet.losses import (
+    ALRPLoss,
+    AveragePrecisionLoss,
+    GHMClassificationLoss,
+    GHMRegressionLoss,
+    NDCGLoss,
+    RankSortLoss,
+)
 from rankdet.losses.classification import QualityFocalLoss, SoftmaxCrossEntropyLoss
 from rankdet.ops import DeltaCoder, Priors
 from tests.processes import run
@@ -87,6 +96,20 @@ def _by_image(*, together: bool) -> RankingCriterion:
     return RankingCriterion(ranking=RankSortLoss(scope="image", gather_across_devices=together))
 
 
+def _ghm(*, together: bool) -> ScoreCriterion:
+    return ScoreCriterion(
+        classification=GHMClassificationLoss(gather_across_devices=together),
+        box_loss=GHMRegressionLoss(gather_across_devices=together),
+        normaliser=BoxesPerPositive(),
+        gather_across_devices=together,
+    )
+
+
+def _rank_sort_ghm(*, together: bool) -> RankingCriterion:
+    ranking = RankSortLoss(gather_across_devices=together)
+    return RankingCriterion(ranking=ranking, box_loss=GHMRegressionLoss(gather_across_devices=together))
+
+
 def _score(**parts: object) -> Callable[..., ScoreCriterion]:
     return lambda *, together: ScoreCriterion(gather_across_devices=together, **parts)
 
@@ -106,6 +129,9 @@ CRITERIA: dict[str, Callable[..., Criterion]] = {
     "softmax, PerSample": _score(classification=SoftmaxCrossEntropyLoss(), normaliser=PerSample()),
     "softmax, mined": _score(classification=SoftmaxCrossEntropyLoss(), mining=HardNegatives()),
     "PAA": _score(weighting=BoxIoU(), judged=BoxIoU(), normaliser=PerPositiveOrImage()),
+    "GHM": _ghm,
+    "RS beside GHM-R": _rank_sort_ghm,
+    "SSD": _score(classification=SoftmaxCrossEntropyLoss(), normaliser=PerPositiveOfEachImage()),
     "FoveaBox": _score(normaliser=PerPositiveAndImage()),
 }
 

@@ -123,7 +123,7 @@ def test_a_mean_of_measures():
 
 
 def test_mask_dice_without_masks_says_so():
-    with pytest.raises(ValueError, match="mask_limit"):
+    with pytest.raises(ValueError, match="limit"):
         MaskDice()(Positives.of(*problem(masks=False)))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from rankdet.criteria import MaskAssignment, MaskCriterion, MaskPredictions
 from rankdet.criteria.criterion import CriterionOutput
 from rankdet.criteria.masks import cross_entropy_masks
 from rankdet.losses.masks import DiceLoss, MaskCrossEntropyLoss, dice
-from rankdet.models import MaskRCNN, ProposalSelection, softmax_criterion
+from rankdet.models import MaskBranch, MaskRCNN, ProposalSelection, RegionSettings, RoIStage, softmax_criterion
 
 K = 3
 
@@ -76,7 +78,11 @@ def objects(count: int, side: int = 96) -> dict[str, torch.Tensor]:
 
 def a_model(**arguments) -> MaskRCNN:
     return MaskRCNN(
-        num_classes=K, backbone="test_resnet", channels=16, proposals=ProposalSelection(keep=40), **arguments
+        num_classes=K,
+        backbone="test_resnet",
+        channels=16,
+        settings=RegionSettings(proposals=ProposalSelection(keep=40)),
+        **arguments,
     )
 
 
@@ -90,8 +96,8 @@ def test_mask_loss_of_a_detector_equals_rank_and_sort():
 def test_the_limit_draws_a_subset_whose_masks_keep_their_weights(monkeypatch):
     """Pair every drawn mask with a weight that names its region, and compare."""
     torch.manual_seed(0)
-    model = a_model(mask_limit=5)
-    stage = model.roi.mask_stages[0]
+    model = a_model(stage=partial(RoIStage, branches=[partial(MaskBranch, limit=5)]))
+    stage = model.roi.box_stages[0].branches[0]
     seen = {}
 
     def watch(predictions, assignment, output):
@@ -112,7 +118,7 @@ def test_targets_belong_to_their_own_image():
     model = a_model(criterion=softmax_criterion())
     first, second = objects(3), objects(2)
     second["masks"].zero_()
-    stage = model.roi.mask_stages[0]
+    stage = model.roi.box_stages[0].branches[0]
     targets = {}
 
     def watch(predictions, assignment, output):
@@ -122,10 +128,10 @@ def test_targets_belong_to_their_own_image():
     stage.criterion.forward = watch
     stage_loss = stage.loss
 
-    def loss(maps, done, truth):
+    def loss(maps, done, truth, *, peers):
         index = done.assignment.positive_index
         targets["image"] = done.predictions.priors.image_index[index]
-        return stage_loss(maps, done, truth)
+        return stage_loss(maps, done, truth, peers=peers)
 
     stage.loss = loss
     model([torch.rand(3, 96, 96)] * 2, [first, second])

@@ -14,6 +14,7 @@ from rankdet.criteria import (
     PerPositive,
     PerPositiveAndImage,
     PerPositiveAndOne,
+    PerPositiveOfEachImage,
     PerPositiveOrImage,
     Positives,
     Product,
@@ -30,7 +31,7 @@ from rankdet.losses.classification import (
 )
 from rankdet.losses.ranking.gather import Group
 from rankdet.models import fovea_criterion, paa_criterion
-from rankdet.ops import DeltaCoder, aligned_giou, aligned_iou
+from rankdet.ops import DeltaCoder, Priors, aligned_giou, aligned_iou
 from tests.criteria.test_criteria import INDEX, LABELS, a_stage
 
 
@@ -83,8 +84,8 @@ def test_paa_weighs_boxes_by_their_iou_and_learns_it():
 
 
 def test_normalisers_of_few_positives():
-    def divisors(normaliser: Normaliser, *, positives: int, weight: float, images: int) -> list[float]:
-        totals = Totals(*torch.tensor([positives, weight, 100, images]))
+    def divisors(normaliser: Normaliser, *, positives: int, weight: float, images: int, empty: int = 0) -> list[float]:
+        totals = Totals(*torch.tensor([positives, weight, 100, images, empty]))
         return [float(divisor) for divisor in normaliser(totals)]
 
     assert divisors(PerPositive(), positives=0, weight=0, images=4) == [1, 1]
@@ -93,18 +94,22 @@ def test_normalisers_of_few_positives():
     assert divisors(PerPositiveOrImage(), positives=3, weight=0.3, images=5) == [5, pytest.approx(0.3)]
     assert divisors(PerPositiveOrImage(), positives=3, weight=0.3, images=2) == [3, pytest.approx(0.3)]
     assert divisors(PerPositiveAndImage(), positives=3, weight=0.3, images=2) == [5, 1]
+    assert divisors(PerPositiveOfEachImage(), positives=3, weight=0.3, images=4, empty=2) == [5, 5]
     assert divisors(PerPositiveAndOne(), positives=0, weight=0, images=2) == [1, 1]
 
 
 def test_what_a_normaliser_is_told():
-    _, assignment = a_stage()
-    totals = Totals.of(assignment, torch.tensor([0.1, 0.2, 0.3]), 4, Group())
+    predictions, assignment = a_stage()
+    (boxes,) = predictions.priors.boxes
+    in_four = Priors.proposals([boxes[:0], boxes[: INDEX[0]], boxes[INDEX[0] : -1], boxes[-1:]])
+    totals = Totals.of(assignment, torch.tensor([0.1, 0.2, 0.3]), in_four, Group())
     assert [float(n) for n in (totals.positives, totals.weight, totals.samples, totals.images)] == [
         3,
         pytest.approx(0.6),
         6,
         4,
     ]
+    assert float(totals.empty) == 2 + int(LABELS[-1] < 0)
 
 
 def test_scores_of_a_quality_branch():

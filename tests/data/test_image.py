@@ -67,7 +67,7 @@ def test_the_orientation_tag_is_not_applied(tmp_path):
 
 
 def test_another_size_than_annotated_is_an_error(tmp_path):
-    with pytest.raises(CorruptImageError, match=r"a\.png is 64 x 48 pixels, its annotation says 64 x 40; mend"):
+    with pytest.raises(CorruptImageError, match=r"a\.png is 64 x 48 pixels, its annotation says 64 x 40; correct"):
         read_image(write_image(tmp_path / "a.png"), size=(40, 64))
 
 
@@ -93,13 +93,11 @@ def test_arbitrary_bytes_never_raise_anything_else(tmp_path):
             assert read_image(path).shape[0] == 3
 
 
-def test_missing_files_and_floating_point_images_are_named(tmp_path):
+def test_missing_files_are_named(tmp_path):
     with pytest.raises(CorruptImageError, match=r"cannot be read: .*No such file"):
         read_image(tmp_path / "absent.png")
     with pytest.raises(CorruptImageError, match="absent"):
         read_size(tmp_path / "absent.png")
-    with pytest.raises(CorruptImageError, match="floating point pixels"):
-        read_image(save(tmp_path / "f.tif", np.zeros((3, 3), np.float32)))
 
 
 @pytest.mark.parametrize(("suffix", "orientation"), [("jpg", 6), ("jpg", 3), ("png", 8), ("webp", 5)])

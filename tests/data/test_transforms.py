@@ -56,6 +56,12 @@ def test_known_sizes(size, expected):
     assert ResizeShorter()(image).shape == (3, *expected)
 
 
+def test_boxes_of_another_image_are_refused():
+    image, target = sample()
+    with pytest.raises(ValueError, match=r"must be of one size \(H, W\); got \[\(50, 128\), \(96, 128\)\]"):
+        KeepSize()(image[:, :50], target)
+
+
 def test_boxes_and_masks_follow_each_axis():
     image, target = sample()
     resized, moved = ResizeExactly(height=192, width=384)(image, target)

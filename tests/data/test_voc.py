@@ -78,10 +78,11 @@ def test_splits_by_name_and_by_list(tmp_path):
         VOCDetection(root, split=[])
 
 
-def test_the_challenge_has_its_twenty_classes(tmp_path):
-    dataset = VOCDetection(write_voc(tmp_path / "voc", a=voc_xml("a.png", ("dog", (1, 1, 9, 9), 0))))
-    assert len(dataset.categories) == 20
-    assert dataset[0][1]["labels"].tolist() == [11]
+def test_classes_are_those_that_the_folder_names_whatever_they_are_called(tmp_path):
+    root = write_voc(tmp_path / "voc", a=voc_xml("a.png", ("dog", (1, 1, 9, 9), 0), ("car", (1, 1, 9, 9), 1)))
+    dataset = VOCDetection(root)
+    assert dataset.categories.names == ("car", "dog")
+    assert dataset[0][1]["labels"].tolist() == [1, 0]
 
 
 def test_classes_may_be_chosen(tmp_path):
@@ -133,7 +134,7 @@ BAD_FILES = {
     "no box": (voc_xml("a.png", ("cup", (1, 1, 2, 2), 0)).replace("bndbox", "box"), "class 'cup' has no <bndbox>"),
     "words": (voc_xml("a.png", ("cup", ("x", 1, 2, 2), 0)), "<bndbox> must hold numbers, got 'x'"),
     "infinite": (voc_xml("a.png", ("cup", ("inf", 1, 2, 2), 0)), "must hold numbers, got 'inf'"),
-    "no object": (voc_xml("a.png"), "names an object, so that no class is known"),
+    "no object": (voc_xml("a.png"), "names an object, so no class is known"),
 }
 
 

@@ -33,7 +33,7 @@ def evaluation_of(num_classes: int, names: list[str] | None = None) -> Evaluatio
 
 
 def printed(evaluation: Evaluation, width: int = 80, **options) -> str:
-    console = Console(width=width, record=True, quiet=False, file=open("/dev/null", "w"))
+    console = Console(width=width, record=True, quiet=False, file=open("/dev/null", "w", encoding="utf-8"))
     console.print(evaluation.table(**options))
     return console.export_text()
 
@@ -41,11 +41,11 @@ def printed(evaluation: Evaluation, width: int = 80, **options) -> str:
 def test_json_is_flat_with_the_agreed_names():
     content = json.loads(evaluation_of(4).to_json())
     assert list(content) == [*NAMES, "per_class"]
-    assert all(value == -1 or 0 <= value <= 1 for name, value in content.items() if name != "per_class")
+    assert all(value is None or 0 <= value <= 1 for name, value in content.items() if name != "per_class")
     assert list(content["per_class"]) == ["class 0", "class 1", "class 2", "class 3"]
     expected = {"AP", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN", "threshold"}
     assert all(expected <= set(row) for row in content["per_class"].values())
-    assert content["per_class"]["class 1"]["threshold"] == -1
+    assert content["per_class"]["class 1"]["threshold"] is None
 
 
 def test_json_comes_back():
@@ -54,6 +54,11 @@ def test_json_comes_back():
     assert again == evaluation
     assert again.details is None
     assert again.thresholds == evaluation.thresholds == {1: 0.8768, 3: 0.8768, 4: 0.8768}
+
+
+def test_json_of_earlier_versions_has_a_number_for_what_is_undefined():
+    text = evaluation_of(4).to_json().replace("null", "-1.0")
+    assert Evaluation.from_json(text) == evaluation_of(4)
 
 
 def test_classes_of_one_name_stay_apart():
@@ -87,7 +92,7 @@ def test_saving_writes_all_or_nothing(tmp_path, monkeypatch):
 
 def test_the_table_has_the_main_numbers_and_the_thresholds_rounded_down():
     lines = [line.split() for line in printed(evaluation_of(4)).splitlines() if line.strip()]
-    assert lines[0] == ["class", "objects", "AP", "AP50", "AP75", "oLRP", "Loc", "FP", "FN", "threshold"]
+    assert " ".join(lines[0]) == "class objects AP AP50 AP75 oLRP Loc FP rate FN rate threshold"
     assert lines[2] == ["all", "10", "0.750", "0.750", "0.750", "0.250", "0.000", "0.000", "0.250"]
     assert lines[3] == ["class", "0", "1", "1.000", "1.000", "1.000", "0.000", "0.000", "0.000", "0.000", "0.876"]
     assert lines[4] == ["class", "1", "2", "0.000", "0.000", "0.000", "1.000", "–", "–", "1.000", "–"]

@@ -14,7 +14,6 @@ from rankdet.data import Categories, CorruptImageError, ResizeExactly
 from rankdet.eval.inference import (
     above,
     class_thresholds,
-    find_images,
     predict,
     rescale,
     to_results,
@@ -140,20 +139,6 @@ def test_the_stated_threshold_comes_back():
     assert model.postprocess.score_threshold == 0.4
     with without_score_threshold(nn.Module()) as stated:
         assert stated is None
-
-
-def test_images_are_found_by_their_endings_and_hidden_ones_are_not(tmp_path: Path):
-    for name in ("b.JPG", "a.png", "notes.txt", "deep/c.jpeg", "._a.png", ".cache/d.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
-    assert [file.relative_to(tmp_path).as_posix() for file in find_images(tmp_path)] == [
-        "a.png",
-        "b.JPG",
-        "deep/c.jpeg",
-    ]
-    assert find_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        find_images(tmp_path / "nowhere")
 
 
 def test_no_detection_can_be_rescaled():

@@ -48,7 +48,7 @@ def all_ids() -> list[int]:
 
 
 def assert_same(ours: dict[str, float], expected: dict[str, float]) -> None:
-    assert ours == pytest.approx(expected, abs=1e-9)
+    assert ours == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
 def test_batches_give_what_one_evaluation_gives():
@@ -177,7 +177,7 @@ def on_one_of_two_processes() -> None:
     for image_id in own:
         results.update([entry for entry in RESULTS if entry["image_id"] == image_id])
     both = [metric.compute().metrics, results.compute().metrics]
-    Path(os.environ["OUTPUT"], f"{rank}.json").write_text(json.dumps(both))
+    Path(os.environ["OUTPUT"], f"{rank}.json").write_text(json.dumps(both), encoding="utf-8")
     torch.distributed.destroy_process_group()
 
 
@@ -197,3 +197,30 @@ def test_two_processes_give_what_one_gives(tmp_path):
     for rank in range(2):
         for metrics in json.loads((tmp_path / f"{rank}.json").read_text()):
             assert_same(metrics, evaluate(TRUTH, RESULTS).metrics)
+
+
+def test_without_categories_classes_are_named_after_their_labels():
+    metric, named = DetectionMetric(), DetectionMetric(categories=CATEGORIES)
+    for one in (metric, named):
+        update(one, all_ids())
+    assert_same(metric.compute().metrics, named.compute().metrics)
+    assert [row.name for row in metric.compute().per_class] == [str(k) for k in range(len(CATEGORIES))]
+    with pytest.raises(ValueError, match="have labels -1 to -1; accepted are numbers from 0"):
+        metric.update(
+            [{"boxes": torch.zeros(1, 4), "labels": torch.tensor([-1]), "scores": torch.ones(1)}],
+            [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0)}],
+        )
+
+
+def test_the_numbers_of_torchmetrics_with_the_same_calls():
+    theirs = pytest.importorskip("torchmetrics.detection").MeanAveragePrecision()
+    ours = DetectionMetric()
+    for image_id in all_ids():
+        found = {k: v for k, v in as_tensors(RESULTS, image_id).items() if k in ("boxes", "labels", "scores")}
+        target = {k: v for k, v in as_tensors(TRUTH["annotations"], image_id).items() if k != "scores"}
+        for metric in (ours, theirs):
+            metric.update([found], [target])
+    expected = {name: float(value) for name, value in theirs.compute().items() if value.ndim == 0}
+    names = {"map": "AP", "map_50": "AP50", "map_75": "AP75", "map_medium": "AP_medium", "mar_10": "AR_10"}
+    for name, own in names.items():
+        assert ours.compute().metrics[own] == pytest.approx(expected[name], abs=1e-6)

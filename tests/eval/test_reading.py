@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import tempfile
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankdet.eval import GroundTruthError, ResultsError, evaluate, read_ground_truth, read_results
-from rankdet.eval.reading import load_results
+from rankdet.eval.results_file import load_results
 
 TRUTH = {
     "images": [{"id": 7, "height": 40, "width": 40}, {"id": 0, "height": 40, "width": 40}],
@@ -61,12 +62,12 @@ def test_no_results_are_results():
 
 def test_no_objects_leave_everything_undefined():
     evaluation = evaluate(changed(TRUTH, annotations=[]), [RESULT])
-    assert set(evaluation.metrics.values()) == {-1.0}
+    assert all(map(math.isnan, evaluation.metrics.values()))
     assert evaluate(changed(TRUTH, annotations=[]), []).metrics == evaluation.metrics
 
 
 def test_no_images_and_no_categories_are_no_reason_to_fail():
-    assert evaluate({"images": [], "categories": [], "annotations": []}, []).metrics["AP"] == -1
+    assert math.isnan(evaluate({"images": [], "categories": [], "annotations": []}, []).metrics["AP"])
 
 
 def test_a_degenerate_object_is_one_that_nobody_finds():
@@ -77,7 +78,7 @@ def test_a_degenerate_object_is_one_that_nobody_finds():
 FAULTY = [
     ({"image_id": 8}, "entry 1 of results: image_id 8 is not among the 'images' of ground truth"),
     ({"category_id": 4}, "entry 1 of results: category_id 4 is not among the 'categories'"),
-    ({"image_id": "7"}, "entry 1 of results: 'image_id' is '7'; accepted are whole numbers"),
+    ({"image_id": "8"}, "entry 1 of results: image_id .8. is neither an id nor a name of the .images."),
     ({"image_id": 7.5}, "entry 1 of results: 'image_id' is 7.5"),
     ({"image_id": 10**30}, "entry 1 of results: 'image_id' is 1000"),
     ({"score": float("nan")}, "entry 1 of results: 'score' is nan; accepted are finite numbers"),
@@ -154,7 +155,7 @@ def test_whole_numbers_may_be_written_with_a_point():
 
 @pytest.mark.parametrize(
     ("results", "message"),
-    [({"annotations": []}, "not a list of results but dict"), ("no such file.json", "cannot read"), ([3], "is a int")],
+    [({"boxes": []}, "is an object with only"), ("no such file.json", "cannot read"), ([3], "is a int")],
 )
 def test_what_is_no_list_of_results_is_refused(results, message):
     with pytest.raises(ResultsError, match=message):
@@ -187,16 +188,16 @@ def test_files_are_read_and_named_in_messages(tmp_path):
 def test_a_file_means_what_the_json_module_says(tmp_path, text):
     path = tmp_path / "results.json"
     path.write_bytes(text)
-    assert repr(load_results(path).entries) == repr(json.loads(text))
+    assert repr(load_results(path).columns.entries) == repr(json.loads(text))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.floats() | st.floats(0, 1).map(lambda x: round(x, 5)) | st.integers()))
 def test_numbers_of_a_file_are_read_to_the_last_bit(numbers):
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
         json.dump(numbers, file)
         file.flush()
-        assert repr(load_results(file.name).entries) == repr(numbers)
+        assert repr(load_results(file.name).columns.entries) == repr(numbers)
 
 
 @pytest.mark.parametrize(
@@ -249,3 +250,11 @@ def test_objects_without_a_mask_count_for_nothing_and_are_reported():
 def test_a_ground_truth_without_masks_is_refused():
     with pytest.raises(GroundTruthError, match="no annotation of ground truth has a 'segmentation'"):
         evaluate(TRUTH, [changed(RESULT, segmentation=MASK)], iou_type="segm")
+
+
+def test_an_object_of_pycocotools_is_refused_with_the_way_out():
+    class COCO:
+        dataset = TRUTH
+
+    with pytest.raises(GroundTruthError, match=r"is a COCO, not an object .*; give its \.dataset"):
+        evaluate(COCO(), [RESULT])

@@ -14,6 +14,8 @@ from tests.losses.problems import CLASSES, random_problem
 @pytest.fixture(autouse=True)
 def _fresh_compiler():
     torch._dynamo.reset()
+    yield
+    torch.set_flush_denormal(False)  # what inductor of torch 2.4 compiles sets it for the whole process
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -82,7 +84,7 @@ def test_a_second_derivative_is_refused():
     logits, targets = random_problem(10, 100)
     compiled = torch.compile(RankSortLoss(), fullgraph=True, backend="aot_eager")
     (gradient,) = torch.autograd.grad(compiled(logits, targets), logits, create_graph=True)
-    with pytest.raises(RuntimeError, match="does not currently support double backward"):
+    with pytest.raises(RuntimeError, match=r"does not currently support double backward|does not require grad"):
         gradient.sum().backward()
 
 

@@ -389,6 +389,20 @@ def test_autocast_rounds_nothing(cls: type[RankingLoss], has_float64: bool, monk
     assert torch.equal(gradient, exact)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_subnormal_numbers_may_count_as_zero(dtype: torch.dtype):
+    """A negative's target of 0 stays below the least positive number that there is."""
+    logits, targets = random_problem(50, 2000)
+    logits, targets = logits.detach().to(dtype), targets.to(dtype)
+    expected = RankSortLoss()(logits, targets)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor keeps subnormal numbers")
+    try:
+        torch.testing.assert_close(RankSortLoss()(logits, targets), expected, rtol=1e-12, atol=0)
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_torch_func_grad():
     logits, targets = random_problem(10, 100)
     expected = torch.autograd.grad(RankSortLoss()(logits, targets), logits)[0]

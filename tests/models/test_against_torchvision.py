@@ -6,6 +6,8 @@ padding, rounded anchors, RoIAlign without the half-pixel shift, an ordering of 
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from torchvision.models.detection import (
     fcos_resnet50_fpn,
     maskrcnn_resnet50_fpn,
     retinanet_resnet50_fpn,
+    ssd300_vgg16,
 )
 from torchvision.ops import roi_align
 
@@ -21,16 +24,30 @@ from rankdet.assign import ATSSAssigner
 from rankdet.criteria import Centerness, ScoreCriterion
 from rankdet.criteria.judging import GeometricMean
 from rankdet.models import (
+    SSD300,
     DenseDetector,
     DenseStage,
     FasterRCNN,
     MaskRCNN,
     Postprocess,
     ProposalSelection,
+    RegionSettings,
     RetinaNet,
     softmax_criterion,
+    ssd_criterion,
 )
-from rankdet.nn import FPN, AnchorGenerator, Backbone, ConvLevelsOnOutput, DenseHead, FrozenStatistics, group_norm
+from rankdet.models.dense.ssd import anchors_300
+from rankdet.nn import (
+    FPN,
+    AnchorGenerator,
+    ConvLevelsOnOutput,
+    DenseHead,
+    FrozenStatistics,
+    GroupNorm,
+    Preprocess,
+    SSDAnchors,
+    TimmBackbone,
+)
 from rankdet.ops.boxes import centres_and_sizes
 from rankdet.ops.coder import BoxCoder
 
@@ -105,7 +122,7 @@ def test_retinanet_detects_like_torchvision():
     nn.init.normal_(theirs.head.classification_head.cls_logits.weight, std=0.1)
     ours = RetinaNet(
         num_classes=K,
-        backbone=Backbone("resnet50", norm=FrozenStatistics()),
+        backbone=TimmBackbone("resnet50", norm=FrozenStatistics()),
         criterion=ScoreCriterion(),
         postprocess=Postprocess(max_detections=50),
     ).eval()
@@ -130,6 +147,49 @@ def test_retinanet_detects_like_torchvision():
         assert_same(ours(images), theirs(images), shift=0)
 
 
+@pytest.mark.slow
+def test_ssd300_detects_like_torchvision():
+    torch.manual_seed(0)
+    theirs = lively(
+        ssd300_vgg16(
+            weights=None,
+            weights_backbone=None,
+            num_classes=K + 1,
+            score_thresh=0.0,
+            topk_candidates=10_000,
+            detections_per_img=50,
+        )
+    )
+    for head, std in ((theirs.head.classification_head, 0.004), (theirs.head.regression_head, 0.002)):
+        for layer in head.module_list:
+            nn.init.normal_(layer.weight, std=std)
+    anchors = anchors_300()
+    ours = SSD300(
+        num_classes=K,
+        criterion=ssd_criterion(),
+        # torchvision: no side longer than the image.
+        anchors=SSDAnchors(strides=anchors.strides, sizes=anchors.sizes, ratios=anchors.ratios, longest=300),
+        postprocess=Postprocess(nms_threshold=0.45, max_detections=50, pre_nms=100_000),
+        preprocess=Preprocess(mean=(0.48235, 0.45882, 0.40784), std=(1 / 255,) * 3, divisor=1),
+    ).eval()
+    names = {"backbone.scale_weight": "neck.l2_norm.weight"}
+    names |= {f"backbone.features.{i}.": f"backbone.features.{i}." for i in range(23)}
+    names |= {f"backbone.extra.0.{i}.": f"backbone.features.{23 + i}." for i in range(1, 7)}
+    names |= {f"backbone.extra.0.7.{i}.": f"backbone.features.{30 + i}." for i in (1, 3)}
+    names |= {f"backbone.extra.{1 + i}.": f"neck.extra.{i}." for i in range(4)}
+    for kind, own in (("classification", "classify"), ("regression", "regress")):
+        names[f"head.{kind}_head.module_list."] = f"stage.head.{own}."
+    state = renamed(theirs, names)
+    for name in [name for name in state if ".classify." in name]:
+        # Their background is the first row of each anchor, ours the last.
+        rows = state[name].unflatten(0, (-1, K + 1))
+        state[name] = torch.cat((rows[:, 1:], rows[:, :1]), 1).flatten(0, 1)
+    load(ours, state)
+    images = [torch.rand(3, 300, 300)]
+    with torch.no_grad():
+        assert_same(ours(images), theirs(images), shift=1)
+
+
 class DistanceCoder(BoxCoder):
     """Distances from the centre of the prior to the four sides, in units of its size and at least 0: FCOS."""
 
@@ -144,15 +204,15 @@ class DistanceCoder(BoxCoder):
 
 def fcos() -> DenseDetector:
     """FCOS of our parts: one square prior a cell, group normalisation in the towers, centerness beside the boxes."""
-    backbone = Backbone("resnet50", strides=(8, 16, 32), norm=FrozenStatistics())
+    backbone = TimmBackbone("resnet50", strides=(8, 16, 32), norm=FrozenStatistics())
     criterion = ScoreCriterion(judged=Centerness(), fusion=GeometricMean())
-    head = DenseHead(256, num_logits=K, anchors_per_cell=1, num_levels=5, norm=group_norm, quality_channels=1)
     return DenseDetector(
         num_classes=K,
         backbone=backbone,
         neck=FPN(backbone.channels, extra_levels=ConvLevelsOnOutput(2, relu_between=True)),
-        stage=DenseStage(
-            head=head,
+        stage=partial(
+            DenseStage,
+            head=partial(DenseHead, norm=GroupNorm()),
             anchors=AnchorGenerator(strides=(8, 16, 32, 64, 128), scales=(1.0,)),
             coder=DistanceCoder(),
             assigner=ATSSAssigner(),
@@ -230,7 +290,7 @@ TWO_STAGE_NAMES = {
 PARTS = {
     "num_classes": K,
     "criterion": softmax_criterion(),
-    "proposals": ProposalSelection(per_level_evaluation=300, keep=100),
+    "settings": RegionSettings(proposals=ProposalSelection(per_level_evaluation=300, keep=100)),
     "postprocess": Postprocess(max_detections=50),
 }
 
@@ -271,7 +331,7 @@ def convert_two_stage(theirs: nn.Module, ours: nn.Module, stage: str) -> None:
 def test_faster_rcnn_detects_like_torchvision():
     torch.manual_seed(0)
     theirs = lively(fasterrcnn_resnet50_fpn(**TWO_STAGE))
-    ours = FasterRCNN(backbone=Backbone("resnet50", norm=FrozenStatistics()), **PARTS).eval()
+    ours = FasterRCNN(backbone=TimmBackbone("resnet50", norm=FrozenStatistics()), **PARTS).eval()
     convert_two_stage(theirs, ours, "roi.stages.0")
     images = [torch.rand(3, 128, 128), torch.rand(3, 128, 128)]
     with torch.no_grad():
@@ -282,23 +342,23 @@ def test_faster_rcnn_detects_like_torchvision():
 def test_mask_rcnn_detects_and_draws_like_torchvision(monkeypatch):
     torch.manual_seed(0)
     theirs = lively(maskrcnn_resnet50_fpn(**TWO_STAGE))
-    ours = MaskRCNN(backbone=Backbone("resnet50", norm=FrozenStatistics()), **PARTS).eval()
+    ours = MaskRCNN(backbone=TimmBackbone("resnet50", norm=FrozenStatistics()), **PARTS).eval()
     convert_two_stage(theirs, ours, "roi.cascade.stages.0")
-    their_pooling(ours.roi.mask_stages[0].pooler)
+    their_pooling(ours.roi.box_stages[0].branches[0].pooler)
     images = [torch.rand(3, 128, 128), torch.rand(3, 128, 128)]
     drawn = []
-    stage = ours.roi.mask_stages[0]
-    probabilities = stage.probabilities
+    stage = ours.roi.box_stages[0].branches[0]
+    draw = stage.draw
 
-    def keep(*arguments) -> Tensor:
-        drawn.append(probabilities(*arguments))
+    def keep(*arguments, peers) -> Tensor:
+        drawn.append(draw(*arguments, peers=peers))
         return drawn[-1]
 
-    monkeypatch.setattr(stage, "probabilities", keep)
+    monkeypatch.setattr(stage, "draw", keep)
     # Compare before pasting, which torchvision does with boxes rounded to pixels.
     theirs.transform.postprocess = lambda detections, *_: detections
     with torch.no_grad():
         mine, others = ours(images), theirs(images)
     assert_same(mine, others, shift=1)
-    torch.testing.assert_close(drawn[0], torch.cat([o["masks"][:, 0] for o in others]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(drawn[0].sigmoid(), torch.cat([o["masks"][:, 0] for o in others]), rtol=0, atol=1e-4)
     assert mine[0]["masks"].shape == (50, 128, 128)

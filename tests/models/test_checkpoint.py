@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 import rankdet.models as models
+from rankdet.assign import FoveaAssigner
 from rankdet.criteria import MagnitudeBalance, RankingCriterion, RankWeight, ScoreCriterion, alrp_criterion
 from rankdet.losses.boxes import SmoothL1Loss
 from rankdet.models import (
@@ -26,19 +29,19 @@ from rankdet.models import (
     softmax_criterion,
     spec_of,
 )
-from rankdet.nn import Backbone
+from rankdet.nn import DenseHead, TimmBackbone
 
 SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 16}
 MODELS = [
     lambda: ATSS(**SMALL, postprocess=Postprocess(score_threshold=0.3)),
     lambda: RetinaNet(**SMALL, criterion=ScoreCriterion(box_loss=SmoothL1Loss(beta=0.11))),
     lambda: FasterRCNN(
-        **{**SMALL, "backbone": Backbone("test_resnet", frozen_stages=2)}, criterion=softmax_criterion()
+        **{**SMALL, "backbone": TimmBackbone("test_resnet", frozen_stages=2)}, criterion=softmax_criterion()
     ),
     lambda: FasterRCNN(**SMALL, criterion=RankingCriterion(loss_weight=2.0)),
-    lambda: PAA(**SMALL, criterion=paa_criterion(), stacked=2),
+    lambda: PAA(**SMALL, criterion=paa_criterion(), head=partial(DenseHead, stacked=2)),
     lambda: PAA(**SMALL, criterion=alrp_criterion()),
-    lambda: FoveaBox(**SMALL, criterion=fovea_criterion(), sigma=0.3),
+    lambda: FoveaBox(**SMALL, criterion=fovea_criterion(), assigner=FoveaAssigner(sigma=0.3)),
     lambda: FoveaBox(
         **SMALL, criterion=RankingCriterion(weighting=RankWeight(delta_loc=1.5), balance=MagnitudeBalance())
     ),
@@ -47,7 +50,7 @@ MODELS = [
 
 def write(path, model, *, plan=True):
     weights = {f"model.{name}": value for name, value in model.state_dict().items()}
-    content = {"state_dict": weights, "rankdet": {"version": 1, **({"model": spec_of(model)} if plan else {})}}
+    content = {"state_dict": weights, "rankdet": {"version": 2, **({"model": spec_of(model)} if plan else {})}}
     torch.save(content, path)
     return path
 
@@ -77,7 +80,7 @@ def test_loading_never_fetches_the_weights_of_the_backbone(tmp_path):
     plan["init_args"]["backbone"]["init_args"]["weights"] = "r160_in1k"
     content = {
         "state_dict": {f"model.{n}": v for n, v in model.state_dict().items()},
-        "rankdet": {"version": 1, "model": plan},
+        "rankdet": {"version": 2, "model": plan},
     }
     torch.save(content, tmp_path / "m.ckpt")
     assert load(tmp_path / "m.ckpt").backbone.weights == "r160_in1k"
@@ -123,10 +126,10 @@ def test_files_that_are_no_checkpoint(content, tmp_path):
     [
         ({"class_path": "os.system", "init_args": {"command": "true"}}, "outside the trusted packages"),
         ({"class_path": "ATTS", "init_args": {}}, "did you mean ATSS"),
-        ({"class_path": "ATSS", "init_args": {"classes": 3}}, "cannot be built"),
+        ({"class_path": "ATSS", "init_args": {"classes": 3}}, "ATSS takes no 'classes'"),
         ({"class_path": "rankdet.models.load", "init_args": {}}, "not a class"),
         ({"init_args": {}}, "without class_path"),
-        ({"class_path": "Postprocess", "init_args": {}}, "not a model"),
+        ({"class_path": "Postprocess", "init_args": {}}, "is no Module"),
     ],
 )
 def test_wrong_plans(plan, message):
@@ -135,12 +138,16 @@ def test_wrong_plans(plan, message):
 
 
 def test_an_object_that_forgets_its_arguments_is_named():
-    class Forgetful(RankingCriterion):
+    class Forgetful(nn.Module):
         def __init__(self, *, secret: int = 3) -> None:
             super().__init__()
+            self.channels = 16
 
-    with pytest.raises(TypeError, match=r"model\.criterion is a Forgetful, .* 'secret'"):
-        spec_of(ATSS(**SMALL, criterion=Forgetful()))
+        def forward(self, maps):
+            return maps
+
+    with pytest.raises(TypeError, match=r"model\.neck is a Forgetful, .* 'secret'"):
+        spec_of(ATSS(**SMALL, neck=Forgetful()))
 
 
 @pytest.mark.parametrize("recipe", [ATSS, RetinaNet, FasterRCNN, PAA, FoveaBox])

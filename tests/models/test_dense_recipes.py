@@ -17,6 +17,7 @@ from rankdet.criteria import (
 from rankdet.models import (
     ATSS,
     PAA,
+    AnchorSettings,
     CascadeMaskRCNN,
     CascadeRCNN,
     FasterRCNN,
@@ -64,7 +65,7 @@ def test_every_stage_balances_itself():
 
 
 def retinanet_with(assigner) -> RetinaNet:
-    return RetinaNet(**SMALL, assigner=assigner, anchor_scales=(4.0,), anchor_ratios=(1.0,))
+    return RetinaNet(**SMALL, assigner=assigner, anchors=AnchorSettings(scales=(4.0,), ratios=(1.0,)))
 
 
 @pytest.mark.parametrize("assigner", [ATSSAssigner(topk=4), PAAAssigner(topk=4)], ids=["ATSS", "PAA"])
@@ -74,8 +75,8 @@ def test_retinanet_takes_other_assigners(assigner):
     sum(losses.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
     again = build(spec_of(model))
-    assert type(again.assigner) is type(assigner)
-    assert again.assigner.topk == 4
+    assert type(again.stage.assigner) is type(assigner)
+    assert again.stage.assigner.topk == 4
 
 
 def stage_of(model, sides: list[torch.Tensor]):
@@ -90,7 +91,7 @@ def test_paa_asks_its_criterion_who_is_cheap():
     torch.manual_seed(1)
     model = PAA(**SMALL)
     predictions, truth = stage_of(model, [target(5, 96), target(2, 50)])
-    candidates = model.assigner(predictions.priors, truth)
+    candidates = model.stage.assigner(predictions.priors, truth)
     final = model.stage.assign(predictions, truth)
     assert 0 < len(final.positive_index) < len(candidates.positive_index)
     assert set(final.positive_index.tolist()) < set(candidates.positive_index.tolist())
@@ -117,8 +118,8 @@ def test_paa_trains_on_the_second_step_alone():
 def test_defaults_follow_the_papers():
     ranking, original = PAA(**SMALL), PAA(**SMALL, criterion=paa_criterion())
     assert isinstance(ranking.criterion, RankingCriterion)
-    assert (ranking.assigner.reg_covar, original.assigner.reg_covar) == (1e-5, 1e-6)
-    assert (len(ranking.anchor_scales), original.anchor_scales) == (3, (8.0,))
+    assert (ranking.stage.assigner.reg_covar, original.stage.assigner.reg_covar) == (1e-5, 1e-6)
+    assert (len(ranking.stage.anchors.scales), original.stage.anchors.scales) == (3, (8.0,))
     assert isinstance(ranking.postprocess, VotingPostprocess)
     assert ranking.postprocess.nms_threshold == 0.6
     assert not hasattr(ranking.stage.head, "judge")
@@ -135,8 +136,8 @@ def test_networks_are_those_of_atss_and_retinanet():
     assert shapes(PAA(**SMALL, criterion=paa_criterion())) == shapes(
         ATSS(**SMALL, criterion=ScoreCriterion(judged=paa_criterion().judged))
     )
-    one = {"anchor_scales": (4.0,), "anchor_ratios": (1.0,)}
-    assert shapes(FoveaBox(**SMALL)) == shapes(RetinaNet(**SMALL, **one))
+    one = AnchorSettings(scales=(4.0,), ratios=(1.0,))
+    assert shapes(FoveaBox(**SMALL)) == shapes(RetinaNet(**SMALL, anchors=one))
 
 
 def test_points_of_fovea_box_lie_in_the_middle_of_their_cells():
@@ -153,11 +154,11 @@ def test_points_of_fovea_box_lie_in_the_middle_of_their_cells():
 
 def test_fovea_box_can_be_scaled_to_small_images():
     ranges = ((1, 16), (8, 32), (16, 64), (32, 128), (64, 512))
-    model = FoveaBox(**SMALL, sigma=0.5, base_edges=(4, 8, 16, 32, 64), scale_ranges=ranges, stacked=1)
+    model = FoveaBox(**SMALL, assigner=FoveaAssigner(sigma=0.5, scale_ranges=ranges), base_edges=(4, 8, 16, 32, 64))
     again = build(spec_of(model))
-    assert isinstance(again.assigner, FoveaAssigner)
-    assert again.assigner.scale_ranges == ranges
-    assert again.assigner.sigma == 0.5
+    assert isinstance(again.stage.assigner, FoveaAssigner)
+    assert again.stage.assigner.scale_ranges == ranges
+    assert again.stage.assigner.sigma == 0.5
     assert again.stage.anchors.base_sizes == (4, 8, 16, 32, 64)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rankdet.models import FasterRCNN, MaskRCNN, ProposalSelection
+from rankdet.models import FasterRCNN, MaskRCNN, ProposalSelection, RegionSettings
 
 CLASSES = 1203
 
@@ -15,7 +15,10 @@ def test_a_step_is_finite_and_reaches_every_class(recipe):
     torch.manual_seed(0)
     keep = 512
     model = recipe(
-        num_classes=CLASSES, backbone="test_resnet", channels=16, proposals=ProposalSelection(keep=keep)
+        num_classes=CLASSES,
+        backbone="test_resnet",
+        channels=16,
+        settings=RegionSettings(proposals=ProposalSelection(keep=keep)),
     ).train()
     stage, seen = model.roi.box_stages[0], []
     stage.criterion.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].logits))

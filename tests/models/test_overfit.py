@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -34,6 +34,7 @@ from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import (
     ATSS,
     PAA,
+    RPN,
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
@@ -41,6 +42,7 @@ from rankdet.models import (
     FoveaBox,
     MaskRCNN,
     ProposalSelection,
+    RegionSettings,
     RetinaNet,
     SOLOv2,
     dice_ranking_criterion,
@@ -50,10 +52,10 @@ from rankdet.models import (
     solo_criterion,
     yolact_criterion,
 )
-from rankdet.nn import Backbone
+from rankdet.nn import TimmBackbone
 
 SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 32}
-REGIONS = {**SMALL, "proposals": ProposalSelection(keep=60)}
+REGIONS = {**SMALL, "settings": RegionSettings(proposals=ProposalSelection(keep=60))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +82,7 @@ def two_stage(recipe: Callable[..., nn.Module], criterion: Callable[[], Criterio
 def yolact(criterion: Callable[[], Criterion], *, semantic: SemanticCriterion | None = None) -> Case:
     def make() -> nn.Module:
         # Group normalisation: four images are too few for the statistics that YOLACT trains with.
-        backbone = Backbone("test_resnet", strides=(8, 16, 32))
+        backbone = TimmBackbone("test_resnet", strides=(8, 16, 32))
         settings = {"num_classes": 3, "channels": 32, "image_size": 96}
         return YOLACT(**settings, backbone=backbone, criterion=criterion(), semantic=semantic)
 
@@ -115,7 +117,9 @@ def focal_with_centerness() -> ScoreCriterion:
 
 def alrp_faster_rcnn() -> nn.Module:
     """As published: the localisation error of the RPN is 1 at an IoU of 0.7."""
-    return FasterRCNN(**REGIONS, criterion=alrp_criterion(), rpn_criterion=alrp_criterion(tau=0.7, loss_weight=0.2))
+    return FasterRCNN(
+        **REGIONS, criterion=alrp_criterion(), rpn=partial(RPN, criterion=alrp_criterion(tau=0.7, loss_weight=0.2))
+    )
 
 
 RANKING = (rank_sort, alrp_criterion, average_precision_criterion, ndcg_criterion)

@@ -6,20 +6,25 @@ and no background, three anchors per cell, no centerness.
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from rankdet.criteria import Centerness, ScoreCriterion
 from rankdet.models import (
     ATSS,
+    SSD300,
+    SSD512,
     CascadeMaskRCNN,
     CascadeRCNN,
     FasterRCNN,
     MaskRCNN,
     RetinaNet,
     softmax_criterion,
+    ssd_criterion,
 )
-from rankdet.nn import CARAFE, Backbone, ConvLevelsOnPath, DeformableStages, FrozenStatistics, Pyramid
+from rankdet.nn import CARAFE, FPN, ConvLevelsOnPath, DeformableStages, FrozenStatistics, TimmBackbone
 
 
 def focal_with_centerness() -> ScoreCriterion:
@@ -39,18 +44,29 @@ def focal_with_centerness() -> ScoreCriterion:
 )
 def test_number_of_parameters(recipe, criterion, millions: float):
     with torch.device("meta"):
-        backbone = Backbone("resnet50", frozen_stages=1, norm=FrozenStatistics())
+        backbone = TimmBackbone("resnet50", frozen_stages=1, norm=FrozenStatistics())
         model = recipe(num_classes=80, backbone=backbone, criterion=criterion())
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 3) == millions
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parameters"),
+    [(SSD300, 34_305_206), (SSD512, 36_038_196)],
+)
+def test_number_of_parameters_of_ssd(recipe, parameters: int):
+    """That of SSD512 follows from its list of layers."""
+    with torch.device("meta"):
+        model = recipe(num_classes=80, criterion=ssd_criterion())
+    assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 def test_faster_rcnn_with_carafe():
     with torch.device("meta"):
         model = FasterRCNN(
             num_classes=80,
-            backbone=Backbone("resnet50", frozen_stages=1, norm=FrozenStatistics()),
+            backbone=TimmBackbone("resnet50", frozen_stages=1, norm=FrozenStatistics()),
             criterion=softmax_criterion(),
-            pyramid=Pyramid(extra_levels=ConvLevelsOnPath(), upsampling=CARAFE()),
+            neck=partial(FPN, extra_levels=ConvLevelsOnPath(), upsampling=CARAFE()),
         )
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 3) == 47.359
 
@@ -62,7 +78,7 @@ def test_faster_rcnn_with_carafe():
 def test_backbones(name: str, published: int):
     """The numbers of torchvision's classifiers, whose last layer is left out here."""
     with torch.device("meta"):
-        backbone = Backbone(name, norm=FrozenStatistics())
+        backbone = TimmBackbone(name, norm=FrozenStatistics())
     classifier = (backbone.channels[-1] + 1) * 1000
     assert sum(p.numel() for p in backbone.parameters()) == published - classifier
 
@@ -71,7 +87,7 @@ def test_backbones(name: str, published: int):
 @pytest.mark.parametrize("recipe", [ATSS, FasterRCNN])
 def test_other_backbones_build_with_deformable_stages(recipe, name: str):
     with torch.device("meta"):
-        backbone = Backbone(name, norm=FrozenStatistics(), deformable=DeformableStages(groups=4))
+        backbone = TimmBackbone(name, norm=FrozenStatistics(), modifications=[DeformableStages(groups=4)])
         model = recipe(num_classes=80, backbone=backbone)
     rebuilt = [key for key in model.state_dict() if key.endswith("conv2.conv_offset.weight")]
     assert len(rebuilt) == {"resnet34": 13, "resnet101": 30, "resnext101_64x4d": 30}[name]

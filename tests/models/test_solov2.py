@@ -12,7 +12,7 @@ from torch import Tensor
 from rankdet.assign import CentreCells, FirstObject, LastObject
 from rankdet.criteria import BoxIoU, ConstantBalance, MaskDice, RankingCriterion
 from rankdet.models import MatrixPostprocess, SOLOv2, SOLOv2Light, solo_criterion
-from rankdet.nn.kernels import KernelHead, MaskFeatures, coordinates
+from rankdet.nn.solov2 import KernelHead, MaskFeatures, coordinates
 from tests.models.test_yolact import objects
 from tests.reference import masks as loops
 
@@ -43,7 +43,7 @@ TARGETS = [objects(6, seed=1), objects(4, seed=2)]
 def watched(model: SOLOv2) -> dict[str, Tensor]:
     """Filled, whenever the model trains, with what its ranking loss and its mask criterion are given."""
     seen: dict[str, Tensor] = {}
-    rank, judge = model.criterion.ranking.ranked_at, model.mask_criterion.forward
+    rank, judge = model.criterion.ranking.ranked_at, model.stage.mask_criterion.forward
 
     def ranked_at(logits, index, quality, **others):
         seen.update(index=index, quality=quality)
@@ -54,7 +54,7 @@ def watched(model: SOLOv2) -> dict[str, Tensor]:
         return judge(predictions, assignment, stage)
 
     model.criterion.ranking.ranked_at = ranked_at
-    model.mask_criterion.forward = forward
+    model.stage.mask_criterion.forward = forward
     return seen
 
 
@@ -156,7 +156,7 @@ def test_mask_loss_equals_rank_and_sort_and_there_is_no_box_loss(images):
 def test_mask_loss_is_weighted_by_the_score_of_its_cell(images):
     model = a_model()
     seen = watched(model)
-    model.mask_criterion.balance = ConstantBalance()
+    model.stage.mask_criterion.balance = ConstantBalance()
     loss = model(images, TARGETS)["mask"]
     logits, _, _ = outputs_of(model, images)
     weights = logits[list(cells_of(TARGETS))].sigmoid().amax(1)
@@ -169,7 +169,7 @@ def test_mask_loss_is_weighted_by_the_score_of_its_cell(images):
 def test_the_original_is_focal_loss_and_three_times_dice(images):
     """Focal loss over positives and one more; where two objects share a cell both masks count."""
     model = a_model(criterion=solo_criterion())
-    assert isinstance(model.assigner.conflict, LastObject)
+    assert isinstance(model.stage.assigner.conflict, LastObject)
     twin = {key: torch.cat((value, value[:1])) for key, value in TARGETS[0].items()}
     twin["labels"][-1] = (twin["labels"][0] + 1) % K
     with torch.no_grad():
@@ -211,7 +211,7 @@ def slow_detections(model: SOLOv2, image: Tensor) -> list[tuple[float, int, set[
     """(score, class, cells of the mask) of each detection, by the published steps, nothing thresholded."""
     logits, kernels, features = outputs_of(model, [image])
     start, found = 0, []
-    for side, least in zip(model.grids, (8, 8, 16, 32, 32), strict=True):
+    for side, least in zip(model.stage.head.grids, (8, 8, 16, 32, 32), strict=True):
         level = logits[start : start + side * side].sigmoid().view(side, side, K)
         for row in range(side):
             for column in range(side):
@@ -319,7 +319,7 @@ def test_light_is_lighter():
     light = SOLOv2Light(num_classes=K, backbone="test_resnet", channels=32)
     assert light.stage.head.kernel_channels == 16
     assert len(light.stage.head.class_tower) == 6
-    assert light.assigner.scale_ranges[-1] == (224, 896)
+    assert light.stage.assigner.scale_ranges[-1] == (224, 896)
     with pytest.raises(ValueError, match="5 levels"):
         SOLOv2(num_classes=K, backbone="test_resnet", grids=(4, 3))
 

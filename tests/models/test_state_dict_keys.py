@@ -7,6 +7,7 @@ changelog, ``python -m tests.models.test_state_dict_keys`` writes them anew.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from rankdet.criteria import Centerness, ScoreCriterion, SemanticCriterion
 from rankdet.models import (
     ATSS,
     PAA,
+    SSD300,
+    SSD512,
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
@@ -29,12 +32,13 @@ from rankdet.models import (
     fovea_criterion,
     paa_criterion,
     solo_criterion,
+    ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import CARAFE, Backbone, ConvLevelsOnPath, DeformableStages, FrozenStatistics, Pyramid
+from rankdet.nn import CARAFE, FPN, VGG16, ConvLevelsOnPath, DeformableStages, FrozenStatistics, TimmBackbone
 
 FOLDER = Path(__file__).parent / "keys"
-RECIPES = (ATSS, RetinaNet, PAA, FoveaBox, FasterRCNN, CascadeRCNN, MaskRCNN, CascadeMaskRCNN, YOLACT, SOLOv2)
+RECIPES = (ATSS, RetinaNet, PAA, FoveaBox, FasterRCNN, CascadeRCNN, MaskRCNN, CascadeMaskRCNN, YOLACT, SOLOv2, SSD300)
 
 
 def of_recipe(recipe: Callable[..., nn.Module], **settings: object) -> Callable[[], nn.Module]:
@@ -46,13 +50,15 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in (*RECIPES, SOLOv2Ligh
     "ATSS-centerness": of_recipe(ATSS, criterion=ScoreCriterion(weighting=Centerness(), judged=Centerness())),
     "PAA-original": of_recipe(PAA, criterion=paa_criterion()),
     "FoveaBox-original": of_recipe(FoveaBox, criterion=fovea_criterion()),
+    "SSD512-original": of_recipe(SSD512, criterion=ssd_criterion()),
     "YOLACT-original": of_recipe(YOLACT, criterion=yolact_criterion(), semantic=SemanticCriterion()),
     "SOLOv2-original": of_recipe(SOLOv2, criterion=solo_criterion()),
-    "FasterRCNN-carafe": of_recipe(FasterRCNN, pyramid=Pyramid(extra_levels=ConvLevelsOnPath(), upsampling=CARAFE())),
-    "Backbone-resnet50": lambda: Backbone("resnet50", norm=FrozenStatistics()),
-    "Backbone-resnet50-scratch": lambda: Backbone("resnet50"),
-    "Backbone-resnet50-deformable": lambda: Backbone(
-        "resnet50", norm=FrozenStatistics(), deformable=DeformableStages(stages=(5,))
+    "FasterRCNN-carafe": of_recipe(FasterRCNN, neck=partial(FPN, extra_levels=ConvLevelsOnPath(), upsampling=CARAFE())),
+    "Backbone-vgg16": VGG16,
+    "Backbone-resnet50": lambda: TimmBackbone("resnet50", norm=FrozenStatistics()),
+    "Backbone-resnet50-scratch": lambda: TimmBackbone("resnet50"),
+    "Backbone-resnet50-deformable": lambda: TimmBackbone(
+        "resnet50", norm=FrozenStatistics(), modifications=[DeformableStages(stages=(5,))]
     ),
 }
 

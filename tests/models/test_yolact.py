@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ from rankdet.criteria import (
 from rankdet.losses.boxes import SmoothL1Loss
 from rankdet.losses.classification import SoftmaxCrossEntropyLoss
 from rankdet.losses.masks import MaskCrossEntropyLoss
-from rankdet.models import YOLACT, yolact_criterion, yolact_mask_criterion
-from rankdet.models.prototypes import class_maps
+from rankdet.models import YOLACT, PrototypeMasks, yolact_criterion, yolact_mask_criterion
+from rankdet.models.masks.prototypes import class_maps
 from rankdet.nn import FPN, Bilinear
 from tests.reference import masks as loops
 
@@ -35,8 +36,12 @@ SIDE = 96
 
 def a_model(**arguments) -> YOLACT:
     torch.manual_seed(0)
-    small = {"num_classes": K, "backbone": "test_resnet", "channels": 16, "image_size": SIDE, "prototypes": 6}
+    small = {"num_classes": K, "backbone": "test_resnet", "channels": 16, "image_size": SIDE, "masks": masks()}
     return YOLACT(**{**small, **arguments})
+
+
+def masks(**arguments) -> partial:
+    return partial(PrototypeMasks, **{"prototypes": 6, **arguments})
 
 
 def objects(count: int, *, seed: int = 0, side: int = SIDE) -> dict[str, Tensor]:
@@ -193,7 +198,7 @@ def without_normalisation() -> MaskCriterion:
 @pytest.mark.parametrize("mask_criterion", [yolact_mask_criterion, without_normalisation])
 @pytest.mark.parametrize("criterion", [yolact_criterion, without_mining])
 def test_every_row_of_table_6_is_a_choice_of_parts(criterion, mask_criterion, semantic, images):
-    model = a_model(criterion=criterion(), mask_criterion=mask_criterion(), semantic=semantic, mask_limit=100)
+    model = a_model(criterion=criterion(), masks=masks(criterion=mask_criterion(), limit=100), semantic=semantic)
     losses = model(images, TARGETS)
     assert sorted(losses) == ["box", "classification", "mask", *(["semantic"] if semantic else [])]
     sum(losses.values()).backward()
@@ -208,7 +213,7 @@ def test_parts_of_the_original_do_what_they_are_for(images):
     assert full > 3 * mined
     make = {"criterion": yolact_criterion()}
     plain, normalised = (
-        a_model(**make, mask_criterion=part())(images, TARGETS)["mask"]
+        a_model(**make, masks=masks(criterion=part()))(images, TARGETS)["mask"]
         for part in (without_normalisation, yolact_mask_criterion)
     )
     assert normalised > 3 * plain
@@ -242,13 +247,13 @@ def test_every_label_of_table_a16(quality, images):
 
 
 def test_dice_labels_need_all_masks(images):
-    model = a_model(criterion=RankingCriterion(quality=MaskDice()), mask_limit=1)
-    with pytest.raises(ValueError, match="without a mask_limit"):
+    model = a_model(criterion=RankingCriterion(quality=MaskDice()), masks=masks(limit=1))
+    with pytest.raises(ValueError, match="without a limit"):
         model(images, TARGETS)
 
 
 def test_the_limit_holds_for_each_image_and_masks_keep_their_weights(images):
-    model = a_model(mask_limit=2)
+    model = a_model(masks=masks(limit=2))
     seen = {}
     forward = model.masks.criterion.forward
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from rankdet.models import FasterRCNN, build
-from rankdet.nn import CARAFE, FPN, ConvLevelsOnPath, Nearest, PoolLevel, Pyramid, carafe
+from rankdet.nn import CARAFE, FPN, ConvLevelsOnPath, Nearest, PoolLevel, carafe
+from rankdet.ops.part import arguments_of
 from tests.reference.carafe import reassemble as slow_reassemble
 
 
@@ -116,12 +119,13 @@ def test_the_pyramid_travels_in_the_plan():
         num_classes=2,
         backbone="test_resnet",
         channels=16,
-        pyramid=Pyramid(extra_levels=ConvLevelsOnPath(), upsampling=CARAFE(compressed=8)),
+        neck=partial(FPN, channels=16, extra_levels=ConvLevelsOnPath(), upsampling=CARAFE(compressed=8)),
     )
     again = build(model.plan())
-    assert repr(again.pyramid.upsampling) == "CARAFE(kernel=5, encoder_kernel=3, compressed=8)"
-    assert isinstance(again.pyramid.extra_levels, ConvLevelsOnPath)
+    neck = arguments_of(again.neck)
+    assert repr(neck["upsampling"]) == "CARAFE(kernel=5, encoder_kernel=3, compressed=8)"
+    assert isinstance(neck["extra_levels"], ConvLevelsOnPath)
     again.load_state_dict(model.state_dict())
-    plain = build(FasterRCNN(num_classes=2, backbone="test_resnet", channels=16).plan())
-    assert isinstance(plain.pyramid.upsampling, Nearest)
-    assert isinstance(plain.pyramid.extra_levels, PoolLevel)
+    plain = arguments_of(build(FasterRCNN(num_classes=2, backbone="test_resnet", channels=16).plan()).neck)
+    assert isinstance(plain["upsampling"], Nearest)
+    assert isinstance(plain["extra_levels"], PoolLevel)

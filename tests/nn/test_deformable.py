@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rankdet.models import ATSS, build
-from rankdet.nn import Backbone, DeformableStages, FrozenStatistics, ModulatedDeformConv
+from rankdet.nn import DeformableStages, FrozenStatistics, ModulatedDeformConv, TimmBackbone
 from tests.reference.deformable import deformable as slow
 
 
@@ -74,7 +74,7 @@ def test_under_autocast_it_is_close_and_of_the_type(dtype):
 )
 def test_the_second_convolution_of_each_block_is_replaced(name, stages, replaced):
     with torch.device("meta"):
-        network = Backbone(name, deformable=DeformableStages(stages=stages)).network
+        network = TimmBackbone(name, modifications=[DeformableStages(stages=stages)]).network
     found = [key for key, module in network.named_modules() if isinstance(module, ModulatedDeformConv)]
     assert found == [f"{block}.conv2" for block in replaced]
 
@@ -82,7 +82,7 @@ def test_the_second_convolution_of_each_block_is_replaced(name, stages, replaced
 def test_weights_and_groups_of_the_network_are_kept(tmp_path):
     source = timm.create_model("test_resnet")
     torch.save(source.state_dict(), tmp_path / "weights.pth")
-    backbone = Backbone("test_resnet", weights=tmp_path / "weights.pth", deformable=DeformableStages())
+    backbone = TimmBackbone("test_resnet", weights=tmp_path / "weights.pth", modifications=[DeformableStages()])
     state = backbone.network.state_dict()
     for name, value in source.state_dict().items():
         if not name.startswith("fc"):
@@ -94,15 +94,15 @@ def test_weights_and_groups_of_the_network_are_kept(tmp_path):
 
 def test_resnext_keeps_its_groups():
     with torch.device("meta"):
-        network = Backbone("resnext50_32x4d", deformable=DeformableStages(groups=4)).network
+        network = TimmBackbone("resnext50_32x4d", modifications=[DeformableStages(groups=4)]).network
     assert network.layer2[0].conv2.weight.shape == (256, 8, 3, 3)
     assert network.layer2[0].conv2.stride == (2, 2)
     assert network.layer2[0].conv2.conv_offset.weight.shape == (108, 256, 3, 3)
 
 
 def test_frozen_stages_hold_the_offsets_too():
-    backbone = Backbone(
-        "resnet18", frozen_stages=2, norm=FrozenStatistics(), deformable=DeformableStages(stages=(3, 4))
+    backbone = TimmBackbone(
+        "resnet18", frozen_stages=2, norm=FrozenStatistics(), modifications=[DeformableStages(stages=(3, 4))]
     )
     assert not backbone.network.layer2[0].conv2.conv_offset.weight.requires_grad
     assert backbone.network.layer3[0].conv2.conv_offset.weight.requires_grad
@@ -111,7 +111,7 @@ def test_frozen_stages_hold_the_offsets_too():
 @pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet", "mobilenetv3_small_100"])
 def test_networks_without_such_convolutions_are_refused(name):
     with pytest.raises(ValueError, match="take a residual network such as resnet50"):
-        Backbone(name, deformable=DeformableStages())
+        TimmBackbone(name, modifications=[DeformableStages()])
 
 
 @pytest.mark.parametrize(
@@ -125,15 +125,15 @@ def test_wrong_choices_are_explained(arguments, message):
 
 def test_groups_must_divide_the_channels():
     with pytest.raises(ValueError, match="no 7 equal groups"):
-        Backbone("test_resnet", deformable=DeformableStages(groups=7))
+        TimmBackbone("test_resnet", modifications=[DeformableStages(groups=7)])
 
 
 def test_they_travel_in_the_plan_and_train():
     torch.manual_seed(0)
-    backbone = Backbone("test_resnet", strides=(8, 16, 32), deformable=DeformableStages(groups=2))
+    backbone = TimmBackbone("test_resnet", strides=(8, 16, 32), modifications=[DeformableStages(groups=2)])
     model = ATSS(num_classes=2, backbone=backbone, channels=16)
     again = build(model.plan())
-    assert repr(again.backbone.deformable) == "DeformableStages(stages=(3, 4, 5), groups=2)"
+    assert repr(again.backbone.modifications[0]) == "DeformableStages(stages=(3, 4, 5), groups=2)"
     again.load_state_dict(model.state_dict())
     target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([1])}
     sum(model([torch.rand(3, 64, 64)], [target]).values()).backward()

@@ -11,7 +11,6 @@ from torchvision.ops import roi_align
 from rankdet.nn import (
     FPN,
     AnchorGenerator,
-    Backbone,
     BatchStatistics,
     BoxHead,
     ConvLevelsOnInput,
@@ -22,6 +21,7 @@ from rankdet.nn import (
     Preprocess,
     RoIPooler,
     RPNHead,
+    TimmBackbone,
     octave_scales,
 )
 
@@ -30,7 +30,7 @@ CORNERS = [[-22.6274, -11.3137, 22.6274, 11.3137], [-16.0, -16, 16, 16], [-11.31
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_efficientnet", "mobilenetv3_small_100"])
 def test_any_timm_pyramid_serves_as_backbone(name: str):
-    backbone = Backbone(name)
+    backbone = TimmBackbone(name)
     maps = backbone(torch.zeros(1, 3, 64, 96))
     assert [tuple(m.shape) for m in maps] == [
         (1, c, 64 // s, 96 // s) for c, s in zip(backbone.channels, (4, 8, 16, 32), strict=True)
@@ -39,7 +39,7 @@ def test_any_timm_pyramid_serves_as_backbone(name: str):
 
 
 def test_channels_last_transformers_are_turned():
-    maps = Backbone("swin_tiny_patch4_window7_224", norm=BatchStatistics())(torch.zeros(1, 3, 224, 224))
+    maps = TimmBackbone("swin_tiny_patch4_window7_224", norm=BatchStatistics())(torch.zeros(1, 3, 224, 224))
     assert [tuple(m.shape[1:]) for m in maps] == [(96, 56, 56), (192, 28, 28), (384, 14, 14), (768, 7, 7)]
 
 
@@ -47,13 +47,13 @@ def test_channels_last_transformers_are_turned():
     ("stages", "names"), [(0, ()), (1, ("conv1", "bn1", "layer1")), (2, ("conv1", "bn1", "layer1", "layer2"))]
 )
 def test_frozen_stages_of_a_resnet(stages: int, names: tuple[str, ...]):
-    backbone = Backbone("resnet18", frozen_stages=stages, norm=FrozenStatistics()).train()
+    backbone = TimmBackbone("resnet18", frozen_stages=stages, norm=FrozenStatistics()).train()
     for name, parameter in backbone.network.named_parameters():
         assert parameter.requires_grad == (name.split(".")[0] not in names), name
 
 
 def test_frozen_statistics_stay_and_affine_learns():
-    backbone = Backbone("resnet18", frozen_stages=1, norm=FrozenStatistics()).train()
+    backbone = TimmBackbone("resnet18", frozen_stages=1, norm=FrozenStatistics()).train()
     before = {n: b.clone() for n, b in backbone.named_buffers()}
     sum(m.sum() for m in backbone(torch.rand(2, 3, 64, 64))).backward()
     assert all(torch.equal(before[n], b) for n, b in backbone.named_buffers())
@@ -62,7 +62,7 @@ def test_frozen_statistics_stay_and_affine_learns():
 
 
 def test_batch_statistics_move():
-    backbone = Backbone("resnet18", norm=BatchStatistics()).train()
+    backbone = TimmBackbone("resnet18", norm=BatchStatistics()).train()
     backbone(torch.rand(2, 3, 64, 64))
     assert not torch.equal(backbone.network.bn1.running_mean, torch.zeros(64))
 
@@ -77,7 +77,7 @@ def test_weights_from_a_local_file(tmp_path, suffix: str):
         from safetensors.torch import save_file
 
         save_file(source.state_dict(), path)
-    backbone = Backbone("test_resnet", weights=path)
+    backbone = TimmBackbone("test_resnet", weights=path)
     for name, value in backbone.network.state_dict().items():
         torch.testing.assert_close(value, source.state_dict()[name])
     assert backbone.frozen_stages == 1
@@ -87,7 +87,7 @@ def test_weights_from_a_local_file(tmp_path, suffix: str):
 def test_weights_of_something_else_are_refused(tmp_path):
     torch.save({"linear.weight": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="holds no weights of 'test_resnet'"):
-        Backbone("test_resnet", weights=tmp_path / "other.pth")
+        TimmBackbone("test_resnet", weights=tmp_path / "other.pth")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_weights_of_something_else_are_refused(tmp_path):
 )
 def test_wrong_backbones_are_explained(arguments, message):
     with pytest.raises(ValueError, match=message):
-        Backbone(**arguments)
+        TimmBackbone(**arguments)
 
 
 def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch):
@@ -115,7 +115,7 @@ def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(timm, "create_model", without_network)
     with pytest.raises(OSError, match=r"'a1_in1k' of backbone 'resnet18' cannot be downloaded: no route Name"):
-        Backbone("resnet18.a1_in1k")
+        TimmBackbone("resnet18.a1_in1k")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch):
         (lambda: AnchorGenerator(strides=(8,), scales=(1,), ratios=(1, -1)), "ratios of anchors"),
         (lambda: FPN([8], channels=0), "channels of a pyramid must be at least 1, got 0"),
         (
-            lambda: DenseHead(8, num_logits=1, anchors_per_cell=1, num_levels=1, stacked=-1),
+            lambda: DenseHead(8, num_logits=1, anchors_per_cell=(1,), stacked=-1),
             "stacked.* at least 0, got -1",
         ),
     ],
@@ -212,7 +212,7 @@ def test_wrong_number_of_levels():
 
 def test_head_outputs_are_ordered_like_anchors():
     """The channel of anchor a and class c at cell (y, x) of level l lands in the row of that anchor."""
-    head = DenseHead(4, num_logits=3, anchors_per_cell=2, num_levels=2, stacked=1, quality_channels=1).eval()
+    head = DenseHead(4, num_logits=3, anchors_per_cell=(2, 2), stacked=1, quality_channels=1).eval()
     maps = [torch.rand(1, 4, 3, 5), torch.rand(1, 4, 2, 2)]
     outputs = head(maps)
     assert outputs.logits.shape == (1, 3 * 5 * 2 + 2 * 2 * 2, 3)
@@ -220,11 +220,11 @@ def test_head_outputs_are_ordered_like_anchors():
     raw = head.classify(head.class_tower(maps[0]))
     row = (2 * 5 + 4) * 2 + 1
     torch.testing.assert_close(outputs.logits[0, row], raw[0, 3:6, 2, 4])
-    assert RPNHead(4, anchors_per_cell=2)(maps).quality_logits.shape == (1, 38, 0)
+    assert RPNHead(4, anchors_per_cell=(2, 2))(maps).quality_logits.shape == (1, 38, 0)
 
 
 def test_prior_probability_is_the_first_score():
-    head = DenseHead(8, num_logits=3, anchors_per_cell=1, num_levels=1, prior_probability=0.01)
+    head = DenseHead(8, num_logits=3, anchors_per_cell=(1,), prior_probability=0.01)
     scores = head([torch.zeros(1, 8, 4, 4)]).logits.sigmoid()
     torch.testing.assert_close(scores, torch.full_like(scores, 0.01))
 

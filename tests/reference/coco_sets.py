@@ -76,6 +76,21 @@ def with_masks(truth: dict, results: list[dict], rng: np.random.Generator) -> tu
     return truth, results
 
 
+def with_corners(truth: dict, rng: np.random.Generator) -> dict:
+    """The same with areas of 0, and the key ``ignore``, which pycocotools overwrites with ``iscrowd``."""
+    truth = copy.deepcopy(truth)
+    for annotation in truth["annotations"]:
+        annotation["area"] *= float(rng.random() < 0.9)
+        if rng.random() < 0.2:
+            annotation["ignore"] = int(rng.integers(0, 2))
+    return truth
+
+
+def undefined_as_nan(values: np.ndarray | list[float]) -> np.ndarray:
+    """Where pycocotools has -1 rankdet has NaN."""
+    return np.where(np.asarray(values) == -1, np.nan, values)
+
+
 def pycocotools_evaluation(
     truth: dict,
     results: list[dict],
@@ -84,6 +99,7 @@ def pycocotools_evaluation(
     max_detections: tuple[int, ...] = (1, 10, 100),
     area_ranges: tuple[tuple[float, float], ...] | None = None,
     pool_categories: bool = False,
+    sigmas: np.ndarray | None = None,
 ) -> COCOeval:
     """pycocotools' evaluation, accumulated."""
     with contextlib.redirect_stdout(io.StringIO()):
@@ -93,6 +109,8 @@ def pycocotools_evaluation(
         evaluation = COCOeval(reference, reference.loadRes(copy.deepcopy(results)), iou_type)
         evaluation.params.maxDets = list(max_detections)
         evaluation.params.useCats = int(not pool_categories)
+        if sigmas is not None:
+            evaluation.params.kpt_oks_sigmas = sigmas
         if area_ranges is not None:
             evaluation.params.areaRng = [list(limits) for limits in area_ranges]
         evaluation.evaluate()
@@ -101,7 +119,7 @@ def pycocotools_evaluation(
 
 
 def twelve_numbers(evaluation: COCOeval) -> list[float]:
-    """pycocotools' own summary; only defined for its default parameters."""
+    """pycocotools' own summary, only there for its default parameters; NaN where undefined."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.summarize()
-    return [float(value) for value in evaluation.stats]
+    return undefined_as_nan(evaluation.stats).tolist()

@@ -65,12 +65,12 @@ def lrp(found: list[tuple[float, str, float]], num_objects: int, tau: float) -> 
 
 
 def optimal_lrp(truth: dict, results: list[dict], category: int, tau: float = 0.5) -> tuple[float, ...]:
-    """oLRP, its components, and the score at which it is reached; -1 without objects."""
+    """oLRP, its components, and the score at which it is reached; NaN without objects."""
     num_objects = sum(
         annotation["category_id"] == category and not annotation["iscrowd"] for annotation in truth["annotations"]
     )
     if not num_objects:
-        return (-1.0,) * 5
+        return (math.nan,) * 5
     found = outcomes(truth, results, category, tau)
     if not any(outcome == "tp" for _, outcome, _ in found):
         return (1.0, math.nan, math.nan, 1.0, math.nan)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tests.reference.lrp import overlap
 
 
-def average_precision(truth: dict, results: list[dict], category: int, iou: float, per_image: int) -> float:
-    """Mean precision at 101 levels of recall; -1 without objects."""
-    objects = [annotation for annotation in truth["annotations"] if annotation["category_id"] == category]
+def average_precision(
+    truth: dict, results: list[dict], category: int, iou: float, per_image: int, per_class: int | None = None
+) -> float:
+    """Mean precision at 101 levels of recall; NaN without objects. ``per_class`` limits classes instead of images."""
+    if per_class is not None:
+        of_class = [result for result in results if result["category_id"] == category]
+        results, per_image = sorted(of_class, key=lambda result: -result["score"])[:per_class], len(results)
+    objects = [a for a in truth["annotations"] if a["category_id"] == category and a["area"] > 0]
     if not objects:
-        return -1.0
+        return math.nan
     outcomes: list[tuple[float, bool]] = []
     for image in sorted(truth["images"], key=lambda image: image["id"]):
         here = [annotation for annotation in objects if annotation["image_id"] == image["id"]]
         best = sorted((r for r in results if r["image_id"] == image["id"]), key=lambda r: -r["score"])[:per_image]
-        own = [result for result in best if result["category_id"] == category]
+        own = [r for r in best if r["category_id"] == category and r["bbox"][2] * r["bbox"][3] > 0]
         if not here and category not in image["neg_category_ids"]:
             continue  # nobody looked for it
         taken: set[int] = set()

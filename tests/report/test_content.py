@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from rankdet.data import Shapes
-from rankdet.eval import evaluate_lvis, lrp_at
+from rankdet.eval import compare, evaluate_lvis, lrp_at
 from rankdet.report import Limits, dataset_images, folder_images, read_problem, report_content
 from rankdet.report.confusion import confusion
 from rankdet.report.curves import precision_curves, threshold_curves
@@ -206,6 +206,35 @@ def test_lvis_is_evaluated_by_its_rules():
         left_out += len(results) - len(problem.detections)
     assert left_out > 5
     assert {"AP_r", "oLRP_f"} <= set(report_content(problem, title="LVIS")["metrics"])
+
+
+def test_a_comparison_has_a_section_and_the_images_that_changed():
+    truth, results = two_cats_and_a_dog()
+    problem, before = read_problem(truth, results), read_problem(truth, results[:1])
+    comparison = compare(problem.evaluation, before.evaluation, resamples=20)
+    content = report_content(problem, title="compared", comparison=comparison)
+    json.dumps(content, allow_nan=False)
+    assert content["comparison"]["metrics"]["AP"][:2] == [
+        pytest.approx(judged.evaluation.metrics["AP"]) for judged in (problem, before)
+    ]
+    assert "AR_1" not in content["comparison"]["metrics"]
+    assert [row["only_this"] for row in content["comparison"]["classes"]] == [0, 1]
+    assert sum(content["comparison"]["found"].values()) == 4
+    errors = problem.deployment.errors - before.deployment.errors
+    entries, worst = content["images"]["entries"], content["images"]["worst"]
+    ids = problem.truth.image_ids
+    assert {entries[place]["id"] for place in worst["worse"]} == set(ids[errors > 0].tolist())
+    assert {entries[place]["id"] for place in worst["better"]} == set(ids[errors < 0].tolist())
+    assert report_content(problem, title="alone")["comparison"] is None
+
+
+def test_the_header_counts_what_counts():
+    truth, results = two_cats_and_a_dog()
+    counts = "2 images, 4 objects, 2 classes"
+    assert report_content(read_problem(truth, results), title="")["facts"]["Ground truth"] == counts
+    truth["annotations"][0]["iscrowd"] = 1
+    counts = "2 images, 3 objects, 2 classes, 1 region to ignore"
+    assert report_content(read_problem(truth, results), title="")["facts"]["Ground truth"] == counts
 
 
 @pytest.mark.parametrize("keep", ["objects", "detections", "neither"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rankdet.data import Shapes
-from rankdet.eval import lrp_at
+from rankdet.eval import compare, lrp_at
 from rankdet.report import dataset_images, read_problem, render, report_content
 from tests.report.problems import NASTY, two_cats_and_a_dog
 
@@ -51,8 +51,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("page")
     (folder / "metrics.csv").write_text("step,epoch,loss,lr,AP\n9,0,1.5,0.1,\n19,1,1.0,0.01,0.5\n29,2,0.5,0.01,0.6\n")
     shapes, problem = shapes_problem()
+    fewer = read_problem(shapes.ground_truth(), [])
     content = report_content(
-        problem, title=NASTY, open_image=dataset_images(shapes), metrics_file=folder / "metrics.csv"
+        problem,
+        title=NASTY,
+        open_image=dataset_images(shapes),
+        metrics_file=folder / "metrics.csv",
+        comparison=compare(problem.evaluation, fewer.evaluation, resamples=20),
     )
     (folder / "report.html").write_text(render(content), encoding="utf-8")
     options = webdriver.ChromeOptions()
@@ -251,3 +256,12 @@ def test_every_control_has_a_name(page):
         "!e.textContent.trim() && !e.getAttribute('aria-label') && !e.labels?.length).length"
     )
     assert unnamed == 0
+
+
+def test_a_comparison_is_shown_and_leads_to_the_images(page):
+    rows = {row.text.split()[0]: row.text.split() for row in page.all("#changed-metrics tbody tr")}
+    assert rows["AP"][2:4] == ["0.000", f"+{rows['AP'][1]}"]
+    assert page.find("#changed-metrics tbody tr:first-child td.gain").text.startswith("+")
+    assert "0 are found by both" in page.find("#changes-note").text
+    page.find("#worst-kinds button:last-child").click()
+    assert page.all("#gallery figure")

@@ -7,14 +7,14 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from rankdet.data import DetectionData, KeepSize, Shapes
+from rankdet.data import DetectionData, KeepSize
 from rankdet.train import SGD, Run, Schedule, Steps, TrainerOptions, fit
-from tests.train.fakes import TinyDetector
+from tests.train.fakes import TinyDetector, shapes
 
 
 def tiny_data(*, images: int = 24, batch_size: int = 4, workers: int = 0) -> DetectionData:
     """Three classes of shapes at 64 x 64."""
-    train, val = (Shapes(length=n, seed=seed, image_size=64, num_classes=3) for n, seed in ((images, 0), (6, 1)))
+    train, val = shapes(images, seed=0), shapes(6, seed=1)
     return DetectionData(train=train, val=val, batch_size=batch_size, workers=workers, resize=KeepSize())
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from rankdet.models import ATSS, FasterRCNN, ProposalSelection
+from rankdet.models import ATSS, FasterRCNN, ProposalSelection, RegionSettings
+from rankdet.nn import DenseHead, GroupNorm
 from rankdet.train import SGD, Schedule, TrainerOptions, fit
 from tests.train.conftest import tiny_data
 
@@ -17,13 +19,21 @@ from tests.train.conftest import tiny_data
 @pytest.mark.parametrize(
     ("recipe", "names", "pattern"),
     [
-        (ATSS, ["correlation"], r"\)  rho (-?\d\.\d\d)  \d"),
-        (FasterRCNN, ["rpn_correlation", "roi_correlation"], r"\)  rho rpn (-?\d\.\d\d), roi (-?\d\.\d\d)  \d"),
+        (ATSS, ["correlation"], r"\)  score-IoU rho (-?\d\.\d\d)  \d"),
+        (
+            FasterRCNN,
+            ["rpn_correlation", "roi_correlation"],
+            r"score-IoU rho rpn (-?\d\.\d\d), roi (-?\d\.\d\d)  \d",
+        ),
     ],
 )
 def test_is_logged_and_shown(recipe, names: list[str], pattern: str, tmp_path: Path, capsys):
     torch.manual_seed(0)
-    few = {"proposals": ProposalSelection(keep=30)} if recipe is FasterRCNN else {"stacked": 1}
+    few = (
+        {"settings": RegionSettings(proposals=ProposalSelection(keep=30))}
+        if recipe is FasterRCNN
+        else {"head": partial(DenseHead, stacked=1, norm=GroupNorm())}
+    )
     model = recipe(num_classes=3, backbone="test_resnet", channels=16, **few)
     seen: dict[str, list[float]] = {name: [] for name in names}
     model.register_forward_hook(lambda module, _, output: remember(output.logs, seen) if module.training else None)

@@ -1,13 +1,16 @@
 """Assigners and samplers: who is positive, and who is looked at."""
 
-from rankdet.assign.assignment import BACKGROUND, IGNORE, Assigner, Assignment, CostAssigner
+from rankdet.assign.assignment import BACKGROUND, IGNORE, Assigner, Assignment, CandidateCost
 from rankdet.assign.atss import ATSSAssigner
-from rankdet.assign.cells import CellAssignment, CellConflict, CentreCells, FirstObject, LastObject
+from rankdet.assign.balanced import IoUBalancedSampler
 from rankdet.assign.fovea import FoveaAssigner
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.paa import PAAAssigner
+from rankdet.assign.points import PointAssigner
+from rankdet.assign.reach import CellGrid, Reach
 from rankdet.assign.samplers import KeepAll, RandomSampler, Sampler
+from rankdet.assign.solo import CellAssignment, CellConflict, CentreCells, FirstObject, LastObject
 
 __all__ = [
     "BACKGROUND",
@@ -17,17 +20,21 @@ __all__ = [
     "Assignment",
     "BestPriors",
     "CellAssignment",
+    "CandidateCost",
     "CellConflict",
+    "CellGrid",
     "CentreCells",
-    "CostAssigner",
     "FirstObject",
     "FoveaAssigner",
     "GroundTruth",
     "InstanceTruth",
+    "IoUBalancedSampler",
     "KeepAll",
     "LastObject",
     "MaxIoU",
     "PAAAssigner",
+    "PointAssigner",
     "RandomSampler",
+    "Reach",
     "Sampler",
 ]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.reach import CellGrid, Reach
+from rankdet.ops.part import Part
+from rankdet.ops.predictions import Predictions
 from rankdet.ops.priors import Priors
 
 BACKGROUND = -1
@@ -27,15 +32,28 @@ class Assignment:
         positive_index: (M,) int64, rows of the positives.
         matched_index: (M,) int64, the object of each positive: its row among the objects of the whole batch.
         matched_boxes: (M, 4), the box of that object.
+        overlaps: (P,), the largest IoU of each prior with an object of its image, 0 without objects, from assigners
+            that compare overlaps; None from others.
+        ignored_pairs: (I, 2) int64, priors and classes whose logit is no matter, though the prior is not ignored; a
+            prior of -1 stands for no pair. Never the class of a positive. None for no such pairs.
     """
 
     labels: Tensor
     positive_index: Tensor
     matched_index: Tensor
     matched_boxes: Tensor
+    overlaps: Tensor | None = field(default=None, kw_only=True)
+    ignored_pairs: Tensor | None = field(default=None, kw_only=True)
 
     @classmethod
-    def from_matches(cls, matches: Tensor, truth: GroundTruth) -> Assignment:
+    def from_matches(
+        cls,
+        matches: Tensor,
+        truth: GroundTruth,
+        *,
+        overlaps: Tensor | None = None,
+        ignored_pairs: Tensor | None = None,
+    ) -> Assignment:
         """Build from matches (P,): a row of ``truth.all_boxes``, BACKGROUND or IGNORE.
 
         One boolean selection, the only point of an assignment where the host waits for an accelerator.
@@ -44,37 +62,74 @@ class Assignment:
         matched_index = matches[positive_index]
         labels = matches.clone()
         labels[positive_index] = truth.all_labels[matched_index]
-        return cls(labels, positive_index, matched_index, truth.all_boxes[matched_index])
+        boxes = truth.all_boxes[matched_index]
+        return cls(labels, positive_index, matched_index, boxes, overlaps=overlaps, ignored_pairs=ignored_pairs)
+
+    def considered(self, columns: int) -> Tensor:
+        """What of logits (P, columns) is looked at: a mask of rows (P,), or of entries where there are ignored pairs.
+
+        Columns beyond the classes, the background of a softmax, are looked at.
+
+        >>> index = torch.tensor([1])
+        >>> assignment = Assignment(torch.tensor([-2, 0, -1]), index, index, torch.zeros(1, 4))
+        >>> assignment.considered(2)
+        tensor([False,  True,  True])
+        >>> replace(assignment, ignored_pairs=torch.tensor([[2, 1], [-1, 0]])).considered(2)[1:]
+        tensor([[ True,  True],
+                [ True, False]])
+        """
+        rows = self.labels != IGNORE
+        if self.ignored_pairs is None:
+            return rows
+        prior, label = self.ignored_pairs.unbind(1)
+        entries = torch.cat((rows[:, None].expand(-1, columns).flatten(), rows.new_ones(1)))
+        place = torch.where(prior >= 0, prior * columns + label, len(entries) - 1)
+        return entries.index_fill(0, place, False)[:-1].view(-1, columns)
 
     def select(self, rows: Tensor) -> Assignment:
         """The assignment of the priors in the mask (P,) alone, which must contain every positive."""
-        return Assignment(
-            self.labels[rows], rows.cumsum(0)[self.positive_index] - 1, self.matched_index, self.matched_boxes
+        place = torch.where(rows, rows.cumsum(0) - 1, -1)
+        pairs = self.ignored_pairs
+        if pairs is not None:
+            pairs = torch.stack((torch.where(pairs[:, 0] >= 0, place[pairs[:, 0]], -1), pairs[:, 1]), 1)
+        return replace(
+            self,
+            labels=self.labels[rows],
+            positive_index=place[self.positive_index],
+            overlaps=None if self.overlaps is None else self.overlaps[rows],
+            ignored_pairs=pairs,
         )
 
     def keep(self, kept: Tensor) -> Assignment:
         """The same with every prior outside the mask (P,) ignored."""
         still = kept[self.positive_index].nonzero().squeeze(1)
-        return Assignment(
-            torch.where(kept, self.labels, IGNORE),
-            self.positive_index[still],
-            self.matched_index[still],
-            self.matched_boxes[still],
-        )
+        return replace(self._with_positives(still), labels=torch.where(kept, self.labels, IGNORE))
 
     def demote(self, kept: Tensor) -> Assignment:
         """The same with the positives outside the mask (M,) turned into background."""
         still = kept.nonzero().squeeze(1)
         demoted = torch.where(kept, self.labels[self.positive_index], BACKGROUND)
-        return Assignment(
-            self.labels.index_copy(0, self.positive_index, demoted),
-            self.positive_index[still],
-            self.matched_index[still],
-            self.matched_boxes[still],
+        labels = self.labels.index_copy(0, self.positive_index, demoted)
+        return replace(self._with_positives(still), labels=labels)
+
+    def _with_positives(self, still: Tensor) -> Assignment:
+        """With these of the positives alone, labels left as they are."""
+        return replace(
+            self,
+            positive_index=self.positive_index[still],
+            matched_index=self.matched_index[still],
+            matched_boxes=self.matched_boxes[still],
         )
 
 
-class Assigner(ABC):
+class CandidateCost(Protocol):
+    """What an assigner may ask the criterion of its stage."""
+
+    def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
+        """How badly each positive of an assignment predicts its object, (M,), lower is better."""
+
+
+class Assigner(Part, ABC):
     """Decides for every prior which object it shall predict.
 
     Invariant: a prior that is not valid is ignored; with no objects every valid prior is background.
@@ -84,17 +139,19 @@ class Assigner(ABC):
     def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
         """Priors and objects of the same N images -> assignment of all P priors."""
 
+    def match(self, predictions: Predictions, truth: GroundTruth, criterion: CandidateCost) -> Assignment:  # noqa: ARG002
+        """What a stage asks: the assignment of the priors of its predictions, whatever the network predicts there.
 
-class CostAssigner(Assigner):
-    """An assigner that decides in two steps, in dense stages.
+        Assigners that look at predictions, or at what they would cost by the criterion, decide here.
+        """
+        return self(predictions.priors, truth)
 
-    Called, it names candidates: every one a positive of the object that it may be assigned to. Then it chooses among
-    them by what their predictions would cost, which the criterion of the stage knows.
-    """
+    def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach | None:  # noqa: ARG002
+        """Which objects (M, 4), in pixels of the network input, it can match on a pyramid of such levels.
 
-    @abstractmethod
-    def choose(self, candidates: Assignment, cost: Tensor, *, priors: Priors, truth: GroundTruth) -> Assignment:
-        """Candidates and the cost of each positive among them (M,), lower is better -> the final assignment."""
+        None, as here, from an assigner that does not say: then nothing is known of any object.
+        """
+        return None
 
 
 def check_same_images(priors: Priors, truth: GroundTruth) -> None:
@@ -103,7 +160,7 @@ def check_same_images(priors: Priors, truth: GroundTruth) -> None:
         raise ValueError(f"priors of {priors.num_images} images cannot be assigned to objects of {truth.num_images}")
 
 
-def matches_of_batch(per_image: list[Tensor], truth: GroundTruth) -> Tensor:
+def matches_of_batch(per_image: Sequence[Tensor], truth: GroundTruth) -> Tensor:
     """Matches counted within each image -> matches counted over the batch, (P,)."""
     shifted = [torch.where(m >= 0, m + start, m) for m, start in zip(per_image, truth.offsets, strict=True)]
     return torch.cat(shifted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from rankdet.assign.assignment import (
     matches_of_batch,
 )
 from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.reach import CellGrid, Reach, hold_centre
 from rankdet.ops.boxes import aligned_iou, centres_and_sizes
 from rankdet.ops.priors import Priors
 
@@ -56,6 +59,13 @@ class ATSSAssigner(Assigner):
             for boxes, valid, objects, labels in zip(priors.boxes, priors.valid, truth.boxes, truth.labels, strict=True)
         ]
         return Assignment.from_matches(matches_of_batch(per_image, truth), truth)
+
+    def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach:
+        """See `Assigner`."""
+        matched = torch.stack([hold_centre(boxes, grid) for grid in grids]).any(0)
+        rule = "an anchor near an object's centre matches it if it overlaps it more than most of them, and if its own "
+        rule += f"centre (every {min(grid.stride for grid in grids):g} pixels) lies in it"
+        return Reach(rule, ~matched, torch.zeros_like(matched))
 
     def _match(
         self, priors: Tensor, valid: Tensor, objects: Tensor, image: Tensor, level_sizes: tuple[int, ...]

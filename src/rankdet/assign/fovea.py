@@ -16,6 +16,7 @@ from rankdet.assign.assignment import (
     matches_of_batch,
 )
 from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.reach import CellGrid, Reach, hold_centre
 from rankdet.ops.boxes import box_area, centres_and_sizes
 from rankdet.ops.priors import Priors
 
@@ -77,6 +78,16 @@ class FoveaAssigner(Assigner):
         claimed &= torch.cat([responsible[:, None].expand(-1, size) for responsible, size in levels], 1)
         smallest, at = torch.where(claimed & valid, area[:, None], torch.inf).min(0)
         return torch.where(smallest < torch.inf, at, matches)
+
+    def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach:
+        """See `Assigner`."""
+        middles, sizes = centres_and_sizes(boxes)
+        foveas = torch.cat((middles - self.sigma / 2 * sizes, middles + self.sigma / 2 * sizes), 1)
+        responsible = self._responsible(box_area(boxes).sqrt()).unbind(1)
+        levels = zip(responsible, grids, strict=True)
+        matched = torch.stack([fits & hold_centre(foveas, grid) for fits, grid in levels]).any(0)
+        rule = f"a cell matches an object of its level's sizes if it lies in the middle {self.sigma:g} of its sides"
+        return Reach(rule, ~matched, torch.zeros_like(matched))
 
     def _responsible(self, scale: Tensor) -> Tensor:
         """Which levels (G, L) are made for objects of these sqrt(area) (G,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,6 +124,24 @@ class InstanceTruth(GroundTruth):
         return torch.cat([shrink_masks(masks, canvas, size) for masks in self.masks])
 
 
+def check_mask_sizes(targets: Sequence[Mapping[str, Any]], sizes: Sequence[tuple[int, int]]) -> None:
+    """ValueError, with both sizes, for the first target whose masks are not as large as its image.
+
+    >>> check_mask_sizes([{"masks": torch.zeros(1, 48, 64)}], [(96, 128)])
+    Traceback (most recent call last):
+    ValueError: targets[0]: the masks are 48 high and 64 wide, its image is 96 high and 128 wide; make the masks for the
+    image that the model gets
+    """
+    for position, (target, (height, width)) in enumerate(zip(targets, sizes, strict=True)):
+        own = tuple(target["masks"].shape[1:])
+        if len(target["masks"]) and own != (height, width):
+            found = f"{own[0]} high and {own[1]} wide" if len(own) == 2 else f"of shape {own}"
+            raise ValueError(
+                f"{_name(target, position)}: the masks are {found}, its image is {height} high and {width} wide; make "
+                "the masks for the image that the model gets"
+            )
+
+
 def _each_any(flags: Sequence[Tensor]) -> list[bool]:
     """Whether any flag of each image is set; the host waits once for the batch, and not at all for flags on a CPU."""
     if not flags:
@@ -142,6 +161,11 @@ def _checked(target: Mapping[str, Any], position: int, num_classes: int) -> tupl
     if missing:
         raise ValueError(f"{name} has no {' and no '.join(missing)}; a target is a dict with boxes (G, 4), labels (G,)")
     boxes, labels = target["boxes"], target["labels"]
+    for key in ("boxes", "labels", "iscrowd"):
+        if key in target and not isinstance(target[key], Tensor):
+            raise TypeError(
+                f"{name}: {key} must be a tensor, got a {type(target[key]).__name__}; write torch.tensor(...)"
+            )
     is_crowd = target.get("iscrowd")
     is_crowd = torch.zeros_like(labels, dtype=torch.bool) if is_crowd is None else is_crowd.bool()
     if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1] or is_crowd.shape != labels.shape:
@@ -160,6 +184,12 @@ def _check_values(boxes: Tensor, labels: Tensor, name: str, num_classes: int) ->
         raise ValueError(
             f"{name}: labels must lie in 0..{num_classes - 1} (num_classes={num_classes}, no background class); got "
             f"{low}..{high}. Labels that start at 1 need 1 subtracted"
+        )
+    if float(boxes.max()) <= 1:
+        warnings.warn(
+            f"{name}: all boxes lie within 0..1, as if they were shares of width and height; boxes are x1, y1, x2, y2 "
+            "in pixels",
+            stacklevel=2,
         )
     sound = torch.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
     if not bool(sound.all()):

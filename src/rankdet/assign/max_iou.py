@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,13 +16,15 @@ from rankdet.assign.assignment import (
     matches_of_batch,
 )
 from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.reach import CellGrid, Reach, best_overlaps
 from rankdet.ops.boxes import pairwise_intersection_over_second, pairwise_iou
+from rankdet.ops.part import Part
 from rankdet.ops.priors import Priors
 
 MAX_OVERLAPS = 1 << 25  # overlaps between objects and priors of an image that are held at once
 
 
-class BestPriors:
+class BestPriors(Part):
     """Low-quality matching: an object without a good prior takes its best ones.
 
     Every prior that reaches the best overlap of an object becomes positive for it, provided this overlap is at least
@@ -78,21 +82,29 @@ class MaxIoU(Assigner):
     def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
         """See `Assigner`. Image by image: objects are compared with the priors of their own image alone."""
         check_same_images(priors, truth)
-        per_image = [
-            self._match(*of_image)
-            for of_image in zip(priors.boxes, priors.valid, truth.boxes, truth.crowd, strict=True)
-        ]
-        return Assignment.from_matches(matches_of_batch(per_image, truth), truth)
+        images = zip(priors.boxes, priors.valid, truth.boxes, truth.crowd, strict=True)
+        matches, overlaps = zip(*(self._match(*of_image) for of_image in images), strict=True)
+        return Assignment.from_matches(matches_of_batch(matches, truth), truth, overlaps=torch.cat(overlaps))
 
-    def _match(self, priors: Tensor, valid: Tensor, objects: Tensor, crowd: Tensor) -> Tensor:
-        """Matches (P_i,) of one image: row of the object, BACKGROUND or IGNORE."""
+    def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach:
+        """See `Assigner`."""
+        best = best_overlaps(boxes, grids)
+        least = self.positive_iou if self.low_quality is None else self.low_quality.min_iou
+        rule = f"an anchor that overlaps an object by {self.positive_iou:g} matches it"
+        if self.low_quality is not None:
+            rule += "; else its best one does" + (f", from {least:g} on" if least else "")
+        unmatched = best < least
+        return Reach(rule, unmatched, (best < self.positive_iou) & ~unmatched, least)
+
+    def _match(self, priors: Tensor, valid: Tensor, objects: Tensor, crowd: Tensor) -> tuple[Tensor, Tensor]:
+        """Of one image matches (P_i,), row of the object, BACKGROUND or IGNORE; and the largest overlaps (P_i,)."""
         considered = valid & ~self._in_crowd(priors, crowd)
         if len(objects) == 0 or len(priors) == 0:
-            return torch.where(considered, BACKGROUND, IGNORE)
+            return torch.where(considered, BACKGROUND, IGNORE), torch.zeros_like(priors[:, 0])
         overlap, matches, claims = self._compare(objects, priors, considered)
         matches = torch.where(overlap >= self.positive_iou, matches, IGNORE)
         matches = torch.where((overlap < self.negative_iou) & considered, BACKGROUND, matches)
-        return torch.where(claims >= 0, claims, matches)
+        return torch.where(claims >= 0, claims, matches), overlap.clamp(min=0)
 
     def _compare(self, objects: Tensor, priors: Tensor, considered: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of each prior the greatest overlap, the first object that has it, and the one that claims it or -1, (P_i,).

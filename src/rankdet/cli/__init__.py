@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from rankdet import __version__
+from rankdet.streams import say_what_can_be_said
 
 COMMANDS = {
     "train": "train a detector, from a preset or a configuration of your own",
@@ -16,7 +17,7 @@ COMMANDS = {
     "check": "look for what is wrong with a dataset, and write a repaired copy",
     "report": "one HTML page with numbers, curves, errors and images, of a run or of a file of results",
     "calibrate": "put the best score threshold of every class of a model at 0.5",
-    "show": "what there is: detectors, losses, presets; and the resolved configuration",
+    "show": "what there is: detectors, losses, presets; the resolved configuration; the environment",
 }
 WRONG_INPUT, INTERRUPTED = 2, 130
 _TRACEBACK = "RANKDET_TRACEBACK"
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With ``RANKDET_TRACEBACK=1`` in the environment errors come with the place they happened at.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    say_what_can_be_said()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0
@@ -89,5 +91,5 @@ def _usage() -> str:
     lines = "\n".join(f"  {name:<10} {purpose}" for name, purpose in COMMANDS.items())
     return (
         f"usage: rankdet COMMAND [options]\n\nTrain object detectors by ranking.\n\ncommands:\n{lines}\n\n"
-        "`rankdet COMMAND --help` tells more. Start with: rankdet train --config demo"
+        "`rankdet COMMAND --help` tells more, `rankdet --version` the version. Start with: rankdet train --config demo"
     )

@@ -1,4 +1,4 @@
-"""Object sizes against the anchors of a detector: which objects no anchor can match."""
+"""Objects against the priors of a detector: which of them none can match."""
 
 from __future__ import annotations
 
@@ -7,33 +7,39 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
-from rankdet.assign import ATSSAssigner, MaxIoU, PAAAssigner
-from rankdet.data.doctor import Finding, Severity, Table
-from rankdet.data.doctor.census import LARGE, SMALL
-from rankdet.data.doctor.finding import find
+from rankdet.assign import Assigner, CellGrid, CentreCells
+from rankdet.assign.reach import best_overlaps
 from rankdet.data.transforms import FixedResize
-from rankdet.nn.anchors import AnchorGenerator
+from rankdet.doctor import Finding, Severity, Table
+from rankdet.doctor.census import LARGE, SMALL
+from rankdet.doctor.finding import find
+from rankdet.nn.anchors import GridPriors
 
 
 @dataclass(frozen=True)
 class SizeFit:
     """Objects of one size: how many, and the median of the overlap that the best anchor can have with each.
 
-    ``unmatched`` is how many of them no anchor can match, ``weak`` how many depend on their best anchor.
+    ``unmatched`` is how many of them no anchor can match, ``weak`` how many depend on their best anchor. There is no
+    median where there are no anchors.
     """
 
     name: str
     objects: int
-    median_iou: float
+    median_iou: float | None
     weak: int
     unmatched: int
 
 
 @dataclass(frozen=True)
 class AnchorFit:
-    """One stage of a detector: ``rule`` says how it matches, ``sizes`` how that goes for small, medium and large."""
+    """One stage of a detector: ``rule`` says how it matches, ``sizes`` how that goes for small, medium and large.
+
+    Without ``sizes`` nothing is known of it, for the reason in ``rule``.
+    """
 
     stage: str
     rule: str
@@ -50,38 +56,8 @@ class AnchorFit:
         }
 
 
-def best_ious(sides: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """(M,) the largest IoU that any anchor can have with each object, wherever both lie.
-
-    Of all positions the one with a common centre has the largest overlap; so it depends on width and height alone.
-
-    Args:
-        sides: (M, 2) width and height of the objects.
-        anchors: (A, 2) width and height of the anchors.
-
-    >>> best_ious(np.array([[8.0, 8.0], [16.0, 64.0]]), np.array([[32.0, 32.0], [16.0, 16.0]]))
-    array([0.25      , 0.33333333])
-    """
-    best = np.zeros(len(sides))
-    for width, height in anchors.tolist():
-        shared = np.minimum(sides[:, 0], width) * np.minimum(sides[:, 1], height)
-        np.maximum(best, shared / (sides.prod(1) + width * height - shared), out=best)
-    return best
-
-
-def hold_centre(corners: np.ndarray, *, stride: float, offset: float) -> np.ndarray:
-    """(M,) whether a box x1, y1, x2, y2 (M, 4) has a point of the grid ``(k + offset) * stride`` in it.
-
-    >>> hold_centre(np.array([[1, 1, 7, 7], [1, 1, 9, 9]]), stride=8, offset=0.0).tolist()
-    [False, True]
-    """
-    places = corners / stride - offset
-    inside = np.floor(places[:, 2:]) >= np.ceil(places[:, :2])
-    return np.asarray(inside.all(axis=1))
-
-
 def fit_anchors(model: nn.Module, table: Table, resize: FixedResize) -> list[AnchorFit]:
-    """How the objects of a table fit the anchors of each stage of a detector that has some.
+    """How the objects of a table fit the priors of each stage of a detector that has some, as its assigner says.
 
     Args:
         model: on any device, `meta` too.
@@ -92,9 +68,19 @@ def fit_anchors(model: nn.Module, table: Table, resize: FixedResize) -> list[Anc
     fits = []
     for name, module in model.named_modules():
         anchors, assigner = getattr(module, "anchors", None), getattr(module, "assigner", None)
-        if isinstance(anchors, AnchorGenerator):
-            fits.append(_fit(name, anchors, assigner, table, rows, corners))
-    return [fit for fit in fits if fit is not None]
+        if isinstance(assigner, Assigner) and isinstance(anchors, GridPriors):
+            fits.append(_fit(name, _grids(anchors), assigner, table, rows, corners))
+        elif isinstance(assigner, CentreCells):
+            fits.append(_fit(name, [], assigner, table, rows, corners))
+    return fits
+
+
+def _grids(anchors: GridPriors) -> list[CellGrid]:
+    """The levels of a pyramid, as assigners are told of them."""
+    with torch.device("cpu"):
+        boxes = [anchors.cell_anchors(level) for level in range(len(anchors.strides))]
+    sides = [of_level[:, 2:] - of_level[:, :2] for of_level in boxes]
+    return [CellGrid(stride, anchors.centre_offset, cell) for stride, cell in zip(anchors.strides, sides, strict=True)]
 
 
 def _corners(table: Table, resize: FixedResize) -> tuple[np.ndarray, np.ndarray]:
@@ -109,37 +95,21 @@ def _corners(table: Table, resize: FixedResize) -> tuple[np.ndarray, np.ndarray]
 
 
 def _fit(
-    name: str, anchors: AnchorGenerator, assigner: object, table: Table, rows: np.ndarray, corners: np.ndarray
-) -> AnchorFit | None:
-    """None for an assigner that neither compares overlaps with a threshold nor looks for centres."""
-    if isinstance(assigner, PAAAssigner):
-        assigner = assigner.candidates
-    best = best_ious(corners[:, 2:] - corners[:, :2], _sides(anchors))
-    if isinstance(assigner, MaxIoU):
-        least = assigner.positive_iou if assigner.low_quality is None else assigner.low_quality.min_iou
-        weak, unmatched = best < assigner.positive_iou, best < least
-        rule = f"an anchor that overlaps an object by {assigner.positive_iou:g} matches it"
-        if assigner.low_quality is not None:
-            rule += "; else its best one does" + (f", from {least:g} on" if least else "")
-        findings = [*_too_far(table, rows[unmatched], best[unmatched], least)]
-    elif isinstance(assigner, ATSSAssigner):
-        stride = anchors.strides[0]
-        weak = np.zeros(len(rows), dtype=bool)
-        unmatched = ~hold_centre(corners, stride=stride, offset=anchors.centre_offset)
-        rule = f"an anchor matches an object that it overlaps as much as few others, if its centre (every {stride:g} "
-        rule += "pixels) lies in it"
-        findings = [*_between(table, rows[unmatched])]
+    name: str, grids: Sequence[CellGrid], assigner: Assigner, table: Table, rows: np.ndarray, corners: np.ndarray
+) -> AnchorFit:
+    boxes = torch.from_numpy(corners)
+    reach = assigner.reach(boxes, grids)
+    if reach is None:
+        unknown = f"{type(assigner).__name__} does not say which objects it can match, so nothing is known of their fit"
+        return AnchorFit(name, unknown, (), ())
+    best = best_overlaps(boxes, grids).numpy() if grids else np.full(len(rows), np.nan)
+    unmatched = reach.unmatched.numpy()
+    sizes = _by_size(table.objects.xywh[rows], best, reach.weak.numpy(), unmatched)
+    if reach.least is not None:
+        findings = _too_far(table, rows[unmatched], best[unmatched], reach.least)
     else:
-        return None
-    sizes = _by_size(table.objects.xywh[rows], best, weak & ~unmatched, unmatched)
-    return AnchorFit(name, rule, sizes, tuple(findings))
-
-
-def _sides(anchors: AnchorGenerator) -> np.ndarray:
-    """(A, 2) width and height of all anchors of all levels."""
-    levels = [anchors.cell_anchors(level).double().cpu().numpy() for level in range(len(anchors.strides))]
-    boxes = np.concatenate(levels)
-    return np.asarray(boxes[:, 2:] - boxes[:, :2])
+        findings = _between(table, rows[unmatched])
+    return AnchorFit(name, reach.rule, sizes, tuple(findings))
 
 
 def _by_size(xywh: np.ndarray, best: np.ndarray, weak: np.ndarray, unmatched: np.ndarray) -> tuple[SizeFit, ...]:
@@ -148,10 +118,14 @@ def _by_size(xywh: np.ndarray, best: np.ndarray, weak: np.ndarray, unmatched: np
         (name, size == number) for number, name in enumerate(("small", "medium", "large"))
     ]
     return tuple(
-        SizeFit(name, int(of.sum()), float(np.median(best[of])), int(weak[of].sum()), int(unmatched[of].sum()))
+        SizeFit(name, int(of.sum()), _median(best[of]), int(weak[of].sum()), int(unmatched[of].sum()))
         for name, of in fits
         if of.any()
     )
+
+
+def _median(overlaps: np.ndarray) -> float | None:
+    return None if np.isnan(overlaps).any() else float(np.median(overlaps))
 
 
 def _too_far(table: Table, rows: np.ndarray, best: np.ndarray, least: float) -> Iterator[Finding]:
@@ -171,7 +145,7 @@ def _between(table: Table, rows: np.ndarray) -> Iterator[Finding]:
         "object-without-anchor",
         Severity.WARNING,
         rows,
-        what="{object holds/objects hold} no centre of an anchor: learnt as background",
-        remedy="train on larger images (data.resize), or with anchors on a finer grid",
+        what="{object is/objects are} out of the reach of every cell: learnt as background",
+        remedy="train on larger images (data.resize), or with a finer grid or other sizes for the levels",
         example=table.object_with_box,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jsonargparse import ArgumentParser
@@ -10,13 +11,16 @@ from torch import nn
 
 from rankdet.cli.experiment import objects_of
 from rankdet.cli.inference import ModelPlan
+from rankdet.cli.layers import ARGUMENTS
 from rankdet.data import DetectionData, FixedResize, ResizeShorter
+from rankdet.models import Detector
 
 if TYPE_CHECKING:
     from rankdet.cli.experiment import Experiment
     from rankdet.cli.subject import Subject
-    from rankdet.data.doctor import Diagnosis
+    from rankdet.doctor import Diagnosis
 
+_CLASSES = 80  # of a model whose data are not known
 _BATCH = 8  # images of a picture, where no configuration says how many
 
 
@@ -24,6 +28,15 @@ def model_of(experiment: Experiment, *, num_classes: int) -> nn.Module:
     """The model on `meta`, which takes neither memory nor a download."""
     with torch.device("meta"):
         return ModelPlan(experiment.section("model")).build(num_classes)
+
+
+def chosen_by(experiment: Experiment) -> Iterator[tuple[str, Any]]:
+    """The arguments of the model that are null in a configuration, with the plans of what it makes of them."""
+    stated = experiment.section("model")
+    model = model_of(experiment, num_classes=_CLASSES)
+    if isinstance(model, Detector):
+        plan = model.plan()[ARGUMENTS]
+        yield from ((name, plan[name]) for name, value in stated[ARGUMENTS].items() if value is None and plan.get(name))
 
 
 def resize_of(experiment: Experiment) -> FixedResize:

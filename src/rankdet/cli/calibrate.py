@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rankdet.eval import Evaluation
     from rankdet.eval.calibration import Calibration
     from rankdet.eval.columns import IouType
+    from rankdet.predictor import Predictor
     from rankdet.train.display import Display
 
 OPTIONS = {
@@ -72,7 +73,7 @@ def calibrate(source: Path, target: Path, given: Given) -> None:
     """Judge, shift, judge again, and write."""
     import torch
 
-    from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
+    from rankdet.cli.inference import check_categories, choose_device, open_predictor, open_validation
     from rankdet.eval import iou_types_of
     from rankdet.eval.calibration import shifts_to_zero
     from rankdet.eval.reliability import draw_reliability
@@ -81,19 +82,20 @@ def calibrate(source: Path, target: Path, given: Given) -> None:
     trusted, display = given.take("trust"), Display()
     validation, plan = open_validation(given.files, given.overrides, checkpoint=str(source), trusted=trusted)
     categories = validation.data.categories
-    model, record = open_model(str(source), plan=plan, num_classes=len(categories), trusted=trusted)
-    check_categories(record, categories, checkpoint=str(source))
+    predictor = open_predictor(str(source), plan=plan, num_classes=len(categories), trusted=trusted)
+    check_categories(predictor, categories, checkpoint=str(source))
+    model = predictor.model
     _check_model(model)
     display.print(f"{source}: {type(model).__name__}\n{validation.data.report.summary()}")
-    model = model.to(choose_device(given.take("device")))
+    predictor.to(choose_device(given.take("device")))
     iou_type = iou_types_of(model)[0]
 
-    before = judge(model, record, validation, iou_type=iou_type, display=display)
+    before = judge(predictor, validation, iou_type=iou_type, display=display)
     by_category = shifts_to_zero(_matches(before))
     order = sorted(categories.ids)
     shifts = torch.tensor([by_category[order.index(number)] for number in categories.ids])
     model.shift_logits(shifts)  # type: ignore[operator]
-    after = judge(model, record, validation, iou_type=iou_type, display=display)
+    after = judge(predictor, validation, iou_type=iou_type, display=display)
 
     write_calibrated(source, target, model, after, shifts)
     draw_reliability({"before": before.deployed, "calibrated": after.deployed}, _picture(target))
@@ -101,9 +103,7 @@ def calibrate(source: Path, target: Path, given: Given) -> None:
     display.print(f"The calibrated model is in {target}, its reliability diagram in {_picture(target)}")
 
 
-def judge(
-    model: nn.Module, record: dict[str, Any], validation: Validation, *, iou_type: IouType, display: Display
-) -> Judgement:
+def judge(predictor: Predictor, validation: Validation, *, iou_type: IouType, display: Display) -> Judgement:
     """Evaluate by logits, which do not saturate as scores do, without a score threshold."""
     import torch
 
@@ -114,8 +114,8 @@ def judge(
     rules = read_rules(validation.data.ground_truth(), iou_type=iou_type)
     results: list[dict[str, Any]] = []
     logits: list[Tensor] = []
-    with without_score_threshold(model):
-        for number, found in validation.detections(model, record, masks=iou_type == "segm", display=display):
+    with without_score_threshold(predictor.model):
+        for number, found in validation.detections(predictor, masks=iou_type == "segm", display=display):
             results += to_results(found, image_id=number, categories=validation.data.categories)
             logits.append(found["logits"].double())
     if not results:
@@ -189,7 +189,7 @@ def _matches(judged: Judgement) -> Any:
 
 def _check_model(model: nn.Module) -> None:
     from rankdet.models import Detector
-    from rankdet.models.levels import check_shiftable
+    from rankdet.models.shifting import check_shiftable
 
     if not isinstance(model, Detector):
         raise CommandError(

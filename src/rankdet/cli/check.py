@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rankdet.cli.anchor_fit import AnchorFit
     from rankdet.cli.check_report import Report
     from rankdet.cli.subject import Subject
-    from rankdet.data.doctor import Diagnosis, Finding
+    from rankdet.doctor import Diagnosis, Finding
 
 FOUND = 1
 """The exit code when there are errors in the data."""
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 def check(subject: Subject, given: Given) -> int:
     """Examine, report, and write what is to be written."""
     from rankdet.cli.check_report import Report
-    from rankdet.data.doctor import Severity
+    from rankdet.doctor import Severity
 
     report = Report()
     for made in subject.made:
@@ -92,7 +92,7 @@ def _check_folders(given: Given) -> None:
 
 
 def _diagnose(subject: Subject, given: Given) -> Diagnosis | None:
-    from rankdet.data.doctor import Headers, Pixels, diagnose
+    from rankdet.doctor import Headers, Pixels, diagnose
     from rankdet.train.display import Display
 
     first, second = (subject.train, subject.val) if subject.train else (subject.val, None)
@@ -145,7 +145,7 @@ def _fix(given: Given, diagnosis: Diagnosis, report: Report) -> None:
     folder = given.take("fix")
     if folder is None:
         return
-    from rankdet.data.doctor import Copies, Links, Part, Severity, Source, diagnose, write_repaired
+    from rankdet.doctor import Copies, Links, Part, Severity, Source, diagnose, write_repaired
 
     train, val = diagnosis.train, diagnosis.val
     if train.table is None or (val is not None and val.table is None):

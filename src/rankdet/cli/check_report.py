@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from rankdet.data.doctor import Census, ClassCount, Diagnosis, Examination, Finding, Severity
-from rankdet.data.doctor.finding import counted
+from rankdet.doctor import Census, ClassCount, Diagnosis, Examination, Finding, Severity
+from rankdet.doctor.finding import counted
 
 if TYPE_CHECKING:
     from rankdet.cli.anchor_fit import AnchorFit
@@ -54,12 +54,11 @@ class Report:
         """How objects fit the anchors of a detector."""
         self._heading("Anchors", model)
         if not fits:
-            self.print(
-                "No object is out of the reach of its anchors: it asks for no fixed overlap with them.", indent=2
-            )
+            self.print("No stage of it matches objects with priors that are known before training.", indent=2)
         for fit in fits:
             self.print(f"{fit.stage}: {fit.rule}", indent=2)
-            self.console.print(Padding(_fit_grid(fit), (0, 0, 1, 2), expand=False))
+            if fit.sizes:
+                self.console.print(Padding(_fit_grid(fit), (0, 0, 1, 2), expand=False))
             self._findings(fit.findings)
 
     def verdict(self, findings: Sequence[Finding], *, repairable: bool) -> None:
@@ -159,6 +158,7 @@ def _fit_grid(fit: AnchorFit) -> Grid:
     for name in ("", "objects", "best IoU (median)", "only by their best anchor", "by none"):
         grid.add_column(name, justify="right" if name else "left")
     for size in fit.sizes:
-        numbers = (f"{size.objects:,}", f"{size.median_iou:.2f}", f"{size.weak:,}", f"{size.unmatched:,}")
+        median = "–" if size.median_iou is None else f"{size.median_iou:.2f}"
+        numbers = (f"{size.objects:,}", median, f"{size.weak:,}", f"{size.unmatched:,}")
         grid.add_row(size.name, *numbers)
     return grid

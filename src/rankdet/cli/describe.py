@@ -13,6 +13,7 @@ import docstring_parser
 
 from rankdet.cli.layers import ARGUMENTS, CLASS
 from rankdet.cli.signatures import Section, choices_of, public_classes
+from rankdet.ops.part import parameters_of
 
 _WIDTH = 110
 _INDENT = " " * 6
@@ -39,14 +40,17 @@ def describe_class(owner: type, *, prefix: str = "") -> str:
 
 
 def argument_meanings(owner: type) -> dict[str, str]:
-    """What the docstring of a class says about each argument.
+    """What the docstring of a class, or of a parent, says about each argument.
 
     >>> from rankdet.train import SGD
     >>> argument_meanings(SGD)["momentum"]
     'in [0, 1).'
     """
-    parsed = docstring_parser.parse(inspect.getdoc(owner) or "")
-    return {item.arg_name: _plain(item.description or "") for item in parsed.params}
+    meanings: dict[str, str] = {}
+    for parent in reversed(owner.__mro__):
+        parsed = docstring_parser.parse(inspect.cleandoc(parent.__doc__ or ""))
+        meanings |= {item.arg_name: _plain(item.description or "") for item in parsed.params}
+    return {name: meanings[name] for name in parameters_of(owner) if name in meanings}
 
 
 def meanings_of_none(settings: Mapping[str, Any], sections: Mapping[str, Section]) -> Iterator[tuple[str, str]]:

@@ -1,57 +1,54 @@
-"""``rankdet eval``: AP and oLRP of a checkpoint on validation images, or of a file of results of any tool."""
+"""``rankdet eval``: AP and oLRP of a checkpoint on validation images, or of results from any tool."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
+from rankdet.cli.comparing import OPTIONS as COMPARE
+from rankdet.cli.comparing import check_options, compare_with, other_file, show_comparison
 from rankdet.cli.errors import CommandError
+from rankdet.cli.judging import OPTIONS as JUDGING
+from rankdet.cli.judging import IouType, Judged, kind_of, rules_for, shapes_of
+from rankdet.cli.numbers import lines_of, show, tell_cost, tell_voc
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
+from rankdet.cli.results import CONVERT, describe_conversions, sizes_of, tell_of_ids, telling
 
-if TYPE_CHECKING:
-    from rankdet.eval import Evaluation
-
-IouType = Literal["bbox", "segm"]
 OPTIONS = {
     "checkpoint": Option("FILE", "best.ckpt of a run; its config.yaml is used unless --config says otherwise"),
     "config": CONFIG,
-    "results": Option("FILE", "instead of a checkpoint: detections of any tool, as COCO results"),
-    "proposals": Option("FILE", "instead of a checkpoint: proposals as COCO results; their recall whatever the class"),
+    "results": Option("FILE", "instead of a checkpoint: results from any tool (COCO's JSON, or a folder of txt files)"),
+    "proposals": Option("FILE", "instead of a checkpoint: proposals as COCO results; prints their recall"),
+    "panoptic": Option("FILE", "instead of a checkpoint: panoptic results in COCO's format, their PNG files beside it"),
     "annotations": Option(
         "DATA", "with --results or --proposals: the ground truth, a COCO or LVIS file or a VOC folder"
     ),
-    "threshold": Option("SCORE", "tell the LRP, too, of the detections with at least this score"),
-    "iou-type": Option(
-        "TYPE", "bbox or segm; by default segm with boxes beside for a model that draws masks, else bbox"
-    ),
-    "json": Option("FILE", "write all numbers there too"),
-    "save-results": Option("FILE", "with --checkpoint: write its detections there, as COCO results"),
+    "threshold": Option("SCORE", "also print the LRP of the detections with at least this score"),
+    "convert": CONVERT,
+    **COMPARE,
+    **JUDGING,
+    "json": Option("FILE", "also write all numbers to this file"),
+    "save-results": Option("FILE", "with --checkpoint: write its detections to this file, as COCO results"),
     "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1, mps; by default the best there is"),
-    "trust": Option("PACKAGE", "build the model from classes of this package, too, if the checkpoint names them"),
+    "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
     "help": HELP,
 }
-_MORE = (
-    ("AP_small", "AP_medium", "AP_large"),
-    ("AP_r", "AP_c", "AP_f"),
-    ("AR_1", "AR_10", "AR_100", "AR_300", "AR_1000"),
-    ("AR_small", "AR_medium", "AR_large"),
-    ("oLRP_small", "oLRP_medium", "oLRP_large"),
-    ("oLRP_r", "oLRP_c", "oLRP_f"),
-)
-_NOTABLE_AP, _WORST = 0.0005, 5
 USAGE = """\
 usage: rankdet eval --checkpoint FILE [--config FILE] [--data.val DATA] [--KEY VALUE ...]
-       rankdet eval --results FILE --annotations FILE [--iou-type segm] [--json FILE]
+       rankdet eval --results FILE --annotations FILE [--iou-type segm|keypoints] [--compare FILE] [--json FILE]
        rankdet eval --proposals FILE --annotations FILE [--iou-type segm] [--json FILE]
+       rankdet eval --panoptic FILE --annotations FILE [--json FILE]
 
-AP and AR as COCO defines them, and oLRP with its components and the optimal score threshold of each class. Annotations
-in the format of LVIS are evaluated by its rules. Of proposals, the recall of the first 100, 300 and 1000 of each image.
+Prints AP and AR as COCO defines them, and oLRP with its parts and the best score threshold of each class. A ground
+truth in LVIS' format is evaluated by the rules of LVIS. For proposals, prints the recall of the first 100, 300 and 1000
+of each image, whatever their class; for panoptic results, PQ and LRP.
 
 examples:
   rankdet eval --checkpoint runs/demo/best.ckpt
   rankdet eval --checkpoint best.ckpt --data.val instances_val2017.json --data.batch_size 4
   rankdet eval --results detections.json --annotations instances_val2017.json --json metrics.json
+  rankdet eval --results detections.json --annotations instances_val2017.json --compare before.json
 """
 
 
@@ -60,39 +57,61 @@ def main(arguments: Sequence[str]) -> int:
     given = read_options(arguments, OPTIONS)
     if "help" in given.own:
         print(
-            f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\nand the keys of a configuration: rankdet train --help"
+            f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\n{describe_conversions()}\n\n"
+            "and the keys of a configuration: rankdet train --help"
         )
         return 0
-    iou_type = _iou_type(given)
-    if sum(subject in given.own for subject in ("checkpoint", "results", "proposals")) != 1:
+    kind = kind_of(given)
+    if sum(subject in given.own for subject in ("checkpoint", "results", "proposals", "panoptic")) != 1:
         raise CommandError(
-            "what is to be evaluated? Give one of --checkpoint FILE, or --results or --proposals with --annotations"
+            "what is to be evaluated? Give one of --checkpoint FILE, or --results, --proposals or --panoptic FILE with "
+            "--annotations FILE"
         )
     threshold = _threshold(given)
     target = _json_target(given)
     if "proposals" in given.own:
-        show_proposals(given, iou_type or "bbox", target)
+        show_proposals(given, shapes_of(kind) or "bbox", target)
         return 0
-    evaluation = (evaluate_file if "results" in given.own else evaluate_checkpoint)(given, iou_type)
-    show(evaluation, threshold=threshold)
+    if "panoptic" in given.own:
+        show_panoptic(given, target)
+        return 0
+    check_options(given)
+    if "results" in given.own:
+        judged = evaluate_file(given, kind or "bbox")
+    else:
+        judged = evaluate_checkpoint(given, shapes_of(kind))
+    show(judged.evaluation, threshold=threshold)
+    more = {}
+    if "compare" in given.own:
+        comparison = compare_with(given, judged.evaluation, judged.rules, judged.iou_type)
+        show_comparison(comparison, str(other_file(given, judged.iou_type)))
+        more = {"comparison": comparison.as_json()}
     if target is not None:
-        evaluation.save(target)
+        judged.evaluation.save(target, more=more)
         print(f"All numbers are in {target}")
     return 0
 
 
-def evaluate_file(given: Given, iou_type: IouType | None) -> Evaluation:
-    """Numbers of a results file."""
-    from rankdet.eval import Evaluator
+def evaluate_file(given: Given, kind: str) -> Judged:
+    """Numbers of a file or folder of results."""
+    from rankdet.eval import read_results
+    from rankdet.eval.suspicions import warn_of_suspicions
 
-    truth = _annotations(given, "results")
-    evaluator = Evaluator(truth, iou_types=(iou_type or "bbox",))
-    if evaluator.rules.name != "COCO":
-        print(f"{given.own['annotations']} is evaluated by the rules of {evaluator.rules.name}")
-    evaluation = evaluator(given.own["results"])
-    if isinstance(truth, dict) and iou_type != "segm":
-        _tell_voc(truth, given.own["results"])
-    return evaluation
+    truth, iou_type = _annotations(given, "results"), shapes_of(kind) or "bbox"
+    with telling():
+        rules = rules_for(truth, kind, given)
+    if rules.name != "COCO":
+        print(f"{given.own['annotations']} is evaluated by the rules of {rules.name}")
+    convert = given.own.get("convert", "")
+    with telling() as told:
+        detections = read_results(given.own["results"], rules.truth, iou_type=iou_type, convert=convert)
+        warn_of_suspicions(rules.truth, detections)
+    if isinstance(truth, dict) and kind == "bbox":
+        tell_voc(truth, detections)
+    evaluation = rules.evaluate(detections)
+    if len(detections):
+        tell_of_ids(rules.truth, evaluation, told)
+    return Judged(evaluation, rules, iou_type)
 
 
 def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None:
@@ -100,122 +119,84 @@ def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None
     import json
 
     from rankdet.eval import evaluate_proposals
+    from rankdet.eval.undefined import numbers_as_json
     from rankdet.train.files import write_text
 
     if "threshold" in given.own:
-        raise CommandError("--threshold is about detections; proposals have none, leave it out")
-    metrics = evaluate_proposals(_annotations(given, "proposals"), given.own["proposals"], iou_type=iou_type)
-    print("\n".join(_lines(metrics)))
+        raise CommandError("--threshold does not go with --proposals; leave it out")
+    with telling():
+        metrics = evaluate_proposals(
+            _annotations(given, "proposals"),
+            given.own["proposals"],
+            iou_type=iou_type,
+            convert=given.own.get("convert", ""),
+        )
+    print("\n".join(lines_of(metrics)))
     if target is not None:
-        write_text(target, json.dumps(metrics, indent=2))
+        write_text(target, json.dumps(numbers_as_json(metrics), indent=2, allow_nan=False))
         print(f"All numbers are in {target}")
 
 
-def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Evaluation:
+def show_panoptic(given: Given, target: Path | None) -> None:
+    """Print the quality of panoptic results, and write it."""
+    from rankdet.eval import evaluate_panoptic
+    from rankdet.train.display import Display
+    from rankdet.train.files import write_text
+
+    if useless := set(given.own) - {"panoptic", "annotations", "json"}:
+        raise CommandError(f"--{min(useless)} does not go with --panoptic")
+    truth = _annotations(given, "panoptic")
+    if isinstance(truth, dict):
+        raise CommandError("--panoptic needs a panoptic file of COCO's format as --annotations")
+    with telling():
+        evaluation = evaluate_panoptic(truth, given.own["panoptic"])
+    Display().print(evaluation.table())
+    if target is not None:
+        write_text(target, evaluation.to_json())
+        print(f"All numbers are in {target}")
+
+
+def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Judged:
     """Numbers of a model on the validation images of its configuration, or on others."""
-    from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
-    from rankdet.eval import Evaluator, iou_types_of
+    from rankdet.cli.inference import check_categories, choose_device, open_predictor, open_validation
+    from rankdet.eval import Evaluator, iou_types_of, read_results
     from rankdet.eval.inference import without_score_threshold
     from rankdet.eval.rules import too_few_detections
     from rankdet.train.display import Display
 
     if "annotations" in given.own:
         raise CommandError("--annotations goes with --results; other images for a checkpoint: --data.val DATA")
+    if "convert" in given.own:
+        raise CommandError("--convert goes with --results; the detections of a checkpoint need no conversion")
     trusted = given.take("trust")
     validation, model_plan = open_validation(
         given.files, given.overrides, checkpoint=given.own["checkpoint"], trusted=trusted
     )
     classes = len(validation.data.categories)
-    model, record = open_model(given.own["checkpoint"], plan=model_plan, num_classes=classes, trusted=trusted)
-    check_categories(record, validation.data.categories, checkpoint=given.own["checkpoint"])
+    predictor = open_predictor(given.own["checkpoint"], plan=model_plan, num_classes=classes, trusted=trusted)
+    check_categories(predictor, validation.data.categories, checkpoint=given.own["checkpoint"])
+    model = predictor.model
     display = Display()
     display.print(f"{given.own['checkpoint']}: {type(model).__name__}\n{validation.data.report.summary()}")
     kinds = (iou_type,) if iou_type else iou_types_of(model)
     truth = validation.data.ground_truth()
-    evaluate = Evaluator(truth, iou_types=kinds)
+    evaluate = Evaluator(truth, iou_types=kinds, area_ranges=sizes_of(given))
     if evaluate.rules.name != "COCO":
         display.print(f"The validation images are evaluated by the rules of {evaluate.rules.name}")
     if note := too_few_detections(model, evaluate.rules):
         display.print(note)
     with without_score_threshold(model) as threshold:
-        results = validation.detect(
-            model.to(choose_device(given.take("device"))), record, masks="segm" in kinds, display=display
-        )
+        predictor.to(choose_device(given.take("device")))
+        results = validation.detect(predictor, masks="segm" in kinds, display=display)
     kept = [row for row in results if row["score"] >= (threshold or 0.0)]
     if target := given.take("save-results"):
         _write_results(Path(target), kept)
     evaluation = evaluate(kept)
     if threshold:
-        _tell_cost(evaluate(results), evaluation, threshold)
+        tell_cost(evaluate(results), evaluation, threshold)
     if "bbox" in kinds:
-        _tell_voc(truth, kept)
-    return evaluation
-
-
-def show(evaluation: Evaluation, *, threshold: float | None = None) -> None:
-    """The table, the numbers of COCO or LVIS below it, how scores tell IoUs, and LRP at a score threshold."""
-    from rankdet.eval import score_iou_correlation
-    from rankdet.train.display import Display
-
-    display = Display()
-    display.print(evaluation.table())
-    display.print("\n".join(_lines(evaluation.metrics)))
-    assert evaluation.details is not None, "what has just been evaluated has details"
-    correlation = score_iou_correlation(evaluation.details.matches)
-    numbers = f"Pearson {_number(correlation.pearson)}  Spearman {_number(correlation.spearman)}"
-    display.print(f"correlation of score and IoU of the true positives  {numbers}")
-    if threshold is not None:
-        display.print("\n".join(_at_threshold(evaluation, threshold)))
-
-
-def _lines(metrics: Mapping[str, float]) -> list[str]:
-    """Those of the numbers that the table does not have."""
-    present = [[name for name in names if name in metrics] for names in _MORE]
-    return ["  ".join(f"{name} {_number(metrics[name])}" for name in names) for names in present if names]
-
-
-def _at_threshold(evaluation: Evaluation, threshold: float) -> list[str]:
-    """LRP with one score threshold for all classes: its mean over the classes with objects, and the worst of them."""
-    import numpy as np
-
-    from rankdet.eval import lrp_at
-    from rankdet.eval.coco import mean_of_defined
-
-    assert evaluation.details is not None, "what has just been evaluated has details"
-    found = lrp_at(evaluation.details.matches, threshold)
-    columns = {
-        "LRP": found.value,
-        "Loc": found.localisation,
-        "FP": found.false_positive,
-        "FN": found.false_negative,
-    }
-    overall = "  ".join(f"{name} {_number(mean_of_defined(column[:, 0]))}" for name, column in columns.items())
-    values = found.value[:, 0]
-    worst = sorted(np.flatnonzero(values >= 0).tolist(), key=lambda place: -values[place])[:_WORST]
-    names = ", ".join(f"{evaluation.per_class[place].name} {values[place]:.3f}" for place in worst)
-    return [f"with the score threshold {threshold:g}: {overall}"] + ([f"  worst LRP: {names}"] if names else [])
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if value > -1 else "–"
-
-
-def _tell_cost(everything: Evaluation, kept: Evaluation, threshold: float) -> None:
-    lost = everything.metrics["AP"] - kept.metrics["AP"]
-    remedy = "; without it: --model.init_args.postprocess.init_args.score_threshold null" if lost > _NOTABLE_AP else ""
-    print(f"The configuration states a score threshold of {threshold:g}, which costs {max(lost, 0):.3f} AP{remedy}")
-
-
-def _tell_voc(truth: dict[str, Any], results: Sequence[dict[str, Any]] | str) -> None:
-    """VOC's own numbers, if the data are VOC's: they say which objects are difficult."""
-    from rankdet.eval import area_under_curve, eleven_points, evaluate_voc
-
-    if any("difficult" in annotation for annotation in truth["annotations"]):
-        area, eleven = (
-            evaluate_voc(truth, results, interpolation=curve).mean_average_precision
-            for curve in (area_under_curve, eleven_points)
-        )
-        print(f"VOC's mAP at IoU 0.5: {_number(area)}, at 11 points as in VOC 2007: {_number(eleven)}")
+        tell_voc(truth, read_results(kept, evaluate.rules.truth))
+    return Judged(evaluation, evaluate.rules, kinds[0])
 
 
 def _write_results(target: Path, results: list[dict[str, object]]) -> None:
@@ -234,15 +215,18 @@ def _annotations(given: Given, subject: str) -> Path | dict[str, Any]:
     if "annotations" not in given.own:
         raise CommandError(f"--{subject} needs --annotations, the ground truth: a COCO or LVIS file, or a VOC folder")
     if given.files or given.overrides:
-        raise CommandError(f"--{subject} is evaluated as it is; leave --config and the keys of a configuration out")
+        raise CommandError(f"--{subject} needs no configuration; leave out --config and the keys of a configuration")
     if "save-results" in given.own:
-        raise CommandError("--save-results goes with --checkpoint; the detections are in a file already")
+        raise CommandError("--save-results goes with --checkpoint; these detections are in a file already")
     place = Path(given.own["annotations"])
     if file := place if place.is_file() else coco_file(place):
         return file
-    from rankdet.data import open_dataset
+    from rankdet.data import VOCDetection, open_dataset
 
-    return open_dataset(given.own["annotations"], shapes_seed=1).ground_truth()
+    dataset = open_dataset(given.own["annotations"], shapes_seed=1)
+    if isinstance(dataset, VOCDetection):
+        print(f"In {given.own['annotations']} {dataset.ids_in_words()}")
+    return dataset.ground_truth()
 
 
 def _json_target(given: Given) -> Path | None:
@@ -251,7 +235,7 @@ def _json_target(given: Given) -> Path | None:
         return None
     target = Path(given.own["json"])
     if target.is_dir() or not target.parent.is_dir():
-        raise CommandError(f"--json {target} cannot be written: give a file in a folder that there is")
+        raise CommandError(f"--json {target} cannot be written: give a file in a folder that exists")
     return target
 
 
@@ -263,10 +247,3 @@ def _threshold(given: Given) -> float | None:
         return float(text)
     except ValueError:
         raise CommandError(f"--threshold must be a score, such as 0.5, got {text}") from None
-
-
-def _iou_type(given: Given) -> IouType | None:
-    text = given.take("iou-type")
-    if text not in (None, "bbox", "segm"):
-        raise CommandError(f"--iou-type must be bbox or segm, got {text}")
-    return "segm" if text == "segm" else "bbox" if text == "bbox" else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ from torch import nn
 
 import rankdet.data.augment  # noqa: F401, so that its transforms can be named
 from rankdet.cli.errors import CommandError
-from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
-from rankdet.cli.masks import draws_masks, read_masks
+from rankdet.cli.layers import ARGUMENTS, CLASS, Configuration, Tree, read_layers
+from rankdet.cli.mask_data import draws_masks, read_masks
 from rankdet.cli.signatures import Section, check
 from rankdet.data import DetectionData
-from rankdet.models import Detector
+from rankdet.models import Detector, PlanError, build, plan_of, read_checkpoint
+from rankdet.models.spec import check_trusted
+from rankdet.nn import without_pretrained_weights
+from rankdet.ops.checkpoint import KEY, model_weights
 from rankdet.train import Optimiser, Schedule, TrainerOptions
 
 NUM_CLASSES = "num_classes"
@@ -51,13 +54,23 @@ class Experiment:
         files: configuration files or names of presets, later ones winning.
         overrides: options ``(dotted key, text)`` on top of them.
         complete: refuse a configuration that lacks something; if not, `MISSING` is put in its place, to be looked at.
+        model_of: a checkpoint whose model it is where the configuration names none.
 
     Raises:
         CommandError: naming the key, where it was stated, and what is accepted.
     """
 
-    def __init__(self, *, files: Sequence[str], overrides: Sequence[tuple[str, str]], complete: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        files: Sequence[str],
+        overrides: Sequence[tuple[str, str]],
+        complete: bool = True,
+        model_of: str | None = None,
+    ) -> None:
         configuration = read_layers(files, overrides)
+        if model_of is not None and not _names_model(configuration):
+            configuration = read_layers(files, overrides, below=_plan_in(model_of))
         if not complete:
             _mark_missing(configuration)
         check(configuration, SECTIONS)
@@ -84,9 +97,14 @@ class Experiment:
         settings.pop("output", None)  # a second run must not go where the first one is
         return self._parser.dump(settings, skip_unset=False, skip_validation=True)
 
-    def build(self) -> Parts:
-        """Open the data and make the model and all else; `CommandError` if their numbers of classes differ."""
-        objects = objects_of(self._parser, self._settings)
+    def build(self, *, start_from: str | None = None) -> Parts:
+        """Open the data and make the model and all else; `CommandError` if their numbers of classes differ.
+
+        What a checkpoint to start from will bring is not downloaded before.
+        """
+        settings = self._settings.clone()
+        plan = settings.pop("model").as_dict()
+        objects = objects_of(experiment_parser(model=False), settings)
         if self._stated_classes is not None:
             stated, origin = self._stated_classes
             if stated != objects.data.num_classes:
@@ -95,27 +113,68 @@ class Experiment:
                     f"{objects.data.num_classes} classes ({', '.join(objects.data.categories.names[:8])}"
                     f"{', ...' if objects.data.num_classes > 8 else ''}); leave it out, it follows from the data"
                 )
-        return Parts(objects.model, objects.data, objects.optimiser, objects.schedule, objects.trainer)
+        model = _begun(plan, num_classes=objects.data.num_classes, start_from=start_from)
+        return Parts(model, objects.data, objects.optimiser, objects.schedule, objects.trainer)
 
     def section(self, name: str) -> dict[str, Any]:
         """The settings below a key as plain data."""
         return self._settings[name].as_dict()
 
 
-def experiment_parser() -> ArgumentParser:
-    """The options of an experiment, with their help, from the signatures."""
+def model_of(plan: Mapping[str, Any], *, num_classes: int) -> nn.Module:
+    """The model of a checked configuration, of classes from anywhere."""
+    try:
+        return build({**plan, ARGUMENTS: {**plan.get(ARGUMENTS, {}), NUM_CLASSES: num_classes}}, trusted=None)
+    except PlanError as error:
+        raise CommandError(str(error)) from error
+
+
+def _begun(plan: Mapping[str, Any], *, num_classes: int, start_from: str | None) -> nn.Module:
+    """The model, with the pretrained weights of its backbone unless a checkpoint brings the whole of it."""
+    if start_from is not None:
+        brought = model_weights(read_checkpoint(start_from))
+        with without_pretrained_weights():
+            model = model_of(plan, num_classes=num_classes)
+        if all(name in brought for name, _ in model.named_parameters() if name.startswith("backbone.")):
+            return model
+    return model_of(plan, num_classes=num_classes)
+
+
+def experiment_parser(*, model: bool = True) -> ArgumentParser:
+    """The options of an experiment, with their help, from the signatures; those of the model unless it goes without."""
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
-    parser.add_subclass_arguments(nn.Module, "model", required=True)
+    if model:
+        parser.add_subclass_arguments(nn.Module, "model", required=True)
     parser.add_class_arguments(DetectionData, "data")
     parser.add_subclass_arguments(Optimiser, "optimiser", required=True)
     parser.add_class_arguments(Schedule, "schedule")
     parser.add_class_arguments(TrainerOptions, "trainer")
     parser.add_argument("--seed", type=int, default=0, help=SECTIONS["seed"].help)
     parser.add_argument("--output", type=str | None, default=None, help=SECTIONS["output"].help)
-    parser.link_arguments(
-        "data", f"model.{ARGUMENTS}.{NUM_CLASSES}", compute_fn=_number_of_classes, apply_on="instantiate"
-    )
+    if model:
+        parser.link_arguments(
+            "data", f"model.{ARGUMENTS}.{NUM_CLASSES}", compute_fn=_number_of_classes, apply_on="instantiate"
+        )
     return parser
+
+
+def _names_model(configuration: Configuration) -> bool:
+    """Whether the class of a model is stated."""
+    model = configuration.tree.get("model")
+    return isinstance(model, str) or (isinstance(model, dict) and CLASS in model)
+
+
+def _plan_in(checkpoint: str) -> tuple[Tree, str]:
+    """A layer with the model of a checkpoint, for any number of classes; CommandError if it is none of rankdet's."""
+    plan = plan_of(read_checkpoint(checkpoint)[KEY])
+    if plan is None:
+        raise CommandError(f"{checkpoint} does not say what its model is; name the model in the configuration")
+    try:
+        check_trusted(plan, trusted=("rankdet",))
+    except PlanError as error:
+        raise CommandError(f"{checkpoint}: {error}; if you know it, name its model in the configuration") from error
+    arguments = {name: value for name, value in plan[ARGUMENTS].items() if name != NUM_CLASSES}
+    return {"model": {**plan, ARGUMENTS: arguments}}, checkpoint
 
 
 def _mark_missing(configuration: Configuration) -> None:

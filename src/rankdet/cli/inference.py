@@ -12,16 +12,18 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
 from rankdet.cli.errors import CommandError
-from rankdet.cli.experiment import NUM_CLASSES, SECTIONS, objects_of, one_message
+from rankdet.cli.experiment import NUM_CLASSES, SECTIONS, model_of, objects_of, one_message
 from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
-from rankdet.cli.masks import draws_masks, read_masks
-from rankdet.cli.signatures import Section, check, parameters_of
+from rankdet.cli.mask_data import draws_masks, read_masks
+from rankdet.cli.signatures import Section, check
 from rankdet.data import BlankCorrupt, Categories, DetectionDataset, build_loader, open_dataset
-from rankdet.data.transforms import FixedResize, ResizeShorter, resize_from_dict
+from rankdet.data.transforms import FixedResize
 from rankdet.eval.inference import Detection, boxes_only, rescale, to_results
-from rankdet.models import load
+from rankdet.models import plan_of
 from rankdet.nn import without_pretrained_weights
 from rankdet.ops.checkpoint import KEY, CheckpointError, read_checkpoint
+from rankdet.ops.part import parameters_of
+from rankdet.predictor import Predictor
 from rankdet.train.display import Display
 
 
@@ -35,7 +37,7 @@ class Validation:
         masks: give masks too.
         batch_size: images in a batch.
         workers: loading processes.
-        resize: None for the rule in the checkpoint.
+        resize: None for the rule of the predictor.
     """
 
     def __init__(
@@ -59,23 +61,20 @@ class Validation:
         self.workers = workers
         self.resize = resize
 
-    def detect(
-        self, model: nn.Module, record: dict[str, Any], *, masks: bool, display: Display
-    ) -> list[dict[str, Any]]:
+    def detect(self, predictor: Predictor, *, masks: bool, display: Display) -> list[dict[str, Any]]:
         """COCO results of all images, in their own pixels; with masks if they are wanted and the model gives any."""
         return [
             entry
-            for image_id, found in self.detections(model, record, masks=masks, display=display)
+            for image_id, found in self.detections(predictor, masks=masks, display=display)
             for entry in to_results(found, image_id=image_id, categories=self.data.categories)
         ]
 
-    def detections(
-        self, model: nn.Module, record: dict[str, Any], *, masks: bool, display: Display
-    ) -> Iterator[tuple[int, Detection]]:
+    def detections(self, predictor: Predictor, *, masks: bool, display: Display) -> Iterator[tuple[int, Detection]]:
         """The id of each image and its detections, as `detect`."""
         loader = build_loader(
-            self.data, batch_size=self.batch_size, transforms=self.resize or resize_rule(record), workers=self.workers
+            self.data, batch_size=self.batch_size, transforms=self.resize or predictor.resize, workers=self.workers
         )
+        model = predictor.model
         device = next(model.parameters()).device
         for images, targets in display.track(loader, "evaluating"):
             with torch.no_grad():
@@ -98,9 +97,10 @@ class ModelPlan:
         """The model with random weights; nothing is downloaded."""
         parser = ArgumentParser(exit_on_error=False)
         parser.add_subclass_arguments(nn.Module, "model", required=True)
-        self.settings[ARGUMENTS][NUM_CLASSES] = num_classes
+        stated = {**self.settings[ARGUMENTS], NUM_CLASSES: num_classes}
+        settings = parser.parse_object({"model": {**self.settings, ARGUMENTS: stated}})
         with without_pretrained_weights():
-            return objects_of(parser, parser.parse_object({"model": self.settings})).model
+            return model_of(settings.model.as_dict(), num_classes=num_classes)
 
 
 def open_validation(
@@ -119,19 +119,18 @@ def open_validation(
     check(configuration, _sections())
     wants_model = bool(files) or any(key.split(".")[0] == "model" for key, _ in overrides)
     model = configuration.tree.get("model") if wants_model else None
-    known = record.get("model") or {}
+    known = plan_of(record) or {}
     if draws_masks(model) if model is not None else draws_masks(known, trusted=_trusted(trusted)):
         read_masks(configuration)
     return _make_validation(configuration), ModelPlan(model) if model is not None else None
 
 
-def open_model(
+def open_predictor(
     checkpoint: str, *, plan: ModelPlan | None = None, num_classes: int = 0, trusted: str | None = None
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The model of a checkpoint, built by the plan in it or by that of a configuration; and what it says of itself."""
-    record = read_checkpoint(checkpoint)[KEY]
+) -> Predictor:
+    """The predictor of a checkpoint, its model built by the plan in it or by that of a configuration."""
     model = plan.build(num_classes) if plan is not None else None
-    return load(checkpoint, model=model, trusted=_trusted(trusted)), record
+    return Predictor.load(checkpoint, model=model, trusted=_trusted(trusted))
 
 
 def _trusted(package: str | None) -> tuple[str, ...]:
@@ -139,21 +138,15 @@ def _trusted(package: str | None) -> tuple[str, ...]:
     return ("rankdet",) if package is None else ("rankdet", package)
 
 
-def check_categories(record: dict[str, Any], categories: Categories, *, checkpoint: str) -> None:
+def check_categories(predictor: Predictor, categories: Categories, *, checkpoint: str) -> None:
     """`CheckpointError` unless the model knows the classes of the data, in their order."""
-    known = record.get("categories")
-    if known is not None and list(known["names"]) != list(categories.names):
-        difference = Categories.from_dict(known).difference(categories)
-        raise CheckpointError(
-            f"{checkpoint} (the first) was trained on other classes than those of the data (the second): {difference}; "
-            "give data with the same classes, or choose them with --data.classes"
-        )
-
-
-def resize_rule(record: dict[str, Any]) -> FixedResize:
-    """How the model wants images to be resized."""
-    rule = record.get("image_size")
-    return resize_from_dict(rule) if rule is not None else ResizeShorter()
+    if predictor.record.get("categories") is None or predictor.categories.names == categories.names:
+        return
+    raise CheckpointError(
+        f"{checkpoint} (the first) was trained on other classes than those of the data (the second): "
+        f"{predictor.categories.difference(categories)}; give data with the same classes, or choose them with "
+        "--data.classes"
+    )
 
 
 def choose_device(name: str | None) -> torch.device:

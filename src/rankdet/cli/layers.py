@@ -28,6 +28,10 @@ class _Named(Tree):
     """A value that stands in a file of its own."""
 
 
+class _Anew(Tree):
+    """A mapping that was stated on top of a null or another plain value: what lay below that one is gone."""
+
+
 @dataclass
 class Configuration:
     """The merged tree, and which layer each stated value came from (by dotted key), for messages.
@@ -65,11 +69,12 @@ class Configuration:
                 old = below[key] = {CLASS: old}
             if isinstance(value, dict) and isinstance(old, dict) and not _replaces(value, old):
                 self._merge(old, value, f"{name}.", origin)
-            elif value != old:
+            elif not (isinstance(value, str) and value == old):  # the same class once more keeps its arguments
                 self._forget(name)
                 if isinstance(value, str) and isinstance(old, dict) and CLASS in old:
                     self.replaced[name] = old
-                below[key] = _copy(value)
+                anew = isinstance(value, dict) and key in below and not isinstance(old, dict)
+                below[key] = _Anew(_copy(value)) if anew else _copy(value)
                 self.origins |= dict.fromkeys([name, *(f"{name}.{inner}" for inner in _keys(value))], origin)
 
     def _forget(self, name: str) -> None:
@@ -78,9 +83,13 @@ class Configuration:
         self.replaced = {key: tree for key, tree in self.replaced.items() if not f"{key}.".startswith(f"{name}.")}
 
 
-def read_layers(files: Sequence[str], overrides: Sequence[tuple[str, str]]) -> Configuration:
-    """The configuration of some files and of options ``(dotted key, text)``."""
+def read_layers(
+    files: Sequence[str], overrides: Sequence[tuple[str, str]], *, below: tuple[Tree, str] | None = None
+) -> Configuration:
+    """The configuration of some files and of options ``(dotted key, text)``, and a layer with its origin below them."""
     configuration = Configuration()
+    if below is not None:
+        configuration.put(*below)
     for name in files:
         for layer, origin in _layers_of(find_config(name)):
             configuration.put(layer, origin)
@@ -144,7 +153,7 @@ def parse_value(text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    if isinstance(value, str | int | float | bool | list | dict) or text.strip() in ("null", "~", ""):
+    if isinstance(value, str | int | float | bool | list | dict) or text.strip().lower() in ("null", "~", ""):
         return _number(value)
     return text
 
@@ -192,9 +201,14 @@ def _lacks_class(value: Any) -> bool:
 
 
 def _replaces(above: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
-    """Whether an object takes the place of another instead of changing it: of another class, or from a file."""
+    """Whether a value takes the place of another instead of changing it.
+
+    So does an object of another class or from a file, and whatever was stated on top of a plain value.
+    """
     old, new = below.get(CLASS), above.get(CLASS)
-    return bool(old) and bool(new) and (isinstance(above, _Named) or _short(str(old)) != _short(str(new)))
+    if not old or not new:
+        return isinstance(above, _Anew)
+    return isinstance(above, _Named | _Anew) or _short(str(old)) != _short(str(new))
 
 
 def _short(class_path: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.options import HELP, Option, describe_options
@@ -14,11 +16,16 @@ from rankdet.cli.options import HELP, Option, describe_options
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rankdet.data import Categories
+    from rankdet.cli.predict_inputs import Inputs
+    from rankdet.predictor import Predictor, Threshold
+    from rankdet.train.display import Display
 
+Save = Literal["both", "pictures", "results", "none"]
 OPTIONS = {
     "checkpoint": Option("FILE", "best.ckpt of a run"),
     "output": Option("FOLDER", "where the pictures and results.json go"),
+    "list": Option("FILE", "a text file with more images, folders or patterns, one in a line"),
+    "save": Option("WHAT", "pictures, results, both (default) or none, which only counts the objects"),
     "threshold": Option("SCORE", "lowest score shown; none; or optimal: the LRP-optimal one of each class (default)"),
     "batch-size": Option("N", "images that go through the model together (default: 8)"),
     "device": Option("DEVICE", "cpu, cuda, cuda:1, mps; by default the best there is"),
@@ -26,32 +33,40 @@ OPTIONS = {
     "help": HELP,
 }
 USAGE = """\
-usage: rankdet predict --checkpoint FILE IMAGE_OR_FOLDER --output FOLDER [--threshold SCORE|optimal|none]
+usage: rankdet predict --checkpoint FILE IMAGES ... --output FOLDER [--save WHAT] [--threshold SCORE|optimal|none]
 
-Detects objects in an image or in all images of a folder; files that cannot be read are named and left out.
+Detects objects in images: files, folders with their subfolders, patterns. Those that cannot be read are named and left
+out.
 
-example:
+examples:
   rankdet predict --checkpoint runs/demo/best.ckpt photos --output out --threshold 0.3
+  rankdet predict --checkpoint runs/demo/best.ckpt a.jpg "photos/**/*.png" --list more.txt --save results --output out
 """
-RESULTS = "results.json"
-"""COCO results: image_id, category_id, bbox (x, y, width, height) and score; file_name and category_name besides."""
+_EVERY = 60.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; 0 when at least one image could be read."""
+    from rankdet.cli.predict_inputs import find_inputs
+
     options, places = _split(arguments)
     if "help" in options:
         print(f"{USAGE}\noptions:\n{describe_options(OPTIONS)}")
         return 0
-    for needed in ("checkpoint", "output"):
+    save = _save(options.get("save", "both"))
+    for needed in ("checkpoint", "output") if save != "none" else ("checkpoint",):
         if needed not in options:
             raise CommandError(f"--{needed} {OPTIONS[needed].value} is needed: {OPTIONS[needed].help}")
-    if len(places) != 1:
-        raise CommandError(f"one image or one folder is needed, got {places or 'none'}")
+    lists = [Path(options["list"])] if "list" in options else []
+    if not places and not lists:
+        raise CommandError("no image is named: give files, folders or patterns, or --list FILE")
+    output = Path(options["output"]) if save != "none" else None
     predict_files(
         checkpoint=options["checkpoint"],
-        place=Path(places[0]),
-        output=Path(options["output"]),
+        inputs=find_inputs(places, lists=lists, output=output),
+        output=output,
+        save=save,
         threshold=options.get("threshold"),
         batch_size=_whole("batch-size", options.get("batch-size", "8")),
         device=options.get("device"),
@@ -63,67 +78,90 @@ def main(arguments: Sequence[str]) -> int:
 def predict_files(
     *,
     checkpoint: str,
-    place: Path,
-    output: Path,
+    inputs: Inputs,
+    output: Path | None,
+    save: Save,
     threshold: str | None,
     batch_size: int,
     device: str | None,
     trusted: str | None,
 ) -> None:
-    """Pictures and results of an image or a folder."""
-    from rankdet.cli.inference import choose_device, open_model, resize_rule
-    from rankdet.data import Categories
-    from rankdet.eval.draw import draw
-    from rankdet.eval.inference import find_images, predict
+    """Pictures and results of some images, one batch in memory at a time."""
+    from rankdet.cli.inference import choose_device, open_predictor
+    from rankdet.cli.predict_outputs import open_outputs
     from rankdet.train.display import Display
-    from rankdet.train.files import make_folder, write_text
 
     display = Display()
-    files = [file for file in find_images(place) if output.resolve() not in file.resolve().parents]
-    make_folder(output)
-    model, record = open_model(checkpoint, trusted=trusted)
-    categories = _categories(record, model.num_classes, Categories)  # type: ignore[arg-type]
-    least, said = choose_threshold(threshold, record, categories)
-    images = _Reader(files, display)
-    results: list[dict[str, Any]] = []
-    numbers, names = _image_ids(files), _picture_names(files, place)
-    found = predict(
-        model.to(choose_device(device)), images, resize=resize_rule(record), threshold=least, batch_size=batch_size
-    )
-    for detection in display.track(found, "predicting"):
-        file, image = images.waiting.popleft()
-        picture = output / names[file]
-        draw(image, detection, names=categories.names).save(make_folder(picture.parent) / picture.name, quality=92)
-        results += _entries(detection, file, numbers[file], categories)
-    if images.done == 0:
-        several = f"none of the {len(files)} images in {place} can be read"
-        raise CommandError(several if len(files) > 1 else f"{files[0]} cannot be read")
-    write_text(output / RESULTS, json.dumps(results, indent=1))
-    display.print(
-        f"{_counted(images.done, 'image')}, {_counted(len(results), 'object')} ({said}); pictures and {RESULTS} are in "
-        f"{output}" + (f"; {_counted(len(images.unreadable), 'file')} could not be read" if images.unreadable else "")
-    )
+    if not inputs.files:
+        raise CommandError("; ".join(inputs.told()) or "the list names no image")
+    for line in inputs.told():
+        display.print(f"left out: {line}")
+    with ExitStack() as opened:
+        predictor = open_predictor(checkpoint, trusted=trusted).to(choose_device(device))
+        predictor.batch_size = batch_size
+        least, said = choose_threshold(threshold, predictor)
+        writers = open_outputs(output, inputs, predictor.categories, save=save)
+        outputs = [opened.enter_context(writer) for writer in writers]
+        images, objects = _Reader(inputs.files, display), 0
+        found = predictor.stream(images, threshold=least)
+        for detection in _tracked(found, display, total=len(inputs.files)):
+            place, image = images.waiting.popleft()
+            objects += len(detection["boxes"])
+            for writer in outputs:
+                writer.add(place, image, detection)
+        if images.done == 0:
+            several = f"none of the {len(inputs.files)} images can be read"
+            raise CommandError(several if len(inputs.files) > 1 else f"{inputs.files[0]} cannot be read")
+    display.print(_summary(images, objects, said, where="; ".join(writer.said for writer in outputs)))
+
+
+def _tracked(found: Iterable[Any], display: Display, *, total: int) -> Iterator[Any]:
+    """Shows how far it is: by a bar on a terminal, else by a line now and then."""
+    last = time.monotonic()
+    for done, detection in enumerate(display.track(_Sized(found, total), "predicting"), start=1):
+        yield detection
+        if not display.live and time.monotonic() - last > _EVERY:
+            last = time.monotonic()
+            display.print(f"{done:,} of {total:,} images are done")
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """An iterable of which the length is known."""
+
+    items: Iterable[Any]
+    length: int
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def _summary(images: _Reader, objects: int, said: str, *, where: str) -> str:
+    done = f"{_counted(images.done, 'image')}, {_counted(objects, 'object')} ({said})"
+    left_out = f"{_counted(len(images.unreadable), 'file')} could not be read" if images.unreadable else ""
+    return "; ".join(part for part in (done, where, left_out) if part)
 
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def choose_threshold(
-    text: str | None, record: dict[str, Any], categories: Categories
-) -> tuple[float | list[float] | None, str]:
+def choose_threshold(text: str | None, predictor: Predictor) -> tuple[Threshold, str]:
     """The score from which on detections count, and how to say it. Without a wish: optimal if known, else 0.3."""
-    from rankdet.eval.inference import class_thresholds
+    from rankdet.predictor import FALLBACK_SCORE, OPTIMAL
 
-    known = record.get("thresholds")
+    known = predictor.thresholds
     if text == "none":
         return None, "of any score"
     if text == "optimal" and not known:
         raise CommandError("the checkpoint has no optimal thresholds: it was never evaluated; give --threshold 0.3")
     if text == "optimal" or (text is None and known):
-        return class_thresholds(known or {}, categories), "from the optimal threshold of each class on"
+        return OPTIMAL, "from the optimal threshold of each class on"
     try:
-        value = float(text if text is not None else 0.3)
+        value = float(text if text is not None else FALLBACK_SCORE)
     except ValueError:
         raise CommandError(f"--threshold must be a score from 0 to 1, optimal or none; got {text}") from None
     if not 0 <= value <= 1:
@@ -137,7 +175,7 @@ class _Reader:
     def __init__(self, files: Sequence[Path], display: Any) -> None:
         self.files = files
         self.display = display
-        self.waiting: deque[tuple[Path, Tensor]] = deque()
+        self.waiting: deque[tuple[int, Tensor]] = deque()
         self.unreadable: list[Path] = []
         self.done = 0
 
@@ -145,7 +183,7 @@ class _Reader:
         from rankdet.data import CorruptImageError
         from rankdet.data.image import read_upright
 
-        for file in self.files:
+        for place, file in enumerate(self.files):
             try:
                 image = read_upright(file)
             except CorruptImageError as error:
@@ -153,42 +191,8 @@ class _Reader:
                 self.display.print(f"left out: {error}")
                 continue
             self.done += 1
-            self.waiting.append((file, image))
+            self.waiting.append((place, image))
             yield image
-
-
-def _entries(detection: Any, file: Path, image_id: int, categories: Categories) -> list[dict[str, Any]]:
-    from rankdet.eval.inference import to_results
-
-    names = dict(zip(categories.ids, categories.names, strict=True))
-    return [
-        {**entry, "file_name": file.name, "category_name": names[entry["category_id"]]}
-        for entry in to_results(detection, image_id=image_id, categories=categories)
-    ]
-
-
-def _image_ids(files: Sequence[Path]) -> dict[Path, int]:
-    """The number that each file is called, as in COCO's 000000000139.jpg, if all are; else 1, 2, ... in their order."""
-    stems = [file.stem for file in files]
-    if all(stem.isascii() and stem.isdigit() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
-        return {file: int(file.stem) for file in files}
-    return {file: number for number, file in enumerate(files, start=1)}
-
-
-def _picture_names(files: Sequence[Path], place: Path) -> dict[Path, Path]:
-    """Where each picture goes, below the output: as the file lies in the folder, ending in .jpg, without collisions."""
-    inner = {file: file.relative_to(place) if file != place else Path(file.name) for file in files}
-    short = [path.with_suffix(".jpg") for path in inner.values()]
-    return {
-        file: path.with_suffix(".jpg") if short.count(path.with_suffix(".jpg")) == 1 else Path(f"{path}.jpg")
-        for file, path in inner.items()
-    }
-
-
-def _categories(record: dict[str, Any], num_classes: int, kind: type[Categories]) -> Categories:
-    if record.get("categories") is not None:
-        return kind.from_dict(record["categories"])
-    return kind.from_names([f"class {label}" for label in range(num_classes)])
 
 
 def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -216,3 +220,10 @@ def _whole(name: str, text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise CommandError(f"--{name} must be a whole number of at least 1, got {text}")
     return int(text)
+
+
+def _save(text: str) -> Save:
+    for known in ("both", "pictures", "results", "none"):
+        if text == known:
+            return known  # type: ignore[return-value]
+    raise CommandError(f"--save must be pictures, results, both or none, got {text}")

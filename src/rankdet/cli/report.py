@@ -1,4 +1,4 @@
-"""``rankdet report``: one HTML page about a run, or about a file of results of any tool."""
+"""``rankdet report``: one HTML page about a run, or about results from any tool."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rankdet.cli.comparing import OPTIONS as COMPARE
+from rankdet.cli.comparing import RESULTS_OF_RUNS, check_options, compare_with, other_file
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
+from rankdet.cli.results import CONVERT, SIZES, describe_conversions, sizes_of, tell_of_ids, telling
 
 if TYPE_CHECKING:
     from rankdet.data import DetectionDataset
@@ -16,32 +19,33 @@ if TYPE_CHECKING:
     from rankdet.report import OpenImage, Problem
 
 OPTIONS = {
-    "annotations": Option(
-        "DATA", "with results: the ground truth, a file in the format of COCO or LVIS, or VOC folder"
-    ),
-    "images": Option("FOLDER", "with results: where the images are, if they are not found by themselves"),
+    "annotations": Option("DATA", "with results: the ground truth, a COCO or LVIS file or a VOC folder"),
+    "images": Option("FOLDER", "with results: where the images are, if they are not found automatically"),
+    "convert": CONVERT,
+    "sizes": SIZES,
+    **COMPARE,
     "iou-type": Option("TYPE", "bbox or segm; by default segm for a run of a model that draws masks, else bbox"),
     "output": Option("FILE", "the page; by default report.html in the run, or beside the results"),
     "title": Option("TEXT", "of the page; by default the name of the run or of the file"),
     "config": CONFIG,
     "device": Option("DEVICE", "with a run: cpu, cuda, cuda:1, mps; by default the best there is"),
-    "trust": Option("PACKAGE", "with a run: build the model from classes of this package, too"),
+    "trust": Option("PACKAGE", "with a run: also build classes of this package if the checkpoint names them"),
     "help": HELP,
 }
 USAGE = """\
 usage: rankdet report RUN_OR_CHECKPOINT [--data.val DATA] [--output FILE]
        rankdet report RESULTS --annotations DATA [--images FOLDER] [--iou-type segm] [--output FILE]
 
-One self-contained HTML page: AP and oLRP, classes, curves, thresholds, confusions, scores, and the worst images.
-RUN is the folder of a training. Its best model detects in the validation images; the detections are kept there in
-results.json, for the next time. Of a checkpoint, such as a calibrated one, they are not kept. RESULTS are detections of
-any tool, as COCO results.
+Writes one self-contained HTML page: AP and oLRP, classes, curves, thresholds, confusions, scores, and the worst images.
+RUN is the folder of a training. Its best model detects in the validation images, and the detections are kept there in
+results.json for the next time. For a checkpoint, such as a calibrated one, they are not kept. RESULTS are detections
+from any tool: COCO's JSON, or a folder of txt files.
 
 examples:
   rankdet report runs/demo
   rankdet report detections.json --annotations instances_val2017.json --images val2017
+  rankdet report runs/new --compare runs/old
 """
-RESULTS: dict[IouType, str] = {"bbox": "results.json", "segm": "results_masks.json"}
 PAGE, METRICS, CHECKPOINT = "report.html", "metrics.csv", ".ckpt"
 
 
@@ -50,8 +54,8 @@ def main(arguments: Sequence[str]) -> int:
     given = read_options(arguments, OPTIONS, plain=1)
     if "help" in given.own:
         print(
-            f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\nand with a run, keys of the configuration, such as "
-            "--data.batch_size 4"
+            f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\n{describe_conversions()}\n\n"
+            "and with a run, keys of the configuration, such as --data.batch_size 4"
         )
         return 0
     if not given.plain:
@@ -59,13 +63,19 @@ def main(arguments: Sequence[str]) -> int:
     place = Path(given.plain[0])
     if not place.exists():
         raise CommandError(f"there is no {place}; give the folder of a run, or a file of COCO results")
-    (report_run if place.is_dir() or place.suffix == CHECKPOINT else report_results)(place, given)
+    check_options(given)
+    (report_run if _is_run(place) else report_results)(place, given)
     return 0
+
+
+def _is_run(place: Path) -> bool:
+    """Whether it is the folder of a training, or a checkpoint, and not results, which may be a folder of txt files."""
+    return place.suffix == CHECKPOINT or (place.is_dir() and not any(place.glob("*.txt")))
 
 
 def report_results(file: Path, given: Given) -> None:
     """The page of a file of results."""
-    from rankdet.data import open_dataset
+    from rankdet.data import VOCDetection, open_dataset
     from rankdet.data.files import coco_file
     from rankdet.report import dataset_images, read_problem
 
@@ -73,29 +83,37 @@ def report_results(file: Path, given: Given) -> None:
     if annotations is None:
         raise CommandError(f"{file} needs --annotations, the ground truth that the results are compared with")
     if given.files or given.overrides:
-        raise CommandError("a file of results is taken as it is; leave --config and keys of a configuration out")
+        raise CommandError("results need no configuration; leave out --config and the keys of a configuration")
     if images is not None and not Path(images).is_dir():
         raise CommandError(f"there is no folder {images}; give the one with the images, or leave --images out")
     target = _target(given, file.parent / PAGE)
     truth, iou_type = coco_file(Path(annotations)), _iou_type(given) or "bbox"
+    convert, sizes = given.own.get("convert", ""), sizes_of(given)
     if truth is not None:
-        problem = read_problem(truth, file, iou_type=iou_type)
+        with telling() as told:
+            problem = read_problem(truth, file, iou_type=iou_type, convert=convert, area_ranges=sizes)
         open_image = _file_images(problem, truth, images)
     else:
         dataset = open_dataset(annotations, images=images, shapes_seed=1)
-        problem = read_problem(dataset.ground_truth(), file, iou_type=iou_type)
+        if isinstance(dataset, VOCDetection):
+            print(f"In {annotations} {dataset.ids_in_words()}")
+        with telling() as told:
+            content = dataset.ground_truth()
+            problem = read_problem(content, file, iou_type=iou_type, convert=convert, area_ranges=sizes)
         open_image = dataset_images(dataset)
+    if len(problem.detections):
+        tell_of_ids(problem.truth, problem.evaluation, told)
     title = given.own.get("title", file.stem)
     facts = {"Results": str(file), "Annotations": annotations}
-    _write(target, problem, title=title, facts=facts, open_image=open_image)
+    _write(target, problem, given, title=title, facts=facts, open_image=open_image)
 
 
 def report_run(place: Path, given: Given) -> None:
     """The page of a run, whose best model detects first unless its detections are there, or of a checkpoint."""
     from rankdet.report import dataset_images, read_problem
-    from rankdet.train.checkpoints import BEST
+    from rankdet.train.folder import BEST
 
-    for name in ("annotations", "images"):
+    for name in ("annotations", "images", "convert"):
         if name in given.own:
             raise CommandError(f"--{name} goes with a file of results; other data for a run: --data.val DATA")
     is_run = place.is_dir()
@@ -106,9 +124,10 @@ def report_run(place: Path, given: Given) -> None:
     dataset, results, iou_type = run_results(checkpoint, given)
     _write(
         target,
-        read_problem(dataset.ground_truth(), results, iou_type=iou_type),
+        read_problem(dataset.ground_truth(), results, iou_type=iou_type, area_ranges=sizes_of(given)),
+        given,
         title=given.own.get("title", place.resolve().name if is_run else place.stem),
-        facts={"Model": str(checkpoint), "Validation": _in_one_line(dataset.report.summary())},
+        facts={"Model": str(checkpoint), "Validation": dataset.report.source},
         open_image=dataset_images(dataset),
         metrics_file=place / METRICS if is_run else None,
     )
@@ -120,19 +139,20 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
     The detections of a run's best model are kept beside it, and used again while they are newer, unless the user asks
     for other data or another configuration.
     """
-    from rankdet.cli.inference import check_categories, choose_device, open_model, open_validation
-    from rankdet.train.checkpoints import BEST
+    from rankdet.cli.inference import check_categories, choose_device, open_predictor, open_validation
     from rankdet.train.display import Display
     from rankdet.train.files import write_text
+    from rankdet.train.folder import BEST
 
     trusted = given.take("trust")
     validation, plan = open_validation(given.files, given.overrides, checkpoint=str(checkpoint), trusted=trusted)
     classes = validation.data.categories
-    model, record = open_model(str(checkpoint), plan=plan, num_classes=len(classes), trusted=trusted)
-    check_categories(record, classes, checkpoint=str(checkpoint))
+    predictor = open_predictor(str(checkpoint), plan=plan, num_classes=len(classes), trusted=trusted)
+    check_categories(predictor, classes, checkpoint=str(checkpoint))
+    model = predictor.model
     iou_type: IouType = _iou_type(given) or ("segm" if getattr(model, "needs_masks", False) else "bbox")
     kept, is_kept = (
-        checkpoint.with_name(RESULTS[iou_type]),
+        checkpoint.with_name(RESULTS_OF_RUNS[iou_type]),
         checkpoint.name == BEST and not (given.files or given.overrides),
     )
     display = Display()
@@ -140,8 +160,8 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
         display.print(f"The detections are those in {kept}; remove the file to compute them again")
         return validation.data, kept, iou_type
     display.print(f"{checkpoint}: {type(model).__name__}\n{validation.data.report.summary()}")
-    model = model.to(choose_device(given.take("device")))
-    results = validation.detect(model, record, masks=iou_type == "segm", display=display)
+    predictor.to(choose_device(given.take("device")))
+    results = validation.detect(predictor, masks=iou_type == "segm", display=display)
     if is_kept:
         write_text(kept, json.dumps(results))
     return validation.data, results, iou_type
@@ -171,6 +191,7 @@ def _target(given: Given, usual: Path) -> Path:
 def _write(
     target: Path,
     problem: Problem,
+    given: Given,
     *,
     title: str,
     facts: dict[str, str],
@@ -180,7 +201,18 @@ def _write(
     from rankdet.report import render, report_content
     from rankdet.train.files import write_text
 
-    content = report_content(problem, title=title, facts=facts, open_image=open_image, metrics_file=metrics_file)
+    comparison = None
+    if "compare" in given.own:
+        comparison = compare_with(given, problem.evaluation, problem.rules, problem.iou_type)
+        facts = {**facts, "Beside": str(other_file(given, problem.iou_type))}
+    content = report_content(
+        problem,
+        title=title,
+        facts=facts,
+        open_image=open_image,
+        metrics_file=metrics_file,
+        comparison=comparison,
+    )
     write_text(target, render(content))
     images = content["images"]
     without = "" if images["pictures"] else "; no image file was found (--images FOLDER), boxes are drawn alone"
@@ -188,10 +220,6 @@ def _write(
         f"The report is in {target} ({target.stat().st_size / 1e6:.1f} MB, {images['pictures']} pictures, "
         f"{len(images['entries'])} of {images['total']} images to browse{without})"
     )
-
-
-def _in_one_line(text: str) -> str:
-    return "; ".join(line.strip() for line in text.splitlines())
 
 
 def _iou_type(given: Given) -> IouType | None:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import ast
 import itertools
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.options import CONFIG, HELP, describe_options, read_options
 from rankdet.cli.presets import preset_names, preset_title
 from rankdet.garbage import without_garbage_collection
 
+if TYPE_CHECKING:
+    from rankdet.cli.experiment import Experiment
+
 TOPICS = {
     "detectors": "the detectors, and with a name all arguments of one",
     "losses": "the losses, and with a name all arguments of one",
     "presets": "the experiments that --config takes by name",
     "config": "the resolved configuration of an experiment: --config FILE [--KEY VALUE ...]",
+    "run": "what is in the folder of a training, how it came to be, and how to go on: run FOLDER",
+    "environment": "versions and machine, for a bug report",
 }
 USAGE = """\
 usage: rankdet show TOPIC
@@ -37,6 +43,23 @@ class Entry:
     path: str
     node: ast.ClassDef
     subject: str
+    parents: tuple[ast.ClassDef, ...] = ()
+
+    @property
+    def constructor(self) -> ast.FunctionDef | None:
+        """Its own, or that of the nearest parent which has one."""
+        found = (_constructor(node) for node in (self.node, *self.parents))
+        return next((constructor for constructor in found if constructor is not None), None)
+
+    @property
+    def text(self) -> str:
+        """Its docstring, and that of the parent whose arguments are its own."""
+        texts = [ast.get_docstring(self.node) or ""]
+        for parent in self.parents if _constructor(self.node) is None else ():
+            texts.append(f"{parent.name}: {ast.get_docstring(parent) or ''}")
+            if _constructor(parent) is not None:
+                break
+        return "\n\n".join(texts)
 
     @property
     def summary(self) -> str:
@@ -56,8 +79,18 @@ def main(arguments: Sequence[str]) -> int:
         )
     if topic == "config":
         return _show_config(rest)
+    if topic == "run":
+        from rankdet.cli.show_run import show_run
+
+        show_run(rest)
+        return 0
     if topic == "presets":
         _show_presets()
+        return 0
+    if topic == "environment":
+        from rankdet.environment import describe_environment
+
+        print(describe_environment())
         return 0
     entries = list(_detectors() if topic == "detectors" else _losses())
     _show_one(entries, rest[0]) if rest else _show_all(entries)
@@ -77,8 +110,8 @@ def _show_one(entries: Sequence[Entry], name: str) -> None:
     if name not in named:
         raise CommandError(f"there is no {name}{near(name, named)} (there are {', '.join(named)})")
     entry = named[name]
-    arguments = "".join(f"    {argument},\n" for argument in _arguments(entry.node))
-    print(f"{entry.path}(\n{arguments})\n\n{ast.get_docstring(entry.node)}")
+    arguments = "".join(f"    {argument},\n" for argument in _arguments(entry.constructor))
+    print(f"{entry.path}(\n{arguments})\n\n{entry.text}")
 
 
 def _show_presets() -> None:
@@ -110,7 +143,8 @@ def _show_config(arguments: Sequence[str]) -> int:
         from rankdet.cli.describe import meanings_of_none
         from rankdet.cli.experiment import SECTIONS, Experiment
 
-    text = Experiment(files=given.files, overrides=given.overrides, complete=False).dump()
+    experiment = Experiment(files=given.files, overrides=given.overrides, complete=False)
+    text = experiment.dump()
     print(text, end="")
     for number, (key, meaning) in enumerate(meanings_of_none(yaml.safe_load(text), SECTIONS)):
         print("\n# What null means:\n" if number == 0 else "", end="")
@@ -119,31 +153,59 @@ def _show_config(arguments: Sequence[str]) -> int:
                 f"{key}: {meaning}", _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False
             )
         )
+    _show_chosen(experiment)
     return 0
 
 
+def _show_chosen(experiment: Experiment) -> None:
+    """What the model makes of the arguments that are null, in the form in which they can be stated."""
+    import yaml
+
+    from rankdet.cli.blueprint import chosen_by
+    from rankdet.cli.layers import ARGUMENTS
+
+    for number, (name, plan) in enumerate(chosen_by(experiment)):
+        print("\n# What this model takes where it says null:\n" if number == 0 else "", end="")
+        stated = yaml.safe_dump({name: plan}, default_flow_style=None, sort_keys=False, width=_WIDTH)
+        print(f"# model.{ARGUMENTS}." + stated.rstrip().replace("\n", "\n# "))
+
+
 def _detectors() -> Iterator[Entry]:
-    """The recipes: exported classes that take a backbone by its name."""
-    for entry in _exported("models"):
-        if any(argument.startswith("backbone: str") for argument in _arguments(entry.node)):
+    """The recipes: exported classes that take a backbone by its name and are no parents of others."""
+    entries = list(_exported("models"))
+    parents = {parent.name for entry in entries for parent in entry.parents}
+    for entry in entries:
+        takes_name = any(argument.startswith("backbone: str") for argument in _arguments(entry.constructor))
+        if takes_name and entry.name not in parents:
             yield entry
 
 
 def _losses() -> Iterator[Entry]:
     for entry in _exported("losses"):
-        if entry.name.endswith("Loss") and _constructor(entry.node) is not None:
+        if entry.name.endswith("Loss") and entry.constructor is not None:
             yield replace(entry, subject="")
 
 
 def _exported(floor: str) -> Iterator[Entry]:
     """The classes that a floor exports, with the subject of their module."""
     exported = _strings(ast.parse((_SOURCE / floor / "__init__.py").read_text(encoding="utf-8")))
-    for file in sorted((_SOURCE / floor).rglob("*.py")):
-        module = ast.parse(file.read_text(encoding="utf-8"))
+    modules = [ast.parse(file.read_text(encoding="utf-8")) for file in sorted((_SOURCE / floor).rglob("*.py"))]
+    classes = {node.name: node for module in modules for node in module.body if isinstance(node, ast.ClassDef)}
+    for module in modules:
         subject = " ".join((ast.get_docstring(module) or "").split("\n\n")[0].split())
         for node in module.body:
             if isinstance(node, ast.ClassDef) and node.name in exported:
-                yield Entry(name=node.name, path=f"rankdet.{floor}.{node.name}", node=node, subject=subject)
+                path, parents = f"rankdet.{floor}.{node.name}", tuple(_parents(node, classes))
+                yield Entry(name=node.name, path=path, node=node, subject=subject, parents=parents)
+
+
+def _parents(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> Iterator[ast.ClassDef]:
+    """The classes of the floor that a class derives from, nearest first."""
+    for base in node.bases:
+        parent = classes.get(base.id) if isinstance(base, ast.Name) else None
+        if parent is not None:
+            yield parent
+            yield from _parents(parent, classes)
 
 
 def _strings(tree: ast.AST) -> set[str]:
@@ -158,9 +220,8 @@ def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
     return next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
 
 
-def _arguments(node: ast.ClassDef) -> list[str]:
+def _arguments(constructor: ast.FunctionDef | None) -> list[str]:
     """Each argument of the constructor with its type and default, the star that parts keywords among them."""
-    constructor = _constructor(node)
     if constructor is None:
         return []
     given = constructor.args

@@ -7,7 +7,6 @@ jsonargparse, which knows more about them.
 from __future__ import annotations
 
 import inspect
-import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from typing import Any
 
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.layers import ARGUMENTS, CLASS, Configuration
-
-_PLAIN_MODULES = ("builtins", "pathlib", "collections.abc", "typing", "types")
+from rankdet.models.spec import lacking_in, public_path
+from rankdet.ops.part import Kind, hints_of, kinds_of, parameters_of
 
 
 @dataclass(frozen=True)
@@ -50,22 +49,15 @@ def check(configuration: Configuration, sections: Mapping[str, Section]) -> None
                 raise CommandError(f"the configuration lacks {key}; give it in a file (--config) or as --{key}")
             continue
         if section.kind is not None and section.chosen:
-            tree[key] = _check_object(
-                configuration, key, tree[key], [section.kind], wider=section.wider, given=section.given
-            )
+            kinds = [Kind(section.kind, section.given)]
+            tree[key] = _check_object(configuration, key, tree[key], kinds, wider=section.wider)
         elif section.kind is not None:
             tree[key] = tree[key] if tree[key] is not None else {}
             _check_arguments(configuration, key, tree[key], section.kind, section.given)
 
 
 def _check_object(
-    configuration: Configuration,
-    key: str,
-    value: Any,
-    kinds: Sequence[type],
-    *,
-    wider: type | None = None,
-    given: frozenset[str] = frozenset(),
+    configuration: Configuration, key: str, value: Any, kinds: Sequence[Kind], *, wider: type | None = None
 ) -> Any:
     """An object's mapping, or a class name alone; returns the mapping with the full path."""
     origin = configuration.origin(key)
@@ -73,28 +65,29 @@ def _check_object(
         value = {CLASS: value}
     if not isinstance(value, dict):
         raise CommandError(f"{origin}: {key} must be a class, as {CLASS} and {ARGUMENTS}; got {value!r}")
-    found = _find_class(value.get(CLASS), kinds, where=f"{origin}: {key}", wider=wider)
+    found = _find_class(value.get(CLASS), [kind.cls for kind in kinds], where=f"{origin}: {key}", wider=wider)
     for name in value:
         if name not in (CLASS, ARGUMENTS):
             meant = f"; did you mean {key}.{ARGUMENTS}.{name}?" if name in parameters_of(found) else ""
             raise CommandError(f"{origin}: unknown key {key}.{name}{meant} (an object has {CLASS} and {ARGUMENTS})")
     configuration.inherit(key, value := {**value, CLASS: found.__qualname__})
     arguments = value.get(ARGUMENTS) or {}
+    given = _given_to(found, kinds, arguments, where=f"{origin}: {key}", wider=wider)
     _check_arguments(configuration, f"{key}.{ARGUMENTS}", arguments, found, given)
     return {CLASS: public_path(found), ARGUMENTS: arguments}
 
 
-def public_path(found: type) -> str:
-    """The shortest import path of a class: that of the outermost package that exports it.
-
-    >>> from rankdet.train import SGD
-    >>> public_path(SGD)
-    'rankdet.train.SGD'
-    """
-    parts = found.__module__.split(".")
-    packages = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
-    exporting = (package for package in packages if getattr(sys.modules[package], found.__name__, None) is found)
-    return f"{next(exporting, found.__module__)}.{found.__qualname__}"
+def _given_to(
+    found: type, kinds: Sequence[Kind], stated: Mapping[str, Any], *, where: str, wider: type | None
+) -> frozenset[str]:
+    """The arguments that a class will be given, as one of the kinds that it can be; else why it can be none of them."""
+    fitting = [kind for kind in kinds if wider or kind.misfit(found) is None]
+    given = frozenset[str]().union(*(kind.given for kind in fitting))
+    reasons = [misfit for kind in kinds if (misfit := kind.misfit(found))]
+    complete = bool(fitting) and set(lacking_in(found, stated)) <= given
+    if reasons and not (complete or wider):
+        raise CommandError(f"{where}: {reasons[-1]}")
+    return given
 
 
 def _check_arguments(
@@ -111,23 +104,19 @@ def _check_arguments(
                 f"{origin}: unknown key {key}.{name}{near(name, parameters)} "
                 f"({owner.__name__} takes {', '.join(parameters)})"
             )
-    lacking = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is parameter.empty and name not in arguments and name not in given
-    ]
+    lacking = [name for name in lacking_in(owner, arguments) if name not in given]
     if lacking:
         raise CommandError(
             f"{owner.__name__} needs {', '.join(f'{key}.{name}' for name in lacking)}; "
             f"give it in a file (--config) or as --{key}.{lacking[0]}"
         )
-    hints = _hints(owner)
+    hints = hints_of(owner)
     for name, value in arguments.items():
-        if kinds := [kind for kind in _classes(hints.get(name)) if isinstance(kind, type)]:
+        if kinds := list(kinds_of(hints.get(name))):
             arguments[name] = _check_value(configuration, f"{key}.{name}", value, hints[name], kinds)
 
 
-def _check_value(configuration: Configuration, key: str, value: Any, hint: Any, kinds: Sequence[type]) -> Any:
+def _check_value(configuration: Configuration, key: str, value: Any, hint: Any, kinds: Sequence[Kind]) -> Any:
     if isinstance(value, list):
         return [_check_value(configuration, f"{key}[{row}]", item, hint, kinds) for row, item in enumerate(value)]
     takes_text = str in _members(hint)
@@ -138,7 +127,7 @@ def _check_value(configuration: Configuration, key: str, value: Any, hint: Any, 
 
 def _find_class(name: Any, kinds: Sequence[type], *, where: str, wider: type | None) -> type:
     """A class of one of the kinds by its name or full path; without a name the kind itself, if it can be built."""
-    if name is None and len(kinds) == 1 and not inspect.isabstract(kinds[0]):
+    if name is None and len(set(kinds)) == 1 and not inspect.isabstract(kinds[0]):
         return kinds[0]
     accepted = {known.__name__: known for kind in kinds for known in _subclasses(kind)}
     if isinstance(name, str) and "." in name:
@@ -166,7 +155,10 @@ def choices_of(owner: type) -> dict[str, list[str]]:
     >>> choices_of(Schedule)["decay"]
     ['Cosine', 'Steps']
     """
-    kinds = {name: [kind for kind in _classes(hint) if _is_ours(kind)] for name, hint in _hints(owner).items()}
+    kinds = {
+        name: list(dict.fromkeys(kind.cls for kind in kinds_of(hint) if _is_ours(kind.cls)))
+        for name, hint in hints_of(owner).items()
+    }
     return {name: [known.__name__ for kind in found for known in public_classes(kind)] for name, found in kinds.items()}
 
 
@@ -193,33 +185,11 @@ def _subclasses(kind: type) -> Iterator[type]:
         yield from _subclasses(derived)
 
 
-def parameters_of(owner: type) -> dict[str, inspect.Parameter]:
-    """The arguments of a constructor by name, without sinks such as ``**kwargs``."""
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {name: item for name, item in inspect.signature(owner).parameters.items() if item.kind not in kinds}
-
-
-def _hints(owner: type) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(owner.__init__)  # type: ignore[misc]
-    except (NameError, AttributeError):  # names that exist for type checkers only
-        return {}
-
-
 def _members(hint: Any) -> tuple[Any, ...]:
     """The alternatives of a union, or the hint alone."""
     is_union = typing.get_origin(hint) is typing.Union or type(hint).__name__ == "UnionType"
     return typing.get_args(hint) if is_union else (hint,)
 
 
-def _classes(hint: Any) -> Iterator[Any]:
-    """The classes of objects, as opposed to plain values, in a type hint."""
-    if arguments := typing.get_args(hint):
-        for argument in arguments:
-            yield from _classes(argument)
-    elif isinstance(hint, type) and hint.__module__ not in _PLAIN_MODULES:
-        yield hint
-
-
 def _names(kinds: Sequence[type]) -> str:
-    return " or ".join(kind.__name__ for kind in kinds)
+    return " or ".join(dict.fromkeys(kind.__name__ for kind in kinds))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import Given
 from rankdet.cli.presets import preset_names
-from rankdet.data.doctor import Source
 from rankdet.data.files import split_off
+from rankdet.doctor import Source
 
 if TYPE_CHECKING:
     from rankdet.cli.experiment import Experiment

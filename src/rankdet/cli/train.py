@@ -10,11 +10,23 @@ from rankdet.garbage import without_garbage_collection
 
 OPTIONS = {
     "config": CONFIG,
-    "resume": Option("CHECKPOINT", "go on from a last.ckpt, with the configuration of its run unless others are given"),
+    "resume": Option(
+        "CHECKPOINT",
+        "go on from a last.ckpt, with the configuration of its run unless others are given; "
+        "auto: from that in --output if there is one, else begin",
+    ),
+    "start-from": Option(
+        "CHECKPOINT",
+        "begin with the weights of a run or of a converted file, classes matched by name; without a model in the "
+        "configuration it is that of the file",
+    ),
+    "fresh": Option(
+        "PARTS", "parts of the model that do not come from --start-from, such as stage.head.regress,neck.*"
+    ),
     "help": HELP,
 }
 USAGE = """\
-usage: rankdet train --config FILE [--config FILE ...] [--KEY VALUE ...] [--resume CHECKPOINT]
+usage: rankdet train --config FILE [--config FILE ...] [--KEY VALUE ...] [--resume CHECKPOINT | --start-from CHECKPOINT]
 
 Trains a detector, evaluates it after each epoch, keeps the best, and draws what it predicts.
 
@@ -23,6 +35,8 @@ examples:
   rankdet train --config atss/rank_sort_r50_1x_coco --data.train instances_train.json --data.val instances_val.json
   rankdet train --config demo --model.init_args.backbone resnet34 --schedule.epochs 20 --output runs/longer
   rankdet train --resume runs/demo/last.ckpt
+  rankdet train --config demo --output runs/mine --resume auto
+  rankdet train --config fine_tune --start-from runs/coco/best.ckpt --data.train train.json --data.val val.json
 """
 
 
@@ -36,11 +50,24 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\nkeys of the configuration, which are options too:")
         print(describe_sections(SECTIONS))
         return 0
-    train(files=given.files, overrides=given.overrides, resume=given.take("resume"))
+    train(
+        files=given.files,
+        overrides=given.overrides,
+        resume=given.take("resume"),
+        start_from=given.take("start-from"),
+        fresh=[part for part in (given.take("fresh") or "").split(",") if part],
+    )
     return 0
 
 
-def train(*, files: Sequence[str], overrides: Sequence[tuple[str, str]], resume: str | None) -> None:
+def train(
+    *,
+    files: Sequence[str],
+    overrides: Sequence[tuple[str, str]],
+    resume: str | None,
+    start_from: str | None = None,
+    fresh: Sequence[str] = (),
+) -> None:
     """Read, build and train."""
     with without_garbage_collection():
         import torch
@@ -48,9 +75,9 @@ def train(*, files: Sequence[str], overrides: Sequence[tuple[str, str]], resume:
         from rankdet.cli.experiment import Experiment
 
     files = list(files) or _files_of(resume)
-    experiment = Experiment(files=files, overrides=overrides)
+    experiment = Experiment(files=files, overrides=overrides, model_of=start_from)
     torch.manual_seed(experiment.seed)
-    parts = experiment.build()
+    parts = experiment.build(start_from=start_from)
 
     from rankdet.train import fit
 
@@ -62,6 +89,8 @@ def train(*, files: Sequence[str], overrides: Sequence[tuple[str, str]], resume:
         trainer=parts.trainer,
         output=experiment.output,
         resume=resume,
+        start_from=start_from,
+        fresh=fresh,
         seed=experiment.seed,
         name=experiment.name,
         config=experiment.dump(),
@@ -72,7 +101,7 @@ def _files_of(resume: str | None) -> list[str]:
     """The configuration beside a checkpoint."""
     from pathlib import Path
 
-    if resume is None:
+    if resume is None or resume == "auto":
         raise CommandError("what is to be trained? Give --config FILE; `rankdet show presets` lists what there is")
     file = Path(resume).parent / "config.yaml"
     if not file.is_file():

@@ -1,7 +1,7 @@
 """Criteria: what a detector learns from, as objects beside the model; see `Criterion`."""
 
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, MagnitudeBalance, Task, TaskBalance, ValueBalance
-from rankdet.criteria.criterion import Criterion, CriterionOutput
+from rankdet.criteria.criterion import Criterion, CriterionOutput, Weighted
 from rankdet.criteria.judging import Fusion, GeometricMean, Product
 from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions, SemanticCriterion
 from rankdet.criteria.measures import (
@@ -15,23 +15,27 @@ from rankdet.criteria.measures import (
     Score,
     Uniform,
 )
-from rankdet.criteria.mining import HardNegatives, Mining
-from rankdet.criteria.predictions import DrawnMasks, Positives, Predictions, RankedPositives
+from rankdet.criteria.mining import HardestRegions, HardNegatives, Mining
+from rankdet.criteria.positives import Positives, RankedPositives
 from rankdet.criteria.ranking import RankingCriterion, alrp_criterion, average_precision_criterion, ndcg_criterion
 from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
 from rankdet.criteria.score_based import (
+    BoxesPerPositive,
     Normaliser,
     PerPositive,
     PerPositiveAndImage,
     PerPositiveAndOne,
+    PerPositiveOfEachImage,
     PerPositiveOrImage,
     PerSample,
     ScoreCriterion,
     Totals,
 )
+from rankdet.ops.predictions import DrawnMasks, Predictions
 
 __all__ = [
     "BoxIoU",
+    "BoxesPerPositive",
     "Centerness",
     "ConstantBalance",
     "Criterion",
@@ -41,6 +45,7 @@ __all__ = [
     "Fusion",
     "GeometricMean",
     "HardNegatives",
+    "HardestRegions",
     "MagnitudeBalance",
     "MaskAssignment",
     "MaskCriterion",
@@ -54,6 +59,7 @@ __all__ = [
     "PerPositive",
     "PerPositiveAndImage",
     "PerPositiveAndOne",
+    "PerPositiveOfEachImage",
     "PerPositiveOrImage",
     "PerSample",
     "Positives",
@@ -71,6 +77,7 @@ __all__ = [
     "Totals",
     "Uniform",
     "ValueBalance",
+    "Weighted",
     "WeightedMean",
     "WeightedSum",
     "alrp_criterion",

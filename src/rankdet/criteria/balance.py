@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rankdet.losses.ranking import SelfBalance
 from rankdet.losses.ranking.gather import Group
+from rankdet.ops.part import Part
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Task:
         return self.group.total(gradient.abs().sum(dtype=torch.float32)) / self.group.size
 
 
-class TaskBalance(nn.Module, ABC):
+class TaskBalance(nn.Module, Part, ABC):
     """Scales a task's loss, a scalar, given the detached value of the classification loss of its stage."""
 
     @abstractmethod
@@ -66,6 +67,10 @@ class ValueBalance(TaskBalance):
 
     Rank & Sort paper, section 5.2, value-based task balancing. The balanced loss has the value of the classification
     loss; only its gradient tells how the task fares. A task loss of 0 stays 0 (the published code divides by it).
+
+    A perfect ranking has the value 0, and then the boxes stop learning, however far they are off. With the thousands of
+    priors of a dense detector that does not happen; with a few queries or regions it does: take a `ConstantBalance`
+    there.
 
     >>> ValueBalance()(torch.tensor(0.5), torch.tensor(2.0))
     tensor(2.)

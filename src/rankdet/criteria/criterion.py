@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from rankdet.assign.assignment import Assignment
 from rankdet.criteria.measures import BoxIoU
-from rankdet.criteria.predictions import Positives, Predictions
+from rankdet.criteria.positives import Positives
 from rankdet.losses.boxes import BoxLoss
-from rankdet.losses.classification import ClassificationLoss
-from rankdet.losses.ranking.gather import Group
+from rankdet.losses.classification import ClassificationLoss, without_ignored
+from rankdet.losses.ranking.gather import Group, processes
 from rankdet.ops.correlation import spearman
+from rankdet.ops.part import Part
+from rankdet.ops.predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,22 @@ class CriterionOutput:
     group: Group = field(default_factory=Group)
 
 
-class Criterion(nn.Module, ABC):
+class Criterion(nn.Module, Part, ABC):
     """Compares the predictions of a stage with its assignment.
 
     Invariants: a batch without positives gives every named loss, finite and connected to the predictions (all 0 for
     criteria that rank); ignored priors get no gradient.
     """
+
+    belongs_to_training = True  # see `rankdet.ops.class_rows`
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it ranks all priors of a stage: recipes then choose samplers, coders and weights published for that.
+
+        A criterion that wraps another says what the wrapped one says.
+        """
+        return False
 
     @property
     def quality_channels(self) -> int:
@@ -54,9 +67,14 @@ class Criterion(nn.Module, ABC):
         return 0.5
 
     @property
+    def gathers(self) -> bool:
+        """Whether the batches of all devices count as one, in every sum that it takes and divides by."""
+        return False
+
+    @property
     def group(self) -> Group:
-        """The processes whose batches count as one; this process alone unless a criterion is told otherwise."""
-        return Group()
+        """The processes whose batches count as one: this one alone, or all where it gathers."""
+        return processes(together=self.gathers)
 
     @abstractmethod
     def num_logits(self, num_classes: int) -> int:
@@ -77,9 +95,75 @@ class Criterion(nn.Module, ABC):
             f"criterion or another assigner"
         )
 
+    def with_weight(self, weight: float) -> Criterion:
+        """A copy with parts of its own (none of its state is shared), its losses times ``weight``."""
+        return Weighted(copy.deepcopy(self), weight=weight)
+
     @abstractmethod
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """Losses of one stage over all images and levels of the batch on this process, or on all of the group."""
+
+
+class Weighted(Criterion):
+    """Another criterion with all of its losses times a factor.
+
+    >>> from rankdet.criteria import ScoreCriterion
+    >>> Weighted(ScoreCriterion(), weight=0.5).num_logits(80)
+    80
+    """
+
+    def __init__(self, criterion: Criterion, *, weight: float) -> None:
+        super().__init__()
+        self.criterion = criterion
+        self.weight = weight
+
+    @property
+    def ranks(self) -> bool:
+        """As the criterion within."""
+        return self.criterion.ranks
+
+    @property
+    def gathers(self) -> bool:
+        """As the criterion within."""
+        return self.criterion.gathers
+
+    @property
+    def quality_channels(self) -> int:
+        """As the criterion within."""
+        return self.criterion.quality_channels
+
+    @property
+    def prior_score(self) -> float:
+        """As the criterion within."""
+        return self.criterion.prior_score
+
+    def num_logits(self, num_classes: int) -> int:
+        """As the criterion within."""
+        return self.criterion.num_logits(num_classes)
+
+    def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:
+        """As the criterion within."""
+        return self.criterion.detection_logits(logits, quality_logits)
+
+    def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
+        """As the criterion within."""
+        return self.criterion.cost(predictions, candidates)
+
+    def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
+        """See `Criterion`."""
+        output: CriterionOutput = self.criterion(predictions, assignment)
+        losses = {name: self.weight * loss for name, loss in output.losses.items()}
+        return replace(output, losses=losses, classification_value=self.weight * output.classification_value)
+
+
+def check_gathering(*losses: nn.Module, gathers: bool) -> None:
+    """ValueError for a loss that counts over all devices, or over one alone, where its criterion does the other."""
+    for loss in losses:
+        if getattr(loss, "gather_across_devices", gathers) is not gathers:
+            raise ValueError(
+                f"{type(loss).__name__} has gather_across_devices={not gathers}, but its criterion gathers "
+                f"{'over all devices' if gathers else 'nothing'}; set both alike"
+            )
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
@@ -105,5 +189,6 @@ def candidate_cost(
     """Classification loss, as if each candidate were a perfect positive, summed over classes, plus box loss; (M,)."""
     positives = Positives.of(predictions, candidates)
     perfect = torch.ones_like(positives.boxes[:, 0])
-    of_class = classification.of_rows(positives.logits.float(), positives.labels, perfect)
+    considered = candidates.considered(predictions.logits.shape[1])[positives.index]
+    of_class = classification.of_rows(without_ignored(positives.logits.float(), considered), positives.labels, perfect)
     return of_class + box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)

@@ -11,19 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankdet.criteria.measures import Measure
-from rankdet.criteria.predictions import Positives, Predictions
+from rankdet.criteria.positives import Positives
 from rankdet.ops.nms import probability_logit
+from rankdet.ops.part import Part
+from rankdet.ops.predictions import Predictions
 
 
-class Fusion(ABC):
+class Fusion(Part, ABC):
     """How a detection's score comes about from the score of its class and the judgement of its quality."""
 
     @abstractmethod
     def __call__(self, log_class: Tensor, log_quality: Tensor) -> Tensor:
         """Logarithms of two probabilities, of shapes that broadcast -> logarithm of the score."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
 
 class Product(Fusion):

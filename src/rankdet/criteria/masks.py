@@ -11,6 +11,7 @@ from rankdet.criteria.balance import ConstantBalance, TaskBalance, ValueBalance
 from rankdet.criteria.criterion import CriterionOutput, weighted_mean
 from rankdet.losses.masks import DiceLoss, MaskCrossEntropyLoss, MaskLoss
 from rankdet.losses.ranking.gather import Group
+from rankdet.ops.part import Part
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class MaskAssignment:
     shares: Tensor | None = None
 
 
-class MaskCriterion(nn.Module):
+class MaskCriterion(nn.Module, Part):
     """Mean of the mask losses, each weighted like its box, scaled by a task balance.
 
     The defaults are those of RS-Mask R-CNN: Dice loss, weighted by score and balanced to the value of the ranking
     loss. With a box criterion of equal weights, `MaskCrossEntropyLoss` and `ConstantBalance` it is that of Mask R-CNN.
     """
+
+    belongs_to_training = True  # see `rankdet.ops.class_rows`
 
     def __init__(self, *, mask_loss: MaskLoss | None = None, balance: TaskBalance | None = None) -> None:
         super().__init__()
@@ -57,11 +60,13 @@ class MaskCriterion(nn.Module):
         return CriterionOutput({"mask": mask}, stage.classification_value, weights, group=stage.group)
 
 
-class SemanticCriterion(nn.Module):
+class SemanticCriterion(nn.Module, Part):
     """Binary cross entropy of a class map: which classes there are at each cell, whatever the object.
 
     The auxiliary task of YOLACT (section 3.4): summed over classes, averaged over images and cells, times ``weight``.
     """
+
+    belongs_to_training = True  # see `rankdet.ops.class_rows`
 
     def __init__(self, *, weight: float = 1.0) -> None:
         super().__init__()

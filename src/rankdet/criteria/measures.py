@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rankdet.criteria.predictions import Positives, RankedPositives
+from rankdet.criteria.positives import Positives, RankedPositives
 from rankdet.losses.masks import dice
 from rankdet.ops.boxes import aligned_giou, aligned_iou, centres_and_sizes
+from rankdet.ops.part import Part
 
 
-class Measure(ABC):
+class Measure(Part, ABC):
     """Positives -> (M,) numbers in [0, 1] without gradient.
 
     Attributes:
@@ -30,9 +31,6 @@ class Measure(ABC):
     @abstractmethod
     def __call__(self, positives: Positives) -> Tensor:
         """See the class."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
 
 class Uniform(Measure):
@@ -65,8 +63,8 @@ class NormalisedGIoU(Measure):
 class MaskDice(Measure):
     """Dice coefficient of the predicted mask with that of the object: the label of RS-SOLOv2.
 
-    For stages that draw all positives before they are judged (YOLACT without a ``mask_limit``, SOLOv2). ``eps`` as in
-    `rankdet.losses.masks.dice`.
+    For stages that draw all positives before they are judged: SOLOv2, and YOLACT without a ``limit`` of its
+    `PrototypeMasks`. ``eps`` as in `rankdet.losses.masks.dice`.
     """
 
     def __init__(self, *, eps: float = 1e-5) -> None:
@@ -81,12 +79,9 @@ class MaskDice(Measure):
         if positives.masks is None:
             raise ValueError(
                 "MaskDice compares masks, but this stage does not draw all of its positives before it is judged; use "
-                "BoxIoU, or YOLACT without a mask_limit, or SOLOv2"
+                "BoxIoU, or SOLOv2, or YOLACT without a limit of its masks"
             )
         return dice(positives.masks.logits, positives.masks.targets, eps=self.eps)
-
-    def __repr__(self) -> str:
-        return f"MaskDice(eps={self.eps})"
 
 
 class MeanOf(Measure):
@@ -101,9 +96,6 @@ class MeanOf(Measure):
     def __call__(self, positives: Positives) -> Tensor:
         """See `Measure`."""
         return torch.stack([measure(positives) for measure in self.measures]).mean(0)
-
-    def __repr__(self) -> str:
-        return f"MeanOf({list(self.measures)})"
 
 
 class Score(Measure):
@@ -158,6 +150,3 @@ class RankWeight(Measure):
         if not isinstance(positives, RankedPositives):
             raise TypeError("RankWeight needs positives that a ranking loss has ranked: weight boxes with it, there")
         return positives.ranked.sampling(self.delta_loc)
-
-    def __repr__(self) -> str:
-        return f"RankWeight(delta_loc={self.delta_loc})"

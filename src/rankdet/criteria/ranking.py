@@ -15,17 +15,25 @@ import copy
 import torch
 from torch import Tensor
 
-from rankdet.assign.assignment import IGNORE, Assignment
+from rankdet.assign.assignment import Assignment
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, Task, TaskBalance, ValueBalance
-from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, positive_logs, weighted_mean
+from rankdet.criteria.criterion import (
+    Criterion,
+    CriterionOutput,
+    candidate_cost,
+    check_gathering,
+    positive_logs,
+    weighted_mean,
+)
 from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_losses
 from rankdet.criteria.measures import BoxIoU, Measure, NormalisedGIoU, RankWeight, Score, Uniform
-from rankdet.criteria.predictions import Positives, Predictions
+from rankdet.criteria.positives import Positives
 from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
 from rankdet.losses.boxes import BoxLoss, GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import FocalLoss
 from rankdet.losses.ranking import ALRPLoss, AveragePrecisionLoss, NDCGLoss, Ranked, RankingLoss, RankSortLoss
 from rankdet.losses.ranking.gather import Group
+from rankdet.ops.predictions import Predictions
 
 
 class RankingCriterion(Criterion):
@@ -75,6 +83,7 @@ class RankingCriterion(Criterion):
         self.judged_weight = judged_weight
         self.fusion = fusion or Product()
         self.loss_weight = loss_weight
+        check_gathering(self.box_loss, gathers=self.ranking.gather_across_devices)
         for name, measure in {"quality": self.quality, "judged": self.judged}.items():
             if measure is not None and measure.needs_ranks:
                 raise ValueError(
@@ -83,10 +92,15 @@ class RankingCriterion(Criterion):
                 )
         self._candidate_loss = FocalLoss()
 
-    def with_weight(self, loss_weight: float) -> RankingCriterion:
-        """A copy with parts of its own (none of its state is shared) and another factor on its losses."""
+    @property
+    def ranks(self) -> bool:
+        """It does."""
+        return True
+
+    def with_weight(self, weight: float) -> RankingCriterion:
+        """See `Criterion`; the factor takes the place of its own."""
         copied = copy.deepcopy(self)
-        copied.loss_weight = loss_weight
+        copied.loss_weight = weight
         return copied
 
     def num_logits(self, num_classes: int) -> int:
@@ -94,8 +108,13 @@ class RankingCriterion(Criterion):
         return num_classes
 
     @property
+    def gathers(self) -> bool:
+        """As the ranking loss does: then every mean and sum is over all devices too."""
+        return self.ranking.gather_across_devices
+
+    @property
     def group(self) -> Group:
-        """All processes where the ranking loss gathers across devices: then every mean and sum is over them too."""
+        """The processes that the ranking loss joins."""
         return self.ranking.processes
 
     @property
@@ -143,7 +162,7 @@ class RankingCriterion(Criterion):
             predictions.logits,
             positives.index * classes + positives.labels,
             quality,
-            ignored=assignment.labels == IGNORE,
+            ignored=~assignment.considered(classes),
             image_index=predictions.priors.image_index if by_image else None,
         )
 

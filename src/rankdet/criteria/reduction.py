@@ -7,17 +7,15 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from rankdet.criteria.criterion import weighted_mean
+from rankdet.ops.part import Part
 
 
-class Reduction(ABC):
+class Reduction(Part, ABC):
     """Losses (M,) and weights (M,) of the positives -> a scalar; 0, and connected to the graph, without positives."""
 
     @abstractmethod
     def __call__(self, losses: Tensor, weights: Tensor) -> Tensor:
         """See the class."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
 
 class WeightedMean(Reduction):

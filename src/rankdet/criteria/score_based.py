@@ -9,16 +9,19 @@ import torch
 from torch import Tensor
 
 from rankdet.assign.assignment import IGNORE, Assignment
-from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, positive_logs
+from rankdet.criteria.criterion import Criterion, CriterionOutput, candidate_cost, check_gathering, positive_logs
 from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_losses
 from rankdet.criteria.measures import BoxIoU, Measure, Uniform
 from rankdet.criteria.mining import Mining
-from rankdet.criteria.predictions import Positives, Predictions
+from rankdet.criteria.positives import Positives
 from rankdet.losses.boxes import BoxLoss, GIoULoss
-from rankdet.losses.classification import ClassificationLoss, FocalLoss
-from rankdet.losses.ranking.gather import Group, processes
+from rankdet.losses.classification import ClassificationLoss, FocalLoss, without_ignored
+from rankdet.losses.ranking.gather import Group
 from rankdet.ops.distributed import mean_over_processes
 from rankdet.ops.nms import probability_logit
+from rankdet.ops.part import Part
+from rankdet.ops.predictions import Predictions
+from rankdet.ops.priors import Priors
 
 
 @dataclass(frozen=True)
@@ -30,41 +33,49 @@ class Totals:
         weight: the sum of their weights.
         samples: the number of priors that are not ignored.
         images: their number.
+        empty: the number of images without positives.
     """
 
     positives: Tensor
     weight: Tensor
     samples: Tensor
     images: Tensor
+    empty: Tensor
 
     @classmethod
-    def of(cls, assignment: Assignment, weights: Tensor, num_images: int, group: Group) -> Totals:
+    def of(cls, assignment: Assignment, weights: Tensor, priors: Priors, group: Group) -> Totals:
         """Of the group; of a process alone, positives and their weights are the mean over all processes."""
         samples = (assignment.labels != IGNORE).sum().to(weights.dtype)
         learnt = torch.stack((weights.new_tensor(len(assignment.positive_index)), weights.sum()))
-        seen = torch.stack((samples, weights.new_tensor(num_images)))
+        by_image = assignment.labels.split([len(boxes) for boxes in priors.boxes])
+        empty = torch.stack([(labels < 0).all() for labels in by_image]).sum().to(weights.dtype)
+        seen = torch.stack((samples, weights.new_tensor(priors.num_images), empty))
         if group.size == 1:
             return cls(*mean_over_processes(learnt), *seen)
         return cls(*group.total(torch.cat((learnt, seen))))
 
 
-class Normaliser(ABC):
+class Normaliser(Part, ABC):
     """What sums of losses are divided by: (classification, boxes), scalars >= 1 or the like, without gradient."""
 
     @abstractmethod
     def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
         """The two divisors."""
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
 
 class PerPositive(Normaliser):
-    """By the positives, and by the sum of their weights for the boxes, at least 1 (ATSS)."""
+    """By the positives, at least 1, and by the sum of their weights for the boxes (ATSS, FCOS).
+
+    Args:
+        least_weight: the least divisor of the boxes.
+    """
+
+    def __init__(self, *, least_weight: float = 1.0) -> None:
+        self.least_weight = least_weight
 
     def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
         """See `Normaliser`."""
-        return totals.positives.clamp(min=1), totals.weight.clamp(min=1)
+        return totals.positives.clamp(min=1), totals.weight.clamp(min=self.least_weight)
 
 
 class PerPositiveAndOne(Normaliser):
@@ -91,6 +102,23 @@ class PerPositiveOrImage(Normaliser):
         return torch.maximum(totals.positives, totals.images), totals.weight.clamp(min=1e-6)
 
 
+class PerPositiveOfEachImage(Normaliser):
+    """By the positives, an image without any counting as one (SSD): for the boxes as for the classes."""
+
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        positives = (totals.positives + totals.empty).clamp(min=1)
+        return positives, positives
+
+
+class BoxesPerPositive(Normaliser):
+    """The boxes by the positives, at least 1; the classes, whose loss is a mean already, by nothing (GHM)."""
+
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        return torch.ones_like(totals.positives), totals.positives.clamp(min=1)
+
+
 class PerSample(Normaliser):
     """By all priors that are not ignored, positive or not (Faster R-CNN)."""
 
@@ -106,7 +134,8 @@ class ScoreCriterion(Criterion):
     Args:
         classification: focal loss by default.
         quality: label of the positives, for losses that learn it (quality focal loss).
-        mining: which negatives are looked at; None for all.
+        mining: which priors are looked at, by their classification losses; None for all. What it leaves out counts
+            nowhere, as if it were ignored.
         box_loss: loss of each positive's box, with its own weight.
         weighting: weight of each positive in the box loss.
         judged: what a quality branch of the head predicts for the positives (`Centerness`, `BoxIoU`). None: no such
@@ -145,14 +174,15 @@ class ScoreCriterion(Criterion):
         self.fusion = fusion or Product()
         self.normaliser = normaliser or PerPositive()
         self.gather_across_devices = gather_across_devices
+        check_gathering(self.classification, self.box_loss, gathers=gather_across_devices)
         for name, measure in {"quality": self.quality, "weighting": self.weighting, "judged": self.judged}.items():
             if measure is not None and measure.needs_ranks:
                 raise ValueError(f"{name} is {measure}, but nothing is ranked here; it belongs to a RankingCriterion")
 
     @property
-    def group(self) -> Group:
-        """All processes with `gather_across_devices`."""
-        return processes(together=self.gather_across_devices)
+    def gathers(self) -> bool:
+        """With ``gather_across_devices``."""
+        return self.gather_across_devices
 
     @property
     def quality_channels(self) -> int:
@@ -182,13 +212,15 @@ class ScoreCriterion(Criterion):
 
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """See `Criterion`."""
+        if self.mining is not None:
+            assignment = assignment.keep(self._mined(predictions, assignment, self.mining))
         group = self.group
         positives = Positives.of(predictions, assignment)
         quality = self.quality(positives)
         weights = self.weighting(positives)
-        totals = Totals.of(assignment, weights, predictions.priors.num_images, group)
+        totals = Totals.of(assignment, weights, predictions.priors, group)
         per_class, per_box = self.normaliser(totals)
-        classification = group.sum(self._classify(predictions, assignment.labels, quality)) / per_class
+        classification = group.sum(self._classify(predictions, assignment, quality)) / per_class
         losses = {"classification": classification}
         if predictions.regresses_boxes:
             box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
@@ -200,11 +232,17 @@ class ScoreCriterion(Criterion):
             losses, classification.detach(), weights, positive_logs(positives, quality, group), group=group
         )
 
-    def _classify(self, predictions: Predictions, labels: Tensor, quality: Tensor) -> Tensor:
-        """Sum of the classification losses of the rows that are looked at."""
-        losses = self.classification.of_rows(predictions.logits.float(), labels, quality)
-        considered = labels != IGNORE
-        if self.mining is not None:
-            counts = [len(of_image) for of_image in predictions.priors.boxes]
-            considered = considered & self.mining(losses.detach(), labels, counts)
-        return (losses * considered).sum()
+    def _classify(self, predictions: Predictions, assignment: Assignment, quality: Tensor) -> Tensor:
+        """Sum of the classification losses of what is looked at."""
+        considered = assignment.considered(predictions.logits.shape[1])
+        loss: Tensor = self.classification(predictions.logits.float(), assignment.labels, quality, considered)
+        return loss
+
+    @torch.no_grad()
+    def _mined(self, predictions: Predictions, assignment: Assignment, mining: Mining) -> Tensor:
+        """Mask (P,) of the priors that are looked at."""
+        quality = self.quality(Positives.of(predictions, assignment))
+        considered = assignment.considered(predictions.logits.shape[1])
+        logits = without_ignored(predictions.logits.float(), considered)
+        losses = self.classification.of_rows(logits, assignment.labels, quality)
+        return mining(losses, assignment.labels, [len(of_image) for of_image in predictions.priors.boxes])

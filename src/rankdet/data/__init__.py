@@ -27,8 +27,14 @@ if TYPE_CHECKING:
     from rankdet.data.dataset import Target as Target
     from rankdet.data.errors import CorruptImageError as CorruptImageError
     from rankdet.data.errors import DatasetError as DatasetError
+    from rankdet.data.errors import ImageTooLargeError as ImageTooLargeError
     from rankdet.data.image import read_image as read_image
     from rankdet.data.image import read_upright as read_upright
+    from rankdet.data.interpolation import Antialiased as Antialiased
+    from rankdet.data.interpolation import FloatBilinear as FloatBilinear
+    from rankdet.data.interpolation import Interpolation as Interpolation
+    from rankdet.data.interpolation import OpenCVBilinear as OpenCVBilinear
+    from rankdet.data.interpolation import PillowBilinear as PillowBilinear
     from rankdet.data.loader import build_loader as build_loader
     from rankdet.data.loader import collate as collate
     from rankdet.data.module import DetectionData as DetectionData
@@ -50,11 +56,13 @@ if TYPE_CHECKING:
     from rankdet.data.transforms import Resize as Resize
     from rankdet.data.transforms import ResizeExactly as ResizeExactly
     from rankdet.data.transforms import ResizeShorter as ResizeShorter
+    from rankdet.data.transforms import ResizeShorterDown as ResizeShorterDown
     from rankdet.data.transforms import Sanitise as Sanitise
     from rankdet.data.transforms import resize_from_dict as resize_from_dict
     from rankdet.data.voc import VOCDetection as VOCDetection
 
 _HOMES = {
+    "Antialiased": "interpolation",
     "BlankCorrupt": "corrupt",
     "Categories": "categories",
     "CocoDetection": "coco",
@@ -69,11 +77,16 @@ _HOMES = {
     "Expand": "augment",
     "Fault": "report",
     "FixedResize": "transforms",
+    "FloatBilinear": "interpolation",
+    "ImageTooLargeError": "errors",
     "InOrder": "batches",
+    "Interpolation": "interpolation",
     "KeepSize": "transforms",
     "MinIoUCrop": "augment",
+    "OpenCVBilinear": "interpolation",
     "Order": "batches",
     "PhotometricDistortion": "augment",
+    "PillowBilinear": "interpolation",
     "RandomResizeShorter": "transforms",
     "RandomResizeShorterRange": "transforms",
     "RepeatFactor": "repeat_factor",
@@ -81,6 +94,7 @@ _HOMES = {
     "Resize": "transforms",
     "ResizeExactly": "transforms",
     "ResizeShorter": "transforms",
+    "ResizeShorterDown": "transforms",
     "RoundAtRandom": "repeat_factor",
     "RoundUp": "repeat_factor",
     "Rounding": "repeat_factor",

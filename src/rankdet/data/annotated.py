@@ -11,9 +11,10 @@ from rankdet.data.categories import Categories
 from rankdet.data.dataset import DetectionDataset, Sample, check_index, make_target
 from rankdet.data.image import read_image
 from rankdet.data.lvis import Federation
+from rankdet.data.packed import PackedStrings
 from rankdet.data.report import DatasetReport
 from rankdet.data.segmentation import decode_segmentation
-from rankdet.data.table import Annotations, PackedStrings
+from rankdet.data.table import Annotations
 
 
 class AnnotatedImages(DetectionDataset):
@@ -97,9 +98,10 @@ class AnnotatedImages(DetectionDataset):
         """The truth as a COCO dictionary.
 
         It holds the boxes as the file has them, degenerate ones and unclipped ones too, so that an evaluation says
-        what pycocotools says of the file. Annotation ids are those of the file, or 1, 2, ... where some are missing or
-        below 1 (pycocotools takes a match with annotation 0 for none). Masks are there when the dataset has masks, and
-        what LVIS says of images and categories when it is LVIS's.
+        what pycocotools says of the file. Annotation ids are those of the file, or 1, 2, ... where some are missing,
+        repeated or below 1 (pycocotools takes a match with annotation 0 for none). Masks are there when the dataset has
+        masks, and what LVIS says of images and categories when it is LVIS's. Where the file states no area it is that
+        of the box, or left to the evaluation when there are masks.
         """
         return {
             "images": self._coco_images(),
@@ -125,26 +127,34 @@ class AnnotatedImages(DetectionDataset):
 
     def _coco_annotations(self) -> list[dict[str, Any]]:
         table = self.annotations
-        image_ids = np.repeat(self._ids, np.diff(table.starts)).tolist()
-        category_ids = np.array(self.categories.ids, dtype=np.int64)[table.labels].tolist()
+        crowd = table.iscrowd if table.crowd is None else table.crowd
         columns = zip(
             table.ids.tolist(),
-            image_ids,
-            category_ids,
+            np.repeat(self._ids, np.diff(table.starts)).tolist(),
+            np.array(self.categories.ids, dtype=np.int64)[table.labels].tolist(),
             table.xywh.tolist(),
-            table.area.tolist(),
-            table.iscrowd.astype(int).tolist(),
+            self._stated_areas().tolist(),
+            crowd.astype(int).tolist(),
             strict=True,
         )
         keys = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
         annotations: list[dict[str, Any]] = [dict(zip(keys, row, strict=True)) for row in columns]
         if table.segmentations is not None:
-            for row, annotation in enumerate(annotations):
-                annotation["segmentation"] = table.segmentations.get(row)
+            for annotation, segmentation in zip(annotations, table.segmentations, strict=True):
+                annotation["segmentation"] = segmentation
+        for row in np.flatnonzero(np.isnan(table.area)).tolist() if self.has_masks else ():
+            del annotations[row]["area"]
+        for row in np.flatnonzero(table.iscrowd & ~crowd).tolist():
+            annotations[row]["ignore"] = 1
         if table.difficult is not None:
             for annotation, difficult in zip(annotations, table.difficult.astype(int).tolist(), strict=True):
                 annotation |= {"difficult": difficult, "ignore": difficult}
         return annotations
+
+    def _stated_areas(self) -> np.ndarray:
+        """(M,) the areas of the file; those of the boxes where it states none."""
+        area, xywh = self.annotations.area, self.annotations.xywh
+        return np.where(np.isnan(area), xywh[:, 2] * xywh[:, 3], area)
 
     def _masks(self, rows: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
         packed = self.annotations.segmentations
@@ -152,6 +162,6 @@ class AnnotatedImages(DetectionDataset):
             return None
         masks = np.zeros((len(rows), *size), dtype=np.uint8)
         for mask, row in zip(masks, rows, strict=True):
-            name = f"annotation {self.annotations.ids[row]}"
-            mask[:] = decode_segmentation(packed.get(row), size=size, name=name)
+            name = f"{self.report.source}: annotation {self.annotations.ids[row]}"
+            mask[:] = decode_segmentation(packed[row], size=size, name=name)
         return masks

@@ -18,13 +18,13 @@ from torchvision.ops import box_iou
 from torchvision.transforms import v2
 
 from rankdet.data.dataset import Target
-from rankdet.data.transforms import select_objects
+from rankdet.data.transforms import Transform, select_objects
 
 MEAN_COLOUR = (124, 116, 104)
 """RGB of the mean image of ImageNet."""
 
 
-class PhotometricDistortion(v2.Transform):
+class PhotometricDistortion(Transform):
     """Brightness, contrast, saturation, hue and the order of the channels change, each with probability 1/2.
 
     Contrast comes before saturation and hue or after them, at even odds. Unlike `v2.RandomPhotometricDistort` the

@@ -8,22 +8,31 @@ objects and very small images dropped from training when asked for, boxes below 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from rankdet.data.annotated import AnnotatedImages
-from rankdet.data.coco_file import CocoFile, no_garbage_collection
+from rankdet.data.categories import Categories
+from rankdet.data.coco_file import CocoFile
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import coco_image_folders, find_images
-from rankdet.data.table import PackedStrings, filter_images, make_report
+from rankdet.data.files import as_path, coco_image_folders, find_images
+from rankdet.data.lvis import Federation
+from rankdet.data.packed import PackedStrings
+from rankdet.data.report import Fault
+from rankdet.data.table import Annotations, Called, filter_images, make_report
+from rankdet.garbage import without_garbage_collection
 
 
 class CocoDetection(AnnotatedImages):
     """Images and objects of a COCO-format annotation file.
 
-    Labels follow the order of the categories in the file, or of `classes`. Category, image and annotation ids may be
-    any integers; annotation ids may be missing. Annotations marked ``ignore`` count as crowd regions. Of LVIS, images
-    are found by their ``coco_url``, and :meth:`ground_truth` keeps which classes were looked for in which image, and
-    how frequent they are.
+    Labels follow the order of the categories in the file, or of `classes`. Category and image ids may be any integers;
+    annotation ids may be missing or repeated. Numbers in text are read as numbers, and named in the report. Annotations
+    marked ``ignore`` are regions to ignore in training, as crowds are; an evaluation takes them for objects, as
+    pycocotools does. Of LVIS, images are found by their ``coco_url``, and :meth:`ground_truth` keeps which classes were
+    looked for in which image, and how frequent they are.
 
     Args:
         annotations: the JSON file.
@@ -35,8 +44,9 @@ class CocoDetection(AnnotatedImages):
         min_size: leave out images whose shorter side is below so many pixels.
 
     Raises:
-        DatasetError: whatever is wrong with the file, in one message: JSON, keys, duplicate ids, annotations without
-            image or category, missing image files, unknown `classes`, no images left.
+        DatasetError: whatever is wrong with the file, in one message: JSON, keys, ids of images or categories that
+            occur twice, annotations without image or category, masks that cannot be decoded, missing image files,
+            unknown `classes`, no images left.
 
     Example:
         >>> from rankdet.data import Shapes
@@ -59,39 +69,70 @@ class CocoDetection(AnnotatedImages):
         skip_empty: bool = False,
         min_size: int = 0,
     ) -> None:
-        file = Path(annotations)
-        with no_garbage_collection():
-            content = CocoFile(file)
-            categories = content.categories(classes)
-            table, faults = content.annotations(categories, masks=masks)
-            names, from_url = content.file_names()
-            federation = content.federation(categories)
+        file = as_path(annotations, "the path of a COCO file")
+        with without_garbage_collection():
+            read = _read(file, classes, masks=masks)
+        table, names, federation = read.table, read.names, read.federation
         counts = table.object_counts() if skip_empty else None
-        called = [f"image {number}" for number in content.image_ids]
-        keep, left_out = filter_images(content.sizes, counts, names=called, source=file, min_size=min_size)
-        if len(keep) < len(content.image_ids):
+        called = Called("image {}", read.ids)
+        keep, left_out = filter_images(
+            read.sizes, counts, names=called, source=file, min_size=min_size, faults=read.faults
+        )
+        if len(keep) < len(read.ids):
             table, names = table.select_images(keep), [names[index] for index in keep]
             federation = federation and federation.select_images(keep)
-        folder, names = _locate(file, names, images, from_url=from_url)
+        candidates = coco_image_folders(file) if images is None else [Path(images)]
+        folder, on_disk = _locate(candidates, names, wanted_by=file, from_url=read.from_url)
         super().__init__(
             folder=folder,
-            files=PackedStrings(names),
-            ids=content.image_ids[keep],
-            sizes=content.sizes[keep],
+            files=PackedStrings(on_disk),
+            ids=read.ids[keep],
+            sizes=read.sizes[keep],
             annotations=table,
-            categories=categories,
-            report=make_report(str(file), table, [*faults, *left_out]),
+            categories=read.categories,
+            report=make_report(str(file), table, [*read.faults, *left_out]),
             federation=federation,
         )
 
 
-def _locate(file: Path, names: list[str], images: str | Path | None, *, from_url: bool) -> tuple[Path, list[str]]:
+@dataclass(frozen=True)
+class _Read:
+    """What an annotation file says; all that it was read from can be forgotten."""
+
+    ids: np.ndarray
+    sizes: np.ndarray
+    names: list[str]
+    from_url: bool
+    categories: Categories
+    table: Annotations
+    faults: list[Fault]
+    federation: Federation | None
+
+
+def _read(file: Path, classes: Sequence[str] | None, *, masks: bool) -> _Read:
+    content = CocoFile(file)
+    categories = content.categories(classes)
+    table, faults = content.annotations(categories, masks=masks)
+    names, from_url = content.file_names()
+    return _Read(
+        ids=content.image_ids,
+        sizes=content.sizes,
+        names=names,
+        from_url=from_url,
+        categories=categories,
+        table=table,
+        faults=faults,
+        federation=content.federation(categories),
+    )
+
+
+def _locate(
+    candidates: Sequence[Path], names: Sequence[str], *, wanted_by: Path, from_url: bool
+) -> tuple[Path, Sequence[str]]:
     """The folder of the images and their paths in it."""
-    candidates = coco_image_folders(file) if images is None else [Path(images)]
     try:
-        return find_images(candidates, names, wanted_by=file), names
+        return find_images(candidates, names, wanted_by=wanted_by)
     except DatasetError:
         if not from_url:
             raise
-    names = [PurePosixPath(name).name for name in names]
-    return find_images(candidates, names, wanted_by=file), names
+    return find_images(candidates, [PurePosixPath(name).name for name in names], wanted_by=wanted_by)

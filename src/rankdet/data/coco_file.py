@@ -1,52 +1,54 @@
-"""Reading and checking a COCO-format annotation file."""
+"""A COCO-format annotation file as training wants it: checked, or refused with what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
-import gc
-import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 
 from rankdet.data.categories import Categories
-from rankdet.data.errors import DatasetError
+from rankdet.data.coco_content import LISTS, MUST_HOLD, CocoContent, UnreadableError
+from rankdet.data.coco_masks import PackedMasks, pack_masks
+from rankdet.data.coco_oddities import read_nevertheless
+from rankdet.data.columns import ABSENT, WRONG, Column
+from rankdet.data.errors import FIX, NO_MASKS, DatasetError
 from rankdet.data.lvis import Federation
+from rankdet.data.references import rows_of, stable_order
 from rankdet.data.report import EXAMPLES, Fault
-from rankdet.data.segmentation import usable_segmentation
-from rankdet.data.table import Annotations, PackedObjects, clean_boxes, make_fault
+from rankdet.data.rle import MalformedMaskError
+from rankdet.data.segmentation import MASK_FORM, undecodable
+from rankdet.data.table import Annotations, Called, clean_boxes, make_fault
+
+_ACCEPTED = {"file_name": "text", "name": "text", "area": "a number", "iscrowd": "0 or 1", "ignore": "0 or 1"}
+_IDS = {"id", "image_id", "category_id"}
 
 
 class CocoFile:
-    """A parsed annotation file; every method checks what it reads."""
+    """An annotation file; every method checks what it reads."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        content = _read_json(file)
-        self._images = content["images"]
-        self._annotations = content["annotations"]
-        self._categories = content["categories"]
-        self.image_ids = self._integers("images", self._images, "id")
-        self._unique("images", self.image_ids)
-        sides = [self._integers("images", self._images, key) for key in ("height", "width")]
-        self.sizes = np.stack(sides, axis=1)
-        if (self.sizes < 1).any():
-            bad = self.image_ids[(self.sizes < 1).any(1)]
-            raise DatasetError(f"{file}: image {bad[0]} (and {len(bad) - 1} more) has no height or no width")
+        self.content = _read(file)
+        self.image_ids = self._required("images", "id")
         if not len(self.image_ids):
             raise DatasetError(f"{file} has no images: the list 'images' is empty; give a file with images")
+        self._unique("images", self.image_ids)
+        self.sizes = np.stack([self._required("images", key) for key in ("height", "width")], axis=1)
+        if len(bad := np.flatnonzero((self.sizes < 1).any(1))):
+            height, width = self.sizes[bad[0]]
+            name = self.content.called("images", bad[0])
+            self._fail(f"{name} has no height or no width: they are {height} and {width}{_and_more(bad, 'images')}")
 
     def categories(self, classes: Sequence[str] | None) -> Categories:
         """The class map in file order, or the named classes."""
-        ids = self._integers("categories", self._categories, "id")
+        ids = self._required("categories", "id")
         self._unique("categories", ids)
-        names = [str(name) for name in self._column("categories", self._categories, "name")]
-        if not names:
+        names = self._required("categories", "name")
+        if not len(names):
             raise DatasetError(f"{self.file} has no categories: the list 'categories' is empty; add the classes")
-        everything = Categories(tuple(names), tuple(ids.tolist()))
+        everything = Categories(tuple(names.tolist()), tuple(ids.tolist()))
         try:
             return everything if classes is None else everything.select(classes)
         except DatasetError as error:
@@ -54,17 +56,16 @@ class CocoFile:
 
     def file_names(self) -> tuple[list[str], bool]:
         """The path of each image within the image folder; whether it was taken from ``coco_url``, as LVIS has it."""
-        if all("file_name" in image for image in self._images):
-            return [str(image["file_name"]).replace("\\", "/") for image in self._images], False
-        if all("coco_url" in image for image in self._images):
-            return ["/".join(PurePosixPath(image["coco_url"]).parts[-2:]) for image in self._images], True
-        self._column("images", self._images, "file_name")
-        raise AssertionError("the line above raises")
+        names, urls = self.content.images["file_name"], self.content.images["coco_url"]
+        if (names.states == ABSENT).all() and urls.readable.all():
+            return ["/".join(PurePosixPath(url).parts[-2:]) for url in urls.values], True
+        found: list[str] = self._required("images", "file_name").tolist()
+        return [name.replace("\\", "/") for name in found] if "\\" in "".join(found) else found, False
 
     def federation(self, categories: Categories) -> Federation | None:
         """What LVIS says beside its objects; None for other files."""
         try:
-            return Federation.of_entries(self._images, self._categories, categories)
+            return Federation.of_content(self.content, categories)
         except DatasetError as error:
             raise DatasetError(f"{self.file}: {error}") from None
 
@@ -72,175 +73,158 @@ class CocoFile:
         """The annotations of the classes in use, sorted by image, and their faults."""
         owners, labels = self._references(categories)
         chosen = np.flatnonzero(labels >= 0)
-        chosen = chosen[np.argsort(owners[chosen], kind="stable")]
-        owners, labels = owners[chosen], labels[chosen]
-        items = [self._annotations[index] for index in chosen]
-        ids = self._annotation_ids()[chosen]
-        xywh = self._boxes(items, ids)
-        names = _Names(ids, self.image_ids[owners])
+        chosen = chosen[stable_order(owners[chosen])]
+        owners, sizes = owners[chosen], self.sizes[owners[chosen]]
+        all_ids, faults = self._annotation_ids()
+        names = Called("annotation {} of image {}", all_ids[chosen], self.image_ids[owners])
+        xywh = self._boxes(chosen)
         try:
-            clean = clean_boxes(xywh, self.sizes[owners], names=names)
+            clean = clean_boxes(xywh, sizes, names=names)
         except DatasetError as error:
             raise DatasetError(f"{self.file}: {error}") from None
-        usable, faults, segmentations = clean.usable, list(clean.faults), None
-        if masks:
-            segmentations, has_mask = self._segmentations(items)
-            if (usable & ~has_mask).any():
-                faults.append(make_fault("object without mask", names, usable & ~has_mask, action="left out"))
-            usable = usable & has_mask
-        area = self._areas(items)
+        area, crowd, ignore = (self._optional("annotations", key, chosen) for key in ("area", "iscrowd", "ignore"))
+        packed = self._masks(chosen, sizes, names) if masks else None
+        usable = clean.usable & packed.there if packed else clean.usable
+        if len(lost := np.flatnonzero(clean.usable & ~usable)):
+            faults.append(make_fault("object without mask", names, lost, action="left out"))
         table = Annotations(
-            starts=np.searchsorted(owners, np.arange(len(self.image_ids) + 1)),
-            ids=ids,
-            labels=labels,
+            starts=np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(self.image_ids)))]),
+            ids=all_ids[chosen],
+            labels=labels[chosen],
             xywh=xywh,
-            area=np.where(area > 0, area, xywh[:, 2] * xywh[:, 3]),
-            iscrowd=np.array([bool(item.get("iscrowd") or item.get("ignore")) for item in items], dtype=bool),
+            area=area,
+            iscrowd=crowd | ignore,
+            crowd=crowd,
             boxes=clean.boxes,
             usable=usable,
-            segmentations=segmentations,
+            segmentations=packed.segmentations if packed else None,
         )
-        return table, faults
+        return table, [*read_nevertheless(self.content), *clean.faults, *faults, *(packed.faults if packed else ())]
 
     def _references(self, categories: Categories) -> tuple[np.ndarray, np.ndarray]:
         """The place of each annotation's image, and its label: -1 for a category that is not in use."""
-        image_ids = self._integers("annotations", self._annotations, "image_id")
-        category_ids = self._integers("annotations", self._annotations, "category_id")
-        known = {item["id"] for item in self._categories}
-        order = np.argsort(self.image_ids)
-        places = np.searchsorted(self.image_ids, image_ids, sorter=order).clip(max=len(order) - 1)
-        owners = order[places]
+        image_ids, category_ids = (self._required("annotations", key) for key in ("image_id", "category_id"))
+        owners = rows_of(image_ids, self.image_ids)
+        rows = rows_of(category_ids, self.content.categories["id"].values)
         problems = [
             f"{bad.sum()} annotations point to {what} that the file does not have: {_first(ids[bad])}; "
-            "remove them or add what they point to"
-            for what, ids, bad in (
-                ("an image", image_ids, self.image_ids[owners] != image_ids),
-                ("a category", category_ids, ~np.isin(category_ids, list(known))),
-            )
+            f"remove them or add what they point to ({FIX} without them)"
+            for what, ids, bad in (("an image", image_ids, owners < 0), ("a category", category_ids, rows < 0))
             if bad.any()
         ]
         if problems:
-            raise DatasetError(f"{self.file}: " + "; ".join(problems))
-        unique, inverse = np.unique(category_ids, return_inverse=True)
-        wanted = {number: label for label, number in enumerate(categories.ids)}
-        return owners, np.array([wanted.get(number, -1) for number in unique.tolist()], dtype=np.int64)[inverse]
+            self._fail("; ".join(problems))
+        labels = rows_of(self.content.categories["id"].values, np.array(categories.ids, dtype=np.int64))
+        return owners, labels[rows] if len(rows) else rows
 
-    def _annotation_ids(self) -> np.ndarray:
-        """The ids of all annotations; 1, 2, ... when some are missing or below 1."""
-        numbers = np.arange(1, len(self._annotations) + 1)
-        if any("id" not in item for item in self._annotations):
-            return numbers
-        ids = self._integers("annotations", self._annotations, "id")
-        self._unique("annotations", ids)
-        return numbers if len(ids) and ids.min() < 1 else ids
+    def _annotation_ids(self) -> tuple[np.ndarray, list[Fault]]:
+        """The ids of all annotations; 1, 2, ... where they cannot serve: nothing but messages needs them."""
+        column = self.content.annotations["id"]
+        anew = np.arange(1, len(column) + 1)
+        if not column.readable.all() or (column.values < 1).any():
+            return anew, []
+        if (np.diff(column.values) > 0).all():
+            return column.values, []
+        unique, first = np.unique(column.values, return_index=True)
+        if len(unique) == len(column):
+            return column.values, []
+        twice = np.delete(column.values, first)
+        names = [f"annotation {number}" for number in twice.tolist()]
+        return anew, [
+            make_fault("annotation with the id of another", names, np.arange(len(twice)), action="numbered anew")
+        ]
 
-    def _boxes(self, items: list[dict[str, Any]], ids: np.ndarray) -> np.ndarray:
-        boxes = self._column("annotations", items, "bbox")
+    def _boxes(self, chosen: np.ndarray) -> np.ndarray:
+        """(M, 4) what the file says; zeros for what is not finite."""
+        column = self.content.annotations["bbox"].take(chosen)
+        if len(wrong := column.places(WRONG)):
+            place = int(chosen[wrong[0]])
+            name, _, image = self.content.called("annotations", place).partition(" of ")
+            box = self.content.value("annotations", place, "bbox")
+            self._fail(f"{name} has the bbox {box!r:.80} ({image}); write [x, y, width, height], numbers of pixels")
+        self._refuse_absent("annotations", "bbox", column, chosen)
+        return column.values if column.is_uniform else np.nan_to_num(column.values)
+
+    def _masks(self, chosen: np.ndarray, sizes: np.ndarray, names: Sequence[str]) -> PackedMasks:
+        written = self.content.segmentations(chosen)
         try:
-            xywh = np.array(boxes, dtype=np.float64).reshape(len(boxes), 4)
-            return np.where(np.isfinite(xywh).all(1, keepdims=True), xywh, 0)
-        except (TypeError, ValueError):
-            for box, number in zip(boxes, ids, strict=True):
-                if not _is_box(box):
-                    message = f"annotation {number} has the bbox {box!r}; write [x, y, width, height]"
-                    raise DatasetError(f"{self.file}: {message}") from None
-            raise
-
-    def _areas(self, items: list[dict[str, Any]]) -> np.ndarray:
-        areas = [item.get("area") or 0 for item in items]
-        try:
-            return np.nan_to_num(np.array(areas, dtype=np.float64), posinf=0)
-        except (TypeError, ValueError):
-            wrong = next(area for area in areas if not isinstance(area, int | float))
-            raise DatasetError(f"{self.file}: 'area' in 'annotations' must be a number, got {wrong!r}") from None
-
-    def _segmentations(self, items: list[dict[str, Any]]) -> tuple[PackedObjects, np.ndarray]:
-        if items and not any("segmentation" in item for item in items):
-            raise DatasetError(f"{self.file} has no segmentations: its annotations lack the key; use masks=False")
-        usable = [usable_segmentation(item.get("segmentation")) for item in items]
-        return PackedObjects([] if part is None else part for part in usable), np.array(
-            [part is not None for part in usable], dtype=bool
-        )
-
-    def _column(self, name: str, items: list[dict[str, Any]], key: str) -> list[Any]:
-        try:
-            return [item[key] for item in items]
-        except (KeyError, TypeError):
-            lacking = [index for index, item in enumerate(items) if not isinstance(item, dict) or key not in item]
+            packed = pack_masks(written, sizes, names=names)
+        except MalformedMaskError as error:
+            raise undecodable(f"{self.file}: {names[error.place]}", error) from None
+        if len(chosen) and not packed.there.any():
+            has = "no annotation has the key" if written[0] is None else f"{names[0]} has {written[0]!r:.60}"
             raise DatasetError(
-                f"{self.file}: {len(lacking)} of {len(items)} entries of '{name}' lack the key '{key}', "
-                f"the first is number {lacking[0]}: {str(items[lacking[0]])[:120]}"
-            ) from None
+                f"{self.file} has no segmentations, from which masks are made ({has}); {MASK_FORM}. "
+                f"Add them, or train on boxes alone: {NO_MASKS}"
+            )
+        return packed
 
-    def _integers(self, name: str, items: list[dict[str, Any]], key: str) -> np.ndarray:
-        values = self._column(name, items, key)
-        if wrong := [value for value in values if type(value) is not int and not _is_whole(value)]:
-            raise DatasetError(f"{self.file}: '{key}' in '{name}' must be an integer, got {wrong[0]!r}")
-        try:
-            return np.array(values, dtype=np.int64)
-        except OverflowError:
-            raise DatasetError(f"{self.file}: '{key}' in '{name}' does not fit into 64 bits") from None
+    def _required(self, key: str, name: str) -> np.ndarray:
+        column: Column = getattr(self.content, key)[name]
+        everywhere = np.arange(len(column))
+        self._refuse_absent(key, name, column, everywhere)
+        return self._checked(key, name, column, everywhere)
 
-    def _unique(self, name: str, ids: np.ndarray) -> None:
-        if len(np.unique(ids)) < len(ids):
-            twice = [number for number, count in Counter(ids.tolist()).items() if count > 1]
-            raise DatasetError(
-                f"{self.file}: {len(twice)} ids occur more than once in '{name}': {_first(twice)}; ids must be unique"
+    def _optional(self, key: str, name: str, places: np.ndarray) -> np.ndarray:
+        """A column at some places, with a filler where there is nothing."""
+        return self._checked(key, name, getattr(self.content, key)[name].take(places), places)
+
+    def _checked(self, key: str, name: str, column: Column, places: np.ndarray) -> np.ndarray:
+        """The values of a column; refused where there is something else than is accepted."""
+        wrong = column.places(WRONG)
+        if len(wrong):
+            place = int(places[wrong[0]])
+            value, accepted = self.content.value(key, place, name), _ACCEPTED.get(name, "an integer")
+            huge = isinstance(value, int) and not isinstance(value, bool)
+            problem = "does not fit into 64 bits" if huge else f"must be {accepted}"
+            where = self.content.called(key, place) + _and_more(wrong, key)
+            hint = f"; {FIX} with numbers for ids in words" if name in _IDS and isinstance(value, str) else ""
+            self._fail(f"'{name}' in '{key}' {problem}, got {value!r:.80} ({where}){hint}")
+        return column.values
+
+    def _refuse_absent(self, key: str, name: str, column: Column, places: np.ndarray) -> None:
+        if len(absent := column.places(ABSENT)):
+            place = int(places[absent[0]])
+            self._fail(
+                f"{len(absent)} of {len(column)} entries of '{key}' lack the key '{name}', or have nothing there; the "
+                f"first is number {place}: {self.content.entry(key, place)!s:.120}. Add it; `rankdet check DATA` lists "
+                "all that is wrong"
             )
 
+    def _unique(self, key: str, ids: np.ndarray) -> None:
+        unique, counts = np.unique(ids, return_counts=True)
+        if len(twice := unique[counts > 1]):
+            self._fail(
+                f"{len(twice)} ids occur more than once in '{key}': {_first(twice)}; ids must be unique "
+                f"({FIX} in which equal entries are listed once)"
+            )
 
-class _Names(Sequence[str]):
-    """How messages call annotations, written only for those that are named."""
-
-    def __init__(self, ids: np.ndarray, image_ids: np.ndarray) -> None:
-        self._ids, self._image_ids = ids, image_ids
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
-        return f"annotation {self._ids[index]} of image {self._image_ids[index]}"
+    def _fail(self, complaint: str) -> NoReturn:
+        raise DatasetError(f"{self.file}: {complaint}")
 
 
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Millions of new dictionaries and not one cycle: the collector would walk them again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
+def _read(file: Path) -> CocoContent:
     try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_bytes())
+        content = CocoContent.read(file)
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror}; name a COCO annotation file") from None
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{file} is not valid JSON: {error}") from None
-    if isinstance(content, list):
-        raise DatasetError(f"{file} holds a list, as a file of results does; name the annotation file")
-    lists = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or any(not isinstance(content.get(key), list) for key in lists):
-        found = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise DatasetError(f"{file} must hold the lists 'images', 'annotations' and 'categories', got {found}")
-    return content
+    except UnreadableError as error:
+        raise DatasetError(f"{file} {error}") from None
+    wrong = {key: what for key in LISTS if (what := content.what_is(key))}
+    if not wrong:
+        return content
+    if set(wrong.values()) == {"missing"}:
+        raise DatasetError(f"{file} {MUST_HOLD}, got {sorted(content)}")
+    found = " and ".join(f"{key!r} is {what}" for key, what in wrong.items())
+    raise DatasetError(
+        f"{file} {MUST_HOLD}, but {found}; write [{{...}}, {{...}}, ...] ({FIX} that does, of objects of entries)"
+    )
 
 
-def _first(items: Sequence[Any] | np.ndarray) -> str:
-    distinct = list(dict.fromkeys(int(item) for item in items))
+def _and_more(places: np.ndarray, key: str) -> str:
+    return f", and {len(places) - 1} more {key}" if len(places) > 1 else ""
+
+
+def _first(items: np.ndarray) -> str:
+    distinct = list(dict.fromkeys(items.tolist()))
     return ", ".join(map(str, distinct[:EXAMPLES])) + (", ..." if len(distinct) > EXAMPLES else "")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, float) and value.is_integer()
-
-
-def _is_box(box: Any) -> bool:
-    try:
-        return np.array(box, dtype=np.float64).shape == (4,)
-    except (TypeError, ValueError):
-        return False

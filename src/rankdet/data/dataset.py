@@ -16,6 +16,7 @@ from torchvision import tv_tensors
 from typing_extensions import NotRequired
 
 from rankdet.data.categories import Categories
+from rankdet.data.errors import DatasetError
 from rankdet.data.report import DatasetReport
 
 
@@ -101,7 +102,15 @@ def make_target(
     masks: np.ndarray | None = None,
     difficult: np.ndarray | None = None,
 ) -> Target:
-    """Tensors of one image's annotation: boxes (G, 4) xyxy, labels (G,), iscrowd (G,), masks (G, H, W)."""
+    """Tensors of one image's annotation: boxes (G, 4) xyxy, labels (G,), iscrowd (G,), masks (G, H, W).
+
+    :class:`DatasetError` for masks of another size than the image.
+    """
+    if masks is not None and len(masks) and tuple(masks.shape[1:]) != size:
+        raise DatasetError(
+            f"image {image_id}: its masks are of shape {tuple(masks.shape)}, its size is {size[0]} high and {size[1]} "
+            "wide; make masks (G, H, W) for the image as it is stored"
+        )
     canvas = torch.as_tensor(np.array(boxes, dtype=np.float32).reshape(-1, 4))
     target = Target(
         boxes=tv_tensors.BoundingBoxes(canvas, format="XYXY", canvas_size=size),  # type: ignore[call-arg]

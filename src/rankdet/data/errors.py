@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+IMAGES = "images=FOLDER (--data.train_images FOLDER or --data.val_images FOLDER on the command line)"
+NO_MASKS = "masks=False (--data.masks false on the command line)"
+CLASSES = "classes=[NAME, ...] (--data.classes '[NAME, ...]' on the command line)"
+KEEP_EMPTY = "skip_empty=False (--data.skip_empty false on the command line)"
+MIN_SIZE = "min_size (--data.min_size on the command line)"
+"""How messages name the arguments of datasets, in Python and on the command line."""
+FIX = "`rankdet check DATA --fix FOLDER` writes a copy"
+"""How messages name the way to a repaired copy."""
+
 
 class DatasetError(ValueError):
     """A dataset that cannot be used as it is; the message says what is wrong, where, and how to mend it."""
@@ -12,3 +21,7 @@ class CorruptImageError(DatasetError):
 
     Training skips such images (:class:`rankdet.data.SkipCorrupt`); everything else stops with the message.
     """
+
+
+class ImageTooLargeError(CorruptImageError):
+    """An image that has more pixels than allowed (:mod:`rankdet.data.pixel_limit`); nothing else is wrong with it."""

@@ -16,7 +16,7 @@ def read_image(path: Path, *, size: tuple[int, int] | None = None) -> tv_tensors
     """Decode an image file into a uint8 RGB tensor (3, H, W); the EXIF orientation is not applied.
 
     :class:`CorruptImageError`, naming the file, when it is missing, truncated, no image, or not of the annotated
-    `size` (H, W).
+    `size` (H, W); :class:`ImageTooLargeError` when it has more pixels than allowed.
     """
     return _as_image(read_raster(path, size=size))
 
@@ -27,4 +27,4 @@ def read_upright(path: Path) -> tv_tensors.Image:
 
 
 def _as_image(raster: np.ndarray) -> tv_tensors.Image:
-    return tv_tensors.Image(torch.from_numpy(raster).permute(2, 0, 1).contiguous())
+    return tv_tensors.Image(torch.from_numpy(np.array(raster.transpose(2, 0, 1), order="C")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from rankdet.data.batches import DetectionBatches, Draw, InOrder, Order
 from rankdet.data.dataset import DetectionDataset, Sample
 from rankdet.data.seeding import seeded
+from rankdet.data.worker_signals import obey_parent_alone
 from rankdet.ops.distributed import rank as rank_here
 from rankdet.ops.distributed import world_size as world_size_here
 
@@ -94,7 +94,7 @@ def build_loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
-        worker_init_fn=_leave_group,
+        worker_init_fn=obey_parent_alone,
     )
 
 
@@ -109,15 +109,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def _plain(value: Any) -> Any:
     return value.as_subclass(torch.Tensor) if isinstance(value, torch.Tensor) else value
-
-
-def _leave_group(worker: int) -> None:  # noqa: ARG001
-    """Ctrl-C, ``timeout`` and the like reach a whole group; what to do is for the process that trains to say.
-
-    It ends its loading processes itself, and they end when they find it gone.
-    """
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
 
 
 def _allow_open_files() -> None:

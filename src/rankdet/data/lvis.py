@@ -6,14 +6,18 @@ Evaluation needs it; training does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rankdet.data.categories import Categories
+from rankdet.data.columns import ABSENT
 from rankdet.data.errors import DatasetError
+
+if TYPE_CHECKING:
+    from rankdet.data.coco_content import CocoContent
 
 NEGATIVE, NOT_EXHAUSTIVE, FREQUENCY = "neg_category_ids", "not_exhaustive_category_ids", "frequency"
 FREQUENCIES = ("r", "c", "f")
@@ -60,24 +64,20 @@ class Federation:
     frequencies: tuple[str, ...]
 
     @classmethod
-    def of_entries(
-        cls, images: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]], chosen: Categories
-    ) -> Federation | None:
-        """From the entries of an annotation file, for the chosen categories; None when the file is not LVIS's.
+    def of_content(cls, content: CocoContent, chosen: Categories) -> Federation | None:
+        """From an annotation file, for the chosen categories; None when the file is not LVIS's.
 
         :class:`DatasetError` when only some entries have what LVIS gives to each.
         """
-        if not is_lvis(images):
+        if (content.images[NEGATIVE].states == ABSENT).all():
             return None
-        frequencies = {entry["id"]: entry.get(FREQUENCY) for entry in categories}
+        frequencies = [entry.get(FREQUENCY) for entry in content.entries("categories")]
+        of_id = dict(zip(content.categories["id"].values.tolist(), frequencies, strict=True))
         for number in chosen.ids:
-            if frequencies[number] not in FREQUENCIES:
-                raise DatasetError(f"category {number} has frequency {frequencies[number]!r}; LVIS has r, c and f")
-        known = set(chosen.ids)
-        negative, not_exhaustive = (
-            IdLists.pack([_listed(image, key, known) for image in images]) for key in (NEGATIVE, NOT_EXHAUSTIVE)
-        )
-        return cls(negative, not_exhaustive, tuple(str(frequencies[number]) for number in chosen.ids))
+            if of_id[number] not in FREQUENCIES:
+                raise DatasetError(f"category {number} has frequency {of_id[number]!r}; LVIS has r, c and f")
+        negative, not_exhaustive = (_listed(content, key, set(chosen.ids)) for key in (NEGATIVE, NOT_EXHAUSTIVE))
+        return cls(negative, not_exhaustive, tuple(str(of_id[number]) for number in chosen.ids))
 
     def select_images(self, images: np.ndarray) -> Federation:
         """That of some images, in that order."""
@@ -92,17 +92,12 @@ class Federation:
         return {FREQUENCY: self.frequencies[label]}
 
 
-def is_lvis(images: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the entries of images are in the format of LVIS."""
-    return any(NEGATIVE in image for image in images)
-
-
-def _listed(image: Mapping[str, Any], key: str, known: set[int]) -> list[int]:
-    """The known ones among the category ids that an image lists."""
-    listed = image.get(key)
-    if not isinstance(listed, list) or not all(type(number) is int for number in listed):
+def _listed(content: CocoContent, key: str, known: set[int]) -> IdLists:
+    """The known ones among the category ids that each image lists."""
+    column = content.images[key]
+    if len(bad := np.flatnonzero(~column.readable)):
         raise DatasetError(
-            f"image {image.get('id')} has no list of category ids {key!r}; LVIS has one for each image "
+            f"{content.called('images', bad[0])} has no list of category ids {key!r}; LVIS has one for each image "
             f"(leave {NEGATIVE!r} out of all images if this is no LVIS file)"
         )
-    return [number for number in listed if number in known]
+    return IdLists.pack([[number for number in listed if number in known] for listed in column.values])

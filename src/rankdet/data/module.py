@@ -13,7 +13,7 @@ from rankdet.data.batches import group_by_orientation
 from rankdet.data.categories import Categories
 from rankdet.data.corrupt import BlankCorrupt, SkipCorrupt
 from rankdet.data.dataset import DetectionDataset
-from rankdet.data.errors import CorruptImageError, DatasetError
+from rankdet.data.errors import CLASSES, CorruptImageError, DatasetError
 from rankdet.data.loader import build_loader
 from rankdet.data.raster import read_size
 from rankdet.data.sampling import EachOnce, Sampling
@@ -141,10 +141,13 @@ class DetectionData:
             raise DatasetError(
                 f"the training data {self.train.report.source} (the first) and the validation data "
                 f"{self.val.report.source} (the second) have different classes: {difference}; "
-                "make the categories of both files equal, or choose common ones with classes=[...]"
+                f"make the categories of both files equal, or choose common ones: {CLASSES}"
             )
         if self.train.report.objects == 0:
-            raise DatasetError(f"{self.train.report.source} has no objects to learn from; give a file with annotations")
+            raise DatasetError(
+                f"there are no objects to learn from. Give data with annotations; what was found is\n  "
+                f"{self.train.report.summary()}"
+            )
         for dataset in (self.train, self.val):
             _probe(dataset)
 

@@ -1,37 +1,33 @@
 """Image files as rasters of pixels, in NumPy alone: headers, and decoding to RGB.
 
-Grey, palette, CMYK and 16-bit images become RGB (16 bits by dropping the lower eight); an alpha channel is dropped.
+Grey, palette and CMYK images become RGB; more than eight bits become eight (:mod:`rankdet.data.depth`); an alpha
+channel is dropped; of several pictures in a file the first is read. An image of more pixels than
+:mod:`rankdet.data.pixel_limit` allows is not decoded.
 The EXIF orientation is *not* applied to images of datasets, except by Pillow in a TIFF: the boxes of COCO and VOC are
 made on the raster as stored. Images that nobody annotated are better read upright.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
+from rankdet.data.depth import to_bytes
 from rankdet.data.errors import CorruptImageError
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
-"""File name endings, in lower case, that are taken for images in a folder."""
+from rankdet.data.image_file import SUFFIXES as SUFFIXES
+from rankdet.data.image_file import open_image
+from rankdet.data.pixel_limit import check_pixels
 
 _ORIENTATION = 274  # the EXIF tag
 _QUARTER_TURNS = (5, 6, 7, 8)
 _UPRIGHT = 1
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
+_TOP_OF_14_BITS = 64  # in the upper byte of 16
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Size and orientation without decoding; :class:`CorruptImageError` when the file is no image."""
-    with _opened(path) as image:
+    with open_image(path) as image:
         return _header(image)
 
 
@@ -71,31 +67,62 @@ def read_raster(path: Path, *, size: tuple[int, int] | None = None) -> np.ndarra
     """Decode an image file into uint8 RGB (H, W, 3).
 
     :class:`CorruptImageError`, naming the file, when it is missing, truncated, no image, or not of the annotated
-    `size` (H, W).
+    `size` (H, W); :class:`ImageTooLargeError` when it has too many pixels.
     """
-    with _opened(path) as image:
-        if size is not None:
-            _check_size(path, _header(image), size)
-        return _to_rgb(image)
+    return _decoded(path, size=size)[0]
 
 
 def read_upright_raster(path: Path) -> np.ndarray:
     """As `read_raster`, turned as the EXIF orientation says: as a viewer shows it."""
-    with _opened(path) as image:
-        turn = _TURNS.get(_header(image).orientation)
-        return _to_rgb(image if turn is None else image.transpose(turn))
+    raster, header = _decoded(path)
+    return turned(raster, header.orientation)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image, not decoded; whatever goes wrong with it is a :class:`CorruptImageError`."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (CorruptImageError, MemoryError):
-        raise
-    except Exception as error:  # a decoder fed with arbitrary bytes raises OSError, SyntaxError, struct.error, ...
-        raise CorruptImageError(f"{path} cannot be read: {error}; replace the file or leave it out") from error
+def turned(raster: np.ndarray, orientation: int) -> np.ndarray:
+    """A raster (H, W, C) as a viewer shows it that applies an EXIF orientation, 1 to 8.
+
+    >>> turned(np.array([[[1], [2]]]), 6).tolist()
+    [[[1]], [[2]]]
+    """
+    if orientation in _QUARTER_TURNS:
+        raster = raster.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        raster = raster[::-1]
+    return raster[:, ::-1] if orientation in (2, 3, 6, 7) else raster
+
+
+def _decoded(path: Path, *, size: tuple[int, int] | None = None) -> tuple[np.ndarray, Header]:
+    with open_image(path) as image:
+        header = _header(image)
+        if size is not None:
+            _check_size(path, header, size)
+        check_pixels(path, header.size)
+        lower = _lower_bytes(image)
+        raster = _to_rgb(image)
+    if lower and raster.max(initial=0) < _TOP_OF_14_BITS:
+        with open_image(path) as image:
+            image.tile = lower
+            raster = to_bytes(raster.astype(np.uint16) << 8 | _to_rgb(image))
+    return raster, header
+
+
+def _lower_bytes(image: ImageFile.ImageFile) -> list[Any]:
+    """The tiles to decode for the lower bytes of a picture with 16 bits a colour; none for other pictures.
+
+    Pillow keeps the upper byte of each colour, which is almost nothing of 10 bits. Told that the bytes are in the other
+    order, it keeps the lower one.
+    """
+    tiles = []
+    for tile in image.tile:
+        mode, *more = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        colours, _, depth = str(mode).partition(";")
+        if colours not in ("RGB", "RGBA", "RGBX") or depth not in _OTHER_ORDER:
+            return []
+        swapped = f"{colours};{_OTHER_ORDER[depth]}"
+        arguments = (swapped, *more) if more else swapped
+        is_named = hasattr(tile, "_replace")  # from Pillow 11.1 on
+        tiles.append(tile._replace(args=arguments) if is_named else (*tile[:3], arguments))
+    return tiles
 
 
 def _header(image: Image.Image) -> Header:
@@ -103,25 +130,30 @@ def _header(image: Image.Image) -> Header:
     has_exif = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
     orientation = image.getexif().get(_ORIENTATION, _UPRIGHT) if has_exif else _UPRIGHT
     known = isinstance(orientation, int) and 1 <= orientation <= 8
-    return Header((image.height, image.width), orientation if known else _UPRIGHT)
+    size = _size_of_tiff(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else (image.height, image.width)
+    return Header(size, orientation if known else _UPRIGHT)
+
+
+def _size_of_tiff(image: TiffImagePlugin.TiffImageFile) -> tuple[int, int]:
+    """(H, W) once it is turned; before that, older versions of Pillow say another size."""
+    width, height = (image.tag_v2[tag] for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
+    return (width, height) if image.tag_v2.get(_ORIENTATION) in _QUARTER_TURNS else (height, width)
 
 
 def _check_size(path: Path, header: Header, size: tuple[int, int]) -> None:
     """Compare the raster with the annotated (H, W); :class:`CorruptImageError` when they differ."""
     if size == header.size:
         return
-    hint = "mend the annotation"
+    hint = "correct the size in the annotations, or find the image that they were made on"
     if size == header.turned_size:
-        hint = "its EXIF tag turns it, which is not applied; store it upright"
+        hint = "its EXIF tag turns it in viewers, but not here; `rankdet check DATA --fix FOLDER` stores it upright"
     raise CorruptImageError(
         f"{path} is {header.size[1]} x {header.size[0]} pixels, its annotation says {size[1]} x {size[0]}; {hint}"
     )
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode == "F":
-        raise ValueError("floating point pixels have no agreed range")
-    return np.array(image.convert("RGB"))
+    if image.mode == "F" or image.mode.startswith("I"):
+        return np.repeat(to_bytes(np.asarray(image))[..., None], 3, axis=2)
+    image.info.pop("transparency", None)  # Pillow would warn that it is lost
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

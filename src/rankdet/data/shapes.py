@@ -166,7 +166,7 @@ class Shapes(DetectionDataset):
             for index, number in enumerate(self.image_ids):
                 pixels = paint(self.scene(index), RandomState([self.seed, index, _PAINT]), noise=self.noise)
                 Image.fromarray(pixels).save(unfinished / "images" / _file_name(number))
-            (unfinished / "annotations.json").write_text(json.dumps(self.ground_truth()))
+            (unfinished / "annotations.json").write_text(json.dumps(self.ground_truth()), encoding="utf-8")
         return folder / "annotations.json"
 
     def _piece(self, rng: RandomState, is_object: bool) -> Piece:

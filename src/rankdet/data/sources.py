@@ -8,8 +8,8 @@ from pathlib import Path
 from rankdet.data.categories import Categories
 from rankdet.data.coco import CocoDetection
 from rankdet.data.dataset import DetectionDataset
-from rankdet.data.errors import DatasetError
-from rankdet.data.files import coco_file, split_off
+from rankdet.data.errors import NO_MASKS, DatasetError
+from rankdet.data.files import as_path, coco_file, split_off
 from rankdet.data.shapes import Shapes
 from rankdet.data.voc import VOCDetection
 
@@ -49,7 +49,7 @@ def open_dataset(
     """
     if str(source) == SHAPES:
         return _open_shapes(images, masks=masks, classes=classes, seed=shapes_seed)
-    path, split = split_off(str(source))
+    path, split = split_off(str(as_path(source, "the path of a COCO file or of a VOC folder")))
     annotations = coco_file(path)
     if annotations is not None:
         names = classes.names if isinstance(classes, Categories) else classes
@@ -58,7 +58,7 @@ def open_dataset(
         problem = "is" if path.exists() else "does not exist, and is"
         raise DatasetError(f"{path} {problem} neither a COCO annotation file (*.json), nor a VOC folder, nor 'shapes'")
     if masks:
-        raise DatasetError(f"{path} is in the VOC format, which has no masks; use a COCO file or masks=False")
+        raise DatasetError(f"{path} is in the VOC format, which has no masks; use a COCO file, or {NO_MASKS}")
     return VOCDetection(path, images, split=split, classes=classes, skip_empty=skip_empty, min_size=min_size)
 
 

@@ -6,79 +6,25 @@ N images, M annotations in the order of the images.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from rankdet.data.errors import DatasetError
+from rankdet.data.errors import FIX, KEEP_EMPTY, MIN_SIZE, DatasetError
+from rankdet.data.packed import PackedJSON
 from rankdet.data.report import EXAMPLES, DatasetReport, Fault
+from rankdet.data.sharing import shares_arrays
 
 
-class Packed:
-    """Byte strings in one buffer, without an object for each."""
-
-    def __init__(self, parts: Iterable[bytes]) -> None:
-        parts = list(parts)
-        self._ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
-        self._bytes = np.frombuffer(b"".join(parts), dtype=np.uint8)
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def part(self, index: int) -> bytes:
-        """The bytes at one place; ``IndexError`` outside."""
-        index = range(len(self))[index]
-        start = self._ends[index - 1] if index else 0
-        return self._bytes[start : self._ends[index]].tobytes()
-
-
-class PackedStrings(Packed, Sequence[str]):
-    """A list of strings in little memory.
-
-    >>> packed = PackedStrings(["a.jpg", "", "ü"])
-    >>> packed[2], len(packed), list(packed)
-    ('ü', 3, ['a.jpg', '', 'ü'])
-    """
-
-    def __init__(self, strings: Iterable[str]) -> None:
-        super().__init__(string.encode() for string in strings)
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
-        """One string (no slices)."""
-        return self.part(index).decode()
-
-
-class PackedObjects(Packed):
-    """A list of plain objects (the segmentations) in little memory.
-
-    >>> packed = PackedObjects([[1.5, 2], {"size": [2, 2]}])
-    >>> packed.select([1]).get(0)
-    {'size': [2, 2]}
-    """
-
-    def __init__(self, items: Iterable[Any]) -> None:
-        super().__init__(pickle.dumps(item, pickle.HIGHEST_PROTOCOL) for item in items)
-
-    def get(self, index: int) -> Any:
-        """A fresh copy of one object."""
-        return pickle.loads(self.part(index))
-
-    def select(self, indices: Iterable[int]) -> PackedObjects:
-        """The objects at some places, in that order."""
-        selected = PackedObjects.__new__(PackedObjects)
-        Packed.__init__(selected, (self.part(index) for index in indices))
-        return selected
-
-
+@shares_arrays
 @dataclass(frozen=True)
 class Annotations:
     """The annotations of N images, sorted by image; those of image i are rows ``starts[i]`` to ``starts[i + 1]``.
 
-    `boxes` are what a model is trained on, clipped to the image; `xywh` and `area` are what the file says, for
+    `boxes` and `iscrowd` are what a model is trained on: clipped to the image; what is to be ignored for any reason.
+    `xywh`, `area` (NaN where none is stated) and `crowd` (None for that of training) are what the file says, for
     evaluation. Rows that are not `usable` (see :func:`clean_boxes`) belong to the evaluation alone.
     """
 
@@ -90,8 +36,9 @@ class Annotations:
     iscrowd: np.ndarray
     boxes: np.ndarray
     usable: np.ndarray
+    crowd: np.ndarray | None = None
     difficult: np.ndarray | None = None
-    segmentations: PackedObjects | None = None
+    segmentations: PackedJSON | None = None
 
     def rows(self, image: int) -> slice:
         """All rows of an image."""
@@ -121,9 +68,27 @@ class Annotations:
             iscrowd=self.iscrowd[rows],
             boxes=self.boxes[rows],
             usable=self.usable[rows],
+            crowd=None if self.crowd is None else self.crowd[rows],
             difficult=None if self.difficult is None else self.difficult[rows],
             segmentations=None if self.segmentations is None else self.segmentations.select(rows),
         )
+
+
+class Called(Sequence[str]):
+    """How messages call the rows of some columns, written only for those that are named.
+
+    >>> Called("annotation {} of image {}", np.array([5, 6]), np.array([1, 1]))[1]
+    'annotation 6 of image 1'
+    """
+
+    def __init__(self, text: str, *columns: np.ndarray) -> None:
+        self._text, self._columns = text, columns
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+        return self._text.format(*(column[index] for column in self._columns))
 
 
 @dataclass(frozen=True)
@@ -150,22 +115,23 @@ def clean_boxes(xywh: np.ndarray, sizes: np.ndarray, *, names: Sequence[str] | n
     Raises:
         DatasetError: for boxes of which no part is inside of their image: sizes or coordinates are wrong.
     """
-    degenerate = (xywh[:, 2] < 1) | (xywh[:, 3] < 1)
-    corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-    limits = sizes[:, [1, 0, 1, 0]].astype(np.float64)
-    boxes = np.clip(corners, 0, limits)
-    inside = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    x, y, width, height = np.ascontiguousarray(xywh.T)  # columns: NumPy is slow along rows of four
+    degenerate = (width < 1) | (height < 1)
+    high, wide = sizes.T.astype(np.float64)
+    corners = np.stack([x, y, x + width, y + height])
+    boxes = np.stack([np.clip(side, 0, limit) for side, limit in zip(corners, (wide, high, wide, high), strict=True)])
+    inside = np.minimum(boxes[2] - boxes[0], boxes[3] - boxes[1])
     _refuse_outside(xywh, sizes, names, where=~degenerate & (inside <= 0))
     sliver = ~degenerate & (inside < 1)
     usable = ~degenerate & ~sliver
-    clipped = usable & (np.abs(corners - boxes).max(1, initial=0) > 1)
+    clipped = usable & (np.abs(corners - boxes) > 1).any(0)
     found = (
         ("degenerate box", degenerate, "left out"),
         ("box with less than a pixel inside of its image", sliver, "left out"),
         ("box beyond its image", clipped, "clipped"),
     )
     faults = tuple(make_fault(kind, names, where, action=action) for kind, where, action in found if where.any())
-    return CleanBoxes(boxes.astype(np.float32), usable, faults)
+    return CleanBoxes(np.ascontiguousarray(boxes.T, dtype=np.float32), usable, faults)
 
 
 def _refuse_outside(
@@ -177,19 +143,24 @@ def _refuse_outside(
         box, (height, width) = ", ".join(f"{side:g}" for side in xywh[first]), sizes[first]
         raise DatasetError(
             f"{len(rows)} boxes lie outside of their images, such as {names[first]}: x, y, width, height {box} in an "
-            f"image {width} wide and {height} high. Correct the boxes or the sizes of the images, or let `rankdet "
-            "check DATA --fix FOLDER` write a copy without them"
+            f"image {width} wide and {height} high. Correct the boxes or the sizes of the images ({FIX} without them)"
         )
 
 
 def make_fault(kind: str, names: Sequence[str] | np.ndarray, where: np.ndarray, *, action: str) -> Fault:
-    """The fault that the marked rows have, with the first few by name."""
-    rows = np.flatnonzero(where)
+    """The fault that some rows have, given by place or by a mask (M,), with the first few by name."""
+    rows = np.flatnonzero(where) if where.dtype == bool else where
     return Fault(kind, len(rows), action, tuple(str(names[row]) for row in rows[:EXAMPLES]))
 
 
 def filter_images(
-    sizes: np.ndarray, counts: np.ndarray | None, *, names: Sequence[str], source: Path, min_size: int
+    sizes: np.ndarray,
+    counts: np.ndarray | None,
+    *,
+    names: Sequence[str],
+    source: Path,
+    min_size: int,
+    faults: Sequence[Fault] = (),
 ) -> tuple[np.ndarray, list[Fault]]:
     """The places of the images to keep, and what was left out.
 
@@ -199,20 +170,23 @@ def filter_images(
         names: (N,) how a message calls each image.
         source: what a message calls the dataset.
         min_size: the least shorter side.
+        faults: what was left out before, which may be why images have no objects.
 
     Raises:
-        DatasetError: when no image is left.
+        DatasetError: when no image is left; it says why, and how to keep them.
     """
     small = sizes.min(1) < min_size
     empty = (counts == 0) & ~small if counts is not None else np.zeros_like(small)
-    left_out = [
-        make_fault(kind, names, where, action="left out as asked")
-        for kind, where in ((f"image with a side below {min_size} pixels", small), ("image without objects", empty))
-        if where.any()
-    ]
+    found = (
+        (f"image with a side below {min_size} pixels", small, "left out by min_size"),
+        ("image without objects", empty, "left out by skip_empty"),
+    )
+    left_out = [make_fault(kind, names, where, action=action) for kind, where, action in found if where.any()]
     keep = np.flatnonzero(~small & ~empty)
     if not len(keep):
-        raise DatasetError(f"{source} leaves no image to use: " + "; ".join(map(str, left_out)))
+        causes = [fault for fault in faults if fault.action == "left out"]
+        remedy = f"give data with objects; images without are kept by {KEEP_EMPTY}, small ones by a smaller {MIN_SIZE}"
+        raise DatasetError(f"{source} leaves no image to use: {'; '.join(map(str, [*left_out, *causes]))}. So {remedy}")
     return keep, left_out
 
 

@@ -6,6 +6,7 @@ torch's global generator, which the loader seeds for each sample. Images stay ui
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,16 +16,43 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from rankdet.data.dataset import Target
+from rankdet.data.interpolation import Antialiased, FloatBilinear, Interpolation, interpolation_called
 
 PER_OBJECT = ("boxes", "labels", "iscrowd", "difficult", "masks")
 """The keys of a target that have one row for each object."""
 
 
-class Resize(v2.Transform):
-    """A rule that gives the size of the resized image; bilinear with antialiasing, masks by the nearest pixel.
+class Transform(v2.Transform):
+    """A transform that is called by the same names under every torchvision: `make_params` once, `transform` for each.
+
+    They are torchvision's own from 0.21 on; before that they had names of their own.
+    """
+
+    @abstractmethod
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """What is done to all of the image and its target, drawn or computed once."""
+
+    @abstractmethod
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Do it to one image, box or mask tensor."""
+
+    def _get_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        return self.make_params(flat_inputs)
+
+    def _transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return self.transform(inpt, params)
+
+
+class Resize(Transform):
+    """A rule that gives the size of the resized image; masks are resized by the nearest pixel.
 
     Authors of a rule write :meth:`new_size`.
+
+    Attributes:
+        interpolation: how the pixels of images come about.
     """
+
+    interpolation: Interpolation = Antialiased()
 
     @abstractmethod
     def new_size(self, height: int, width: int) -> tuple[int, int]:
@@ -32,10 +60,13 @@ class Resize(v2.Transform):
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Ask the rule; torchvision calls this once for an image and its target."""
-        return {"size": self.new_size(*v2.query_size(flat_inputs))}
+        return {"size": self.new_size(*_common_size(flat_inputs))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Resize one image, box or mask tensor; torchvision calls this."""
+        is_image = isinstance(inpt, tv_tensors.Image) or not isinstance(inpt, tv_tensors.TVTensor)
+        if is_image and isinstance(inpt, torch.Tensor) and not isinstance(self.interpolation, Antialiased):
+            return tv_tensors.wrap(self.interpolation(inpt.as_subclass(torch.Tensor), params["size"]), like=inpt)
         return self._call_kernel(v2.functional.resize, inpt, size=list(params["size"]), antialias=True)
 
 
@@ -45,6 +76,11 @@ class FixedResize(Resize):
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Plain types from which :func:`resize_from_dict` rebuilds the rule."""
+
+    def _interpolated(self, rule: dict[str, Any]) -> dict[str, Any]:
+        """The rule with the name of its interpolation, unless that is the usual one."""
+        name = self.interpolation.name
+        return rule if name == Antialiased.name else {**rule, "interpolation": name}
 
 
 class KeepSize(FixedResize):
@@ -70,9 +106,10 @@ class ResizeExactly(FixedResize):
     (512, 640)
     """
 
-    def __init__(self, *, height: int, width: int) -> None:
+    def __init__(self, *, height: int, width: int, interpolation: Interpolation | None = None) -> None:
         super().__init__()
         self.height, self.width = _sides(height=height, width=width)
+        self.interpolation = interpolation or Antialiased()
 
     def new_size(self, height: int, width: int) -> tuple[int, int]:
         """The fixed size."""
@@ -81,7 +118,7 @@ class ResizeExactly(FixedResize):
 
     def to_dict(self) -> dict[str, Any]:
         """Rule and both sides."""
-        return {"rule": "exactly", "height": self.height, "width": self.width}
+        return self._interpolated({"rule": "exactly", "height": self.height, "width": self.width})
 
 
 class ResizeShorter(FixedResize):
@@ -94,17 +131,39 @@ class ResizeShorter(FixedResize):
     ((800, 1067), (80, 320))
     """
 
-    def __init__(self, *, short: int = 800, long: int = 1333) -> None:
+    def __init__(self, *, short: int = 800, long: int = 1333, interpolation: Interpolation | None = None) -> None:
         super().__init__()
         self.short, self.long = _sides(short=short, long=long)
+        self.interpolation = interpolation or Antialiased()
 
     def new_size(self, height: int, width: int) -> tuple[int, int]:
         """The size by the rule."""
         return keep_ratio(height, width, short=self.short, long=self.long)
 
     def to_dict(self) -> dict[str, Any]:
-        """Rule and both limits."""
-        return {"rule": "shorter", "short": self.short, "long": self.long}
+        """Rule, both limits and interpolation."""
+        return self._interpolated({"rule": "shorter", "short": self.short, "long": self.long})
+
+
+class ResizeShorterDown(ResizeShorter):
+    """:class:`ResizeShorter` with sides rounded down, by default in floating point: torchvision's detectors.
+
+    >>> ResizeShorterDown().new_size(480, 640)
+    (800, 1066)
+    """
+
+    def __init__(self, *, short: int = 800, long: int = 1333, interpolation: Interpolation | None = None) -> None:
+        super().__init__(short=short, long=long, interpolation=interpolation or FloatBilinear())
+
+    def new_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size by the rule."""
+        scale = min(self.short / min(height, width), self.long / max(height, width))
+        return max(math.floor(height * scale), 1), max(math.floor(width * scale), 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Rule, both limits and interpolation."""
+        name = self.interpolation.name
+        return {"rule": "shorter_down", "short": self.short, "long": self.long, "interpolation": name}
 
 
 class RandomResizeShorter(Resize):
@@ -165,6 +224,14 @@ class Sanitise(v2.Transform):
         return image, select_objects({**target, "boxes": boxes}, (sides >= self.min_size).all(1))
 
 
+def _common_size(inputs: list[Any]) -> tuple[int, int]:
+    """(H, W) of an image, its boxes and its masks."""
+    sizes = {tuple(v2.functional.get_size(item)) for item in inputs}
+    if len(sizes) != 1:
+        raise ValueError(f"an image, its boxes and its masks must be of one size (H, W); got {sorted(sizes)}")
+    return sizes.pop()
+
+
 def select_objects(target: Target, keep: torch.Tensor) -> Target:
     """A target with some of its objects: `keep` is a mask (G,) or indices; every key stays in step."""
     rows = {key: _rewrap(target[key][keep], target[key]) for key in PER_OBJECT if key in target}  # type: ignore[literal-required]
@@ -181,8 +248,11 @@ def resize_from_dict(rule: Mapping[str, Any]) -> FixedResize:
         "keep": KeepSize,
         "exactly": ResizeExactly,
         "shorter": ResizeShorter,
+        "shorter_down": ResizeShorterDown,
     }
     arguments = {key: value for key, value in rule.items() if key != "rule"}
+    if "interpolation" in arguments:
+        arguments["interpolation"] = interpolation_called(arguments["interpolation"])
     try:
         return rules[rule["rule"]](**arguments)
     except (KeyError, TypeError):

@@ -8,7 +8,7 @@ number of pixel columns. Converters that copy the corners (BCCD's COCO file is o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,12 @@ import numpy as np
 from rankdet.data.annotated import AnnotatedImages
 from rankdet.data.categories import Categories
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import Listing, find_images, voc_image_folders, without_annotations
-from rankdet.data.raster import SUFFIXES, read_size
+from rankdet.data.files import images_not_found, missing_files, voc_image_folders
+from rankdet.data.packed import PackedStrings
+from rankdet.data.raster import read_size
 from rankdet.data.report import EXAMPLES, Fault
-from rankdet.data.table import Annotations, PackedStrings, clean_boxes, filter_images, make_report
-from rankdet.data.voc_classes import VOC_CLASSES
+from rankdet.data.table import Annotations, clean_boxes, filter_images, make_report
+from rankdet.data.voc_folder import VOCFolder, locate_images
 from rankdet.data.voc_xml import VOCFile, read_voc
 
 
@@ -28,18 +29,20 @@ class VOCDetection(AnnotatedImages):
     """Images and objects of a folder of VOC annotation files.
 
     Objects marked difficult are regions to ignore in training: ``difficult`` and ``iscrowd`` are both True for them.
-    Image ids are 1, 2, ... in the order of `split`, or of the file names; category ids are 1, 2, ... in the order of
-    the classes. A box whose corners coincide is degenerate, not an object of one pixel.
+    Image ids are the numbers in the names of the files where all names in the folder are numbers, as in VOC 2007
+    (``000012.xml`` has 12); else 1, 2, ... in the order of `split`, or of the file names; `numbered` says which.
+    Category ids are 1, 2, ... in the order of the classes. A box whose corners coincide is degenerate, not an object of
+    one pixel.
 
     Args:
         root: a VOC folder (with ``Annotations``, ``JPEGImages``, ``ImageSets/Main``), or a folder of XML files.
         images: the folder of the images; found by itself when None (``JPEGImages`` or ``images`` in or beside `root`,
-            or `root` itself).
+            or `root` itself). How an image is found: :class:`rankdet.data.voc_folder.VOCImages`.
         split: the annotation files to use, without ending: a list, or the name of a file in ``ImageSets/Main`` such as
-            ``"trainval"``; None for all.
+            ``"trainval"``, see :meth:`rankdet.data.voc_folder.VOCFolder.split`; None for all.
         classes: the classes, in label order; objects of other classes count as background. Names must occur in the
-            folder; a class map is taken as it is. None: the 20 classes of the challenge when the folder names no
-            other, else the classes that it names, sorted.
+            folder; a class map is taken as it is. None: the classes that the folder names, sorted; those of VOC
+            2007 and 2012 are their 20 in the customary order.
         origin: what the first pixel is called: 1 by the standard; 0 for files whose corners are edges counted from 0,
             which are then taken as they are.
         skip_empty: leave out images without objects (difficult ones alone are none), as in training.
@@ -62,86 +65,87 @@ class VOCDetection(AnnotatedImages):
     ) -> None:
         if origin not in (0, 1):
             raise ValueError(f"origin must be 0 or 1, got {origin!r}")
-        root = Path(root)
-        home = root / "Annotations" if (root / "Annotations").is_dir() else root
-        everything = _read_folder(home)
-        stems = _stems(root, everything, split)
+        place = VOCFolder.find(Path(root))
+        everything = _read_folder(place)
+        stems = _stems(place, split)
         files = [everything[stem] for stem in stems]
-        folder, names = _locate(home, stems, files, images)
+        folder, names = _locate(place.home, stems, files, images)
         sizes = _sizes(folder, names, files)
-        categories = _categories(home, everything.values(), classes)
+        categories = _categories(place.home, everything.values(), classes)
         table, faults = _table(files, stems, sizes, categories, origin=origin)
         counts = table.object_counts() if skip_empty else None
-        keep, left_out = filter_images(sizes, counts, names=stems, source=home, min_size=min_size)
+        keep, left_out = filter_images(sizes, counts, names=stems, source=place.home, min_size=min_size)
         table = table.select_images(keep)
         super().__init__(
             folder=folder,
             files=PackedStrings([names[index] for index in keep]),
-            ids=keep + 1,
+            ids=place.image_ids(stems)[keep],
             sizes=sizes[keep],
             annotations=table,
             categories=categories,
-            report=make_report(str(home), table, [*faults, *left_out]),
+            report=make_report(str(place.home), table, [*faults, *left_out]),
         )
+        self.numbered = place.numbered
+
+    def ids_in_words(self) -> str:
+        """How images and classes are called in results; VOC has no ids, so results of other tools may have others."""
+        shown = [f"{number} is {Path(self.files[place]).stem}" for place, number in enumerate(self.image_ids[:2])]
+        images = "are the numbers of its files" if self.numbered else f"count its files: {', '.join(shown)}, ..."
+        pairs = list(zip(self.categories.ids, self.categories.names, strict=True))
+        classes = ", ".join(f"{number} {name}" for number, name in pairs[:EXAMPLES])
+        return f"image ids {images}; category ids are {classes}" + (", ..." if len(pairs) > EXAMPLES else "")
 
 
-def _read_folder(home: Path) -> dict[str, VOCFile]:
-    """All annotation files by name without ending; all, so that every split of a folder has the same classes."""
-    stems = sorted(name[:-4] for name in Listing().names(str(home)) if name.endswith(".xml"))
-    if not stems:
-        remedy = "name a VOC folder (with Annotations) or a folder of XML files"
-        raise DatasetError(f"{without_annotations(home)}; {remedy}")
-    return {stem: read_voc(home / f"{stem}.xml") for stem in stems}
+def _read_folder(place: VOCFolder) -> dict[str, VOCFile]:
+    """All annotation files; all, so that every split of a folder has the same classes."""
+    read: dict[str, VOCFile] = {}
+    problems: list[DatasetError] = []
+    for stem in place.files:
+        try:
+            read[stem] = read_voc(place.path(stem))
+        except DatasetError as error:
+            problems.append(error)
+    if problems:
+        more = f"; {len(problems)} of the {len(place.files)} files cannot be used" if len(problems) > 1 else ""
+        way_out = f"`rankdet check {place.root} --fix FOLDER` writes a copy without what cannot be used"
+        raise DatasetError(f"{problems[0]}{more}. {way_out}")
+    return read
 
 
-def _stems(root: Path, present: Collection[str], split: str | Sequence[str] | None) -> list[str]:
+def _stems(place: VOCFolder, split: str | Sequence[str] | None) -> list[str]:
     """The annotation files to use, without ending."""
     if split is None:
-        return list(present)
-    stems = _read_split(root, split) if isinstance(split, str) else list(split)
-    if absent := [stem for stem in stems if stem not in present]:
+        return list(place.files)
+    stems, absent = place.split(split) if isinstance(split, str) else _known(place, split)
+    if absent:
         shown = ", ".join(absent[:EXAMPLES]) + (", ..." if len(absent) > EXAMPLES else "")
+        total = len(absent) + len(stems)
         raise DatasetError(
-            f"{len(absent)} of the {len(stems)} annotation files of the split are not in {root}: {shown}"
+            f"{len(absent)} of the {total} annotation files of the split are not in {place.home}: {shown}"
         )
     if not stems:
-        raise DatasetError(f"the split {split!r} of {root} is empty; name at least one annotation file")
-    return list(dict.fromkeys(stems))
+        raise DatasetError(f"the split {split!r} of {place.root} is empty; name at least one annotation file")
+    return stems
 
 
-def _read_split(root: Path, split: str) -> list[str]:
-    folder = root / "ImageSets" / "Main"
-    if not folder.is_dir():
-        folder = root.parent / "ImageSets" / "Main"
-    try:
-        lines = (folder / f"{split}.txt").read_text().splitlines()
-    except OSError:
-        there = sorted(name[:-4] for name in Listing().names(str(folder)) if name.endswith(".txt"))
-        raise DatasetError(f"{folder} has no {split}.txt; there are {there[:20] or 'no splits'}") from None
-    return [line.split()[0] for line in lines if line.strip()]
+def _known(place: VOCFolder, stems: Sequence[str]) -> tuple[list[str], list[str]]:
+    wanted = list(dict.fromkeys(stems))
+    return [stem for stem in wanted if stem in place.files], [stem for stem in wanted if stem not in place.files]
 
 
 def _locate(
     home: Path, stems: Sequence[str], files: Sequence[VOCFile], images: str | Path | None
 ) -> tuple[Path, list[str]]:
-    """The folder of the images and the name of each image in it, with or without the help of ``<filename>``."""
+    """The folder of the images and the name of each image in it."""
     candidates = voc_image_folders(home) if images is None else [Path(images)]
-    listing = Listing()
-    names: list[str] = []
-    for folder in candidates:
-        by_stem = {Path(name).stem: name for name in sorted(listing.names(str(folder))) if _is_image(name)}
-        names = [
-            file.file_name if file.file_name and listing.has(folder, file.file_name) else by_stem.get(stem, "")
-            for stem, file in zip(stems, files, strict=True)
-        ]
-        if all(names):
-            return folder, names
+    found, names = locate_images(candidates, stems, [file.file_name for file in files])
     expected = [file.file_name or f"{stem}.jpg" for stem, file in zip(stems, files, strict=True)]
-    return find_images(candidates, expected, wanted_by=home), expected
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES
+    if found is None:
+        raise images_not_found(candidates, expected[0], wanted_by=home)
+    lacking = [name for name, image in zip(expected, names, strict=True) if image is None]
+    if lacking:
+        raise missing_files(found.folder, lacking, total=len(names), wanted_by=home)
+    return found.folder, [name for name in names if name is not None]
 
 
 def _sizes(folder: Path, names: Sequence[str], files: Sequence[VOCFile]) -> np.ndarray:
@@ -154,13 +158,14 @@ def _categories(home: Path, files: Iterable[VOCFile], classes: Sequence[str] | C
     if isinstance(classes, Categories):
         return classes
     found = sorted({item.name for file in files for item in file.objects})
-    known = VOC_CLASSES if set(found) <= set(VOC_CLASSES) else tuple(found)
     if classes is None:
         if not found:
-            raise DatasetError(f"no file in {home} names an object, so that no class is known; give classes=...")
-        return Categories.from_names(known)
+            raise DatasetError(
+                f"no file in {home} names an object, so no class is known; name some with classes=... (--data.classes)"
+            )
+        return Categories.from_names(found)
     try:
-        Categories.from_names(known).select(classes)
+        Categories.from_names(found).select(classes)
     except DatasetError as error:
         raise DatasetError(f"{home}: {error}") from None
     return Categories.from_names(classes)

@@ -11,10 +11,14 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from rankdet.data.encoding import decode_xml, uncertain
 from rankdet.data.errors import DatasetError
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 """The elements of a ``<bndbox>``."""
+_NAMES = ("name", "filename")  # what is used of the texts of a file
+_MOST_PIXELS = 1e9
+_TRUE = ("1", "true", "yes")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,26 @@ def read_voc(file: Path) -> VOCFile:
 
 
 def parse_xml(file: Path) -> Element:
-    """The root element; :class:`DatasetError` for invalid XML and for a document type."""
+    """The root element; :class:`DatasetError` for invalid XML, an unknown encoding and a document type."""
+    text, certain = decode_xml(_content(file), file=file)
+    root = _parse(text, file)
+    for element in root.iter() if not certain else ():
+        if element.tag in _NAMES and not (element.text or "").isascii():
+            raise uncertain(file, (element.text or "").strip())
+    return root
+
+
+def _content(file: Path) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}") from None
+    if not content.strip():
+        raise DatasetError(f"{file} is empty; restore it, or remove it")
+    return content
+
+
+def _parse(text: str, file: Path) -> Element:
     builder = TreeBuilder()
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -59,11 +82,9 @@ def parse_xml(file: Path) -> Element:
 
     parser.StartDoctypeDeclHandler = refuse
     try:
-        parser.Parse(file.read_bytes(), True)
-    except expat.ExpatError as error:
+        parser.Parse(text, True)
+    except (expat.ExpatError, UnicodeError) as error:  # a text may hold half a character in UTF-16
         raise DatasetError(f"{file} is not valid XML: {error}") from None
-    except OSError as error:
-        raise DatasetError(f"{file} cannot be read: {error.strerror}") from None
     return builder.close()
 
 
@@ -83,17 +104,32 @@ def _object(file: Path, item: Element) -> VOCObject:
     if None in texts:
         raise DatasetError(f"{file}: an object of class {name!r} has no <bndbox> with {', '.join(CORNERS)}")
     x1, y1, x2, y2 = (_number(file, text or "", "bndbox") for text in texts)
-    return VOCObject(name, (x1, y1, x2, y2), difficult=_text(item, "difficult") in ("1", "true", "True"))
+    return VOCObject(name, (x1, y1, x2, y2), difficult=is_difficult(item))
 
 
 def _number(file: Path, text: str, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = number_of(text)
+    if math.isnan(value):
         raise DatasetError(f"{file}: <{what}> must hold numbers, got {text!r}")
     return value
+
+
+def number_of(text: str | None) -> float:
+    """A number of pixels; NaN for what is none, and for what no image has.
+
+    >>> number_of(" 12.5 "), number_of("1e308"), number_of("inf"), number_of("twelve"), number_of(None)
+    (12.5, nan, nan, nan, nan)
+    """
+    try:
+        value = float(text or "")
+    except ValueError:
+        return math.nan
+    return value if abs(value) <= _MOST_PIXELS else math.nan
+
+
+def is_difficult(item: Element) -> bool:
+    """Whether an ``<object>`` is marked so."""
+    return (item.findtext("difficult") or "").strip().lower() in _TRUE
 
 
 def _text(element: Element, path: str) -> str | None:

@@ -1,6 +1,7 @@
-"""Evaluation: COCO, LVIS and VOC average precision, oLRP with components and class thresholds, proposals.
+"""Evaluation: AP by the rules of COCO, LVIS and VOC, oLRP with its parts and class thresholds, and comparisons.
 
-Importing this needs numpy, msgspec and pycocotools only; what needs torch is imported when it is asked for (PEP 562).
+Boxes, masks and their boundaries, keypoints, proposals, panoptic results. Importing this needs only numpy, msgspec and
+pycocotools; what needs more is imported when it is asked for (PEP 562).
 """
 
 from __future__ import annotations
@@ -9,25 +10,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rankdet.eval.average_precision import precision_recall_curve
+from rankdet.eval.boundaries import BoundaryRules, evaluate_boundaries
 from rankdet.eval.coco import evaluate, evaluate_detections
+from rankdet.eval.comparison import Comparison, compare
 from rankdet.eval.correlation import Correlation, score_iou_correlation
 from rankdet.eval.evaluation import CategoryResult, Details, Evaluation
 from rankdet.eval.evaluator import Evaluator, iou_types_of
 from rankdet.eval.instances import Detections, GroundTruth
+from rankdet.eval.keypoints import evaluate_keypoints
 from rankdet.eval.lrp import LRP, lrp_at, lrp_curve, optimal_lrp
-from rankdet.eval.lvis import evaluate_lvis
-from rankdet.eval.matching import COCO_AREA_RANGES, COCO_IOU_THRESHOLDS, Matches, Outcomes, match
+from rankdet.eval.lvis import PerClass, evaluate_lvis
+from rankdet.eval.matching import COCO_IOU_THRESHOLDS, Matches, Outcomes, match
 from rankdet.eval.proposals import evaluate_proposals
-from rankdet.eval.reading import GroundTruthError, ResultsError, read_ground_truth, read_results
+from rankdet.eval.reading import GroundTruthError, read_ground_truth
+from rankdet.eval.results import read_results
+from rankdet.eval.results_file import ResultsError, ResultsNote, ResultsWarning
 from rankdet.eval.rules import COCORules, LVISRules, Rules, read_rules
+from rankdet.eval.sizes import COCO_AREA_RANGES, parse_sizes
 from rankdet.eval.thresholding import ScoreThresholdWarning, ThresholdCost, threshold_cost, warn_of_threshold
 from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, evaluate_voc
 
 if TYPE_CHECKING:
     from rankdet.eval.inference import predict, to_results
     from rankdet.eval.metric import DetectionMetric, ResultsMetric
+    from rankdet.eval.panoptic import PanopticEvaluation, evaluate_panoptic
+    from rankdet.eval.trainer import ComputeMetrics
 
 _LAZY = {
+    "PanopticEvaluation": "rankdet.eval.panoptic",
+    "evaluate_panoptic": "rankdet.eval.panoptic",
+    "ComputeMetrics": "rankdet.eval.trainer",
     "DetectionMetric": "rankdet.eval.metric",
     "ResultsMetric": "rankdet.eval.metric",
     "predict": "rankdet.eval.inference",
@@ -37,8 +49,11 @@ _LAZY = {
 __all__ = [
     "COCO_AREA_RANGES",
     "COCO_IOU_THRESHOLDS",
+    "BoundaryRules",
     "COCORules",
     "CategoryResult",
+    "Comparison",
+    "ComputeMetrics",
     "Correlation",
     "DetectionMetric",
     "Detections",
@@ -51,17 +66,25 @@ __all__ = [
     "LVISRules",
     "Matches",
     "Outcomes",
+    "PanopticEvaluation",
+    "PerClass",
     "ResultsError",
     "ResultsMetric",
+    "ResultsNote",
+    "ResultsWarning",
     "Rules",
     "ScoreThresholdWarning",
     "ThresholdCost",
     "VOCEvaluation",
     "area_under_curve",
+    "compare",
     "eleven_points",
     "evaluate",
+    "evaluate_boundaries",
     "evaluate_detections",
+    "evaluate_keypoints",
     "evaluate_lvis",
+    "evaluate_panoptic",
     "evaluate_proposals",
     "evaluate_voc",
     "iou_types_of",
@@ -69,6 +92,7 @@ __all__ = [
     "lrp_curve",
     "match",
     "optimal_lrp",
+    "parse_sizes",
     "precision_recall_curve",
     "predict",
     "read_ground_truth",

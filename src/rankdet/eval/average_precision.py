@@ -18,7 +18,7 @@ RECALL_LEVELS: Floats = np.linspace(0.0, 1.0, 101)
 
 @dataclass(frozen=True)
 class RecallPrecision:
-    """Interpolated precision and recall; -1 where there is no object.
+    """Interpolated precision and recall; NaN where there is no object.
 
     ``precision`` (T, R, K, A) at R = 101 levels of recall, with all matched detections; ``recall`` (T, K, A, M) with
     the first detections of each image and category, as many as ``max_detections`` (M,) say.
@@ -30,7 +30,7 @@ class RecallPrecision:
 
     @property
     def average_precision(self) -> Floats:
-        """(T, K, A) mean precision over the levels of recall; -1 where there is no object."""
+        """(T, K, A) mean precision over the levels of recall; NaN where there is no object."""
         mean: Floats = self.precision.mean(axis=1)
         return mean
 
@@ -38,8 +38,8 @@ class RecallPrecision:
 def recall_precision(matches: Matches, *, max_detections: tuple[int, ...] = (1, 10, 100)) -> RecallPrecision:
     """Interpolated precision and recall of all IoU thresholds T, categories K and area ranges A."""
     thresholds, areas = len(matches.iou_thresholds), len(matches.area_ranges)
-    precision = np.full((thresholds, len(RECALL_LEVELS), matches.num_categories, areas), -1.0)
-    recall = np.full((thresholds, matches.num_categories, areas, len(max_detections)), -1.0)
+    precision = np.full((thresholds, len(RECALL_LEVELS), matches.num_categories, areas), np.nan)
+    recall = np.full((thresholds, matches.num_categories, areas, len(max_detections)), np.nan)
     for category in range(matches.num_categories):
         found = matches.of_category(category)
         present = found.num_objects > 0

@@ -20,6 +20,7 @@ import numpy as np
 from rankdet.eval.lrp import optimal_lrp
 from rankdet.eval.matching import Matches
 from rankdet.eval.shapes import Bools, Floats, Ints
+from rankdet.eval.undefined import mean_of_defined
 
 BINS = 25
 _MARGIN = 0.01
@@ -71,7 +72,7 @@ def calibration_error(matches: Matches, *, bins: int = BINS, kept: Bools | None 
         d_ece, la_ece = (np.abs(sums[0] - worth).sum(1) / counts.sum(1) for worth in sums[1:])
         confidence, precision, worth = (column.sum(0) / counts.sum(0) for column in sums)
     return Calibration(
-        _mean_of_finite(d_ece), _mean_of_finite(la_ece), d_ece, la_ece, counts.sum(0), confidence, precision, worth
+        mean_of_defined(d_ece), mean_of_defined(la_ece), d_ece, la_ece, counts.sum(0), confidence, precision, worth
     )
 
 
@@ -95,7 +96,7 @@ def shifts_to_zero(matches: Matches) -> Floats:
     optimal = optimal_lrp(matches).threshold[:, 0]
     known = (matches.num_objects[:, 0] > 0) & np.isfinite(optimal)
     if not known.any():
-        raise ValueError("no object of any class was found, so that there is no threshold to calibrate with")
+        raise ValueError("no object was found, so there is no threshold to calibrate with")
     thresholds = np.full(matches.num_categories, -np.inf)
     for category in np.flatnonzero(known).tolist():
         thresholds[category] = _just_below(matches, category, float(optimal[category]))
@@ -106,8 +107,3 @@ def _just_below(matches: Matches, category: int, threshold: float) -> float:
     scores = matches.scores[matches.categories == category]
     following = scores[scores < threshold].max(initial=-np.inf)
     return float(max(threshold - _MARGIN, (threshold + following) / 2))
-
-
-def _mean_of_finite(values: Floats) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from rankdet.eval.average_precision import recall_precision
-from rankdet.eval.columns import Entry, IouType
-from rankdet.eval.evaluation import UNDEFINED, CategoryResult, Details, Evaluation
+from rankdet.eval.columns import IouType
+from rankdet.eval.evaluation import CategoryResult, Details, Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.lrp import optimal_lrp
-from rankdet.eval.matching import COCO_AREA_RANGES, COCO_IOU_THRESHOLDS, Matches, match
-from rankdet.eval.reading import PathLike, read_ground_truth, read_results
+from rankdet.eval.matching import COCO_IOU_THRESHOLDS, Matches, match
+from rankdet.eval.reading import PathLike, read_ground_truth
+from rankdet.eval.results import Results, read_results
 from rankdet.eval.shapes import Bools, Floats
+from rankdet.eval.sizes import COCO_AREA_RANGES, AreaRanges
+from rankdet.eval.suspicions import warn_of_suspicions
+from rankdet.eval.undefined import mean_of_defined, same_if_undefined
 
 
 def evaluate(
     ground_truth: Mapping[str, Any] | PathLike,
-    results: Sequence[Entry] | PathLike,
+    results: Results,
     *,
     iou_type: IouType = "bbox",
     iou_thresholds: tuple[float, ...] = COCO_IOU_THRESHOLDS,
-    area_ranges: Mapping[str, tuple[float, float]] = COCO_AREA_RANGES,
+    area_ranges: AreaRanges = COCO_AREA_RANGES,
     max_detections: tuple[int, ...] = (1, 10, 100),
+    convert: str = "",
 ) -> Evaluation:
-    """AP, AR and oLRP of COCO results against a COCO ground truth, each a Python object or the path of a JSON file.
+    """AP, AR and oLRP of results against a COCO ground truth, each a Python object or the path of a file.
 
     The numbers of AP and AR equal those of pycocotools. Those of AP are taken with the largest of ``max_detections``
     (of each image and category) and over the first of ``area_ranges``, unless their names say otherwise; tau of oLRP is
-    the first of ``iou_thresholds``. Raises ResultsError or GroundTruthError (both ValueError) naming file and entry.
+    the first of ``iou_thresholds``. ``convert`` is as in `read_results`. Raises ResultsError or GroundTruthError (both
+    ValueError) naming file and entry, and warns of results that are not what they seem (see `suspicions`).
 
     >>> truth = {"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}],
     ...          "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]}
@@ -39,7 +45,8 @@ def evaluate(
     (0.7, 0.4, {3: 0.9})
     """
     truth = read_ground_truth(ground_truth, iou_type=iou_type)
-    detections = read_results(results, truth, iou_type=iou_type)
+    detections = read_results(results, truth, iou_type=iou_type, convert=convert)
+    warn_of_suspicions(truth, detections)
     return evaluate_detections(
         truth,
         detections,
@@ -54,7 +61,7 @@ def evaluate_detections(
     detections: Detections,
     *,
     iou_thresholds: tuple[float, ...] = COCO_IOU_THRESHOLDS,
-    area_ranges: Mapping[str, tuple[float, float]] = COCO_AREA_RANGES,
+    area_ranges: AreaRanges = COCO_AREA_RANGES,
     max_detections: tuple[int, ...] = (1, 10, 100),
 ) -> Evaluation:
     """As `evaluate`, for columns that are already read."""
@@ -81,16 +88,16 @@ def category_results(details: Details) -> tuple[CategoryResult, ...]:
     """One row for each category, in the order of their ids."""
     truth, lrp = details.matches.ground_truth, details.lrp
     precision = details.recall_precision.precision[..., 0]
-    counts = np.bincount(truth.categories[~truth.crowd], minlength=truth.num_categories)
+    counts = np.bincount(truth.categories[~truth.ignored], minlength=truth.num_categories)
     ap = [_mean_precision(precision[_at_iou(details.matches, iou)]) for iou in (None, 0.5, 0.75)]
     errors = (lrp.value, lrp.localisation, lrp.false_positive, lrp.false_negative, lrp.threshold)
-    columns = np.stack([*ap, *(_defined(column[:, 0]) for column in errors)], axis=1)
+    columns = np.stack([*ap, *(column[:, 0] for column in errors)], axis=1)
     rows = zip(truth.category_ids.tolist(), truth.category_names, columns.tolist(), counts.tolist(), strict=True)
     return tuple(_category_result(number, name, values, count) for number, name, values, count in rows)
 
 
 def _category_result(category_id: int, name: str, values: list[float], objects: int) -> CategoryResult:
-    ap, ap50, ap75, olrp, loc, fp, fn, threshold = values
+    ap, ap50, ap75, olrp, loc, fp, fn, threshold = map(same_if_undefined, values)
     return CategoryResult(
         category_id=category_id,
         name=name,
@@ -104,12 +111,6 @@ def _category_result(category_id: int, name: str, values: list[float], objects: 
         threshold=threshold,
         objects=objects,
     )
-
-
-def mean_of_defined(values: Floats) -> float:
-    """The mean of the values that are neither NaN nor -1; -1 if there are none."""
-    defined = values[values > UNDEFINED]
-    return float(defined.mean()) if len(defined) else UNDEFINED
 
 
 def _average_precisions(details: Details) -> dict[str, float]:
@@ -149,12 +150,8 @@ def _at_iou(matches: Matches, iou: float | None) -> Bools:
 
 
 def _mean_precision(precision: Floats) -> Floats:
-    """(K,) mean of (T', R, K) over thresholds and recall; -1 for no threshold."""
+    """(K,) mean of (T', R, K) over thresholds and recall; NaN for no threshold."""
     if not len(precision):
-        return np.full(precision.shape[-1], UNDEFINED)
+        return np.full(precision.shape[-1], np.nan)
     mean: Floats = precision.mean(axis=(0, 1))
     return mean
-
-
-def _defined(column: Floats) -> Floats:
-    return np.where(np.isnan(column), UNDEFINED, column)

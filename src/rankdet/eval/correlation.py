@@ -12,6 +12,7 @@ import numpy as np
 
 from rankdet.eval.matching import Matches
 from rankdet.eval.shapes import Floats
+from rankdet.eval.undefined import mean_of_defined
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def score_iou_correlation(matches: Matches) -> Correlation:
     points = [true_positive_points(matches, category) for category in range(matches.num_categories)]
     linear = np.array([_pearson(scores, ious) for scores, ious in points], np.float64)
     ranked = np.array([_pearson(_average_ranks(scores), _average_ranks(ious)) for scores, ious in points], np.float64)
-    return Correlation(_mean_of_finite(linear), _mean_of_finite(ranked), linear, ranked)
+    return Correlation(mean_of_defined(linear), mean_of_defined(ranked), linear, ranked)
 
 
 def true_positive_points(matches: Matches, category: int) -> tuple[Floats, Floats]:
@@ -60,8 +61,3 @@ def _average_ranks(values: Floats) -> Floats:
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[place]
-
-
-def _mean_of_finite(values: Floats) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")

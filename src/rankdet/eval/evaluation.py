@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rankdet.eval.average_precision import RecallPrecision
 from rankdet.eval.lrp import LRP
 from rankdet.eval.matching import Matches
+from rankdet.eval.undefined import UNDEFINED, numbers_as_json, numbers_of_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-UNDEFINED = -1.0
 BESIDE = {"bbox": "box", "segm": "mask"}
 """What the names of metrics begin with that are not those of the headline."""
 
 
 @dataclass(frozen=True)
 class CategoryResult:
-    """The numbers of one category, in [0, 1] and -1 where undefined; errors (LRP) are better when lower.
+    """The numbers of one category, in [0, 1] and NaN where undefined; errors (LRP) are better when lower.
 
     ``threshold`` is the score at which the category's LRP is lowest: the score to deploy it with. ``objects`` counts
     the objects that are no crowd.
@@ -53,8 +54,9 @@ class Details:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``metrics`` by name, in [0, 1] and -1 where undefined; ``per_class`` in the order of the category ids.
+    """``metrics`` by name, in [0, 1] and NaN where undefined; ``per_class`` in the order of the category ids.
 
+    Without an object that counts, AP and all the others are undefined: nothing to compare or to choose by.
     Where an evaluation is by several kinds of shapes, those of the others than the headline are called ``box_AP``, ....
     ``details`` has the matches, curves and arrays behind the numbers; None after `from_json`.
     """
@@ -66,7 +68,7 @@ class Evaluation:
     @property
     def thresholds(self) -> dict[int, float]:
         """LRP-optimal score threshold by category id; a category of which nothing was found has none."""
-        return {row.category_id: row.threshold for row in self.per_class if row.threshold != UNDEFINED}
+        return {row.category_id: row.threshold for row in self.per_class if not math.isnan(row.threshold)}
 
     def table(self, *, max_classes: int = 100) -> Table:
         """One `rich` table: all classes together, then each; beyond ``max_classes`` those with the most objects.
@@ -77,10 +79,9 @@ class Evaluation:
         from rich.table import Table
 
         shown = sorted(sorted(self.per_class, key=lambda row: -row.objects)[:max_classes], key=self.per_class.index)
-        caption = "AP: higher is better; oLRP, Loc, FP, FN: lower; threshold: the score where LRP is lowest"
-        table = Table(box=box.SIMPLE_HEAD, padding=0, caption=caption)
+        table = Table(box=box.SIMPLE_HEAD, padding=0, caption=_CAPTION)
         table.add_column("class", overflow="fold", min_width=10)
-        for title in ("objects", "AP", "AP50", "AP75", "oLRP", "Loc", "FP", "FN", "threshold"):
+        for title in ("objects", "AP", "AP50", "AP75", "oLRP", "Loc", "FP rate", "FN rate", "threshold"):
             table.add_column(title, justify="right", no_wrap=True)
         objects = str(sum(row.objects for row in self.per_class))
         for title, prefix in self._overall_rows():
@@ -99,17 +100,18 @@ class Evaluation:
         beside = [kind for kind in BESIDE.values() if f"{kind}_AP" in self.metrics]
         return [("all", ""), *((f"all, by {kind}", f"{kind}_") for kind in beside)]
 
-    def to_json(self) -> str:
-        """Flat JSON: the metrics by name, and ``per_class`` below them, by class name.
+    def to_json(self, *, more: Mapping[str, Any] | None = None) -> str:
+        """Flat JSON: the metrics by name, and ``per_class`` below them, by class name; null where undefined.
 
-        A name that several classes share is followed by the category id.
+        A name that several classes share is followed by the category id. ``more`` is written last, and not read again.
         """
         names = [row.name for row in self.per_class]
         rows = {
-            row.name if names.count(row.name) == 1 else f"{row.name} ({row.category_id})": asdict(row)
+            row.name if names.count(row.name) == 1 else f"{row.name} ({row.category_id})": numbers_as_json(asdict(row))
             for row in self.per_class
         }
-        return json.dumps({**self.metrics, "per_class": rows}, indent=2)
+        content = {**numbers_as_json(self.metrics), "per_class": rows, **(more or {})}
+        return json.dumps(content, indent=2, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
@@ -121,26 +123,32 @@ class Evaluation:
         names = {item.name for item in fields(CategoryResult)}
         if any(not isinstance(row, dict) or set(row) != names for row in rows):
             raise ValueError(f"not the JSON of an evaluation: each entry of 'per_class' needs {sorted(names)}")
-        return cls(metrics=content, per_class=tuple(CategoryResult(**row) for row in rows))
+        metrics = {name: value for name, value in content.items() if value is None or isinstance(value, float | int)}
+        per_class = tuple(CategoryResult(**numbers_of_json(row)) for row in rows)
+        return cls(metrics=numbers_of_json(metrics), per_class=per_class)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], *, more: Mapping[str, Any] | None = None) -> Path:
         """Writes `to_json` to a file, completely or not at all."""
         target = Path(path)
         partial = target.with_name(target.name + ".partial")
         try:
-            partial.write_text(self.to_json(), encoding="utf-8")
+            partial.write_text(self.to_json(more=more), encoding="utf-8")
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
         return target
 
 
+_CAPTION = """\
+AP: higher is better; oLRP and its parts (Loc, FP rate, FN rate): lower
+Loc: mean 1 - IoU; FP rate: 1 - precision; FN rate: 1 - recall
+threshold: the score where LRP is lowest, at which the parts are taken"""
 _SHOWN = ("AP", "AP50", "AP75", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN")
 
 
 def _three_digits(value: float) -> str:
-    return "–" if value == UNDEFINED else f"{value:.3f}"
+    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _rounded_down(threshold: float) -> str:
-    return "–" if threshold == UNDEFINED else f"{math.floor(threshold * 1000) / 1000:.3f}"
+    return "–" if math.isnan(threshold) else f"{math.floor(threshold * 1000) / 1000:.3f}"

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rankdet.eval.columns import Entry, IouType
+from rankdet.eval.columns import IouType
 from rankdet.eval.evaluation import BESIDE, Evaluation
-from rankdet.eval.reading import PathLike, load_ground_truth, read_results
+from rankdet.eval.reading import PathLike, load_ground_truth
+from rankdet.eval.results import Results, read_results
 from rankdet.eval.rules import Rules, rules_of
+from rankdet.eval.sizes import COCO_AREA_RANGES, AreaRanges
 
 
 class Evaluator:
@@ -28,18 +30,24 @@ class Evaluator:
         GroundTruthError: if it is none, or has no shapes of one of the kinds.
     """
 
-    def __init__(self, ground_truth: Mapping[str, Any] | PathLike, *, iou_types: Sequence[IouType] = ("bbox",)) -> None:
+    def __init__(
+        self,
+        ground_truth: Mapping[str, Any] | PathLike,
+        *,
+        iou_types: Sequence[IouType] = ("bbox",),
+        area_ranges: AreaRanges = COCO_AREA_RANGES,
+    ) -> None:
         if not iou_types:
             raise ValueError("iou_types is empty; accepted are bbox and segm, the first one for the headline")
         name, content = load_ground_truth(ground_truth)
-        self._rules = {kind: rules_of(content, name=name, iou_type=kind) for kind in iou_types}
+        self._rules = {kind: rules_of(content, name=name, iou_type=kind, area_ranges=area_ranges) for kind in iou_types}
 
     @property
     def rules(self) -> Rules:
         """Those of the headline."""
         return next(iter(self._rules.values()))
 
-    def __call__(self, results: Sequence[Entry] | PathLike) -> Evaluation:
+    def __call__(self, results: Results) -> Evaluation:
         """The evaluation of the detections of all images; entries have the shapes of every kind."""
         judged = {
             kind: rules.evaluate(read_results(results, rules.truth, iou_type=kind))

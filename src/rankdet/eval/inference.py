@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rankdet.data.categories import Categories
-from rankdet.data.image import SUFFIXES, read_upright
+from rankdet.data.image import read_upright
 
 _MASKS_AT_ONCE = 16
 Detection = dict[str, Tensor]
@@ -169,23 +169,6 @@ def class_thresholds(thresholds: Mapping[Any, float], categories: Categories) ->
     by_id = {int(number): float(value) for number, value in thresholds.items()}
     highest = max(by_id.values(), default=0.0)
     return [by_id.get(number, highest) for number in categories.ids]
-
-
-def find_images(path: str | Path) -> list[Path]:
-    """The image files in a folder and its subfolders, sorted, or the one file itself; hidden ones are passed over.
-
-    Raises FileNotFoundError, naming the place, when there are none.
-    """
-    root = Path(path)
-    if root.is_file():
-        return [root]
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no file or folder {root}; give an image or a folder of images")
-    found = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(root).parts)]
-    if not found:
-        raise FileNotFoundError(f"the folder {root} has no images (files ending in {', '.join(sorted(SUFFIXES))})")
-    return found
 
 
 def _run_lengths(mask: Tensor) -> dict[str, Any]:

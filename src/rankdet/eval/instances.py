@@ -6,7 +6,7 @@ the columns from COCO's formats; anything else that fills them is evaluated by t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,8 +24,10 @@ class GroundTruth:
     ``image_ids`` (N,) and ``category_ids`` (K,) ascend strictly; ``images`` and ``categories`` (G,) index into them.
     ``image_sizes`` (N, 2) are heights and widths, 0 where unknown. ``shapes`` are G boxes or masks; ``areas`` (G,) are
     as the annotations state them. ``crowd`` (G,) marks regions that any number of detections may match and that count
-    for nothing. ``not_exhaustive`` holds the keys ``image * K + category`` where not all objects are annotated, so
-    that an unmatched detection counts for nothing either (LVIS; empty in COCO). ``source`` names the file in messages.
+    for nothing; ``uncounted`` (G,), or None, objects that count for nothing either but are matched once.
+    ``not_exhaustive`` holds the keys ``image * K + category`` where not all objects are annotated, so that an unmatched
+    detection counts for nothing (LVIS; empty in COCO). ``image_names`` are N file names, empty where unknown, or none
+    at all. ``source`` names the file in messages.
     """
 
     image_ids: Ints
@@ -39,6 +41,8 @@ class GroundTruth:
     crowd: Bools
     annotation_ids: Ints
     not_exhaustive: Ints = field(default_factory=_no_keys)
+    uncounted: Bools | None = None
+    image_names: tuple[str, ...] = ()
     source: str = "ground truth"
 
     def __len__(self) -> int:
@@ -48,6 +52,25 @@ class GroundTruth:
     def num_categories(self) -> int:
         """K."""
         return len(self.category_ids)
+
+    @property
+    def ignored(self) -> Bools:
+        """(G,) what counts for nothing."""
+        return self.crowd if self.uncounted is None else self.crowd | self.uncounted
+
+    def take(self, chosen: Ints | Bools) -> GroundTruth:
+        """The same images with the chosen objects alone: by position, in that order, or where a (G,) mask is true."""
+        places = _places(chosen)
+        return replace(
+            self,
+            images=self.images[places],
+            categories=self.categories[places],
+            shapes=self.shapes.take(places),
+            areas=self.areas[places],
+            crowd=self.crowd[places],
+            annotation_ids=self.annotation_ids[places],
+            uncounted=None if self.uncounted is None else self.uncounted[places],
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +96,7 @@ class Detections:
 
     def take(self, chosen: Ints | Bools) -> Detections:
         """The chosen detections: by position, in that order, or where a (D,) mask is true."""
-        places: Ints = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)
+        places = _places(chosen)
         return Detections(
             images=self.images[places],
             categories=self.categories[places],
@@ -81,3 +104,7 @@ class Detections:
             scores=self.scores[places],
             logits=None if self.logits is None else self.logits[places],
         )
+
+
+def _places(chosen: Ints | Bools) -> Ints:
+    return np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)

@@ -28,8 +28,8 @@ class LRP:
     """LRP and its components, all of one shape; which shape, its maker says.
 
     ``value``, ``localisation``, ``false_positive`` and ``false_negative`` are in [0, 1] and lower is better,
-    ``threshold`` is a score. -1 where there is no object; NaN where a component is 0 / 0: without a true positive
-    there is no localisation error, and in `optimal_lrp` no precision and no threshold either.
+    ``threshold`` is a score. All are NaN where there is no object, and a component is where it is 0 / 0: without a true
+    positive there is no localisation error, and in `optimal_lrp` no precision and no threshold either.
     """
 
     value: Floats
@@ -45,7 +45,7 @@ def optimal_lrp(matches: Matches) -> LRP:
     tau is the first IoU threshold of the matches. A category with objects of which none is found has value 1,
     false-negative error 1 and NaN for the rest.
     """
-    columns = np.full((5, matches.num_categories, len(matches.area_ranges)), -1.0)
+    columns = np.full((5, matches.num_categories, len(matches.area_ranges)), np.nan)
     for category in range(matches.num_categories):
         found = matches.of_category(category, thresholds=FIRST)
         for area in np.flatnonzero(found.num_objects).tolist():
@@ -70,7 +70,7 @@ def lrp_at(matches: Matches, thresholds: Floats | float) -> LRP:
     counts, LRP and its false-negative error are 1, the others NaN.
     """
     limits = np.broadcast_to(np.asarray(thresholds, np.float64), (matches.num_categories,))
-    columns = np.full((5, matches.num_categories, len(matches.area_ranges)), -1.0)
+    columns = np.full((5, matches.num_categories, len(matches.area_ranges)), np.nan)
     for category, limit in enumerate(limits.tolist()):
         found = matches.of_category(category, thresholds=FIRST)
         kept = int(np.count_nonzero(found.scores >= limit))

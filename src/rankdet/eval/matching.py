@@ -11,7 +11,6 @@ D detections, G objects, C detections with any match, P pairs in reach, T IoU th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +19,9 @@ from numpy.typing import NDArray
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.overlaps import pairs_in_reach
 from rankdet.eval.shapes import Bools, Floats, Ints
+from rankdet.eval.sizes import COCO_AREA_RANGES, AreaRanges
 
 COCO_IOU_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
-COCO_AREA_RANGES: Mapping[str, tuple[float, float]] = {
-    "all": (0.0, 1e10),
-    "small": (0.0, 32.0**2),
-    "medium": (32.0**2, 96.0**2),
-    "large": (96.0**2, 1e10),
-}
 NO_MATCH = -1
 ALL = slice(None)
 
@@ -48,7 +42,7 @@ class Matches:
 
     ground_truth: GroundTruth
     iou_thresholds: Floats
-    area_ranges: Mapping[str, tuple[float, float]]
+    area_ranges: AreaRanges
     max_detections: int
     num_categories: int
     num_objects: Ints
@@ -172,7 +166,7 @@ def match(
     detections: Detections,
     *,
     iou_thresholds: tuple[float, ...] = COCO_IOU_THRESHOLDS,
-    area_ranges: Mapping[str, tuple[float, float]] = COCO_AREA_RANGES,
+    area_ranges: AreaRanges = COCO_AREA_RANGES,
     max_detections: int | None = 100,
     pool_categories: bool = False,
 ) -> Matches:
@@ -183,7 +177,7 @@ def match(
     area range count for nothing in it. Invariant: a counted object is matched at most once per threshold and range.
     Raises ValueError for an IoU threshold outside (0, 1], for no threshold, range or detection.
 
-    >>> from rankdet.eval.reading import read_ground_truth, read_results
+    >>> from rankdet.eval import read_ground_truth, read_results
     >>> truth = read_ground_truth({"images": [{"id": 1}], "categories": [{"id": 1, "name": "cat"}], "annotations": [
     ...     {"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}]})
     >>> found = read_results([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 8], "score": 0.9}], truth)
@@ -200,7 +194,7 @@ def match(
 
     by_key, by_category, ranks = _orders(detections, categories, max_detections)
     pairs = pairs_in_reach(detections, keys, ground_truth, object_keys, order=by_key, at_least=float(thresholds.min()))
-    ignored = ground_truth.crowd[:, None] | _outside(ground_truth.areas, area_ranges)
+    ignored = ground_truth.ignored[:, None] | _outside(ground_truth.areas, area_ranges)
     precedence = _inverse(np.argsort(ground_truth.categories, kind="stable"))
     reaching, pair, order = _choose(*pairs, keys[by_key], precedence, ignored, ground_truth.crowd, thresholds)
 
@@ -231,9 +225,7 @@ def match(
     )
 
 
-def _check(
-    iou_thresholds: tuple[float, ...], area_ranges: Mapping[str, tuple[float, float]], max_detections: int | None
-) -> None:
+def _check(iou_thresholds: tuple[float, ...], area_ranges: AreaRanges, max_detections: int | None) -> None:
     if not iou_thresholds or not all(0 < threshold <= 1 for threshold in iou_thresholds):
         raise ValueError(f"iou_thresholds are {iou_thresholds}; accepted are numbers above 0, at most 1, at least one")
     if not area_ranges or not all(low <= high for low, high in area_ranges.values()):
@@ -335,6 +327,6 @@ def _inverse(permutation: Ints) -> Ints:
     return inverse
 
 
-def _outside(areas: Floats, area_ranges: Mapping[str, tuple[float, float]]) -> Bools:
+def _outside(areas: Floats, area_ranges: AreaRanges) -> Bools:
     """(X, A) true where an area is outside a range, both ends of which belong to it."""
     return np.stack([(areas < low) | (areas > high) for low, high in area_ranges.values()], axis=1)

@@ -21,7 +21,9 @@ from rankdet.eval.coco import evaluate_detections
 from rankdet.eval.columns import Entry, IouType
 from rankdet.eval.evaluation import Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
-from rankdet.eval.reading import PathLike, ResultsError, check_iou_type, read_results
+from rankdet.eval.reading import PathLike, check_iou_type
+from rankdet.eval.results import read_results
+from rankdet.eval.results_file import ResultsError
 from rankdet.eval.rules import read_rules
 from rankdet.eval.shapes import Boxes, Floats, Ints, Masks, Shapes
 from rankdet.ops.distributed import gather_objects, rank
@@ -44,10 +46,13 @@ class _Image:
 class DetectionMetric:
     """AP and oLRP of detections against the targets that come with them, both in the pixels of the same image.
 
-    The rules are those of COCO: targets do not say what LVIS needs to know, for which there is `ResultsMetric`.
+    The rules are those of COCO: targets do not say what LVIS needs to know, for which there is `ResultsMetric`. It also
+    gives the numbers of an annotation file, from ``dataset.ground_truth()``: the targets of a dataset are what a model
+    learns from, with boxes clipped, degenerate ones left out, and areas of their own.
 
     Args:
-        categories: of the labels, for the names and ids in the result.
+        categories: of the labels, for the names and ids in the result; None for classes named after their labels, which
+            may then be any numbers from 0 on.
         iou_type: ``"bbox"``, or ``"segm"`` for targets and detections with ``masks``.
         max_detections: as in `evaluate_detections`.
 
@@ -62,7 +67,7 @@ class DetectionMetric:
     def __init__(
         self,
         *,
-        categories: Categories,
+        categories: Categories | None = None,
         iou_type: IouType = "bbox",
         max_detections: tuple[int, ...] = (1, 10, 100),
     ) -> None:
@@ -96,6 +101,13 @@ class DetectionMetric:
         images: dict[tuple[int, ...], _Image] = {}
         for part in gather_objects(self._images):
             images |= part
+        return self._evaluation(images)
+
+    def compute_here(self) -> Evaluation:
+        """The evaluation of the images that this process has seen, for where each process sees all of them."""
+        return self._evaluation(self._images)
+
+    def _evaluation(self, images: dict[tuple[int, ...], _Image]) -> Evaluation:
         if not images:
             raise ValueError("no image has been evaluated; call update before compute")
         keys = sorted(images)
@@ -120,23 +132,25 @@ class DetectionMetric:
 
     def _labels(self, columns: Mapping[str, Tensor], count: int, where: str) -> Ints:
         labels: Ints = _column(columns, "labels", count, where).astype(np.int64)
-        if count and not (0 <= labels.min() and labels.max() < len(self.categories)):
-            accepted = f"accepted are 0 to {len(self.categories) - 1}"
-            raise ValueError(f"{where} have labels {labels.min()} to {labels.max()}; {accepted}")
+        highest = np.inf if self.categories is None else len(self.categories) - 1
+        if count and not (0 <= labels.min() and labels.max() <= highest):
+            accepted = "numbers from 0" if self.categories is None else f"0 to {highest}"
+            raise ValueError(f"{where} have labels {labels.min()} to {labels.max()}; accepted are {accepted}")
         return labels
 
     def _columns(self, keys: Sequence[tuple[int, ...]], images: Sequence[_Image]) -> tuple[GroundTruth, Detections]:
         """All images together; those without an id are numbered from 0."""
         numbered = np.arange(len(images))
         with_ids = all(len(key) == 1 for key in keys)
-        by_id = np.argsort(np.array(self.categories.ids, np.int64))
+        categories = self.categories or _named_after_labels(images)
+        by_id = np.argsort(np.array(categories.ids, np.int64))
         place_of_label = np.argsort(by_id)
         logits = [image.logits for image in images if image.logits is not None]
         truth = GroundTruth(
             image_ids=np.array(keys, np.int64)[:, 0] if with_ids else numbered,
             image_sizes=np.zeros((len(images), 2), np.int64),
-            category_ids=np.array(self.categories.ids, np.int64)[by_id],
-            category_names=tuple(self.categories.names[label] for label in by_id.tolist()),
+            category_ids=np.array(categories.ids, np.int64)[by_id],
+            category_names=tuple(categories.names[label] for label in by_id.tolist()),
             images=np.repeat(numbered, [len(image.labels) for image in images]),
             categories=place_of_label[np.concatenate([image.labels for image in images])],
             shapes=_joined([image.shapes for image in images]),
@@ -153,6 +167,13 @@ class DetectionMetric:
             logits=np.concatenate(logits) if len(logits) == len(images) else None,
         )
         return truth, detections
+
+
+def _named_after_labels(images: Sequence[_Image]) -> Categories:
+    """As many classes as the highest label needs."""
+    labels = np.concatenate([column for image in images for column in (image.labels, image.found_labels)])
+    count = int(labels.max(initial=-1)) + 1
+    return Categories(names=tuple(map(str, range(count))), ids=tuple(range(count)))
 
 
 class ResultsMetric:

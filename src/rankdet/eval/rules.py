@@ -7,15 +7,24 @@ rules from here, so that all of them give the same numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rankdet.eval.coco import evaluate_detections
 from rankdet.eval.columns import IouType
 from rankdet.eval.evaluation import Evaluation
 from rankdet.eval.instances import Detections, GroundTruth
-from rankdet.eval.lvis import LVISGroundTruth, counted_detections, evaluate_lvis_detections, is_lvis, lvis_of
+from rankdet.eval.lvis import (
+    PER_IMAGE,
+    LVISGroundTruth,
+    PerClass,
+    counted_detections,
+    evaluate_lvis_detections,
+    is_lvis,
+    lvis_of,
+)
 from rankdet.eval.reading import PathLike, ground_truth_of, load_ground_truth
+from rankdet.eval.sizes import COCO_AREA_RANGES, AreaRanges
 
 
 class Rules(Protocol):
@@ -51,6 +60,7 @@ class COCORules:
 
     truth: GroundTruth
     max_detections: tuple[int, ...] = (1, 10, 100)
+    area_ranges: AreaRanges = field(default_factory=lambda: COCO_AREA_RANGES)
     name: str = "COCO"
 
     @property
@@ -64,15 +74,18 @@ class COCORules:
 
     def evaluate(self, detections: Detections) -> Evaluation:
         """As `evaluate_detections`."""
-        return evaluate_detections(self.truth, detections, max_detections=self.max_detections)
+        return evaluate_detections(
+            self.truth, detections, max_detections=self.max_detections, area_ranges=self.area_ranges
+        )
 
 
 @dataclass(frozen=True)
 class LVISRules:
-    """Only what was looked for counts, and the first detections of each image over all classes."""
+    """Only what was looked for counts, and the first detections of each image over all classes, or of each class."""
 
     lvis: LVISGroundTruth
-    per_image: int = 300
+    max_detections: int | PerClass = PER_IMAGE
+    area_ranges: AreaRanges = field(default_factory=lambda: COCO_AREA_RANGES)
     name: str = "LVIS"
 
     @property
@@ -80,19 +93,28 @@ class LVISRules:
         """The objects."""
         return self.lvis.truth
 
+    @property
+    def per_image(self) -> int:
+        """The limit for each image; of one for each class, as many as are customary."""
+        return PER_IMAGE if isinstance(self.max_detections, PerClass) else self.max_detections
+
     def counted(self, detections: Detections) -> Detections:
         """As `counted_detections`."""
-        return counted_detections(self.lvis, detections, max_detections=self.per_image)
+        return counted_detections(self.lvis, detections, max_detections=self.max_detections)
 
     def evaluate(self, detections: Detections) -> Evaluation:
         """As `evaluate_lvis_detections`."""
-        return evaluate_lvis_detections(self.lvis, detections, max_detections=self.per_image)
+        return evaluate_lvis_detections(
+            self.lvis, detections, max_detections=self.max_detections, area_ranges=self.area_ranges
+        )
 
 
-def read_rules(source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox") -> Rules:
+def read_rules(
+    source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox", area_ranges: AreaRanges = COCO_AREA_RANGES
+) -> Rules:
     """The rules for a ground truth in the format of COCO or LVIS, a dict or the path of a JSON file.
 
-    Raises GroundTruthError if it is none.
+    ``area_ranges`` are the size classes, the first of which must be "all". Raises GroundTruthError if it is none.
 
     >>> truth = {"images": [{"id": 1}], "annotations": [], "categories": [{"id": 3, "name": "cat", "frequency": "r"}]}
     >>> read_rules(truth).name
@@ -102,14 +124,16 @@ def read_rules(source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbo
     ('LVIS', 300)
     """
     name, content = load_ground_truth(source)
-    return rules_of(content, name=name, iou_type=iou_type)
+    return rules_of(content, name=name, iou_type=iou_type, area_ranges=area_ranges)
 
 
-def rules_of(content: Mapping[str, Any], *, name: str, iou_type: IouType) -> Rules:
+def rules_of(
+    content: Mapping[str, Any], *, name: str, iou_type: IouType, area_ranges: AreaRanges = COCO_AREA_RANGES
+) -> Rules:
     """As `read_rules`, for what `load_ground_truth` gave."""
     if is_lvis(content):
-        return LVISRules(lvis_of(content, name=name, iou_type=iou_type))
-    return COCORules(ground_truth_of(content, name=name, iou_type=iou_type))
+        return LVISRules(lvis_of(content, name=name, iou_type=iou_type), area_ranges=area_ranges)
+    return COCORules(ground_truth_of(content, name=name, iou_type=iou_type), area_ranges=area_ranges)
 
 
 def too_few_detections(model: object, rules: Rules) -> str:

@@ -57,21 +57,25 @@ class Shapes(Protocol):
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes (M, 4), xywh in pixels. One with a side that is not positive overlaps with nothing."""
+    """Boxes (M, 4), xywh in pixels. One with a side that is not positive overlaps with nothing.
+
+    ``stated_areas`` (M,) are those of the masks that boxes were drawn around, if they were.
+    """
 
     xywh: Floats
+    stated_areas: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.xywh)
 
     def take(self, places: Ints) -> Boxes:
         """The shapes at these places, in that order."""
-        return Boxes(self.xywh[places])
+        return Boxes(self.xywh[places], None if self.stated_areas is None else self.stated_areas[places])
 
     @property
     def areas(self) -> Floats:
         """(M,) in square pixels."""
-        return self.xywh[:, 2] * self.xywh[:, 3]
+        return self.xywh[:, 2] * self.xywh[:, 3] if self.stated_areas is None else self.stated_areas
 
     def boxes(self, places: Ints) -> Floats:
         """(len(places), 4) the boxes themselves."""

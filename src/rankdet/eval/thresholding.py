@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankdet.eval.average_precision import recall_precision
-from rankdet.eval.coco import mean_of_defined
 from rankdet.eval.instances import Detections, GroundTruth
-from rankdet.eval.matching import COCO_AREA_RANGES, match
+from rankdet.eval.matching import match
 from rankdet.eval.shapes import Floats
+from rankdet.eval.sizes import COCO_AREA_RANGES
+from rankdet.eval.undefined import mean_of_defined
 
 
 class ScoreThresholdWarning(UserWarning):
@@ -45,7 +46,7 @@ def threshold_cost(
 
     AP is that of COCO; for LVIS compare two evaluations, as ``rankdet eval`` does.
 
-    >>> from rankdet.eval.reading import read_ground_truth, read_results
+    >>> from rankdet.eval import read_ground_truth, read_results
     >>> truth = read_ground_truth({"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}], "annotations": [
     ...     {"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]})
     >>> found = read_results([{"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10], "score": 0.03}], truth)

@@ -10,18 +10,19 @@ the corners of the XML files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from rankdet.eval.columns import Entry
-from rankdet.eval.evaluation import UNDEFINED
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.overlaps import pairs_in_reach
-from rankdet.eval.reading import PathLike, read_ground_truth, read_results
+from rankdet.eval.reading import PathLike, read_ground_truth
+from rankdet.eval.results import Results, read_results
 from rankdet.eval.shapes import Bools, Floats, Ints
+from rankdet.eval.suspicions import warn_of_suspicions
+from rankdet.eval.undefined import UNDEFINED
 
 Interpolation = Callable[[Floats, Floats], float]
 
@@ -39,16 +40,21 @@ def area_under_curve(recall: Floats, precision: Floats) -> float:
 def eleven_points(recall: Floats, precision: Floats) -> float:
     """Mean over the recalls 0, 0.1, ..., 1 of the highest precision at that recall or above: VOC 2007.
 
+    The levels are those of the code that everyone's numbers come from, ``arange(0, 1.1, 0.1)``, in which three are a
+    rounding error above 0.3, 0.6 and 0.7: a class of ten objects of which three are found does not reach the fourth.
+    With exact levels its number would be 4 / 11 and not 3 / 11.
+
     >>> round(eleven_points(np.array([0.5, 0.5, 1.0]), np.array([1.0, 0.5, 0.66])), 6)
     0.845455
+    >>> round(eleven_points(np.array([0.1, 0.2, 0.3]), np.array([1.0, 1.0, 1.0])), 4)
+    0.2727
     """
-    levels = np.arange(11) / 10  # and not linspace, which has a 0.3 that is above 3 / 10
-    return float(np.mean([precision[recall >= level].max(initial=0.0) for level in levels]))
+    return float(np.mean([precision[recall >= level].max(initial=0.0) for level in np.arange(0.0, 1.1, 0.1)]))
 
 
 @dataclass(frozen=True)
 class VOCCategoryResult:
-    """``AP`` in [0, 1], -1 for a class without objects; ``objects`` counts those that are not difficult."""
+    """``AP`` in [0, 1], NaN for a class without objects; ``objects`` counts those that are not difficult."""
 
     category_id: int
     name: str
@@ -58,7 +64,7 @@ class VOCCategoryResult:
 
 @dataclass(frozen=True)
 class VOCEvaluation:
-    """``mean_average_precision`` over the classes that have objects, in [0, 1], or -1 if none has."""
+    """``mean_average_precision`` over the classes that have objects, in [0, 1], or NaN if none has."""
 
     mean_average_precision: float
     per_class: tuple[VOCCategoryResult, ...]
@@ -66,15 +72,16 @@ class VOCEvaluation:
 
 def evaluate_voc(
     ground_truth: Mapping[str, Any] | PathLike,
-    results: Sequence[Entry] | PathLike,
+    results: Results,
     *,
     iou_threshold: float = 0.5,
     interpolation: Interpolation = area_under_curve,
+    convert: str = "",
 ) -> VOCEvaluation:
     """VOC's mean average precision of COCO results against a COCO ground truth, as `VOCDetection.ground_truth` gives.
 
     Objects with a true ``difficult``, ``ignore`` or ``iscrowd`` are difficult. ``interpolation`` is `area_under_curve`
-    or, for numbers to compare with VOC 2007, `eleven_points`.
+    or, for numbers to compare with VOC 2007, `eleven_points`. ``convert``, errors and warnings are as in `evaluate`.
 
     >>> truth = {"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}],
     ...          "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]}
@@ -82,10 +89,15 @@ def evaluate_voc(
     >>> evaluate_voc(truth, [result]).mean_average_precision
     1.0
     """
-    truth = read_ground_truth(ground_truth, ignored_by=("iscrowd", "difficult", "ignore"))
-    return evaluate_voc_detections(
-        truth, read_results(results, truth), iou_threshold=iou_threshold, interpolation=interpolation
-    )
+    truth = read_voc_truth(ground_truth)
+    detections = read_results(results, truth, convert=convert)
+    warn_of_suspicions(truth, detections)
+    return evaluate_voc_detections(truth, detections, iou_threshold=iou_threshold, interpolation=interpolation)
+
+
+def read_voc_truth(ground_truth: Mapping[str, Any] | PathLike) -> GroundTruth:
+    """A COCO ground truth, a dict or the path of a JSON file, in which crowds are the difficult objects."""
+    return read_ground_truth(ground_truth, ignored_by=("iscrowd", "difficult", "ignore"))
 
 
 def evaluate_voc_detections(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         QualityFocalLoss,
         SoftmaxCrossEntropyLoss,
     )
+    from rankdet.losses.gradient_harmonising import GHMClassificationLoss, GHMRegressionLoss
     from rankdet.losses.ranking import (
         ALRPLoss,
         AveragePrecisionLoss,
@@ -57,6 +58,8 @@ _MODULES = {
     "ClassificationLoss": "classification",
     "DIoULoss": "boxes",
     "FocalLoss": "classification",
+    "GHMClassificationLoss": "gradient_harmonising",
+    "GHMRegressionLoss": "gradient_harmonising",
     "GIoULoss": "boxes",
     "IoULoss": "boxes",
     "LogIoULoss": "boxes",
@@ -87,6 +90,8 @@ __all__ = [
     "ClassificationLoss",
     "DIoULoss",
     "FocalLoss",
+    "GHMClassificationLoss",
+    "GHMRegressionLoss",
     "GIoULoss",
     "IoULoss",
     "LogIoULoss",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,10 @@ from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
 
 from rankdet.ops.boxes import EPS, aligned_giou, aligned_iou, centres_and_sizes
 from rankdet.ops.coder import BoxCoder
+from rankdet.ops.part import Part
 
 
-class BoxLoss(nn.Module, ABC):
+class BoxLoss(nn.Module, Part, ABC):
     """Deltas (M, 4) regressed at priors (M, 4), and the boxes (M, 4) they should give -> losses (M,), all >= 0.
 
     Invariant: 0 exactly when the decoded box equals its target (within rounding).
@@ -203,3 +205,24 @@ class BalancedL1Loss(BoxLoss):
         b = math.expm1(self.gamma / self.alpha)
         inlier = self.alpha * ((inner + 1 / b) * (b * inner / self.beta).log1p() - inner)
         return self.weight * (inlier + self.gamma * (distance - inner)).sum(1)
+
+
+class SumOfBoxLosses(BoxLoss):
+    """Several box losses added up, each with the weight of its own: L1 and GIoU of a DETR.
+
+    >>> import torch
+    >>> from rankdet.ops import DeltaCoder
+    >>> prior, target = torch.tensor([[0., 0., 10., 10.]]), torch.tensor([[0., 0., 10., 8.]])
+    >>> SumOfBoxLosses([IoULoss(), IoULoss(weight=2)])(torch.zeros(1, 4), prior, target, DeltaCoder())
+    tensor([0.6000])
+    """
+
+    def __init__(self, losses: Sequence[BoxLoss]) -> None:
+        super().__init__()
+        if not losses:
+            raise ValueError("SumOfBoxLosses needs at least one loss; got none")
+        self.losses = nn.ModuleList(losses)
+
+    def forward(self, deltas: Tensor, priors: Tensor, targets: Tensor, coder: BoxCoder) -> Tensor:
+        """See `BoxLoss`."""
+        return sum(loss(deltas, priors, targets, coder) for loss in self.losses)  # type: ignore[return-value]

@@ -16,7 +16,7 @@ class ClassificationLoss(nn.Module, ABC):
     """Sum over all entries of the loss of logits (P, C) against labels (P,), a scalar.
 
     ``quality`` (M,) in [0, 1] belongs to the rows with labels >= 0, in order; losses for hard labels do not use it.
-    ``considered`` (P,) is False for ignored rows.
+    ``considered`` is False for ignored rows (P,), or for ignored entries (P, C).
 
     Attributes:
         softmax: whether C = K + 1 with the background in the last column, instead of K sigmoids.
@@ -29,14 +29,29 @@ class ClassificationLoss(nn.Module, ABC):
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:
         """See the class."""
-        return (self.of_rows(logits, labels, quality) * considered).sum()
+        rows = considered if considered.ndim == 1 else considered.any(1)
+        return (self.of_rows(without_ignored(logits, considered), labels, quality) * rows).sum()
 
     @abstractmethod
     def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
         """The loss of each row, summed over its entries, (P,)."""
 
 
-def _one_hot(logits: Tensor, labels: Tensor, values: Tensor) -> Tensor:
+def without_ignored(logits: Tensor, considered: Tensor) -> Tensor:
+    """Logits (P, C) where those that a mask (P, C) leaves out are as low as certain absence, without gradient.
+
+    So they add nothing to a sum over sigmoids, and take nothing from a softmax. A mask of rows (P,) changes nothing.
+
+    >>> without_ignored(torch.tensor([[2.0, 3.0]]), torch.tensor([[True, False]]))
+    tensor([[ 2.0000e+00, -1.0000e+04]])
+    """
+    return logits if considered.ndim == 1 else torch.where(considered, logits, ABSENT)
+
+
+ABSENT = -1e4  # a logit whose score is 0 also in float64
+
+
+def one_hot(logits: Tensor, labels: Tensor, values: Tensor) -> Tensor:
     """(P, C) zeros with ``values`` (M,) at the class of each row that has one; without waiting for the device."""
     has_class = labels >= 0
     place = torch.where(has_class, has_class.cumsum(0) - 1, len(values))
@@ -62,7 +77,7 @@ class FocalLoss(ClassificationLoss):
 
     def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
         """See `ClassificationLoss`."""
-        targets = _one_hot(logits, labels, torch.ones_like(quality))
+        targets = one_hot(logits, labels, torch.ones_like(quality))
         cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         probability = logits.sigmoid()
         miss = probability + targets - 2 * probability * targets
@@ -87,7 +102,7 @@ class QualityFocalLoss(ClassificationLoss):
 
     def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
         """See `ClassificationLoss`."""
-        targets = _one_hot(logits, labels, quality)
+        targets = one_hot(logits, labels, quality)
         cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         modulation = (targets - logits.sigmoid()).abs().pow(self.beta)
         return self.weight * (modulation * cross_entropy).sum(1)
@@ -102,7 +117,7 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
 
     def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
         """See `ClassificationLoss`."""
-        targets = _one_hot(logits, labels, torch.ones_like(quality))
+        targets = one_hot(logits, labels, torch.ones_like(quality))
         cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return self.weight * cross_entropy.sum(1)
 

@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rankdet.ops.part import Part
 
-class MaskLoss(nn.Module, ABC):
+
+class MaskLoss(nn.Module, Part, ABC):
     """Logits (M, h, w) and targets (M, h, w) of 0 and 1 -> losses (M,), all >= 0.
 
     ``shares`` (M,) says which part of its map the box of each object takes; None: the map shows the box alone.

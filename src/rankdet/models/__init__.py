@@ -1,69 +1,128 @@
 """Detectors: recipes by name, the parts they are made of, and loading them from a checkpoint."""
 
-from rankdet.models.atss import ATSS
-from rankdet.models.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN
-from rankdet.models.checkpoint import CheckpointError, load, read_checkpoint
-from rankdet.models.dense import DenseDetector, DenseStage
+from rankdet.models.checkpoint import CheckpointError, load, plan_of, read_checkpoint
+from rankdet.models.dense.atss import ATSS
+from rankdet.models.dense.detector import DenseDetector
+from rankdet.models.dense.fcos import FCOS, fcos_criterion
+from rankdet.models.dense.fovea_box import FoveaBox, fovea_criterion
+from rankdet.models.dense.paa import PAA, paa_criterion
+from rankdet.models.dense.recipe import AnchorRecipe
+from rankdet.models.dense.retinanet import RetinaNet
+from rankdet.models.dense.settings import (
+    NINE_BY_RANKING,
+    NINE_BY_SCORE,
+    SQUARES_BY_RANKING,
+    SQUARES_BY_SCORE,
+    AnchorSettings,
+)
+from rankdet.models.dense.ssd import SSD300, SSD512, ssd_criterion
+from rankdet.models.dense.stage import DenseStage, DenseStageFactory
+from rankdet.models.dense.voting import ScoreVoting, VotingPostprocess
 from rankdet.models.detector import Detector, Losses
-from rankdet.models.dynamic_masks import CellStage, DynamicMaskDetector
-from rankdet.models.faster_rcnn import FasterRCNN, softmax_criterion
-from rankdet.models.fovea_box import FoveaBox, fovea_criterion
-from rankdet.models.mask_postprocess import FastPostprocess, MatrixPostprocess
-from rankdet.models.mask_rcnn import MaskRCNN
-from rankdet.models.masks import MaskedCascade, MaskStage
-from rankdet.models.paa import PAA, paa_criterion
+from rankdet.models.masks.dynamic_masks import CellStage, DynamicMaskDetector, solo_mask_criterion
+from rankdet.models.masks.postprocess import FastPostprocess, MatrixPostprocess
+from rankdet.models.masks.prototypes import (
+    CoefficientStage,
+    PrototypeDetector,
+    PrototypeMasks,
+    yolact_mask_criterion,
+)
+from rankdet.models.masks.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criterion, solo_criterion
+from rankdet.models.masks.yolact import YOLACT, yolact_criterion
 from rankdet.models.postprocess import Postprocess
-from rankdet.models.prototypes import PrototypeDetector, PrototypeMasks
-from rankdet.models.retinanet import RetinaNet
-from rankdet.models.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criterion, solo_criterion, solo_mask_criterion
-from rankdet.models.spec import build, spec_of
-from rankdet.models.two_stage import Cascade, ProposalSelection, RoIHead, RoIStage, TwoStageDetector
-from rankdet.models.voting import ScoreVoting, VotingPostprocess
-from rankdet.models.yolact import YOLACT, yolact_criterion, yolact_mask_criterion
+from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
+from rankdet.models.region.cascade import Cascade, RoIHead, RoIHeadFactory
+from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
+from rankdet.models.region.detector import TwoStageDetector
+from rankdet.models.region.double_head import DoubleHeadRCNN, double_head_criterion
+from rankdet.models.region.faster_rcnn import FasterRCNN, softmax_criterion
+from rankdet.models.region.libra import LibraRCNN, libra_criterion
+from rankdet.models.region.mask_branch import MaskBranch
+from rankdet.models.region.mask_rcnn import MaskRCNN
+from rankdet.models.region.proposals import ProposalSelection
+from rankdet.models.region.recipe import RCNN
+from rankdet.models.region.rpn import RPN, RPNFactory, rpn_criterion
+from rankdet.models.region.settings import BY_RANKING, BY_SCORE, CASCADE_BY_SCORE, RegionSettings
+from rankdet.models.region.stage import RoIStage, RoIStageFactory
+from rankdet.models.region.stages import RoIStageTemplate
+from rankdet.models.spec import PlanError, build, spec_of
 
 __all__ = [
     "ATSS",
+    "AnchorRecipe",
+    "AnchorSettings",
+    "BY_RANKING",
+    "BY_SCORE",
+    "Branch",
+    "BranchFactory",
+    "CASCADE_BY_SCORE",
     "Cascade",
     "CascadeMaskRCNN",
     "CascadeRCNN",
     "CellStage",
     "CheckpointError",
+    "CoefficientStage",
     "DenseDetector",
     "DenseStage",
+    "DenseStageFactory",
     "Detector",
     "DynamicMaskDetector",
+    "DoubleHeadRCNN",
+    "FCOS",
     "FastPostprocess",
     "FasterRCNN",
     "FoveaBox",
+    "LibraRCNN",
     "Losses",
+    "MaskBranch",
     "MaskRCNN",
-    "MaskStage",
-    "MaskedCascade",
     "MatrixPostprocess",
+    "NINE_BY_RANKING",
+    "NINE_BY_SCORE",
     "PAA",
+    "PlanError",
     "Postprocess",
     "ProposalSelection",
     "PrototypeDetector",
     "PrototypeMasks",
+    "RCNN",
+    "RPN",
+    "RPNFactory",
+    "RegionSettings",
+    "RegionStep",
     "RetinaNet",
     "RoIHead",
+    "RoIHeadFactory",
     "RoIStage",
+    "RoIStageFactory",
+    "RoIStageTemplate",
     "SOLOv2",
     "SOLOv2Light",
+    "SQUARES_BY_RANKING",
+    "SQUARES_BY_SCORE",
+    "SSD300",
+    "SSD512",
     "ScoreVoting",
     "TwoStageDetector",
     "VotingPostprocess",
     "YOLACT",
     "build",
     "dice_ranking_criterion",
+    "double_head_criterion",
+    "fcos_criterion",
     "fovea_criterion",
+    "libra_criterion",
     "load",
     "paa_criterion",
+    "plan_of",
     "read_checkpoint",
+    "rpn_criterion",
+    "smooth_softmax_criterion",
     "softmax_criterion",
     "solo_criterion",
     "solo_mask_criterion",
     "spec_of",
+    "ssd_criterion",
     "yolact_criterion",
     "yolact_mask_criterion",
 ]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from rankdet.models.spec import build
-from rankdet.nn.backbone import without_pretrained_weights
+from rankdet.models.spec import Spec, build
+from rankdet.models.upgrade import upgraded
+from rankdet.nn.weights import without_pretrained_weights
 from rankdet.ops.checkpoint import KEY, CheckpointError, check_weights, model_weights, read_checkpoint
 
-__all__ = ["CheckpointError", "load", "read_checkpoint"]
+__all__ = ["CheckpointError", "load", "plan_of", "read_checkpoint"]
+
+
+def plan_of(record: Mapping[str, Any]) -> Spec | None:
+    """The plan of the model in what a checkpoint says of itself, in the words of this version; None if it has none."""
+    plan = record.get("model")
+    return None if plan is None else upgraded(plan, version=int(record.get("version", 1)))
 
 
 def load(path: str | Path, *, model: nn.Module | None = None, trusted: Sequence[str] = ("rankdet",)) -> nn.Module:
@@ -25,7 +33,7 @@ def load(path: str | Path, *, model: nn.Module | None = None, trusted: Sequence[
     """
     content = read_checkpoint(path)
     if model is None:
-        plan = content[KEY].get("model")
+        plan = plan_of(content[KEY])
         if plan is None:
             raise CheckpointError(
                 f"{path} holds weights but no plan of the model; give the model: load(path, model=...)"

@@ -9,12 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
-from rankdet.criteria.criterion import CriterionOutput
-from rankdet.models.levels import check_shiftable, shift_layers
+from rankdet.assign.ground_truth import GroundTruth, InstanceTruth, check_mask_sizes
+from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.models.postprocess import Postprocess
-from rankdet.models.spec import spec_of
+from rankdet.models.shifting import check_shiftable, shift_layers
+from rankdet.models.spec import PlanError, spec_of
+from rankdet.nn.backbone import Backbone
+from rankdet.nn.neck import Neck, NeckFactory
+from rankdet.nn.network import require
 from rankdet.nn.preprocess import ImageBatch, Preprocess
+from rankdet.ops.part import Part, made
 
 Detection = dict[str, Tensor]
 """What was found in an image: boxes (D, 4), labels, scores and logits (D,), perhaps masks (D, H, W)."""
@@ -38,7 +42,7 @@ class Losses(dict[str, Tensor]):
         self.logs.update(others.logs)
 
 
-class Detector(nn.Module, ABC):
+class Detector(nn.Module, Part, ABC):
     """A detector: images in, losses (training mode) or detections (evaluation mode) out.
 
     ``model(images, targets)`` in training mode returns `Losses`. ``model(images)`` in evaluation mode returns for each
@@ -48,6 +52,14 @@ class Detector(nn.Module, ABC):
 
     Detectors that draw masks (``needs_masks``, which their classes say already) want ``masks`` (G, H, W) in the
     targets, and return boolean ``masks`` (D, H, W).
+
+    Args:
+        num_classes: K, without a background.
+        backbone: images to maps.
+        neck: maps of the backbone to those that heads see; a factory is given the channels of the maps it takes.
+        postprocess: how detections are chosen; by default `Postprocess`.
+        preprocess: normalises, pads and stacks the images; by default for ImageNet's colours.
+        inputs: how many of the backbone's maps the neck takes, the coarsest ones; all by default.
     """
 
     needs_masks = False
@@ -56,20 +68,23 @@ class Detector(nn.Module, ABC):
         self,
         *,
         num_classes: int,
-        preprocess: Preprocess,
-        backbone: nn.Module,
-        neck: nn.Module,
-        postprocess: Postprocess,
+        backbone: Backbone,
+        neck: Neck | NeckFactory,
+        postprocess: Postprocess | None = None,
+        preprocess: Preprocess | None = None,
+        inputs: int | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1 (the background does not count); got {num_classes}")
+        require(backbone, Backbone, "channels", "strides")
         self.num_classes = num_classes
-        self.preprocess = preprocess
-        self.backbone = backbone
-        self.neck = neck
-        self._num_maps = int(neck.num_inputs)  # type: ignore[arg-type]
-        self.postprocess = postprocess
+        self.preprocess = preprocess or Preprocess()
+        self.backbone: Any = backbone
+        self.inputs = min(inputs or len(backbone.channels), len(backbone.channels))
+        self.neck: Any = made(neck, tuple(backbone.channels[-self.inputs :]))
+        require(self.neck, Neck, "channels")
+        self.postprocess: Any = postprocess or Postprocess()
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]] | None = None
@@ -80,17 +95,32 @@ class Detector(nn.Module, ABC):
         if self.training and targets is not None and len(targets) != len(images):
             raise ValueError(f"there must be one target per image; got {len(images)} images, {len(targets)} targets")
         batch = self.preprocess(images)
-        maps = self.neck(self.backbone(batch.pixels)[-self._num_maps :])
+        maps = self.neck(self.backbone(batch.pixels)[-self.inputs :])
         if not self.training:
             return self.detect(maps, batch)
         device = batch.pixels.device
         kind = InstanceTruth if self.needs_masks else GroundTruth
         truth = kind.from_targets(targets or (), num_classes=self.num_classes, device=device)
+        if self.needs_masks:
+            check_mask_sizes(targets or (), batch.sizes)
         return self.losses(maps, batch, truth)
 
     def plan(self) -> dict[str, Any]:
-        """Plain data from which `rankdet.models.build` makes such a model again; it travels in checkpoints."""
-        return spec_of(self)
+        """Plain data from which `rankdet.models.build` makes such a model again; it travels in checkpoints.
+
+        Raises:
+            PlanError: naming the argument that cannot be written down.
+        """
+        try:
+            plan: dict[str, Any] = spec_of(self)
+        except TypeError as error:
+            raise PlanError(str(error)) from error
+        return plan
+
+    @property
+    @abstractmethod
+    def criterion(self) -> Criterion:
+        """What the classes of its detections are learned from, in the first stage that gives any."""
 
     @property
     def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
@@ -122,3 +152,12 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
         """Detections of each image of a batch given its pyramid maps."""
+
+
+def class_layers_of(predictor: nn.Module) -> Sequence[nn.Conv2d | nn.Linear]:
+    """The layers of class logits of a head: its ``class_layers``, or ``classify`` alone; none that it does not name."""
+    named = getattr(predictor, "class_layers", None)
+    if named is not None:
+        return list(named)
+    classify = getattr(predictor, "classify", None)
+    return [] if classify is None else [classify]

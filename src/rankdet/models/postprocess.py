@@ -9,9 +9,10 @@ from torch import Tensor
 
 from rankdet.ops.boxes import clip_boxes
 from rankdet.ops.nms import top_after_nms
+from rankdet.ops.part import Part
 
 
-class Postprocess:
+class Postprocess(Part):
     """Cut to the image, drop what has no area or too low a score, suppress duplicates, keep the best.
 
     A ranking loss fixes the order of the scores, not their level: without a ``score_threshold`` (None, the default)
@@ -23,7 +24,12 @@ class Postprocess:
         nms_threshold: IoU above which the worse one of two detections of a class goes.
         max_detections: per image, over all classes.
         pre_nms: candidates (prior and class) that each pyramid level of a dense detector may send.
+
+    Attributes:
+        moves_boxes: whether the boxes of detections depend on scores.
     """
+
+    moves_boxes = False
 
     def __init__(
         self,
@@ -59,9 +65,6 @@ class Postprocess:
     def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Rows of the sound candidates that no better one stands for, best first; what subclasses may replace."""
         return top_after_nms(boxes, logits, labels, threshold=self.nms_threshold, limit=self.max_detections)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
 
 
 def detection_of(boxes: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -1,10 +1,13 @@
 """Networks: backbones, necks, anchors and heads. They know nothing of losses."""
 
-from rankdet.nn.anchors import AnchorGenerator, octave_scales
-from rankdet.nn.backbone import Backbone, without_pretrained_weights
+from rankdet.nn.anchors import AnchorGenerator, GridPriors, SSDAnchors, octave_scales
+from rankdet.nn.backbone import Backbone
+from rankdet.nn.balanced_pyramid import BalancedPyramid
+from rankdet.nn.box_head import BoxHead, RegionPredictor, RegionPredictorFactory
 from rankdet.nn.carafe import CARAFE
 from rankdet.nn.deformable import DeformableStages, ModulatedDeformConv
-from rankdet.nn.dense_head import DenseHead, DenseOutputs, RPNHead
+from rankdet.nn.dense_head import DenseHead, DenseOutputs, DensePredictor, DensePredictorFactory, RPNHead
+from rankdet.nn.double_head import DoubleHead, DoublePooler
 from rankdet.nn.fpn import (
     FPN,
     Bilinear,
@@ -14,42 +17,96 @@ from rankdet.nn.fpn import (
     ExtraLevels,
     Nearest,
     PoolLevel,
-    Pyramid,
     Upsampling,
 )
-from rankdet.nn.norm import BatchStatistics, FrozenStatistics, GroupStatistics, NormPolicy, group_norm
+from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
+from rankdet.nn.modification import Modification
+from rankdet.nn.neck import Neck, NeckFactory
+from rankdet.nn.norm import (
+    BatchNorm,
+    BatchStatistics,
+    FrozenStatistics,
+    GroupNorm,
+    GroupStatistics,
+    Norm,
+    NormPolicy,
+    SyncBatchNorm,
+    SynchronisedStatistics,
+)
 from rankdet.nn.preprocess import ImageBatch, Preprocess
-from rankdet.nn.roi import BoxHead, MaskHead, RoIPooler
+from rankdet.nn.pyramid import backbone_of, level_strides, pyramid_on
+from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler
+from rankdet.nn.simple_pyramid import SimplePyramid
+from rankdet.nn.solov2 import KernelHead, MaskFeatures
+from rankdet.nn.ssd import LAYERS_300, LAYERS_512, SSDHead, SSDLayer, SSDNeck
+from rankdet.nn.timm_backbone import TimmBackbone
+from rankdet.nn.vgg import VGG16
+from rankdet.nn.weights import without_pretrained_weights
+from rankdet.nn.yolact import CoefficientHead, PrototypeNet
 
 __all__ = [
     "CARAFE",
     "FPN",
     "AnchorGenerator",
     "Backbone",
-    "Bilinear",
+    "BalancedPyramid",
+    "BatchNorm",
     "BatchStatistics",
+    "Bilinear",
     "BoxHead",
+    "CoefficientHead",
     "ConvLevelsOnInput",
     "ConvLevelsOnOutput",
     "ConvLevelsOnPath",
     "DeformableStages",
     "DenseHead",
     "DenseOutputs",
+    "DensePredictor",
+    "DensePredictorFactory",
+    "DoubleHead",
+    "DoublePooler",
     "ExtraLevels",
     "FrozenStatistics",
+    "GridPriors",
+    "GroupNorm",
     "GroupStatistics",
     "ImageBatch",
+    "KernelHead",
+    "LAYERS_300",
+    "LAYERS_512",
+    "MaskFeatures",
     "MaskHead",
+    "MaskPredictor",
+    "MaskPredictorFactory",
+    "Modification",
     "ModulatedDeformConv",
     "Nearest",
+    "Neck",
+    "NeckFactory",
+    "Norm",
     "NormPolicy",
     "PoolLevel",
+    "Pooler",
+    "PoolerFactory",
     "Preprocess",
-    "Pyramid",
+    "PrototypeNet",
     "RPNHead",
+    "RegionPredictor",
+    "RegionPredictorFactory",
     "RoIPooler",
+    "SSDAnchors",
+    "SSDHead",
+    "SSDLayer",
+    "SSDNeck",
+    "SimplePyramid",
+    "SyncBatchNorm",
+    "SynchronisedStatistics",
+    "TimmBackbone",
     "Upsampling",
-    "group_norm",
+    "VGG16",
+    "backbone_of",
+    "level_strides",
     "octave_scales",
+    "pyramid_on",
     "without_pretrained_weights",
 ]

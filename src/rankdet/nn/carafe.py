@@ -46,9 +46,6 @@ class CARAFE(Upsampling):
         """See `Upsampling`."""
         return _CARAFE(channels, kernel=self.kernel, encoder_kernel=self.encoder_kernel, compressed=self.compressed)
 
-    def __repr__(self) -> str:
-        return f"CARAFE({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
-
 
 def reassemble(level: Tensor, weights: Tensor) -> Tensor:
     """Every finer cell as the weighted sum of the neighbourhood of its parent, zeros beyond the border.

@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from rankdet.nn.modification import Modification
 
-class DeformableStages:
+
+class DeformableStages(Modification):
     """Which stages of a backbone have deformable convolutions.
 
     Args:
         stages: by the names of their maps, 2 for C2 (stride 4) to 5 for C5 (stride 32).
         groups: parts of the input channels, each with offsets and modulation of its own; 4 in the Rank & Sort paper.
 
-    >>> from rankdet.nn import Backbone
-    >>> backbone = Backbone("resnet18", deformable=DeformableStages(stages=(5,)))
+    >>> from rankdet.nn import TimmBackbone
+    >>> backbone = TimmBackbone("resnet18", modifications=[DeformableStages(stages=(5,))])
     >>> backbone.network.layer4[0].conv2.conv_offset.out_channels
     27
     """
@@ -54,9 +56,6 @@ class DeformableStages:
                 if conv.in_channels % self.groups:
                     raise ValueError(f"{conv.in_channels} channels of C{stage} have no {self.groups} equal groups")
                 setattr(holder, name, ModulatedDeformConv(conv, groups=self.groups))
-
-    def __repr__(self) -> str:
-        return f"DeformableStages(stages={self.stages}, groups={self.groups})"
 
 
 class ModulatedDeformConv(nn.Module):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rankdet.nn.norm import NormFactory
+from rankdet.nn.blocks import conv_tower, flatten_level, init_normal, start_at
+from rankdet.nn.network import Network
+from rankdet.nn.norm import Norm
+from rankdet.ops.class_rows import ClassRows
+from rankdet.ops.part import Part
 
 
 class DenseOutputs(NamedTuple):
@@ -27,48 +31,100 @@ class DenseOutputs(NamedTuple):
     quality_logits: Tensor
 
 
-class DenseHead(nn.Module):
+class DensePredictor(Network):
+    """Pyramid maps, finest first -> `DenseOutputs`.
+
+    One that keeps its last classification layer as ``classify``, or several as ``class_layers``, can be calibrated by
+    their biases; one that has ``class_rows`` can start from weights for other classes (see `rankdet.ops.class_rows`).
+    """
+
+    @abstractmethod
+    def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
+        """See the class."""
+
+
+class DensePredictorFactory(Protocol):
+    """Makes a head once its input and its outputs are known; ``partial(DenseHead, stacked=2)`` is one.
+
+    It is given the channels of the pyramid maps (a number for each level where they differ), the classification
+    channels of an anchor, the anchors of a cell on each level, and how many further logits an anchor has (0 or 1).
+    """
+
+    def __call__(
+        self,
+        in_channels: int | Sequence[int],
+        *,
+        num_logits: int,
+        anchors_per_cell: Sequence[int],
+        quality_channels: int,
+    ) -> DensePredictor:
+        """See the class."""
+
+
+def same_on_all_levels(numbers: int | Sequence[int], *, what: str = "anchors per cell") -> int:
+    """The number of each level, where weights are shared by the levels; ValueError if the levels differ."""
+    if isinstance(numbers, int):
+        return numbers
+    if len(set(numbers)) != 1:
+        raise ValueError(
+            f"levels that share a head have equally many {what}; got {tuple(numbers)}. Take a head with weights of its "
+            "own for each level, such as SSDHead"
+        )
+    return numbers[0]
+
+
+class DenseHead(nn.Module, Part, DensePredictor):
     """Two towers of convolutions, one for the classes and one for the boxes (RetinaNet, ATSS and their kin).
 
     Args:
         in_channels: channels of the pyramid maps.
         num_logits: classification channels per anchor.
-        anchors_per_cell: A.
-        num_levels: pyramid levels; each has a learnable factor on its box outputs when ``scaled_boxes``.
+        anchors_per_cell: A on each pyramid level, the same for all, since they share the weights.
+        quality_channels: further logits per anchor (centerness), 0 or 1.
         stacked: convolutions per tower.
-        norm: makes the norm layer behind each convolution, which then has no bias; None for none.
-        quality_channels: further logits per anchor from the box tower (centerness), 0 or 1.
+        norm: behind each convolution of the towers; None for none.
+        scaled_boxes: whether each level has a learnable factor on its box outputs.
+        judges_by_class: whether the quality logits come from the tower of the classes instead of that of the boxes.
         prior_probability: score of every anchor before training (RetinaNet, section 4.1).
     """
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | Sequence[int],
         *,
         num_logits: int,
-        anchors_per_cell: int,
-        num_levels: int,
-        stacked: int = 4,
-        norm: NormFactory | None = None,
-        scaled_boxes: bool = False,
+        anchors_per_cell: Sequence[int],
         quality_channels: int = 0,
+        stacked: int = 4,
+        norm: Norm | None = None,
+        scaled_boxes: bool = False,
+        judges_by_class: bool = False,
         prior_probability: float = 0.01,
     ) -> None:
         super().__init__()
-        self.quality_channels = quality_channels
-        self.class_tower = _tower(in_channels, stacked, norm)
-        self.box_tower = _tower(in_channels, stacked, norm)
-        self.classify = nn.Conv2d(in_channels, anchors_per_cell * num_logits, 3, padding=1)
-        self.regress = nn.Conv2d(in_channels, anchors_per_cell * 4, 3, padding=1)
-        if quality_channels:
-            self.judge = nn.Conv2d(in_channels, anchors_per_cell * quality_channels, 3, padding=1)
-        self.scales = nn.Parameter(torch.ones(num_levels)) if scaled_boxes else None
+        anchors = same_on_all_levels(anchors_per_cell)
+        in_channels = same_on_all_levels(in_channels, what="channels")
         self.num_logits = num_logits
-        _init_normal(self, std=0.01)
+        self.quality_channels = quality_channels
+        self.class_tower = conv_tower(in_channels, in_channels, stacked=stacked, norm=norm)
+        self.box_tower = conv_tower(in_channels, in_channels, stacked=stacked, norm=norm)
+        self.classify = nn.Conv2d(in_channels, anchors * num_logits, 3, padding=1)
+        self.regress = nn.Conv2d(in_channels, anchors * 4, 3, padding=1)
+        if quality_channels:
+            self.judge = nn.Conv2d(in_channels, anchors * quality_channels, 3, padding=1)
+        self.scales = nn.Parameter(torch.ones(len(anchors_per_cell))) if scaled_boxes else None
+        self.judges_by_class = judges_by_class
+        self.anchors_per_cell = tuple(anchors_per_cell)
+        init_normal(self, std=0.01)
         start_at(self.classify, prior_probability)
 
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """See `rankdet.ops.class_rows`."""
+        return {"classify": ClassRows(groups=self.anchors_per_cell[0])}
+
     def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
-        """Pyramid maps, finest first -> outputs of all levels."""
+        """See `DensePredictor`."""
         logits, deltas, quality = [], [], []
         for level, features in enumerate(maps):
             for_class, for_box = self.class_tower(features), self.box_tower(features)
@@ -76,74 +132,54 @@ class DenseHead(nn.Module):
             logits.append(flatten_level(self.classify(for_class), self.num_logits))
             deltas.append(flatten_level(boxes if self.scales is None else boxes * self.scales[level], 4))
             if self.quality_channels:
-                quality.append(flatten_level(self.judge(for_box), self.quality_channels))
+                for_quality = for_class if self.judges_by_class else for_box
+                quality.append(flatten_level(self.judge(for_quality), self.quality_channels))
         all_logits = torch.cat(logits, 1)
         all_quality = torch.cat(quality, 1) if quality else all_logits[..., :0]
         return DenseOutputs(all_logits, torch.cat(deltas, 1), all_quality)
 
 
-class RPNHead(nn.Module):
+class RPNHead(nn.Module, Part, DensePredictor):
     """One shared convolution, then one logit and one box per anchor (Faster R-CNN, section 3.1).
 
     Args:
         in_channels: channels of the pyramid maps.
-        anchors_per_cell: A.
+        anchors_per_cell: A on each pyramid level, the same for all.
         num_logits: classification channels per anchor.
+        quality_channels: none; an RPN has no quality branch.
         prior_probability: score of every anchor before training, about.
     """
 
     def __init__(
-        self, in_channels: int, *, anchors_per_cell: int, num_logits: int = 1, prior_probability: float = 0.5
+        self,
+        in_channels: int | Sequence[int],
+        *,
+        anchors_per_cell: Sequence[int],
+        num_logits: int = 1,
+        quality_channels: int = 0,
+        prior_probability: float = 0.5,
     ) -> None:
         super().__init__()
-        self.tower = nn.Conv2d(in_channels, in_channels, 3, padding=1)
-        self.classify = nn.Conv2d(in_channels, anchors_per_cell * num_logits, 1)
-        self.regress = nn.Conv2d(in_channels, anchors_per_cell * 4, 1)
+        if quality_channels:
+            raise ValueError("RPNHead has no quality branch; set judged=None in the criterion, or take a DenseHead")
+        anchors = same_on_all_levels(anchors_per_cell)
+        in_channels = same_on_all_levels(in_channels, what="channels")
         self.num_logits = num_logits
-        _init_normal(self, std=0.01)
+        self.anchors_per_cell = tuple(anchors_per_cell)
+        self.tower = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.classify = nn.Conv2d(in_channels, anchors * num_logits, 1)
+        self.regress = nn.Conv2d(in_channels, anchors * 4, 1)
+        init_normal(self, std=0.01)
         start_at(self.classify, prior_probability)
 
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """See `rankdet.ops.class_rows`; an RPN has none, which `TwoStageDetector` says."""
+        return {"classify": ClassRows(groups=self.anchors_per_cell[0])}
+
     def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
-        """Pyramid maps, finest first -> outputs of all levels."""
+        """See `DensePredictor`."""
         towers = [F.relu(self.tower(features)) for features in maps]
         logits = torch.cat([flatten_level(self.classify(tower), self.num_logits) for tower in towers], 1)
         deltas = torch.cat([flatten_level(self.regress(tower), 4) for tower in towers], 1)
         return DenseOutputs(logits, deltas, logits[..., :0])
-
-
-def start_at(layer: nn.Conv2d | nn.Linear, probability: float) -> None:
-    """Set the biases of a layer of logits so that scores start from a probability in (0, 1) (RetinaNet, section 4.1).
-
-    >>> start_at(layer := nn.Linear(2, 1), 0.01)
-    >>> layer.bias.sigmoid().detach().round(decimals=4)
-    tensor([0.0100])
-    """
-    if not 0 < probability < 1:
-        raise ValueError(f"scores can start from a probability in (0, 1), such as 0.01; got {probability}")
-    assert layer.bias is not None, "layers of logits have biases"
-    nn.init.constant_(layer.bias, math.log(probability / (1 - probability)))
-
-
-def flatten_level(outputs: Tensor, channels: int) -> Tensor:
-    """(N, A * channels, H, W) -> (N, H * W * A, channels): cells row by row, anchors within the cell."""
-    return outputs.permute(0, 2, 3, 1).reshape(len(outputs), -1, channels)
-
-
-def _tower(channels: int, stacked: int, norm: NormFactory | None) -> nn.Sequential:
-    if stacked < 0:
-        raise ValueError(f"stacked, the convolutions before the outputs, must be at least 0, got {stacked}")
-    layers: list[nn.Module] = []
-    for _ in range(stacked):
-        layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=norm is None))
-        if norm is not None:
-            layers.append(norm(channels))
-        layers.append(nn.ReLU())
-    return nn.Sequential(*layers)
-
-
-def _init_normal(head: nn.Module, *, std: float) -> None:
-    for module in head.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=std)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)

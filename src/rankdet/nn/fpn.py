@@ -8,8 +8,13 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rankdet.nn.blocks import conv_block, init_xavier
+from rankdet.nn.neck import Neck
+from rankdet.nn.norm import Norm
+from rankdet.ops.part import Part
 
-class ExtraLevels(ABC):
+
+class ExtraLevels(Part, ABC):
     """Makes the levels above the last one of the backbone. Invariant: each halves the sides, rounding up.
 
     Attributes:
@@ -19,22 +24,20 @@ class ExtraLevels(ABC):
     on_path = 0
 
     @abstractmethod
-    def build(self, backbone_channels: int, channels: int) -> nn.Module:
+    def build(self, backbone_channels: int, channels: int, *, norm: Norm | None = None) -> nn.Module:
         """A module that maps (last backbone map, last pyramid map) to the list of extra maps.
 
-        The last lateral map stands for the last pyramid map where the levels join the top-down path.
+        The last lateral map stands for the last pyramid map where the levels join the top-down path. Convolutions have
+        the ``norm`` of the pyramid behind them.
         """
 
 
 class PoolLevel(ExtraLevels):
     """One level, every other cell of the last pyramid map: P6 of Faster R-CNN."""
 
-    def build(self, backbone_channels: int, channels: int) -> nn.Module:  # noqa: ARG002
+    def build(self, backbone_channels: int, channels: int, *, norm: Norm | None = None) -> nn.Module:  # noqa: ARG002
         """See `ExtraLevels`."""
         return _Pool()
-
-    def __repr__(self) -> str:
-        return "PoolLevel()"
 
 
 class ConvLevelsOnInput(ExtraLevels):
@@ -44,9 +47,9 @@ class ConvLevelsOnInput(ExtraLevels):
         self.num = num
         self.relu_between = relu_between
 
-    def build(self, backbone_channels: int, channels: int) -> nn.Module:
+    def build(self, backbone_channels: int, channels: int, *, norm: Norm | None = None) -> nn.Module:
         """See `ExtraLevels`."""
-        return _Convs(backbone_channels, channels, num=self.num, relu_between=self.relu_between, source=0)
+        return _Convs(_convs(backbone_channels, channels, self.num, norm), relu_between=self.relu_between, source=0)
 
 
 class ConvLevelsOnOutput(ExtraLevels):
@@ -56,9 +59,9 @@ class ConvLevelsOnOutput(ExtraLevels):
         self.num = num
         self.relu_between = relu_between
 
-    def build(self, backbone_channels: int, channels: int) -> nn.Module:  # noqa: ARG002
+    def build(self, backbone_channels: int, channels: int, *, norm: Norm | None = None) -> nn.Module:  # noqa: ARG002
         """See `ExtraLevels`."""
-        return _Convs(channels, channels, num=self.num, relu_between=self.relu_between, source=1)
+        return _Convs(_convs(channels, channels, self.num, norm), relu_between=self.relu_between, source=1)
 
 
 class ConvLevelsOnPath(ExtraLevels):
@@ -68,20 +71,17 @@ class ConvLevelsOnPath(ExtraLevels):
         self.num = num
         self.on_path = num
 
-    def build(self, backbone_channels: int, channels: int) -> nn.Module:
+    def build(self, backbone_channels: int, channels: int, *, norm: Norm | None = None) -> nn.Module:
         """See `ExtraLevels`."""
-        return _Convs(backbone_channels, channels, num=self.num, relu_between=False, source=0)
+        return _Convs(_convs(backbone_channels, channels, self.num, norm), relu_between=False, source=0)
 
 
-class Upsampling(ABC):
+class Upsampling(Part, ABC):
     """How a map of the top-down path grows to the next finer one."""
 
     @abstractmethod
     def build(self, channels: int) -> nn.Module:
         """A module that maps (coarser map (N, C, h, w), (height, width)) to (N, C, height, width); one per step."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
 
 class Nearest(Upsampling):
@@ -115,12 +115,21 @@ class _Pool(nn.Module):
         return [F.max_pool2d(pyramid_map, kernel_size=1, stride=2)]
 
 
+def _conv(in_channels: int, channels: int, kernel: int, norm: Norm | None, *, stride: int = 1) -> nn.Module:
+    """A convolution, with its normalisation if any, and no ReLU."""
+    layers = conv_block(in_channels, channels, kernel=kernel, stride=stride, norm=norm, relu=False)
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+
+def _convs(in_channels: int, channels: int, num: int, norm: Norm | None) -> list[nn.Module]:
+    """Convolutions of stride 2, one for each further level."""
+    return [_conv(channels if level else in_channels, channels, 3, norm, stride=2) for level in range(num)]
+
+
 class _Convs(nn.Module):
-    def __init__(self, in_channels: int, channels: int, *, num: int, relu_between: bool, source: int) -> None:
+    def __init__(self, convs: Sequence[nn.Module], *, relu_between: bool, source: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
-            nn.Conv2d(in_channels if level == 0 else channels, channels, 3, stride=2, padding=1) for level in range(num)
-        )
+        self.convs = nn.ModuleList(convs)
         self.relu_between = relu_between
         self.source = source
 
@@ -133,7 +142,7 @@ class _Convs(nn.Module):
         return levels
 
 
-class FPN(nn.Module):
+class FPN(nn.Module, Part, Neck):
     """Backbone maps -> pyramid maps of equal width: laterals, a top-down path, 3 x 3 outputs.
 
     Args:
@@ -141,10 +150,10 @@ class FPN(nn.Module):
         channels: channels of every pyramid map.
         extra_levels: what lies above the last backbone map.
         upsampling: how the top-down path grows; `Nearest` by default.
+        norm: behind each convolution; None for none.
 
     Attributes:
         channels: the width.
-        num_inputs: how many backbone maps it takes.
 
     >>> import torch
     >>> neck = FPN([8, 16], channels=4, extra_levels=PoolLevel())
@@ -159,21 +168,19 @@ class FPN(nn.Module):
         channels: int = 256,
         extra_levels: ExtraLevels | None = None,
         upsampling: Upsampling | None = None,
+        norm: Norm | None = None,
     ) -> None:
         super().__init__()
         if channels < 1:
             raise ValueError(f"channels of a pyramid must be at least 1, got {channels}")
         self.channels = channels
-        self.num_inputs = len(in_channels)
         upsampling = upsampling or Nearest()
+        self.settle(upsampling=upsampling)
         on_path = len(in_channels) + (0 if extra_levels is None else extra_levels.on_path)
-        self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
-        self.outputs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(on_path))
-        self.extra = None if extra_levels is None else extra_levels.build(in_channels[-1], channels)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.bias is not None:
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        self.laterals = nn.ModuleList(_conv(width, channels, 1, norm) for width in in_channels)
+        self.outputs = nn.ModuleList(_conv(channels, channels, 3, norm) for _ in range(on_path))
+        self.extra = None if extra_levels is None else extra_levels.build(in_channels[-1], channels, norm=norm)
+        init_xavier(self)
         self.upsamplers = nn.ModuleList(upsampling.build(channels) for _ in range(on_path - 1))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -187,22 +194,3 @@ class FPN(nn.Module):
             merged[finer] = merged[finer] + above
         levels = [output(level) for output, level in zip(self.outputs, merged, strict=True)]
         return levels if self.extra is None or joins else levels + self.extra(maps[-1], levels[-1])
-
-
-class Pyramid:
-    """The choices of a two-stage detector about its `FPN`: by default those of the paper, and every other cell as P6.
-
-    >>> Pyramid(upsampling=Bilinear()).build((8, 16), channels=4).channels
-    4
-    """
-
-    def __init__(self, *, extra_levels: ExtraLevels | None = None, upsampling: Upsampling | None = None) -> None:
-        self.extra_levels = extra_levels or PoolLevel()
-        self.upsampling = upsampling or Nearest()
-
-    def build(self, in_channels: Sequence[int], channels: int) -> FPN:
-        """The pyramid on backbone maps of these channels."""
-        return FPN(in_channels, channels=channels, extra_levels=self.extra_levels, upsampling=self.upsampling)
-
-    def __repr__(self) -> str:
-        return f"Pyramid(extra_levels={self.extra_levels!r}, upsampling={self.upsampling!r})"

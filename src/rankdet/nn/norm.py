@@ -1,56 +1,114 @@
-"""What happens to the batch normalisation of a backbone: three policies."""
+"""Normalisation: layers for heads and necks, and what becomes of the batch normalisation of a backbone."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-NormFactory = Callable[[int], nn.Module]
+from rankdet.nn.modification import Modification
+from rankdet.ops.part import Part
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation (Wu & He 2018): 32 groups, fewer where a group would have less than 8 channels.
+class Norm(Part, ABC):
+    """Makes the normalisation behind a convolution, which then has no bias."""
 
-    A group of one channel would erase a map of one cell, the top of a pyramid on a small image.
+    @abstractmethod
+    def build(self, channels: int) -> nn.Module:
+        """A layer for maps (N, channels, H, W)."""
 
-    >>> group_norm(256).num_groups, group_norm(64).num_groups, group_norm(4).num_groups
-    (32, 8, 1)
+
+class GroupNorm(Norm):
+    """Group normalisation (Wu & He, ECCV 2018): 32 groups, fewer where a group would be too narrow.
+
+    A group of one channel would erase a map of one cell, the top of a pyramid on a small image. So there are 32 groups
+    from 32 ``least_channels`` on, as published, and below that number fewer (MMDetection has 32 there too).
+
+    Args:
+        groups: at most so many.
+        least_channels: of a group.
+
+    >>> [GroupNorm().build(channels).num_groups for channels in (256, 64, 4)]
+    [32, 8, 1]
     """
-    return nn.GroupNorm(math.gcd(32, channels, max(1, channels // 8)), channels)
+
+    def __init__(self, *, groups: int = 32, least_channels: int = 8) -> None:
+        self.groups = groups
+        self.least_channels = least_channels
+
+    def build(self, channels: int) -> nn.GroupNorm:
+        """See `Norm`."""
+        most = max(1, channels // self.least_channels)
+        return nn.GroupNorm(math.gcd(self.groups, channels, most), channels)
 
 
-class NormPolicy(ABC):  # noqa: B024
-    """Prepares a network once, and again whenever it is switched to training; by default does nothing either time."""
+class BatchNorm(Norm):
+    """Batch normalisation whose statistics are those of the images of one device."""
 
-    def prepare(self, network: nn.Module) -> None:  # noqa: B027
+    def build(self, channels: int) -> nn.Module:
+        """See `Norm`."""
+        return nn.BatchNorm2d(channels)
+
+
+class SyncBatchNorm(Norm):
+    """Batch normalisation whose statistics are those of the images of all devices."""
+
+    def build(self, channels: int) -> nn.Module:
+        """See `Norm`."""
+        return nn.SyncBatchNorm(channels)
+
+
+class NormPolicy(Modification):
+    """What becomes of the batch normalisation of a backbone; changes nothing by default.
+
+    Prepares a network once, and again whenever it is switched to training.
+    """
+
+    def prepare(self, network: nn.Module) -> None:
         """Change the layers of a freshly built network in place."""
 
-    def enter_training(self, network: nn.Module) -> None:  # noqa: B027
+    def enter_training(self, network: nn.Module) -> None:
         """Correct the mode of the layers after ``network.train()``."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
 
 class FrozenStatistics(NormPolicy):
-    """Running mean and variance stay those of the pretrained weights; scale and shift are trained.
+    """Running mean and variance stay those of the pretrained weights.
 
     The customary policy for fine-tuning with few images per GPU.
+
+    Args:
+        train_affine: whether scale and shift are trained.
     """
+
+    def __init__(self, *, train_affine: bool = True) -> None:
+        self.train_affine = train_affine
+
+    def prepare(self, network: nn.Module) -> None:
+        """Fix scale and shift unless they are trained."""
+        for norm in _batch_norms(network):
+            for parameter in norm.parameters():
+                parameter.requires_grad_(self.train_affine)
 
     def enter_training(self, network: nn.Module) -> None:
         """Put every batch norm in evaluation mode."""
-        for module in network.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
+        for norm in _batch_norms(network):
+            norm.eval()
 
 
 class BatchStatistics(NormPolicy):
-    """Ordinary batch normalisation: statistics of the batch, running averages updated."""
+    """Ordinary batch normalisation: statistics of the batch on one device, running averages updated."""
+
+
+class SynchronisedStatistics(NormPolicy):
+    """Batch normalisation with the statistics of the batch on all devices; activations of a layer stay part of it."""
+
+    def prepare(self, network: nn.Module) -> None:
+        """Replace the layers, keeping their weights."""
+        from timm.layers import convert_sync_batchnorm  # here, as timm takes half a second to import
+
+        convert_sync_batchnorm(network)
 
 
 class GroupStatistics(NormPolicy):
@@ -64,10 +122,14 @@ class GroupStatistics(NormPolicy):
                     setattr(module, name, _as_group_norm(child))
 
 
+def _batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
+
+
 def _as_group_norm(batch_norm: _BatchNorm) -> nn.Module:
     from timm.layers import BatchNormAct2d  # here, as timm takes half a second to import
 
-    replacement: nn.Module = group_norm(batch_norm.num_features)
+    replacement: nn.Module = GroupNorm().build(batch_norm.num_features)
     replacement.load_state_dict({"weight": batch_norm.weight, "bias": batch_norm.bias})
     if isinstance(batch_norm, BatchNormAct2d):
         return nn.Sequential(replacement, batch_norm.drop, batch_norm.act)

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rankdet.ops.part import Part
+
+_BRIGHTEST = 2.0
+"""What no image in 0..1 exceeds, with some room for what interpolation and augmentation overshoot."""
 IMAGENET_MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
 IMAGENET_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
 
@@ -33,7 +37,7 @@ class ImageBatch:
         return int(self.pixels.shape[2]), int(self.pixels.shape[3])
 
 
-class Preprocess(nn.Module):
+class Preprocess(nn.Module, Part):
     """Normalise, pad to a multiple of ``divisor`` and stack; mean and std (RGB, for values in 0..1) are buffers.
 
     Takes a list of CHW tensors, uint8 or floating point in [0, 1], of any sizes.
@@ -88,3 +92,9 @@ class Preprocess(nn.Module):
             )
         if not (image.dtype == torch.uint8 or image.dtype.is_floating_point):
             raise TypeError(f"images[{position}] is {image.dtype}; give uint8 (0..255) or floating point (0..1)")
+        # Looked at on the CPU alone: a look at an accelerator would stall it in every step.
+        if image.dtype.is_floating_point and image.device.type == "cpu" and bool((image > _BRIGHTEST).any()):
+            raise ValueError(
+                f"images[{position}] is {image.dtype} and goes up to {float(image.amax()):g}; floating point images "
+                "are in 0..1: divide by 255, or give uint8"
+            )

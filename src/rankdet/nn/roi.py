@@ -1,19 +1,32 @@
-"""Region features: RoIAlign over a pyramid, and the box and mask heads on top of it."""
+"""Pooling the features of regions from a pyramid (RoIAlign)."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from rankdet.nn.dense_head import start_at
+from rankdet.nn.network import Network
 from rankdet.ops.boxes import box_area
+from rankdet.ops.part import Part
 
 
-class RoIPooler(nn.Module):
+class Pooler(Network):
+    """Maps and regions -> the features of each region, in whatever form the head behind it takes.
+
+    Invariant: regions are pooled one by one, so that their order and number do not matter.
+    """
+
+    @abstractmethod
+    def forward(self, maps: Sequence[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
+        """Maps, finest first, and regions (R, 4) of images (R,) -> features (R, ...)."""
+
+
+class RoIPooler(nn.Module, Part, Pooler):
     """RoIAlign (Mask R-CNN, section 3) from the pyramid level that fits each region (FPN, eq. 1).
 
     Level = floor(log2(sqrt(w h) / finest + 1e-6)), bounded to the levels there are: with 56, a region of 112 pixels is
@@ -27,7 +40,7 @@ class RoIPooler(nn.Module):
     """
 
     def __init__(
-        self, output_size: int, *, strides: Sequence[int], finest: float = 56.0, sampling_ratio: int = 0
+        self, output_size: int, *, strides: Sequence[float], finest: float = 56.0, sampling_ratio: int = 0
     ) -> None:
         super().__init__()
         self.output_size = output_size
@@ -54,75 +67,13 @@ class RoIPooler(nn.Module):
         pooled = torch.cat([self._pool(*of_level) for of_level in by_level])
         return pooled[order.argsort()]
 
-    def _pool(self, features: Tensor, regions: Tensor, stride: int) -> Tensor:
+    def _pool(self, features: Tensor, regions: Tensor, stride: float) -> Tensor:
         size = (self.output_size, self.output_size)
         return roi_align(features, regions.to(features.dtype), size, 1 / stride, self.sampling_ratio, aligned=True)
 
 
-class BoxHead(nn.Module):
-    """Two fully connected layers, then class logits and boxes of each region (FPN, section 4.2).
+class PoolerFactory(Protocol):
+    """Makes a pooler once the strides of the pyramid are known; ``partial(RoIPooler, output_size=7)`` is one."""
 
-    Args:
-        in_channels: channels of the pooled features.
-        pool_size: cells per side of the pooled features.
-        num_logits: channels of classification.
-        box_outputs: boxes per region: the number of classes, or 1 for one box shared by all classes.
-        width: of the layers.
-        prior_probability: score of every region and class before training, about.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        *,
-        pool_size: int,
-        num_logits: int,
-        box_outputs: int,
-        width: int = 1024,
-        prior_probability: float = 0.5,
-    ) -> None:
-        super().__init__()
-        self.first = nn.Linear(in_channels * pool_size**2, width)
-        self.second = nn.Linear(width, width)
-        self.classify = nn.Linear(width, num_logits)
-        self.regress = nn.Linear(width, 4 * box_outputs)
-        for layer in (self.first, self.second):
-            nn.init.xavier_uniform_(layer.weight)
-        nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.normal_(self.regress.weight, std=0.001)
-        for module in (self.first, self.second, self.regress):
-            nn.init.zeros_(module.bias)
-        start_at(self.classify, prior_probability)
-
-    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features (R, C, S, S) -> logits (R, num_logits) and deltas (R, 4 * box_outputs), class after class."""
-        hidden = F.relu(self.second(F.relu(self.first(pooled.flatten(1)))))
-        return self.classify(hidden), self.regress(hidden)
-
-
-class MaskHead(nn.Module):
-    """Convolutions, one upsampling by two, and a mask per class (Mask R-CNN, figure 4, right).
-
-    Args:
-        in_channels: channels of the pooled features, and of the convolutions.
-        num_classes: K, masks per region.
-        stacked: 3 x 3 convolutions before the upsampling.
-    """
-
-    def __init__(self, in_channels: int, *, num_classes: int, stacked: int = 4) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for _ in range(stacked):
-            layers += [nn.Conv2d(in_channels, in_channels, 3, padding=1), nn.ReLU()]
-        self.tower = nn.Sequential(*layers)
-        self.upsample = nn.ConvTranspose2d(in_channels, in_channels, 2, stride=2)
-        self.classify = nn.Conv2d(in_channels, num_classes, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(module.bias)
-
-    def forward(self, pooled: Tensor, labels: Tensor) -> Tensor:
-        """Pooled features (R, C, S, S) and classes (R,) -> mask logits (R, 2 S, 2 S) of these classes."""
-        masks = self.classify(F.relu(self.upsample(self.tower(pooled))))
-        return masks[torch.arange(len(labels), device=labels.device), labels]
+    def __call__(self, *, strides: Sequence[float]) -> Pooler:
+        """See the class."""

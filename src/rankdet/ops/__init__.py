@@ -2,6 +2,19 @@
 
 from rankdet.ops.boxes import aligned_giou, aligned_iou, pairwise_iou
 from rankdet.ops.coder import BoxCoder, DeltaCoder, LogDistanceCoder
+from rankdet.ops.distance_coder import PixelDistanceCoder, StrideDistanceCoder
+from rankdet.ops.part import Part
 from rankdet.ops.priors import Priors
 
-__all__ = ["BoxCoder", "DeltaCoder", "LogDistanceCoder", "Priors", "aligned_giou", "aligned_iou", "pairwise_iou"]
+__all__ = [
+    "BoxCoder",
+    "DeltaCoder",
+    "LogDistanceCoder",
+    "Part",
+    "PixelDistanceCoder",
+    "Priors",
+    "StrideDistanceCoder",
+    "aligned_giou",
+    "aligned_iou",
+    "pairwise_iou",
+]

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 KEY = "rankdet"
 PREFIX = "model."
+VERSION = 2
+"""Of the entry; 1 is that of rankdet 0.1.0, which described models in other words."""
 
 
 class CheckpointError(ValueError):
@@ -27,8 +29,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: when the file is missing, damaged, holds pickled objects or was not written by rankdet.
     """
+    return _read(path)
+
+
+def read_summary(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint says beside its weights and the state of the optimiser, which are not read from the disk.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`.
+    """
+    content = _read(path, mmap=True)
+    return {name: value for name, value in content.items() if name not in ("state_dict", "optimizer_states")}
+
+
+def _read(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except Exception as error:  # whatever the unpickler stumbles over in a file that is none
@@ -55,8 +71,12 @@ def model_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def check_weights(weights: Mapping[str, Tensor], model: nn.Module, path: str | Path) -> None:
-    """Raise a `CheckpointError` that names the differences unless the weights belong to the model."""
+    """Raise a `CheckpointError` that names the differences unless the weights belong to the model.
+
+    A model that has renamed weights says so by a method ``current_names``.
+    """
     expected = model.state_dict()
+    weights = model.current_names(weights) if hasattr(model, "current_names") else weights  # type: ignore[operator]
     missing = [name for name in expected if name not in weights]
     unexpected = [name for name in weights if name not in expected]
     shapes = [

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from rankdet.ops.boxes import centres_and_sizes
+from rankdet.ops.part import Part
 
 # A predicted side may be at most 1000/16 times, at least 16/1000 times that of its prior.
 MAX_LOG_RATIO = math.log(1000 / 16)
 
 
-class BoxCoder(ABC):
+class BoxCoder(Part, ABC):
     """Maps boxes to what a head regresses, and back. Invariant: ``decode(p, encode(p, b)) == b`` within rounding."""
 
     @abstractmethod
@@ -60,9 +61,6 @@ class DeltaCoder(BoxCoder):
         halves = prior_sizes * scaled[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() / 2
         return torch.cat((centres - halves, centres + halves), -1)
 
-    def __repr__(self) -> str:
-        return f"DeltaCoder(stds={self.stds})"
-
 
 class LogDistanceCoder(BoxCoder):
     """Logarithms of the distances from the prior's centre to the four sides, in units of its width (FoveaBox).
@@ -90,6 +88,3 @@ class LogDistanceCoder(BoxCoder):
         centres, sizes = centres_and_sizes(priors)
         distances = deltas.to(priors.dtype).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * sizes[..., :1]
         return torch.cat((centres - distances[..., :2], centres + distances[..., 2:]), -1)
-
-    def __repr__(self) -> str:
-        return "LogDistanceCoder()"

@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from rankdet.ops.part import Part
 
-class Decay(ABC):
+
+class Decay(Part, ABC):
     """How fast a score falls with the overlap of a better mask: f in equations 3 and 4 of the paper.
 
     Invariant: 1 without overlap, falling; given as its logarithm.
@@ -35,9 +37,6 @@ class GaussianDecay(Decay):
         """See `Decay`."""
         return -self.sigma * overlaps.square()
 
-    def __repr__(self) -> str:
-        return f"GaussianDecay(sigma={self.sigma})"
-
 
 class LinearDecay(Decay):
     """f(o) = 1 - o."""
@@ -45,9 +44,6 @@ class LinearDecay(Decay):
     def log(self, overlaps: Tensor) -> Tensor:
         """See `Decay`."""
         return torch.log1p(-overlaps.clamp(max=1 - 1e-6))
-
-    def __repr__(self) -> str:
-        return "LinearDecay()"
 
 
 def matrix_nms(masks: Tensor, log_scores: Tensor, labels: Tensor, *, decay: Decay) -> Tensor:

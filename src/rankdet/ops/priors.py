@@ -20,7 +20,8 @@ class Priors:
     Attributes:
         boxes: N tensors (P_i, 4), xyxy in pixels of the network input. Images that share a grid share the tensor.
         valid: N boolean tensors (P_i,): False where a prior takes part in nothing (it lies in another image's padding).
-        level_sizes: the number of priors on each pyramid level, in row order; empty for proposals.
+        level_sizes: the number of priors of an image on each pyramid level, in row order; empty for proposals.
+        strides: pixels from cell to cell on each of these levels; empty where there are none.
 
     >>> priors = Priors.proposals([torch.rand(3, 4), torch.rand(2, 4)])
     >>> len(priors), priors.image_index.tolist()
@@ -30,6 +31,7 @@ class Priors:
     boxes: tuple[Tensor, ...]
     valid: tuple[Tensor, ...]
     level_sizes: tuple[int, ...] = ()
+    strides: tuple[float, ...] = ()
 
     @classmethod
     def proposals(cls, boxes: Sequence[Tensor]) -> Priors:
@@ -72,6 +74,13 @@ class Priors:
     def shared_grid(self) -> bool:
         """Whether all images have the same boxes, in one tensor."""
         return all(boxes is self.boxes[0] for boxes in self.boxes)
+
+    @cached_property
+    def stacked(self) -> Tensor:
+        """Boxes (N, S, 4) of images that have equally many; those of a shared grid are not repeated in memory."""
+        if self.shared_grid:
+            return self.boxes[0].expand(len(self.boxes), -1, -1)
+        return torch.stack(self.boxes)
 
     def gather(self, index: Tensor) -> Tensor:
         """Boxes (M, 4) of the rows (M,) asked for. A shared grid is never repeated in memory."""

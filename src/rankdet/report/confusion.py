@@ -6,7 +6,6 @@ the objects and detections that remain are matched regardless of class; what the
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,15 +41,7 @@ def _across_classes(problem: Problem, false: Ints) -> Ints:
     missed, outcomes = problem.missed, problem.outcomes
     if not len(missed) or not len(false):
         return np.zeros((0, 2), np.int64)
-    truth = replace(
-        problem.truth,
-        images=problem.truth.images[missed],
-        categories=problem.truth.categories[missed],
-        shapes=problem.truth.shapes.take(missed),
-        areas=problem.truth.areas[missed],
-        crowd=problem.truth.crowd[missed],
-        annotation_ids=problem.truth.annotation_ids[missed],
-    )
+    truth = problem.truth.take(missed)
     detections = problem.detections.take(outcomes.chosen[false])
     tau = float(problem.matches.iou_thresholds[0])
     everything = {"all": (0.0, 1e10)}

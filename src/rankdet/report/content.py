@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from rankdet.eval import score_iou_correlation
+from rankdet.eval import Comparison, score_iou_correlation
 from rankdet.eval.calibration import calibration_error
+from rankdet.eval.sizes import describe_sizes
+from rankdet.report.changes import comparison_content
 from rankdet.report.confusion import confusion
 from rankdet.report.curves import precision_curves, threshold_curves
 from rankdet.report.images import Limits, OpenImage, describe_images, no_images
@@ -27,6 +29,7 @@ def report_content(
     facts: dict[str, str] | None = None,
     open_image: OpenImage = no_images,
     metrics_file: Path | None = None,
+    comparison: Comparison | None = None,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
     """The content of a report.
@@ -37,6 +40,7 @@ def report_content(
         facts: named texts below it, such as the checkpoint.
         open_image: where pictures come from.
         metrics_file: of a training, whose curves are shown too.
+        comparison: with other results, which gets a section of its own.
         limits: how many images and boxes the page may hold.
     """
     return {
@@ -44,22 +48,27 @@ def report_content(
         "facts": {**(facts or {}), **_counts(problem), "Made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"},
         "masks": problem.iou_type == "segm",
         "metrics": {name: defined(value) for name, value in problem.evaluation.metrics.items()},
+        "sizes": describe_sizes(problem.matches.area_ranges),
         "classes": _classes(problem),
         "precision": precision_curves(problem),
         "thresholds": threshold_curves(problem),
         "confusion": confusion(problem),
         "scatter": _scatter(problem),
         "reliability": _reliability(problem),
-        "images": describe_images(problem, open_image, limits=limits),
+        "comparison": comparison_content(comparison) if comparison is not None else None,
+        "images": describe_images(problem, open_image, limits=limits, comparison=comparison),
         "training": training_curves(metrics_file) if metrics_file is not None else [],
     }
 
 
 def _counts(problem: Problem) -> dict[str, str]:
-    truth = problem.truth
+    truth, counted = problem.truth, int(problem.counted.sum())
+    parts = [f"{len(truth.image_ids):,} images", f"{counted:,} objects", f"{truth.num_categories:,} classes"]
+    if counted < len(truth):
+        ignored = len(truth) - counted
+        parts.append(f"{ignored:,} region{'s' * (ignored > 1)} to ignore")
     return {
-        "Ground truth": f"{len(truth.image_ids):,} images, {int(problem.counted.sum()):,} objects, "
-        f"{truth.num_categories:,} classes",
+        "Ground truth": ", ".join(parts),
         "Detections": f"{len(problem.detections):,} {'masks' if problem.iou_type == 'segm' else 'boxes'}",
     }
 

@@ -135,7 +135,7 @@ def precision_curves(problem: Problem) -> dict[str, Any]:
     for name, chosen in _iou_groups(problem).items():
         table = precision[chosen].mean(0)[levels].T  # (K, R)
         mean = table[present].mean(0) if present.any() else np.zeros(table.shape[1])
-        rows = np.round(table * 1000).astype(int).tolist()
+        rows = np.round(np.nan_to_num(table) * 1000).astype(int).tolist()
         curves[name] = {
             "all": np.round(mean * 1000).astype(int).tolist(),
             "classes": [row if there else None for row, there in zip(rows, present.tolist(), strict=True)],

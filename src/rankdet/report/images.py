@@ -16,7 +16,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from rankdet.data import CorruptImageError, DetectionDataset
+from rankdet.data.raster import read_raster
+from rankdet.eval import Comparison
 from rankdet.eval.shapes import Bools, Boxes, Floats, Ints
+from rankdet.report.changes import changed_images
 from rankdet.report.outlines import outline
 from rankdet.report.problem import Problem
 
@@ -92,15 +95,22 @@ def dataset_images(dataset: DetectionDataset) -> OpenImage:
 def read_picture(path: Path) -> Image.Image | None:
     """An image file as RGB, without EXIF orientation, as boxes are given; None when it cannot be read."""
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
+        return Image.fromarray(read_raster(path))
+    except CorruptImageError:
         return None
 
 
-def describe_images(problem: Problem, open_image: OpenImage, *, limits: Limits) -> dict[str, Any]:
-    """The entries of the images, the worst first, and of each kind of error the places of the worst among them."""
+def describe_images(
+    problem: Problem, open_image: OpenImage, *, limits: Limits, comparison: Comparison | None = None
+) -> dict[str, Any]:
+    """The entries of the images, the worst first, and of each kind of error the places of the worst among them.
+
+    With a ``comparison``, those that became worse and better are kinds, too.
+    """
     worst = worst_images(problem, limits.worst)
+    if comparison is not None:
+        changes = changed_images(problem, comparison)
+        worst |= {"worse": _largest(changes, limits.worst), "better": _largest(-changes, limits.worst)}
     order = _browsing_order(problem, worst, limits)
     boxes = _BoxesOfImages(problem)
     entries, total = [], 0

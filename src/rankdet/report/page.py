@@ -15,7 +15,17 @@ from typing import Any
 
 from rankdet import __version__
 
-_SCRIPTS = ("dom.js", "charts.js", "state.js", "classes.js", "curves.js", "confusion.js", "images.js", "main.js")
+_SCRIPTS = (
+    "dom.js",
+    "charts.js",
+    "state.js",
+    "classes.js",
+    "changes.js",
+    "curves.js",
+    "confusion.js",
+    "images.js",
+    "main.js",
+)
 _ESCAPES: dict[str, str | int | None] = {
     "<": "\\u003c",
     ">": "\\u003e",

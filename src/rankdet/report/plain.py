@@ -18,11 +18,11 @@ def rounded(values: Floats | Iterable[float], digits: int) -> list[float | None]
 
 
 def defined(value: float, digits: int = 9) -> float | None:
-    """A number of an evaluation; None for its -1 and for NaN, which mean that it is not defined.
+    """A number of an evaluation; None where it is undefined.
 
     The page shows three digits: rounding to four before would make 0.881 of 0.88153, and other tables say 0.882.
 
-    >>> defined(-1.0), defined(0.12345678949)
+    >>> defined(float("nan")), defined(0.12345678949)
     (None, 0.123456789)
     """
-    return None if math.isnan(value) or value == -1 else round(float(value), digits)
+    return None if math.isnan(value) else round(float(value), digits)

@@ -5,12 +5,10 @@ D detections in the order of `rankdet.eval.Matches`, G objects, N images, K clas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-
-import numpy as np
 
 from rankdet.eval import (
     Detections,
@@ -20,24 +18,33 @@ from rankdet.eval import (
     Outcomes,
     read_results,
 )
-from rankdet.eval.columns import Entry, IouType
+from rankdet.eval.columns import IouType
+from rankdet.eval.deployment import Deployment, deploy
 from rankdet.eval.reading import PathLike, load_ground_truth
-from rankdet.eval.rules import rules_of
+from rankdet.eval.results import Results
+from rankdet.eval.rules import Rules, rules_of
 from rankdet.eval.shapes import Bools, Floats, Ints
+from rankdet.eval.sizes import COCO_AREA_RANGES, AreaRanges
+from rankdet.eval.suspicions import warn_of_suspicions
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A ground truth, detections, and their evaluation, whose ``details`` must be there.
+    """A ground truth and its rules, detections, and their evaluation, whose ``details`` must be there.
 
     ``file_names`` (N,) are in the order of the image ids.
     """
 
-    truth: GroundTruth
+    rules: Rules
     detections: Detections
     evaluation: Evaluation
     file_names: tuple[str, ...]
     iou_type: IouType
+
+    @property
+    def truth(self) -> GroundTruth:
+        """The objects."""
+        return self.rules.truth
 
     @property
     def matches(self) -> Matches:
@@ -46,41 +53,49 @@ class Problem:
         return self.evaluation.details.matches
 
     @cached_property
+    def deployment(self) -> Deployment:
+        """What is left at the thresholds to deploy with."""
+        return deploy(self.evaluation)
+
+    @property
     def outcomes(self) -> Outcomes:
         """What became of each detection at the first IoU threshold."""
-        return self.matches.outcomes()
+        return self.deployment.outcomes
 
-    @cached_property
+    @property
     def thresholds(self) -> Floats:
-        """(K,) the scores to deploy with: LRP-optimal, and the highest of those for a class that has none."""
-        optimal = np.array([row.threshold for row in self.evaluation.per_class], np.float64)
-        return np.where(optimal >= 0, optimal, optimal.max(initial=0.0))
+        """(K,) the scores to deploy with."""
+        return self.deployment.thresholds
 
-    @cached_property
+    @property
     def deployed(self) -> Bools:
         """(D,) the detections from the threshold of their class on."""
-        kept: Bools = self.outcomes.scores >= self.thresholds[self.outcomes.categories]
-        return kept
+        return self.deployment.kept
 
-    @cached_property
+    @property
     def counted(self) -> Bools:
         """(G,) the objects that count."""
-        return ~self.matches.ignored[:, 0]
+        return self.deployment.counted
 
     @cached_property
     def missed(self) -> Ints:
         """Indices of the counted objects that no deployed detection found."""
-        found = np.zeros(len(self.truth), np.bool_)
-        found[self.outcomes.objects[self.deployed & (self.outcomes.objects >= 0)]] = True
-        return np.flatnonzero(~found & self.counted)
+        return self.deployment.missed
 
 
 def read_problem(
-    ground_truth: Mapping[str, Any] | PathLike, results: Sequence[Entry] | PathLike, *, iou_type: IouType = "bbox"
+    ground_truth: Mapping[str, Any] | PathLike,
+    results: Results,
+    *,
+    iou_type: IouType = "bbox",
+    convert: str = "",
+    area_ranges: AreaRanges = COCO_AREA_RANGES,
 ) -> Problem:
     """Reads and evaluates results against a ground truth in the format of COCO or LVIS, by the rules of either.
 
-    Raises GroundTruthError or ResultsError (both ValueError) naming file and entry.
+    ``convert`` is as in `rankdet.eval.read_results`, ``area_ranges`` as in `rankdet.eval.read_rules`. Raises
+    GroundTruthError or ResultsError (both ValueError) naming file and entry, and warns of results that are not what
+    they seem.
 
     >>> problem = read_problem(
     ...     {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 3, "name": "cat"}],
@@ -90,19 +105,11 @@ def read_problem(
     (('a.jpg',), array([0.9]), array([], dtype=int64))
     """
     name, content = load_ground_truth(ground_truth)
-    rules = rules_of(content, name=name, iou_type=iou_type)
+    rules = rules_of(content, name=name, iou_type=iou_type, area_ranges=area_ranges)
     truth = rules.truth
-    detections = rules.counted(read_results(results, truth, iou_type=iou_type))
-    return Problem(truth, detections, rules.evaluate(detections), _file_names(content["images"], truth), iou_type)
-
-
-def _file_names(images: Sequence[Mapping[str, Any]], truth: GroundTruth) -> tuple[str, ...]:
-    names = {int(image["id"]): _file_name(image) for image in images}
-    return tuple(names[number] for number in truth.image_ids.tolist())
-
-
-def _file_name(image: Mapping[str, Any]) -> str:
-    """LVIS has a URL, of which the last two parts are folder and file."""
-    if "file_name" in image:
-        return str(image["file_name"]).replace("\\", "/")
-    return "/".join(str(image["coco_url"]).split("/")[-2:]) if "coco_url" in image else str(image["id"])
+    read = read_results(results, truth, iou_type=iou_type, convert=convert)
+    warn_of_suspicions(truth, read)
+    detections = rules.counted(read)
+    names = truth.image_names or [""] * len(truth.image_ids)
+    shown = [name or str(number) for name, number in zip(names, truth.image_ids.tolist(), strict=True)]
+    return Problem(rules, detections, rules.evaluate(detections), tuple(shown), iou_type)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rankdet.train.schedule import Schedule as Schedule
     from rankdet.train.schedule import Steps as Steps
     from rankdet.train.task import DetectionTask as DetectionTask
+    from rankdet.train.transfer import Transfer as Transfer
+    from rankdet.train.transfer import transfer_weights as transfer_weights
 
 _HOMES = {
     "AdamW": "optimiser",
@@ -39,6 +41,8 @@ _HOMES = {
     "TrainingInterrupted": "errors",
     "end_epoch": "epochs",
     "fit": "run",
+    "Transfer": "transfer",
+    "transfer_weights": "transfer",
 }
 
 __all__ = list(_HOMES)

@@ -11,6 +11,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from rankdet.streams import say_what_can_be_said
+
 T = TypeVar("T")
 
 
@@ -23,6 +25,7 @@ class Display:
     """
 
     def __init__(self, *, console: Console | None = None, silent: bool = False) -> None:
+        say_what_can_be_said()
         self.console = console if console is not None else Console(quiet=silent, soft_wrap=True, highlight=False)
         self.live = self.console.is_terminal and not self.console.quiet
 
@@ -115,12 +118,13 @@ def format_correlations(logs: Mapping[str, float]) -> str:
     """Spearman's rho between the scores and the IoUs of the positives, of each stage that logs one.
 
     >>> format_correlations({"correlation": 0.41, "quality": 0.7})
-    'rho 0.41'
+    'score-IoU rho 0.41'
     >>> format_correlations({"rpn_correlation": 0.38, "roi_correlation": 0.45})
-    'rho rpn 0.38, roi 0.45'
+    'score-IoU rho rpn 0.38, roi 0.45'
     """
     found = {name.removesuffix(CORRELATION): rho for name, rho in logs.items() if name.endswith(CORRELATION)}
-    return "rho " + ", ".join(f"{stage.rstrip('_')} {rho:.2f}".strip() for stage, rho in found.items()) if found else ""
+    shown = ", ".join(f"{stage.rstrip('_')} {rho:.2f}".strip() for stage, rho in found.items())
+    return f"score-IoU rho {shown}" if found else ""
 
 
 def format_seconds(seconds: float) -> str:

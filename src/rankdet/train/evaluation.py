@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,8 @@ from rankdet.eval.inference import boxes_only, rescale, to_results, without_scor
 from rankdet.eval.rules import too_few_detections
 from rankdet.ops.distributed import gather_objects, share_buffers
 from rankdet.train.display import Display
+from rankdet.train.errors import TrainingError
+from rankdet.train.interruption import Interruption
 from rankdet.train.loaders import Loaders
 from rankdet.train.task import DetectionTask
 
@@ -35,12 +38,15 @@ class Evaluate(Callback):
     of COCO. A model that draws masks is judged by them; its boxes are evaluated beside, as ``box_AP`` and so on (see
     `Evaluator`).
 
+    An evaluation that was cut off, or had not begun, when the training was interrupted is made when it is resumed.
+
     Args:
         ground_truth: of all images, in COCO's format; GroundTruthError, before any training, if it is not.
         categories: of the labels.
         display: shows a bar meanwhile, and the main numbers.
         every: epochs between two evaluations.
         iou_types: what is evaluated, the headline first (see `iou_types_of`).
+        interruption: asked before an evaluation, and while it lasts.
     """
 
     def __init__(
@@ -51,39 +57,66 @@ class Evaluate(Callback):
         display: Display,
         every: int = 1,
         iou_types: Sequence[IouType] = ("bbox",),
+        interruption: Interruption | None = None,
     ) -> None:
         self.evaluator = Evaluator(ground_truth, iou_types=iou_types)
+        self.has_objects = any(not row.get("iscrowd") for row in ground_truth["annotations"])
         self.masks = "segm" in iou_types
         self.categories = categories
         self.display = display
+        self.interruption = interruption if interruption is not None else Interruption()
         self.every = every
         self.current: Evaluation | None = None
         self.threshold_note = ""
+
+    def is_due(self, task: DetectionTask) -> bool:
+        """Whether the epoch that has just ended is evaluated."""
+        return task.epochs_done % self.every == 0 or task.epochs_done == task.schedule.epochs
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if note := too_few_detections(getattr(pl_module, "model", None), self.evaluator.rules):
             self.display.print(f"  {note}")
+        if not self.has_objects:
+            self.display.print(
+                "  the validation images have no objects: AP and all that follows from it will be undefined, and "
+                "best.ckpt that of the last epoch; give images with objects to data.val"
+            )
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DetectionTask), "Evaluate goes with a DetectionTask"
+        trainer.fit_loop.max_epochs = pl_module.schedule.epochs
+        if pl_module.to_be_evaluated:
+            self._evaluate(trainer, pl_module)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DetectionTask), "Evaluate goes with a DetectionTask"
-        finished = trainer.current_epoch + 1
         self.current = None
-        if finished % self.every and finished != trainer.max_epochs:
-            return
-        share_buffers(pl_module)  # what is evaluated is what the first process saves
-        with without_score_threshold(pl_module.model) as threshold:
-            results = self._results(trainer, pl_module)
+        if self.is_due(pl_module):
+            self._evaluate(trainer, pl_module)
+            assert self.current is not None, "set above"
+            pl_module.log_dict(self.current.metrics, rank_zero_only=True, logger=False)  # for callbacks that monitor it
+
+    def _evaluate(self, trainer: pl.Trainer, task: DetectionTask) -> None:
+        self.interruption.check(trainer)
+        share_buffers(task)  # what is evaluated is what the first process saves
+        with without_score_threshold(task.model) as threshold:
+            results = self._results(trainer, task)
+        _check_finite(results, task)
         self.current = self.evaluator([row for row in results if row["score"] >= (threshold or 0.0)])
         self.threshold_note = self._cost(results, threshold) if threshold else ""
-        pl_module.describe(self.current)
-        pl_module.log_dict(self.current.metrics, rank_zero_only=True)
+        task.describe(self.current)
+        row = {**self.current.metrics, "epoch": task.epochs_done - 1}
+        for logger in trainer.loggers:  # now, so that they are there before a checkpoint says so
+            logger.log_metrics(row, step=trainer.global_step - 1)
 
     def _cost(self, results: Results, threshold: float) -> str:
         """What the score threshold that the model states costs, for people."""
         assert self.current is not None, "the cost of a threshold is that of an evaluation"
-        lost = self.evaluator(results).metrics["AP"] - self.current.metrics["AP"]
+        everything, kept = (found.metrics.get("AP", math.nan) for found in (self.evaluator(results), self.current))
+        lost = everything - kept
         cost = f", which costs {lost:.3f} AP" if lost > _NOTABLE_AP else ""
         return f"  (score threshold {threshold:g}{cost})"
 
@@ -93,11 +126,22 @@ class Evaluate(Callback):
         own: dict[int, Results] = {}
         with evaluating(task), torch.no_grad(), trainer.precision_plugin.predict_step_context():
             for number, batch in enumerate(self.display.track(loaders.validation, "evaluating")):
+                self.interruption.check_now_and_then(trainer)
                 own |= detect_batch(trainer, batch, number, categories=self.categories, masks=self.masks)
         everyone: dict[int, Results] = {}
         for part in gather_objects(own):
             everyone |= part
         return [entry for image_id in sorted(everyone) for entry in everyone[image_id]]
+
+
+def _check_finite(results: Results, task: DetectionTask) -> None:
+    bad = [row["image_id"] for row in results if not math.isfinite(sum(row["bbox"], row["score"]))]
+    if bad:
+        raise TrainingError(
+            f"after epoch {task.epochs_done} the model predicts boxes or scores that are not finite (image {bad[0]}): "
+            "it has diverged. Begin anew, or go on from a checkpoint before, with a lower learning rate, a longer "
+            "warm-up, or a clipped gradient"
+        )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from rankdet.data.module import DetectionData
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.options import TrainerOptions
 from rankdet.train.schedule import Schedule
+from rankdet.train.settings import Change
 
 _NAMES_SHOWN = 12
 
@@ -28,8 +30,10 @@ def describe_run(
     device: torch.device,
     folder: Path,
     seed: int,
+    changed: Sequence[Change] = (),
+    step: int = 0,
 ) -> str:
-    """A title and a column of facts, for people."""
+    """A column of facts, for people; `changed` are settings that are others than before `step`."""
     batch = data.batch_size * world_size * options.accumulate
     devices = f"{world_size} device{'s' if world_size > 1 else ''}"
     together = f" x {options.accumulate} accumulated" if options.accumulate > 1 else ""
@@ -39,13 +43,17 @@ def describe_run(
         "train": describe_dataset(data.train),
         "validation": describe_dataset(data.val),
         "batch": f"{batch} images ({data.batch_size} on {devices}{together})",
-        "optimiser": str(optimiser),
         "lr": schedule.describe_rate(optimiser.lr, batch),
+        "optimiser": str(optimiser),
         "schedule": schedule.describe(),
         "device": f"{describe_device(device)}, {options.precision}",
         "seed": str(seed),
         "output": str(folder),
     }
+    if step:
+        facts["resumed"] = f"after step {step}"
+    if changed:
+        facts["changed"] = f"from here on: {', '.join(map(str, changed))}"
     return "\n".join(f"  {name:<11} {text}" for name, text in facts.items())
 
 

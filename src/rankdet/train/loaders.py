@@ -63,5 +63,5 @@ class Loaders(pl.LightningDataModule):
         # The moment when everything of the step before is done and logged, and nothing of the next has begun.
         begun = self.task.batches_seen % self.task.batches_per_epoch % self.engine.accumulate_grad_batches
         if self.engine.training and not begun:
-            self.interruption.check(self.engine, self.task.batches_seen)
+            self.interruption.check_now_and_then(self.engine)
         return batch

@@ -16,10 +16,14 @@ class TrainerOptions:
         accelerator: "auto", "cpu", "gpu" or "mps".
         devices: how many, a list of their numbers, or "auto" for all there are.
         num_nodes: machines that train together.
-        strategy: "auto", "ddp", "fsdp", ... (Lightning's names).
+        strategy: "auto", "ddp", or another of Lightning's strategies of that name, such as
+            "ddp_find_unused_parameters_true". Those that share out the weights of a model are refused.
         precision: "32-true", "16-mixed" (loss scaling included) or "bf16-mixed".
         gradient_clip: largest norm of the gradient; None for no clipping.
         accumulate: batches whose gradients are added up for one step.
+        most_nonfinite: steps in a row that may be left out because a loss or a gradient is not finite; one more ends
+            the training.
+        compile: names of the parts of the model that torch.compile is to compile, such as backbone and neck.
         sync_batchnorm: share the statistics of live batch normalisation between the devices.
         log_every: steps between two lines of the log and two rows of losses in metrics.csv; at least one row an epoch.
         evaluate_every: epochs between two evaluations; the last epoch is always evaluated.
@@ -36,6 +40,8 @@ class TrainerOptions:
     precision: Precision = "32-true"
     gradient_clip: float | None = None
     accumulate: int = 1
+    most_nonfinite: int = 10
+    compile: list[str] | None = None
     sync_batchnorm: bool = False
     log_every: int = 50
     evaluate_every: int = 1
@@ -47,10 +53,16 @@ class TrainerOptions:
             ("accumulate", 1),
             ("log_every", 1),
             ("evaluate_every", 1),
+            ("most_nonfinite", 0),
             ("pictures", 0),
         ):
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"trainer.{name} must be at least {least}, got {value}")
+        if self.strategy != "auto" and not self.strategy.startswith("ddp"):
+            raise ValueError(
+                f'trainer.strategy must be "auto" or one of the "ddp" kind, got {self.strategy!r}: each device holds '
+                "the whole model, as the weights of a detector are little beside its activations"
+            )
         if self.gradient_clip is not None and self.gradient_clip <= 0:
             raise ValueError(f"trainer.gradient_clip must be > 0 or null, got {self.gradient_clip}")

@@ -21,41 +21,42 @@ from rankdet.train.display import (
     format_losses,
     format_seconds,
 )
-from rankdet.train.errors import TrainingError
 
 _REFRESH_SECONDS = 0.5
 
 
 class Means:
-    """Running means of named scalars on their device; reading them is the only wait for it."""
+    """Running means of named scalars, those that are finite, on their device; reading them is the only wait for it."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._counts: dict[str, Tensor] = {}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """One step's values."""
         for name, value in values.items():
-            known = self._sums.get(name)
-            self._sums[name] = value.float().clone() if known is None else known + value.float()
-        self._count += 1
+            finite, value = value.isfinite().float(), value.float().nan_to_num(0.0, 0.0, 0.0)
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts[name] + finite if name in self._counts else finite
 
     def read(self) -> dict[str, float]:
-        """The means of what was added, by name; empty before anything was."""
+        """The means of what was added, by name; empty before anything was, and without what was never finite."""
         if not self._sums:
             return {}
-        return dict(zip(self._sums, (torch.stack(list(self._sums.values())) / self._count).tolist(), strict=True))
+        means = torch.stack(list(self._sums.values())) / torch.stack(list(self._counts.values()))
+        named = zip(self._sums, means.tolist(), strict=True)
+        return {name: mean for name, mean in named if name == "loss" or not math.isnan(mean)}
 
 
 class ShowProgress(Callback):
-    """Bar or lines of the steps, a summary of each epoch; checks now and then that the losses are finite.
+    """Bar or lines of the steps, a summary of each epoch.
 
     The summary has the means of the losses and of Spearman's rho between the scores and the IoUs of the positives,
     where the model logs it: is it surest of what it locates best? (Rank & Sort paper, section 6.3)
 
     Args:
         display: where to.
-        log_every: steps between two lines in a log file and two checks of the losses.
+        log_every: steps between two lines in a log file.
     """
 
     def __init__(self, display: Display, *, log_every: int) -> None:
@@ -95,7 +96,7 @@ class ShowProgress(Callback):
         self._epoch.advance(batch_idx + 1)
         logged = (batch_idx + 1) % self.log_every == 0
         if logged or (self.display.live and time.monotonic() - self._shown > _REFRESH_SECONDS):
-            self._show(trainer, lr=outputs["lr"], keep_window=not logged)
+            self._show(lr=outputs["lr"], keep_window=not logged)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -103,7 +104,6 @@ class ShowProgress(Callback):
             return
         self._close()
         means = self._whole.read()
-        _check_finite(means, trainer)
         seconds = format_seconds(time.monotonic() - self._started)
         title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         parts = (title, format_losses(means), format_correlations(self._correlations.read()), seconds)
@@ -113,9 +113,8 @@ class ShowProgress(Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._close()
 
-    def _show(self, trainer: pl.Trainer, *, lr: float, keep_window: bool) -> None:
+    def _show(self, *, lr: float, keep_window: bool) -> None:
         means = self._window.read()
-        _check_finite(means, trainer)
         assert self._epoch is not None, "numbers of an epoch that did not start"
         self._epoch.show(means, lr=lr)
         self._shown = time.monotonic()
@@ -126,12 +125,3 @@ class ShowProgress(Callback):
         if self._epoch is not None:
             self._epoch.close()
             self._epoch = None
-
-
-def _check_finite(losses: Mapping[str, float], trainer: pl.Trainer) -> None:
-    bad = [name for name, value in losses.items() if name != "loss" and not math.isfinite(value)]
-    if bad:
-        raise TrainingError(
-            f"the loss {', '.join(bad)} is no finite number any more, at step {trainer.global_step}; the last "
-            "checkpoint is from before. Lower the learning rate, warm up longer, or clip the gradient"
-        )

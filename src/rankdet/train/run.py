@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning.pytorch as pl
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from rankdet.data.module import DetectionData
-from rankdet.eval import Evaluation, iou_types_of
+from rankdet.eval import Evaluation
 from rankdet.ops.checkpoint import KEY, model_weights, read_checkpoint
-from rankdet.train.checkpoints import BEST, BEST_EVALUATION, LAST, Checkpoints
+from rankdet.ops.distributed import is_lost_connection, world_size
+from rankdet.train.attendance import Attendance
 from rankdet.train.display import Display
+from rankdet.train.engine import Parts, make_engine, make_task, open_logs, quiet
 from rankdet.train.errors import TrainingInterrupted
-from rankdet.train.evaluation import Evaluate
 from rankdet.train.files import write_text
-from rankdet.train.folder import choose_folder, is_first_process
-from rankdet.train.header import describe_run
+from rankdet.train.folder import CONFIG, LAST, PICTURES, RunFolder, claimed_folder, is_first_process
+from rankdet.train.header import describe_device, describe_run
 from rankdet.train.interruption import Interruption
 from rankdet.train.loaders import Loaders
-from rankdet.train.metrics_file import MetricsFile
+from rankdet.train.lock import LOCK
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.options import TrainerOptions
 from rankdet.train.pictures import save_pictures
-from rankdet.train.progress import ShowProgress
+from rankdet.train.record import recorded
 from rankdet.train.schedule import Schedule
+from rankdet.train.settings import Change
+from rankdet.train.slurm import requeue
 from rankdet.train.start import Start
 from rankdet.train.task import DetectionTask
+from rankdet.train.transfer import Transfer, transfer_weights
 
-_EXPECTED_WARNINGS = (
-    ".*does not have many workers",
-    ".*logging interval",
-    ".*your dataloader is not resumable",  # it is, see ReplayLoader
-    ".*sync_dist=True",  # metrics are computed from what all processes found
-    ".*in eval mode at the start",  # frozen parts are meant to be
-    ".*LeafSpec",
-)
-CONFIG, METRICS, PICTURES = "config.yaml", "metrics.csv", "pictures"
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """AP, oLRP and the others of the best checkpoint, by name, in [0, 1] and -1 where undefined."""
+        """AP, oLRP and the others of the best checkpoint, by name, in [0, 1] and NaN where undefined."""
         return self.evaluation.metrics
 
 
@@ -77,6 +69,8 @@ def fit(
     trainer: TrainerOptions | None = None,
     output: str | Path | None = None,
     resume: str | Path | None = None,
+    start_from: str | Path | None = None,
+    fresh: Sequence[str] = (),
     seed: int = 0,
     name: str = "run",
     config: str | None = None,
@@ -92,7 +86,11 @@ def fit(
         schedule: how long, and at which rates.
         trainer: where and how precisely to compute.
         output: folder of the run; None for a new one in ``runs``, or that of the resumed run.
-        resume: a checkpoint to go on from, as if there had been no interruption.
+        resume: a checkpoint to go on from, as if there had been no interruption; "auto" for the last.ckpt of `output`,
+            if there is one. With another `output` than its folder the run goes on there, and the old one stays.
+        start_from: a checkpoint, trained here or converted, with whose weights a new training begins; classes go by
+            name (see `rankdet.train.transfer_weights`). Beside ``resume="auto"``: where there is nothing to resume.
+        fresh: names of tensors, or patterns such as ``stage.head.*``, that do not come from `start_from`.
         seed: at least 0; order, augmentation and every step follow from it.
         name: of a new folder in ``runs``.
         config: text of the resolved configuration, written to config.yaml.
@@ -100,36 +98,75 @@ def fit(
 
     Raises:
         ValueError: before training, when the parts do not fit together or the checkpoint is not of this model.
-        OSError: before training, when the folder cannot be written to.
-        TrainingError: when a loss is not finite any more.
+        OSError: before training, when the folder cannot be written to; later, when a file cannot be written.
+        TrainingError: when the training has left the finite numbers.
         TrainingInterrupted: after Ctrl-C or SIGTERM, with the checkpoint to resume from.
     """
-    options = trainer if trainer is not None else TrainerOptions()
     check_classes(model, data)
     check_masks(model, data)
-    start = Start.read(Path(resume), model) if resume is not None else Start()
-    folder = choose_folder(output, name=name, resume=start.path)
-    display = Display(silent=not is_first_process())
-    engine = _make_engine(options, schedule, folder, start, _watchers(model, data, options, folder, display, callbacks))
-    task = _make_task(engine, model=model, data=data, optimiser=optimiser, schedule=schedule, seed=seed)
-    start.check(task, data.categories)
-    display.print(
-        describe_run(
-            model=model,
-            data=data,
-            optimiser=optimiser,
-            schedule=schedule,
-            options=options,
-            world_size=engine.world_size,
-            device=engine.strategy.root_device,
-            folder=folder,
-            seed=seed,
+    parts = Parts(model, data, optimiser, schedule, trainer if trainer is not None else TrainerOptions(), seed)
+    checkpoint = _checkpoint(resume, output)
+    start = Start.read(checkpoint, model) if checkpoint is not None else Start()
+    transfer = _transfer(start_from, fresh, resume, start, parts)
+    display, interruption = Display(silent=not is_first_process()), Interruption()
+    with claimed_folder(output, name=name, resume=start.path, tell=display.print) as folder:
+        attendance = Attendance(folder)
+        engine = make_engine(
+            parts,
+            folder,
+            start=start,
+            display=display,
+            interruption=interruption,
+            callbacks=[attendance, *callbacks],
         )
-    )
-    if config is not None and engine.is_global_zero:
-        write_text(folder / CONFIG, config)
-    _train(engine, task, data, start, folder)
-    return _finish(engine, model, data, options, folder, display)
+        task = make_task(engine, parts)
+        task.record |= transfer.as_record() if transfer is not None else {}
+        changed = start.check(task, data.categories)
+        if start.path is not None and start.path.resolve().parent != folder.path.resolve() and engine.is_global_zero:
+            folder.bring(start.path)
+        if start.is_complete(folder, parts.epochs):
+            display.print(
+                f"{start.path} has all {start.epochs_done} epochs behind it: the training is finished. To train on, "
+                "raise schedule.epochs"
+            )
+            return _finish(engine, parts, folder, display)
+        display.print(_header(parts, engine, folder, changed=changed, step=start.step))
+        if transfer is not None:
+            display.print(str(transfer))
+        if config is not None and engine.is_global_zero:
+            write_text(folder.path / CONFIG, config)
+        open_logs(engine, folder, start)
+        with _recorded(engine, folder, start, changed), attendance.watching():
+            _train(engine, task, data, start=start, folder=folder, interruption=interruption)
+            return _finish(engine, parts, folder, display)
+
+
+def _checkpoint(resume: str | Path | None, output: str | Path | None) -> Path | None:
+    """The checkpoint to go on from; "auto" means that of the folder, if there is one."""
+    if resume != AUTO:
+        return None if resume is None else Path(resume)
+    if output is None:
+        raise ValueError("to go on automatically, name the folder of the run with --output")
+    last = Path(output) / LAST
+    return last if last.exists() else None
+
+
+def _transfer(
+    start_from: str | Path | None, fresh: Sequence[str], resume: str | Path | None, start: Start, parts: Parts
+) -> Transfer | None:
+    """The weights that a new training begins with, put into its model; None if it begins with its own, or goes on."""
+    if start_from is None:
+        if fresh:
+            raise ValueError("fresh names what is not to come from a checkpoint; name that with start_from")
+        return None
+    if resume is not None and resume != AUTO:
+        raise ValueError(
+            f"--resume goes on with the training of {resume}, --start-from begins a new one with the weights of "
+            f"{start_from}: give one of them"
+        )
+    if start.path is not None:
+        return None
+    return transfer_weights(parts.model, start_from, categories=parts.data.categories, fresh=fresh)
 
 
 def check_classes(model: nn.Module, data: DetectionData) -> None:
@@ -153,134 +190,83 @@ def check_masks(model: nn.Module, data: DetectionData) -> None:
             )
 
 
-def _watchers(
-    model: nn.Module,
-    data: DetectionData,
-    options: TrainerOptions,
-    folder: Path,
-    display: Display,
-    more: Sequence[Callback],
-) -> list[Callback]:
-    evaluate = Evaluate(
-        ground_truth=data.val.ground_truth(),
-        categories=data.categories,
-        display=display,
-        every=options.evaluate_every,
-        iou_types=iou_types_of(model),
-    )
-    progress = ShowProgress(display, log_every=options.log_every)
-    return [progress, evaluate, *more, Checkpoints(folder, evaluation=evaluate, display=display)]
-
-
-def _make_engine(
-    options: TrainerOptions, schedule: Schedule, folder: Path, start: Start, watchers: list[Callback]
-) -> pl.Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    try:
-        return _trainer(options, schedule, folder, start, watchers)
-    except (MisconfigurationException, TypeError, ValueError) as error:
-        raise ValueError(f"the settings of the trainer do not fit this machine: {error}") from error
-
-
-def _trainer(
-    options: TrainerOptions, schedule: Schedule, folder: Path, start: Start, watchers: list[Callback]
-) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator=options.accelerator,
-        devices=options.devices,
-        num_nodes=options.num_nodes,
-        strategy=options.strategy,
-        precision=options.precision,
-        max_epochs=schedule.epochs,
-        gradient_clip_val=options.gradient_clip,
-        accumulate_grad_batches=options.accumulate,
-        sync_batchnorm=options.sync_batchnorm,
-        log_every_n_steps=options.log_every,
-        logger=[
-            MetricsFile(folder / METRICS, last_step=start.step),
-            TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False),
-        ],
-        callbacks=watchers,
-        default_root_dir=folder,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+def _header(parts: Parts, engine: pl.Trainer, folder: RunFolder, *, changed: Sequence[Change], step: int) -> str:
+    return describe_run(
+        model=parts.model,
+        data=parts.data,
+        optimiser=parts.optimiser,
+        schedule=parts.schedule,
+        options=parts.options,
+        world_size=engine.world_size,
+        device=engine.strategy.root_device,
+        folder=folder.path,
+        seed=parts.seed,
+        changed=changed,
+        step=step,
     )
 
 
-def _make_task(
+def _recorded(
+    engine: pl.Trainer, folder: RunFolder, start: Start, changed: Sequence[Change]
+) -> AbstractContextManager[None]:
+    if not engine.is_global_zero:
+        return nullcontext()
+    device = describe_device(engine.strategy.root_device)
+    return recorded(folder, step=start.step, changed=changed, processes=engine.world_size, device=device)
+
+
+def _train(
     engine: pl.Trainer,
-    *,
-    model: nn.Module,
+    task: DetectionTask,
     data: DetectionData,
-    optimiser: Optimiser,
-    schedule: Schedule,
-    seed: int,
-) -> DetectionTask:
-    record = {"categories": data.categories.to_dict(), "image_size": data.resize.to_dict()}
-    if callable(plan := getattr(model, "plan", None)):
-        record["model"] = plan()
-    batches = len(data.train_loader(seed=seed, rank=0, world_size=engine.world_size))
-    steps = -(-batches // engine.accumulate_grad_batches)
-    engine.log_every_n_steps = min(engine.log_every_n_steps, steps)  # type: ignore[attr-defined]  # once an epoch
-    return DetectionTask(
-        model.train(),
-        optimiser=optimiser,
-        schedule=schedule,
-        batches_per_epoch=batches,
-        batch_size=data.batch_size * engine.world_size * engine.accumulate_grad_batches,
-        accumulate=engine.accumulate_grad_batches,
-        seed=seed,
-        record=record,
-    )
-
-
-def _train(engine: pl.Trainer, task: DetectionTask, data: DetectionData, start: Start, folder: Path) -> None:
-    interruption = Interruption()
+    *,
+    start: Start,
+    folder: RunFolder,
+    interruption: Interruption,
+) -> None:
     loaders = Loaders(data, task, interruption=interruption)
     try:
-        with interruption.listening(), _quiet():
+        with interruption.listening(), quiet():
             engine.fit(task, datamodule=loaders, ckpt_path=start.path, weights_only=True)
-    except (RuntimeError, SystemExit) as stop:  # Lightning makes an exit of a KeyboardInterrupt
-        # a cluster's signal reaches the loading processes too, and then their end may be what is seen first
-        if isinstance(stop, RuntimeError) and not (isinstance(stop, TrainingInterrupted) or interruption.requested):
+    except (RuntimeError, ConnectionError, SystemExit) as stop:  # Lightning makes an exit of a KeyboardInterrupt
+        # A cluster's signal reaches the loading processes too, and where these end, that may be what is seen first.
+        asked = isinstance(stop, TrainingInterrupted) or (interruption.requested and not is_lost_connection(stop))
+        if not isinstance(stop, SystemExit) and not asked:
             raise
-        last = folder / LAST
-        if not last.exists():
-            raise TrainingInterrupted("the training was stopped before there was anything to save") from stop
-        raise TrainingInterrupted(f"the training was stopped; go on with --resume {last}", checkpoint=last) from stop
+        queued = f"; {requeue()}" if interruption.wants_requeue and engine.is_global_zero else ""
+        if not folder.last.exists():
+            message = f"the training was stopped before there was anything to save{queued}"
+            raise TrainingInterrupted(message) from stop
+        message = f"the training was stopped; go on with --resume {folder.last}{queued}"
+        raise TrainingInterrupted(message, checkpoint=folder.last) from stop
 
 
-def _finish(
-    engine: pl.Trainer, model: nn.Module, data: DetectionData, options: TrainerOptions, folder: Path, display: Display
-) -> Run:
-    engine.strategy.barrier()
-    content = read_checkpoint(folder / BEST)
-    model.load_state_dict(model_weights(content))
-    evaluation = Evaluation.from_json((folder / BEST_EVALUATION).read_text(encoding="utf-8"))
+def _finish(engine: pl.Trainer, parts: Parts, folder: RunFolder, display: Display) -> Run:
+    content, text = {}, ""
+    if engine.is_global_zero or world_size() == 1:
+        content, text = read_checkpoint(folder.best), folder.evaluation.read_text(encoding="utf-8")
+    content, text = engine.strategy.broadcast((content, text))  # others may not see the folder
+    parts.model.load_state_dict(model_weights(content))
+    evaluation = Evaluation.from_json(text)
     pictures: list[Path] = []
-    if engine.is_global_zero and options.pictures:
+    if engine.is_global_zero and parts.options.pictures:
         pictures = save_pictures(
-            model.to(engine.strategy.root_device),
-            (data.resize(*data.val[index]) for index in range(len(data.val))),
-            folder / PICTURES,
-            count=options.pictures,
-            categories=data.categories,
+            parts.model.to(engine.strategy.root_device),
+            (parts.data.resize(*parts.data.val[index]) for index in range(len(parts.data.val))),
+            folder.path / PICTURES,
+            count=parts.options.pictures,
+            categories=parts.data.categories,
             thresholds=content[KEY].get("thresholds", {}),
         )
-        model.cpu()
+        parts.model.cpu()
+    if engine.is_global_zero:
+        _tell(evaluation, parts.data, folder, display)
+    return Run(folder.path, folder.best, folder.last, evaluation, tuple(pictures))
+
+
+def _tell(evaluation: Evaluation, data: DetectionData, folder: RunFolder, display: Display) -> None:
     display.print(evaluation.table())
     if skipped := data.summary():
         display.print(skipped)
-    display.print(f"The run is in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-    return Run(folder, folder / BEST, folder / LAST, evaluation, tuple(pictures))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without those warnings of Lightning that are about choices made here."""
-    with warnings.catch_warnings():
-        for start in _EXPECTED_WARNINGS:
-            warnings.filterwarnings("ignore", message=start)
-        yield
+    names = sorted(path.name for path in folder.path.iterdir() if path.name != LOCK)
+    display.print(f"The run is in {folder.path}: {', '.join(names)}")

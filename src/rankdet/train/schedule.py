@@ -90,7 +90,8 @@ class Schedule:
         warmup_ratio: share of the rate at the first of them, in [0, 1].
         decay: how the rate falls; None keeps it constant.
         base_batch_size: images of a step, over all devices, that the optimiser's rate is meant for. Stated by presets.
-        scale_lr: multiply the rate by (images of a step) / `base_batch_size`.
+        scale_lr: where `base_batch_size` is stated, multiply the rate by (images of a step) / `base_batch_size`. Goyal
+            et al., "Accurate, Large Minibatch SGD", 2017; meant for SGD.
 
     >>> schedule = Schedule(epochs=12, warmup_iterations=500, decay=Steps(milestones=(8, 11)))
     >>> [round(schedule.factor(step, steps_per_epoch=1000), 4) for step in (0, 250, 500, 8000)]
@@ -105,7 +106,7 @@ class Schedule:
         warmup_ratio: float = 0.001,
         decay: Decay | None = None,
         base_batch_size: int | None = None,
-        scale_lr: bool = False,
+        scale_lr: bool = True,
     ) -> None:
         _check_whole("epochs", epochs, least=1)
         _check_whole("warmup_iterations", warmup_iterations, least=0)
@@ -113,8 +114,6 @@ class Schedule:
             raise ValueError(f"warmup_ratio must be >= 0 and <= 1, got {warmup_ratio}")
         if base_batch_size is not None:
             _check_whole("base_batch_size", base_batch_size, least=1)
-        if scale_lr and base_batch_size is None:
-            raise ValueError("scale_lr needs to know the batch that the rate is meant for; set base_batch_size")
         self.epochs = epochs
         self.warmup_iterations = warmup_iterations
         self.warmup_ratio = warmup_ratio
@@ -132,7 +131,7 @@ class Schedule:
         return decay * (1 - (1 - step / self.warmup_iterations) * (1 - self.warmup_ratio))
 
     def full_rate(self, lr: float, batch_size: int) -> float:
-        """The rate after warm-up for steps of `batch_size` images: `lr`, scaled only when that was asked for."""
+        """The rate after warm-up for steps of `batch_size` images."""
         return lr * batch_size / self.base_batch_size if self.scale_lr and self.base_batch_size else lr
 
     def describe(self) -> str:
@@ -148,10 +147,13 @@ class Schedule:
         rate = self.full_rate(lr, batch_size)
         if self.base_batch_size in (None, batch_size):
             return f"{rate:g}"
+        meant = f"the stated rate is for a batch of {self.base_batch_size}"
         if self.scale_lr:
-            return f"{rate:g} (scaled from {lr:g}, which is for a batch of {self.base_batch_size})"
+            return (
+                f"{rate:g} = {lr:g} x {batch_size} / {self.base_batch_size} ({meant}; schedule.scale_lr false keeps it)"
+            )
         scaled = lr * batch_size / self.base_batch_size
-        return f"{rate:g}, which is for a batch of {self.base_batch_size} (schedule.scale_lr would make it {scaled:g})"
+        return f"{rate:g} as it stands ({meant}; schedule.scale_lr true would make it {scaled:g})"
 
 
 def _check_whole(name: str, value: int, *, least: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from torch import nn
 
 from rankdet.data.categories import Categories
 from rankdet.ops.checkpoint import KEY, CheckpointError, check_weights, model_weights, read_checkpoint
+from rankdet.train.folder import RunFolder
+from rankdet.train.settings import Change, changes
 from rankdet.train.task import PROGRESS, DetectionTask
 
 
@@ -29,9 +32,19 @@ class Start:
     def read(cls, path: Path, model: nn.Module) -> Start:
         """Read a checkpoint and compare its weights with the model; `CheckpointError` names the differences."""
         content = read_checkpoint(path)
+        theirs = content[KEY].get("categories")
+        if theirs is not None and len(theirs["names"]) != getattr(model, "num_classes", len(theirs["names"])):
+            raise CheckpointError(
+                f"{path} was trained on {len(theirs['names'])} classes, the data have {model.num_classes}. "
+                f"{_new_training(path)}"
+            )
         check_weights(model_weights(content), model, path)
-        if PROGRESS not in content:
-            raise CheckpointError(f"{path} has weights only, not the state of a training; resume from a last.ckpt")
+        if PROGRESS not in content or "optimizer_states" not in content:
+            last = path.with_name("last.ckpt")
+            raise CheckpointError(
+                f"{path} has the weights of a model, not the state of a training; resume from "
+                f"{last if last.exists() else 'a last.ckpt'}"
+            )
         return cls(
             path=path,
             step=int(content["global_step"]),
@@ -39,20 +52,52 @@ class Start:
             record=content[KEY],
         )
 
-    def check(self, task: DetectionTask, categories: Categories) -> None:
-        """`CheckpointError` unless the task continues the one that was interrupted, batch by batch."""
+    def check(self, task: DetectionTask, categories: Categories) -> list[Change]:
+        """What is to change from here on; `CheckpointError` unless the task continues the one that was interrupted."""
         if self.path is None or self.progress is None or self.record is None:
-            return
+            return []
         theirs = self.record.get("categories")
         if theirs is not None and (difference := Categories.from_dict(theirs).difference(categories)):
-            raise CheckpointError(f"{self.path} was trained on other classes than those of the data: {difference}")
+            raise CheckpointError(
+                f"{self.path} was trained on other classes than those of the data: {difference}. "
+                f"{_new_training(self.path)}"
+            )
+        changed = changes(self.progress.get("settings", {}), task.settings)
+        self._refuse([change for change in changed if change.refusal])
         for name, what in (("batches_per_epoch", "batches in an epoch"), ("seed", "as its seed")):
             if self.progress[name] != getattr(task, name):
                 raise CheckpointError(
                     f"{self.path} comes from a training with {self.progress[name]} {what}, this one has "
                     f"{getattr(task, name)}; resume with the same data, batch size, devices and seed"
                 )
-        if self.progress["batches_seen"] >= task.schedule.epochs * task.batches_per_epoch:
+        return changed
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs behind the checkpoint."""
+        return self.progress["batches_seen"] // self.progress["batches_per_epoch"] if self.progress else 0
+
+    def finishes(self, epochs: int) -> bool:
+        """Whether all epochs are over; what may be left to do is to evaluate the last."""
+        return self.path is not None and self.epochs_done >= epochs
+
+    def is_complete(self, folder: RunFolder, epochs: int) -> bool:
+        """Whether nothing is left to do."""
+        evaluated = self.progress is not None and not self.progress.get("to_be_evaluated", False)
+        return self.finishes(epochs) and evaluated and folder.best.exists() and folder.evaluation.exists()
+
+    def _refuse(self, refused: Sequence[Change]) -> None:
+        if refused:
+            reasons = "; ".join(f"{change} ({change.refusal})" for change in refused)
             raise CheckpointError(
-                f"{self.path} has all {task.schedule.epochs} epochs behind it; to train on, raise schedule.epochs"
+                f"{self.path} cannot go on with another setting than it has been trained with: {reasons}. Give the old "
+                "one again, or begin a new run"
             )
+
+
+def _new_training(path: Path) -> str:
+    """The way to other classes."""
+    return (
+        "--resume goes on with the same training; to begin a new one with its weights, classes matched by name, give "
+        f"--start-from {path}"
+    )

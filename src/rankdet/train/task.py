@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +16,24 @@ from typing_extensions import override
 from rankdet.data.loader import Batch
 from rankdet.data.seeding import seed_for
 from rankdet.eval import Evaluation
+from rankdet.ops.checkpoint import VERSION, model_weights
 from rankdet.train.epochs import end_epoch
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.schedule import Schedule
 
 RECORD = "rankdet"
 PROGRESS = "rankdet_progress"
+NOT_FINITE = "not_finite"
+"""The loss of a batch that the model has complained about."""
+
+
+def speaks_of_nonfinite(error: ValueError) -> bool:
+    """Whether a complaint is about a number that is not finite.
+
+    >>> speaks_of_nonfinite(ValueError("logits contain NaN")), speaks_of_nonfinite(ValueError("finance"))
+    (True, False)
+    """
+    return re.search(r"\b(nan|inf)\b", str(error), re.IGNORECASE) is not None
 
 
 class DetectionTask(pl.LightningModule):
@@ -37,6 +51,7 @@ class DetectionTask(pl.LightningModule):
         batch_size: images of one batch on all processes together, times the batches accumulated for a step.
         seed: at least 0.
         record: what the checkpoints say about the model, plain types (see `rankdet.train.fit`).
+        settings: what the training is made with, plain types (see `rankdet.train.settings`).
 
     >>> from rankdet.train import SGD
     >>> task = DetectionTask(
@@ -57,17 +72,34 @@ class DetectionTask(pl.LightningModule):
         accumulate: int = 1,
         seed: int = 0,
         record: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.optimiser = optimiser
         self.schedule = schedule
         self.batches_per_epoch = batches_per_epoch
+        self.accumulate = accumulate
         self.steps_per_epoch = -(-batches_per_epoch // accumulate)
         self.lr = schedule.full_rate(optimiser.lr, batch_size)
         self.seed = seed
         self.batches_seen = 0
-        self.record: dict[str, Any] = {"version": 1, **(record or {})}
+        self.to_be_evaluated = False
+        self.record: dict[str, Any] = {"version": VERSION, **(record or {})}
+        self.settings = dict(settings or {})
+        self.losses_of_step: list[dict[str, Tensor]] = []
+        self.complaint = ""
+        self._groups: list[dict[str, Any]] = []
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the batch that was seen last, from 0."""
+        return (self.batches_seen - 1) // self.batches_per_epoch
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs whose batches have all been seen."""
+        return self.batches_seen // self.batches_per_epoch
 
     @override
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
@@ -84,9 +116,10 @@ class DetectionTask(pl.LightningModule):
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         images, targets = batch
-        losses = self.model(images, targets)
+        losses = self._losses(images, targets)
         total = torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
         named = {name: loss.detach() for name, loss in losses.items()}
+        self.losses_of_step = [*self.losses_of_step, named][-self.accumulate :]
         logs: dict[str, Tensor] = getattr(losses, "logs", {})
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -96,6 +129,17 @@ class DetectionTask(pl.LightningModule):
             self.log_dict({**shown, "lr": lr}, batch_size=len(images))
         return {"loss": total, "losses": named, "logs": logs, "lr": lr}
 
+    def _losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> Mapping[str, Tensor]:
+        """Of the model; a complaint about numbers that are not finite is a loss that is not."""
+        try:
+            return self.model(images, targets)
+        except ValueError as error:
+            if not speaks_of_nonfinite(error):
+                raise
+            # Its gradient reaches every parameter, as the processes of a distributed training expect.
+            self.complaint = str(error)
+            return {NOT_FINITE: torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum() * math.nan}
+
     @override
     def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Tensor]]:
         return self.model(batch[0])
@@ -103,26 +147,57 @@ class DetectionTask(pl.LightningModule):
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimiser = self.optimiser.build(self.model, self.lr)
+        self._groups = [
+            {name: value for name, value in group.items() if name != "params"} for group in optimiser.param_groups
+        ]
         rates = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: self.schedule.factor(step, steps_per_epoch=self.steps_per_epoch)
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rates, "interval": "step", "name": "lr"}}
 
+    @override
+    def on_train_start(self) -> None:
+        # A checkpoint brings rate, weight decay and the like of before; those that are stated now count from here on.
+        (rates,) = (config.scheduler for config in self.trainer.lr_scheduler_configs)
+        factor = self.schedule.factor(rates.last_epoch, steps_per_epoch=self.steps_per_epoch)
+        for group, stated in zip(self.trainer.optimizers[0].param_groups, self._groups, strict=True):
+            group.update({**stated, "initial_lr": stated["lr"], "lr": stated["lr"] * factor})
+        rates.base_lrs = [stated["lr"] for stated in self._groups]
+        rates._last_lr = [stated["lr"] * factor for stated in self._groups]
+
     def describe(self, evaluation: Evaluation) -> None:
         """Put the metrics and the class thresholds of an evaluation into the checkpoints from now on."""
         self.record["metrics"] = {name: float(value) for name, value in evaluation.metrics.items()}
+        self.to_be_evaluated = False
         self.record["thresholds"] = {str(number): float(score) for number, score in evaluation.thresholds.items()}
+
+    def progress(self) -> dict[str, Any]:
+        """Where the training is, and what its position depends on; plain types."""
+        return {
+            "batches_seen": self.batches_seen,
+            "batches_per_epoch": self.batches_per_epoch,
+            "seed": self.seed,
+            "to_be_evaluated": self.to_be_evaluated,
+            "settings": self.settings,
+        }
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[RECORD] = dict(self.record)
-        checkpoint[PROGRESS] = {
-            "batches_seen": self.batches_seen,
-            "batches_per_epoch": self.batches_per_epoch,
-            "seed": self.seed,
-        }
+        checkpoint[PROGRESS] = self.progress()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches_seen = int(checkpoint[PROGRESS]["batches_seen"])
+        self.to_be_evaluated = bool(checkpoint[PROGRESS].get("to_be_evaluated", False))
         self.record = {**checkpoint[RECORD], **self.record}
+        self._sort_states(checkpoint)
+
+    def _sort_states(self, checkpoint: dict[str, Any]) -> None:
+        """Bring the state of the optimiser, which goes by number, into the order of the parameters of today."""
+        renamed = getattr(self.model, "current_names", dict)(model_weights(checkpoint))
+        now = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        places = {name: place for place, name in enumerate(name for name in renamed if name in set(now))}
+        (stored,) = checkpoint["optimizer_states"]
+        if len(places) == len(now) == len(stored["state"]):  # as in all but an optimiser that leaves some out
+            stored["state"] = {place: stored["state"][places[name]] for place, name in enumerate(now)}

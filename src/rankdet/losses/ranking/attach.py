@@ -181,3 +181,7 @@ class Arguments:
     ignored: Tensor | None = None
     group: Tensor | None = None
     weight: Tensor | None = None
+
+    def tensors(self) -> list[Tensor | None]:
+        """All fields in order. Not ``vars(self).values()``, which torch.compile of torch 2.4 does not follow."""
+        return [self.targets, self.positives, self.index, self.quality, self.ignored, self.group, self.weight]

@@ -40,7 +40,7 @@ def is_seen_from_outside(logits: Tensor, arguments: Arguments) -> bool:
         return True
     if logits.is_meta and arguments.targets is not None:
         return True
-    if any(isinstance(argument, FakeTensor) for argument in (logits, *vars(arguments).values())):
+    if any(isinstance(argument, FakeTensor) for argument in (logits, *arguments.tensors())):
         return True
     maps = any(level.key() == TransformType.Vmap for level in get_interpreter_stack() or ())
     return maps or _get_dispatch_mode(_TorchDispatchModeKey.PROXY) is not None
@@ -50,7 +50,7 @@ def as_operator(
     logits: Tensor, arguments: Arguments, names: tuple[str, ...], source: int, delta: float | None
 ) -> Ranked:
     """What a numbered loss with terms of those names makes of the arguments, by one operator."""
-    given = list(vars(arguments).values())
+    given = arguments.tensors()
     if torch.compiler.is_compiling():
         values, _, standing = ranking_terms(logits, given, source, delta)
     else:
@@ -104,7 +104,12 @@ def numbered(source: Source) -> int:
     return number
 
 
-@torch.library.custom_op("rankdet::ranking_terms", mutates_args=())
+# The schema is written out: torch before 2.6 cannot infer it from annotations that are strings (PEP 563).
+@torch.library.custom_op(
+    "rankdet::ranking_terms",
+    mutates_args=(),
+    schema="(Tensor logits, Tensor?[] arguments, int source, float? delta) -> (Tensor, Tensor, Tensor)",
+)
 def ranking_terms(
     logits: Tensor, arguments: Sequence[Tensor | None], source: int, delta: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -57,16 +58,19 @@ class Scan:
 
     def indices_from(self, lowest: Tensor | float) -> Tensor:
         """Ascending int64 indices of the values that are at least `lowest`."""
-        block = (self.tops >= lowest).nonzero().squeeze(1)
+        return self.indices_of(torch.isposinf if lowest == torch.inf else lambda values: values >= lowest)
+
+    def indices_of(self, reach: Callable[[Tensor], Tensor]) -> Tensor:
+        """Ascending int64 indices of the values that reach a bound, as every larger one does."""
+        block = reach(self.tops).nonzero().squeeze(1)
         few = 2 * block.numel() < self.tops.numel()
         chosen = self.blocks.index_select(0, block) if few else self.blocks
-        reached = chosen.isposinf() if lowest == torch.inf else chosen >= lowest
-        index = _true(reached.view(-1))
+        index = _true(reach(chosen).view(-1))
         if few:
             index = block.index_select(0, index // BLOCK).mul_(BLOCK).add_(index % BLOCK)
         if not self.rest.numel():
             return index
-        return torch.cat([index, (self.rest >= lowest).nonzero().squeeze(1) + self.blocks.numel()])
+        return torch.cat([index, reach(self.rest).nonzero().squeeze(1) + self.blocks.numel()])
 
 
 def _true(answers: Tensor) -> Tensor:

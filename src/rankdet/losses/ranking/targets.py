@@ -123,13 +123,14 @@ def read_targets(logits: Tensor, scan: Scan, targets: Tensor, positives: Tensor 
     if flat.numel() == 0:
         return Positives(torch.zeros(0, dtype=torch.long, device=flat.device), flat)
     read = Scan(flat)
-    least, most, logit = torch.stack([flat.amin(), read.greatest(), scan.greatest().to(flat.dtype)]).tolist()
+    extremes = torch.stack([flat.amin(), read.greatest(), scan.greatest().to(flat.dtype)]).cpu()
+    least, most, logit = (number.item() for number in extremes)  # tolist() fails inside of torch.func up to torch 2.6
     if logit != logit:
         raise ValueError(NAN_LOGITS)
     if not most <= 1 + ROUNDING:  # NaN too
         raise ValueError(f"a target is {most}; accepted are a quality of at most 1, 0 for negatives, < 0 for ignored")
     index = (
-        read.indices_from(_least_above_0(flat.dtype)) if positives is None else positives.reshape(-1).nonzero()[:, 0]
+        read.indices_of(lambda value: value > 0) if positives is None else positives.reshape(-1).nonzero().squeeze(1)
     )
     quality = flat.index_select(0, index).clamp(0, 1)
     return Positives(index, quality, (flat < 0).view(logits.shape) if least < 0 else None)
@@ -145,8 +146,3 @@ def _check_shapes(logits: Tensor, targets: Tensor, positives: Tensor | None) -> 
             f"positives are {positives.dtype} of shape {tuple(positives.shape)}; "
             f"accepted is a boolean mask of the shape of the logits, {tuple(logits.shape)}"
         )
-
-
-def _least_above_0(dtype: torch.dtype) -> float:
-    of = torch.finfo(dtype)
-    return of.smallest_normal * of.eps

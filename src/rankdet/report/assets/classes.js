@@ -9,8 +9,8 @@ const COLUMNS = [
   { key: "AP75", title: "AP75" },
   { key: "oLRP", title: "oLRP", rising: true },
   { key: "oLRP_Loc", title: "Loc", rising: true, hint: "localisation error: mean 1 − IoU of correct detections" },
-  { key: "oLRP_FP", title: "FP", rising: true, hint: "share of the detections that are false (1 − precision)" },
-  { key: "oLRP_FN", title: "FN", rising: true, hint: "share of the objects that are missed (1 − recall)" },
+  { key: "oLRP_FP", title: "FP rate", rising: true, hint: "share of the detections that are false (1 − precision)" },
+  { key: "oLRP_FN", title: "FN rate", rising: true, hint: "share of the objects that are missed (1 − recall)" },
   { key: "threshold", title: "Threshold", show: scoreText },
   { key: "live-precision", title: "Precision", live: "precision" },
   { key: "live-recall", title: "Recall", live: "recall" },
@@ -29,8 +29,8 @@ function showOverview() {
     tile("AR ↑", metrics.AR_300 ?? metrics.AR_100, "share of the objects that is found at all"));
   showSummary(metrics);
   const parts = [
-    ["oLRP_FN", "Missed objects (FN)", "1 − recall"],
-    ["oLRP_FP", "False detections (FP)", "1 − precision"],
+    ["oLRP_FN", "Missed objects (FN rate)", "1 − recall"],
+    ["oLRP_FP", "False detections (FP rate)", "1 − precision"],
     ["oLRP_Loc", "Boxes that fit badly (Loc)", "mean 1 − IoU of correct detections, at most 0.5"],
   ];
   byId("parts").append(...parts.map(([key, name, text]) => {
@@ -45,8 +45,7 @@ function showOverview() {
 function showSummary(metrics) {
   const rows = [
     ["All objects", "AP", "oLRP"], ["IoU 0.50", "AP50", null], ["IoU 0.75", "AP75", null],
-    ["Small, below 32² pixels", "AP_small", "oLRP_small"], ["Medium", "AP_medium", "oLRP_medium"],
-    ["Large, above 96² pixels", "AP_large", "oLRP_large"],
+    ...Object.entries(data.sizes).map(([name, text]) => [text, `AP_${name}`, `oLRP_${name}`]),
     ["Rare classes", "AP_r", "oLRP_r"], ["Common classes", "AP_c", "oLRP_c"], ["Frequent classes", "AP_f", "oLRP_f"],
   ].filter(([, ap]) => ap in metrics);
   byId("summary").append(

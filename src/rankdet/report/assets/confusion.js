@@ -48,5 +48,5 @@ function showPairs() {
   byId("pairs").append(pairs.length
     ? h("ol", {}, ...pairs.slice(0, MOST_PAIRS).map(([truth, found, count]) =>
       h("li", {}, h("span", {}, `${names[truth]} → ${names[found]}`), h("b", {}, whole(count)))))
-    : h("p", { class: "empty" }, "No object was taken for another class."));
+    : h("p", { class: "empty" }, "No object was confused with another class."));
 }

@@ -3,7 +3,8 @@
 const OBJECT_STATES = ["found", "missed", "ignored"];
 const DETECTION_STATES = ["true", "false", "ignored"];
 const STATE_TEXTS = { found: "object, found", missed: "object, missed", true: "detection, correct", false: "detection, false", ignored: "does not count" };
-const WORST = { missed: "Missed objects", false: "False detections", located: "Badly located" };
+const WORST = { missed: "Missed objects", false: "False detections", located: "Badly located",
+  worse: "Worse than the other", better: "Better than the other" };
 const MOST_NAMES = 200, MOST_NAMED_THINGS = 14;
 const images = data.images.entries;
 const browser = { place: 0, kind: "missed" };
@@ -50,11 +51,12 @@ function describe(thing) {
 const deployedThings = (entry) => [...objectsOf(entry), ...detectionsOf(entry).filter((thing) => thing.deployed && thing.kind !== "ignored").reverse()];
 
 function showWorst() {
-  byId("worst-kinds").replaceChildren(...Object.entries(WORST).map(([kind, title]) => h("button", {
+  const kinds = Object.entries(WORST).filter(([kind]) => kind in data.images.worst);
+  byId("worst-kinds").replaceChildren(...kinds.map(([kind, title]) => h("button", {
     type: "button", "aria-pressed": String(kind === browser.kind), onclick: () => { browser.kind = kind; showWorst(); },
   }, title)));
   const places = data.images.worst[browser.kind];
-  byId("gallery").replaceChildren(...(places.length ? places.map(figureOf) : [h("p", { class: "empty" }, "No image has such an error.")]));
+  byId("gallery").replaceChildren(...(places.length ? places.map(figureOf) : [h("p", { class: "empty" }, "There is no such image.")]));
 }
 
 function figureOf(place) {
@@ -64,6 +66,8 @@ function figureOf(place) {
   const texts = {
     missed: `${missed} of ${entry.truth.length} objects missed`,
     false: `${found.filter((thing) => thing.kind === "false").length} false of ${found.length} detections`,
+    worse: `${missed} missed, ${found.length - hits.length} false`,
+    better: `${missed} missed, ${found.length - hits.length} false`,
     located: `lowest IoU ${hits.length ? Math.min(...hits.map((thing) => thing.iou)).toFixed(2) : "–"}`,
   };
   const name = `${entry.file}`;
@@ -101,7 +105,7 @@ function showImage() {
   byId("browse-note").textContent = `${entry.file} (id ${entry.id}), image ${whole(browser.place + 1)} of ${whole(images.length)}`
     + (images.length < total ? `; the others of ${whole(total)} are left out to keep the page small` : "")
     + (entry.picture ? "." : `. ${pictures ? "Only " + whole(pictures) : "No"} images are embedded in this page; of this one there are the boxes alone.`)
-    + (entry.all ? "" : " Detections below the threshold are left out, too.");
+    + (entry.all ? "" : " Detections below the threshold are left out.");
 }
 
 function findImage(text) {

@@ -22,6 +22,7 @@ function startPicker() {
 showOverview();
 startPicker();
 startClasses();
+showChanges();
 startThreshold();
 startCurves();
 showConfusion();

@@ -1,0 +1,69 @@
+"""Dense detectors: RetinaNet, ATSS and their kin, put together from parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from rankdet.assign.ground_truth import GroundTruth
+from rankdet.criteria.criterion import Criterion
+from rankdet.models.dense.stage import Candidates, DenseStage, DenseStageFactory
+from rankdet.models.detector import Detection, Detector, Losses, class_layers_of
+from rankdet.models.postprocess import Postprocess
+from rankdet.nn.backbone import Backbone
+from rankdet.nn.neck import Neck, NeckFactory
+from rankdet.nn.preprocess import ImageBatch, Preprocess
+from rankdet.ops.part import made
+
+
+class DenseDetector(Detector):
+    """One dense stage on a pyramid.
+
+    Args as `Detector`, and ``stage``, which a factory makes from the channels of the neck and K.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: Backbone,
+        neck: Neck | NeckFactory,
+        stage: DenseStage | DenseStageFactory,
+        postprocess: Postprocess | None = None,
+        preprocess: Preprocess | None = None,
+        inputs: int | None = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            backbone=backbone,
+            neck=neck,
+            postprocess=postprocess,
+            preprocess=preprocess,
+            inputs=inputs,
+        )
+        self.stage: Any = made(stage, self.neck.channels, num_classes=num_classes)
+
+    @property
+    def criterion(self) -> Criterion:
+        """See `Detector`."""
+        criterion: Criterion = self.stage.criterion
+        return criterion
+
+    @property
+    def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
+        """See `Detector`."""
+        return class_layers_of(self.stage.head)
+
+    def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
+        """See `Detector`."""
+        losses = Losses()
+        losses.include(self.stage.loss(self.stage.predict(maps, batch), truth))
+        return losses
+
+    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
+        """See `Detector`."""
+        levels = self.stage.candidates(self.stage.predict(maps, batch), per_level=self.postprocess.pre_nms)
+        boxes, logits, labels, _ = Candidates.joined(levels)
+        return [self.postprocess(boxes[i], logits[i], labels[i], size) for i, size in enumerate(batch.sizes)]

@@ -1,0 +1,241 @@
+"""Detectors that draw the mask of each cell with a kernel of its own (SOLOv2, Wang et al., NeurIPS 2020), from parts.
+
+Shapes: P cells of a batch, S of each image, E channels of the mask features (N, E, h, w), kernels (P, E).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
+from rankdet.assign.solo import CellAssignment, CentreCells
+from rankdet.criteria.balance import ConstantBalance
+from rankdet.criteria.criterion import Criterion
+from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions
+from rankdet.losses.masks import DiceLoss
+from rankdet.models.detector import Detection, Detector, Losses
+from rankdet.models.masks.postprocess import MatrixPostprocess
+from rankdet.models.postprocess import detection_of
+from rankdet.nn.backbone import Backbone
+from rankdet.nn.neck import Neck, NeckFactory
+from rankdet.nn.preprocess import ImageBatch, Preprocess
+from rankdet.nn.solov2 import KernelHead, MaskFeatures
+from rankdet.ops.boxes import box_area
+from rankdet.ops.coder import DeltaCoder
+from rankdet.ops.masks import boxes_around, grow_masks, mix_maps
+from rankdet.ops.part import Part, made
+from rankdet.ops.predictions import DrawnMasks, Predictions
+from rankdet.ops.priors import Priors
+
+DICE_EPS = 2e-3
+
+# Strides of the maps behind the grids; a mask of no more cells than that is taken for noise, as published.
+LEAST_CELLS = (8, 8, 16, 32, 32)
+
+
+def cell_priors(grids: Sequence[int], batch: ImageBatch) -> Priors:
+    """The cells of square grids that tile the canvas of a batch: boxes in pixels, row by row; all of them valid."""
+    height, width = batch.canvas
+    device = batch.pixels.device
+    levels = []
+    for side in grids:
+        x, y = (torch.arange(side, device=device) * (length / side) for length in (width, height))
+        rows, columns = torch.meshgrid(y, x, indexing="ij")
+        corners = torch.stack((columns, rows), -1).view(-1, 2)
+        sizes = torch.stack((torch.full_like(x[:1], width / side), torch.full_like(y[:1], height / side)), 1)
+        levels.append(torch.cat((corners, corners + sizes), 1))
+    boxes = torch.cat(levels)
+    valid = torch.ones(len(boxes), dtype=torch.bool, device=device)
+    images = len(batch.sizes)
+    return Priors((boxes,) * images, (valid,) * images, tuple(side * side for side in grids))
+
+
+class CellPredictions(NamedTuple):
+    """Of all cells: what the criterion compares, kernels (P, E), and the mask features (N, E, h, w)."""
+
+    predictions: Predictions
+    kernels: Tensor
+    features: Tensor
+
+
+def solo_mask_criterion(follows: Criterion) -> MaskCriterion:
+    """Dice loss: balanced beside a criterion that ranks, times 3 beside others, as the original has it."""
+    return MaskCriterion(mask_loss=DiceLoss(eps=DICE_EPS), balance=None if follows.ranks else ConstantBalance(3.0))
+
+
+class CellStage(nn.Module, Part):
+    """Classes and kernels of the cells, the masks they draw, who of them is positive, and what is learned from that.
+
+    Args:
+        in_channels: channels of the pyramid maps.
+        num_classes: K.
+        assigner: which cells are positive.
+        criterion: what the classes learn from.
+        mask_criterion: what the masks learn from; by default `solo_mask_criterion`.
+        grids: cells per side on each of the five levels, finest first.
+        stacked: convolutions in each tower of the head.
+        width: channels of the towers.
+        kernel_channels: channels of the mask features, and of the kernel of each cell.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        num_classes: int,
+        assigner: CentreCells,
+        criterion: Criterion,
+        mask_criterion: MaskCriterion | None = None,
+        grids: Sequence[int] = (40, 36, 24, 16, 12),
+        stacked: int = 4,
+        width: int = 512,
+        kernel_channels: int = 256,
+    ) -> None:
+        super().__init__()
+        if len(grids) != len(LEAST_CELLS):
+            raise ValueError(f"grids must name the cells per side on {len(LEAST_CELLS)} levels; got {tuple(grids)}")
+        self.head = KernelHead(
+            in_channels,
+            num_logits=criterion.num_logits(num_classes),
+            grids=grids,
+            width=width,
+            stacked=stacked,
+            kernel_channels=kernel_channels,
+            quality_channels=criterion.quality_channels,
+        )
+        self.features = MaskFeatures(in_channels, width=in_channels // 2, out_channels=kernel_channels)
+        self.assigner = assigner
+        self.criterion = criterion
+        self.mask_criterion = mask_criterion or solo_mask_criterion(criterion)
+
+    def predict(self, maps: list[Tensor], batch: ImageBatch) -> CellPredictions:
+        """Pyramid maps -> predictions of all cells, image by image and level by level."""
+        logits, quality_logits, kernels = (output.flatten(0, 1) for output in self.head(maps))
+        priors = cell_priors(self.head.grids, batch)
+        predictions = Predictions(logits, logits[:, :0], quality_logits, priors, DeltaCoder())
+        return CellPredictions(predictions, kernels, self.features(maps))
+
+    def losses(self, found: CellPredictions, truth: InstanceTruth, canvas: tuple[int, int]) -> Losses:
+        """Assign, draw, compare. Masks come first: each positive's Dice is that of its own cell."""
+        assignment = self.assigner(found.predictions.priors, truth)
+        drawn, wanted = self._draw_positives(found, assignment, truth, canvas)
+        own = DrawnMasks(
+            drawn.logits.detach()[assignment.own], wanted.targets[assignment.own], canvas[0] / drawn.logits.shape[1]
+        )
+        output = self.criterion(replace(found.predictions, masks=own), assignment)
+        losses = Losses()
+        losses.include(output)
+        losses.include(self.mask_criterion(drawn, wanted, output))
+        return losses
+
+    def _draw_positives(
+        self, found: CellPredictions, assignment: CellAssignment, truth: InstanceTruth, canvas: tuple[int, int]
+    ) -> tuple[MaskPredictions, MaskAssignment]:
+        """The masks of the positives, and what they shall be."""
+        cells = assignment.positive_index[assignment.positives]
+        image_index = truth.image_index[assignment.objects]
+        logits = mix_maps(found.features, found.kernels[cells], image_index)
+        targets = truth.shrunk(canvas, (logits.shape[1], logits.shape[2]))[assignment.objects]
+        shares = box_area(truth.all_boxes[assignment.objects]) / (canvas[0] * canvas[1])
+        return MaskPredictions(logits), MaskAssignment(targets, assignment.positives, shares)
+
+    def peaks(self, predictions: Predictions) -> Tensor:
+        """Class logits (N, S, K) of detections, -inf where the cell above, to the left or between is better.
+
+        Point NMS of the published code. Compared are logits, which do not saturate.
+        """
+        logits = self.criterion.detection_logits(predictions.logits, predictions.quality_logits).float()
+        by_image = logits.view(predictions.priors.num_images, -1, logits.shape[1])
+        levels = by_image.split(list(predictions.priors.level_sizes), 1)
+        return torch.cat([_peaks(level, side) for level, side in zip(levels, self.head.grids, strict=True)], 1)
+
+
+def _peaks(level: Tensor, side: int) -> Tensor:
+    """The same for one level, (N, side * side, K)."""
+    grid = level.mT.unflatten(2, (side, side))
+    best = F.max_pool2d(grid, 2, stride=1, padding=1)[..., :-1, :-1]
+    return grid.masked_fill(best != grid, -torch.inf).flatten(2).mT
+
+
+class CellStageFactory(Protocol):
+    """Makes a stage once the channels of the pyramid and K are known; ``partial(CellStage, assigner=...)`` is one."""
+
+    def __call__(self, in_channels: int, *, num_classes: int) -> CellStage:
+        """See the class."""
+
+
+class DynamicMaskDetector(Detector):
+    """One stage of cells on a pyramid: SOLOv2, put together from parts.
+
+    Its detections have boxes too, those that just enclose the masks.
+
+    Args as `Detector`, and ``stage``, which a factory makes from the channels of the neck and K.
+    """
+
+    needs_masks = True
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: Backbone,
+        neck: Neck | NeckFactory,
+        stage: CellStage | CellStageFactory,
+        postprocess: MatrixPostprocess | None = None,
+        preprocess: Preprocess | None = None,
+        inputs: int | None = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            backbone=backbone,
+            neck=neck,
+            postprocess=postprocess or MatrixPostprocess(),  # type: ignore[arg-type]
+            preprocess=preprocess,
+            inputs=inputs,
+        )
+        self.stage: CellStage = made(stage, self.neck.channels, num_classes=num_classes)
+
+    @property
+    def criterion(self) -> Criterion:
+        """See `Detector`."""
+        return self.stage.criterion
+
+    def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
+        """See `Detector`."""
+        assert isinstance(truth, InstanceTruth), "needs_masks makes the detector read masks"
+        return self.stage.losses(self.stage.predict(maps, batch), truth, batch.canvas)
+
+    @torch.no_grad()
+    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
+        """See `Detector`."""
+        found = self.stage.predict(maps, batch)
+        peaks = self.stage.peaks(found.predictions)
+        kernels = found.kernels.unflatten(0, (len(batch.sizes), -1))
+        return [
+            self._of_image(peaks[image], kernels[image], found.features[image], size, batch.canvas)
+            for image, size in enumerate(batch.sizes)
+        ]
+
+    def _of_image(
+        self, logits: Tensor, kernels: Tensor, features: Tensor, size: tuple[int, int], canvas: tuple[int, int]
+    ) -> Detection:
+        """Class logits (S, K), kernels (S, E) and features (E, h, w) of an image of (height, width) -> detections."""
+        chosen = self.postprocess.candidates(logits)
+        cells, labels = chosen // self.num_classes, chosen % self.num_classes
+        drawn = (kernels[cells] @ features.flatten(1)).unflatten(1, features.shape[1:])
+        rows, scores = self.postprocess(drawn, logits.flatten()[chosen], labels, self._least_cells(cells))
+        masks = grow_masks(drawn[rows], canvas, size)
+        boxes = boxes_around(masks)
+        seen = (boxes[:, 2] > 0).nonzero().squeeze(1)  # nothing may be left of a mask in the padding
+        return {**detection_of(boxes[seen], scores[seen], labels[rows[seen]]), "masks": masks[seen]}
+
+    def _least_cells(self, cells: Tensor) -> Tensor:
+        """What the masks of cells (D,) of an image must exceed."""
+        sizes = torch.tensor([side * side for side in self.stage.head.grids], device=cells.device)
+        return torch.tensor(LEAST_CELLS, device=cells.device).repeat_interleave(sizes)[cells]

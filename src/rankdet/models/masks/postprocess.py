@@ -1,0 +1,99 @@
+"""From candidates to detections where masks are drawn of the whole image: Fast NMS (YOLACT), Matrix NMS (SOLOv2)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from rankdet.models.postprocess import Postprocess, least_logit
+from rankdet.ops.fast_nms import fast_nms
+from rankdet.ops.matrix_nms import Decay, GaussianDecay, matrix_nms
+from rankdet.ops.nms import probability_logit
+from rankdet.ops.part import Part
+
+
+class FastPostprocess(Postprocess):
+    """`Postprocess` with `fast_nms`: suppressed boxes still suppress.
+
+    Args as `Postprocess`, and ``top``: boxes of each class that take part in the suppression.
+    """
+
+    def __init__(
+        self,
+        *,
+        score_threshold: float | None = None,
+        nms_threshold: float = 0.5,
+        max_detections: int = 100,
+        pre_nms: int = 1000,
+        top: int = 200,
+    ) -> None:
+        super().__init__(
+            score_threshold=score_threshold,
+            nms_threshold=nms_threshold,
+            max_detections=max_detections,
+            pre_nms=pre_nms,
+        )
+        self.top = top
+
+    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """See `Postprocess`."""
+        return fast_nms(boxes, logits, labels, threshold=self.nms_threshold, top=self.top, limit=self.max_detections)
+
+
+class MatrixPostprocess(Part):
+    """Rescore masks by how sure they are of themselves, let duplicates decay, keep the best.
+
+    The score of a mask is that of its class, times the mean probability inside the mask, times the factor of
+    `matrix_nms`. As in `Postprocess`, nothing is thrown away for its score unless a threshold is stated, since a
+    ranking loss fixes no level. Unlike in the published code the candidates are chosen before they are rescored, so
+    that no more than ``pre_nms`` masks are ever drawn.
+
+    Args:
+        score_threshold: lowest score of a detection, in [0, 1), or None (published: 0.05).
+        class_threshold: lowest score of its class, in [0, 1), or None (published: 0.1, with RS Loss 0.2).
+        max_detections: per image, over all classes.
+        pre_nms: candidates (cell and class) of an image.
+        decay: how fast duplicates lose score.
+    """
+
+    moves_boxes = False
+
+    def __init__(
+        self,
+        *,
+        score_threshold: float | None = None,
+        class_threshold: float | None = None,
+        max_detections: int = 100,
+        pre_nms: int = 500,
+        decay: Decay | None = None,
+    ) -> None:
+        for name, threshold in (("score_threshold", score_threshold), ("class_threshold", class_threshold)):
+            if threshold is not None and not 0 <= threshold < 1:
+                raise ValueError(f"{name} must be None or lie in [0, 1); got {threshold}")
+        self.score_threshold = score_threshold
+        self.class_threshold = class_threshold
+        self.max_detections = max_detections
+        self.pre_nms = pre_nms
+        self.decay = decay or GaussianDecay()
+
+    def candidates(self, logits: Tensor) -> Tensor:
+        """Flat indices of the best ``pre_nms`` finite entries of an image's class logits (S, K), best first."""
+        best, index = logits.flatten().topk(min(self.pre_nms, logits.numel()))
+        return index[best > least_logit(self.class_threshold)]
+
+    def __call__(self, masks: Tensor, logits: Tensor, labels: Tensor, least_cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Candidates of an image -> rows of the detections, best first, and the logits of their scores.
+
+        Mask logits (D, h, w), class logits and classes (D,), and the cells (D,) that a mask must exceed.
+        """
+        probabilities = masks.float().sigmoid()
+        inside = probabilities > 0.5
+        area = inside.flatten(1).sum(1)
+        rows = (area > least_cells).nonzero().squeeze(1)
+        sureness = (probabilities * inside).flatten(1).sum(1)[rows] / area[rows]
+        log_scores = F.logsigmoid(logits[rows].float()) + sureness.log()
+        log_scores = matrix_nms(inside[rows], log_scores, labels[rows], decay=self.decay)
+        best, place = log_scores.topk(min(self.max_detections, len(rows)))
+        found = probability_logit(best)
+        kept = found > least_logit(self.score_threshold)
+        return rows[place[kept]], found[kept]

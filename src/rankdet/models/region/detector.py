@@ -1,0 +1,122 @@
+"""Region-based detectors, put together from parts: Faster R-CNN and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from rankdet.assign.ground_truth import GroundTruth
+from rankdet.criteria.criterion import Criterion
+from rankdet.models.dense.stage import DenseStage
+from rankdet.models.detector import Detection, Detector, Losses, class_layers_of
+from rankdet.models.postprocess import Postprocess
+from rankdet.models.region.cascade import RoIHead, RoIHeadFactory
+from rankdet.models.region.rpn import RPN, RPNFactory
+from rankdet.models.region.settings import RegionSettings
+from rankdet.nn.backbone import Backbone
+from rankdet.nn.neck import Neck, NeckFactory
+from rankdet.nn.preprocess import ImageBatch, Preprocess
+from rankdet.nn.pyramid import level_strides
+from rankdet.ops.class_rows import ClassRows, class_rows_of
+from rankdet.ops.part import made
+
+
+class TwoStageDetector(Detector):
+    """Proposals, then regions.
+
+    Args as `Detector`, and
+
+    Args:
+        num_classes: K, without a background.
+        backbone: images to maps.
+        neck: makes P2 to P6.
+        roi: everything behind the proposals.
+        rpn: makes the proposals; by default `RPN`.
+        settings: samplers and coders of the first stage, and which of its boxes are proposals; what it leaves open is
+            as published for the criterion of the regions.
+        postprocess: how detections are chosen.
+        preprocess: normalises, pads and stacks the images.
+        inputs: how many of the backbone's maps the neck takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: Backbone,
+        neck: Neck | NeckFactory,
+        roi: RoIHead | RoIHeadFactory,
+        rpn: DenseStage | RPNFactory | None = None,
+        settings: RegionSettings | None = None,
+        postprocess: Postprocess | None = None,
+        preprocess: Preprocess | None = None,
+        inputs: int | None = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            backbone=backbone,
+            neck=neck,
+            postprocess=postprocess,
+            preprocess=preprocess,
+            inputs=inputs,
+        )
+        strides = level_strides(backbone, finest=4, levels=5)
+        regions: RoIHead = made(roi, self.neck.channels, num_classes=num_classes, strides=strides)
+        follows = regions.box_stages[0].criterion
+        self.settings = (settings or RegionSettings()).completed(follows)
+        self.rpn: Any = made(rpn or RPN, self.neck.channels, follows=follows, settings=self.settings, strides=strides)
+        self.roi = regions
+        self.needs_masks = regions.needs_masks
+        self._register_load_state_dict_pre_hook(_rename, with_module=True)  # public from torch 2.5 on
+
+    @property
+    def criterion(self) -> Criterion:
+        """See `Detector`: what the regions are learned from."""
+        return self.roi.box_stages[0].criterion
+
+    @property
+    def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
+        """See `Detector`; the logits of several stages are averaged."""
+        return [layer for stage in self.roi.box_stages for layer in class_layers_of(stage.head)]
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """See `rankdet.ops.class_rows`: those of the regions; an RPN knows no classes."""
+        return {f"roi.{name}": rows for name, rows in class_rows_of(self.roi).items()}
+
+    def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
+        """See `Detector`."""
+        losses = Losses()
+        predictions = self.rpn.predict(maps, batch)
+        losses.include(self.rpn.loss(predictions, truth.without_classes()), prefix="rpn_")
+        losses.merge(self.roi.losses(maps, self._proposals(predictions, batch), truth, batch))
+        return losses
+
+    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
+        """See `Detector`."""
+        proposals = self._proposals(self.rpn.predict(maps, batch), batch)
+        return self.roi.detect(maps, proposals, batch, self.postprocess)
+
+    def _proposals(self, predictions: Any, batch: ImageBatch) -> list[Tensor]:
+        assert self.settings.proposals is not None, "settings are complete"
+        return self.settings.proposals(self.rpn, predictions, batch)
+
+    def current_names(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights by the names of today: those of masks once stood beside the stages that they belong to."""
+        return {_current(name): value for name, value in weights.items()}
+
+
+def _current(name: str) -> str:
+    name = name.replace("roi.cascade.stages.", "roi.stages.")
+    before, masks, rest = name.partition("roi.masks.")
+    stage, _, inner = rest.partition(".")
+    return f"{before}roi.stages.{stage}.branches.0.{inner}" if masks else name
+
+
+def _rename(_module: nn.Module, weights: dict[str, Tensor], *_: Any) -> None:
+    """Before weights are loaded: names of before become those of today, in place."""
+    for name in list(weights):
+        if (current := _current(name)) != name:
+            weights[current] = weights.pop(name)

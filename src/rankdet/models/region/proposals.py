@@ -1,0 +1,61 @@
+"""From the predictions of a first stage to the regions of a second."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rankdet.models.dense.stage import Candidates, DenseStage
+from rankdet.nn.preprocess import ImageBatch
+from rankdet.ops.boxes import clip_boxes
+from rankdet.ops.nms import top_after_nms
+from rankdet.ops.part import Part
+from rankdet.ops.predictions import Predictions
+
+
+class ProposalSelection(Part):
+    """Which boxes of the first stage become regions of the second.
+
+    Args:
+        per_level_training: best candidates that each pyramid level sends in training.
+        per_level_evaluation: the same in evaluation.
+        keep: proposals per image after suppression, over all levels.
+        keep_training: the same in training, if that is another number.
+        nms_threshold: IoU above which the worse of two candidates of the same level goes.
+        add_objects: whether the objects themselves join the proposals in training, as published for RS Loss and for
+            cross entropy; not so for aLRP Loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        per_level_training: int = 2000,
+        per_level_evaluation: int = 1000,
+        keep: int = 1000,
+        keep_training: int | None = None,
+        nms_threshold: float = 0.7,
+        add_objects: bool = True,
+    ) -> None:
+        self.per_level_training = per_level_training
+        self.per_level_evaluation = per_level_evaluation
+        self.keep = keep
+        self.keep_training = keep_training
+        self.nms_threshold = nms_threshold
+        self.add_objects = add_objects
+
+    @torch.no_grad()
+    def __call__(self, stage: DenseStage, predictions: Predictions, batch: ImageBatch) -> list[Tensor]:
+        """Predictions of the first stage -> one (R_i, 4) tensor per image, best first, cut to the image."""
+        per_level = self.per_level_training if stage.training else self.per_level_evaluation
+        limit = self.keep_training if stage.training and self.keep_training is not None else self.keep
+        levels = list(stage.candidates(predictions, per_level=per_level))
+        boxes, logits, _, _ = Candidates.joined(levels)
+        sizes = [candidates.logits.shape[1] for candidates in levels]
+        level = torch.cat([torch.full((n,), i, device=logits.device) for i, n in enumerate(sizes)])
+        return [self._of_image(boxes[i], logits[i], level, size, limit) for i, size in enumerate(batch.sizes)]
+
+    def _of_image(self, boxes: Tensor, logits: Tensor, level: Tensor, size: tuple[int, int], limit: int) -> Tensor:
+        boxes = clip_boxes(boxes, size)
+        sound = ((boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(logits)).nonzero().squeeze(1)
+        boxes, logits, level = boxes[sound], logits[sound], level[sound]
+        return boxes[top_after_nms(boxes, logits, level, threshold=self.nms_threshold, limit=limit)]

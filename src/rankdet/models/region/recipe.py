@@ -1,0 +1,88 @@
+"""What all R-CNNs share: a pyramid of P2 to P6, an RPN, and one or more region stages on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from rankdet.assign.assignment import Assigner
+from rankdet.assign.max_iou import MaxIoU
+from rankdet.criteria.criterion import Criterion
+from rankdet.criteria.ranking import RankingCriterion
+from rankdet.models.dense.stage import DenseStage
+from rankdet.models.postprocess import Postprocess
+from rankdet.models.region.cascade import Cascade
+from rankdet.models.region.detector import TwoStageDetector
+from rankdet.models.region.rpn import RPN, RPNFactory
+from rankdet.models.region.settings import BY_SCORE, RegionSettings
+from rankdet.models.region.stages import RoIStageTemplate, region_stages
+from rankdet.nn.backbone import Backbone
+from rankdet.nn.fpn import PoolLevel
+from rankdet.nn.neck import Neck, NeckFactory
+from rankdet.nn.pyramid import backbone_of, pyramid_on
+
+
+class RCNN(TwoStageDetector):
+    """A recipe of a region-based detector; its subclasses say by class attributes what they are published with.
+
+    Args:
+        num_classes: K, without a background.
+        backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
+            `Backbone`.
+        neck: makes P2 to P6; by default an `FPN`. ``partial(FPN, upsampling=CARAFE(),
+            extra_levels=ConvLevelsOnPath())`` makes it the "+" model of the Rank & Sort paper.
+        rpn: makes the proposals; by default `RPN`. ``partial(RPN, criterion=...)`` learns from something else.
+        stage: of the regions; by default `RoIStage`. ``partial(RoIStage, head=partial(BoxHead, convs=4, fcs=1))`` has
+            another head. What it does not state, such as its assigner, is as published. Several stages are one each.
+        criterion: what the regions are learned from, every stage by a copy of its own; by default `RankingCriterion`.
+        settings: samplers, coders, weights of the stages and proposals; what it leaves open is as published for the
+            criterion.
+        channels: width of the pyramid and of the RPN, where ``neck`` says nothing else.
+        postprocess: how detections are chosen; by default `Postprocess`.
+
+    Attributes:
+        by_score: the settings for a criterion that does not rank.
+        standards: the assigner of each region stage.
+        stage_defaults: further arguments of the stages, unless ``stage`` states them.
+        default_rpn: the RPN unless another is stated.
+    """
+
+    by_score: ClassVar[RegionSettings] = BY_SCORE
+    standards: ClassVar[Sequence[Assigner]] = (MaxIoU(positive_iou=0.5, negative_iou=0.5),)
+    stage_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    default_rpn: ClassVar[RPNFactory] = RPN
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: str | Backbone = "resnet50",
+        neck: Neck | NeckFactory | None = None,
+        rpn: DenseStage | RPNFactory | None = None,
+        stage: RoIStageTemplate | None = None,
+        criterion: Criterion | None = None,
+        settings: RegionSettings | None = None,
+        channels: int = 256,
+        postprocess: Postprocess | None = None,
+    ) -> None:
+        backbone = backbone_of(backbone)
+        criterion = criterion or RankingCriterion()
+        settings = (settings or RegionSettings()).completed(criterion, by_score=self.by_score)
+        stages = region_stages(stage, criterion, settings, assigners=self.standards, **self.stage_defaults)
+        assert settings.weights is not None, "settings are complete"
+        super().__init__(
+            num_classes=num_classes,
+            backbone=backbone,
+            neck=neck or self.default_neck(backbone, channels),
+            rpn=rpn or self.default_rpn,
+            roi=partial(Cascade, stages=stages, weights=settings.weights),
+            settings=settings,
+            postprocess=postprocess,
+            inputs=4,
+        )
+
+    def default_neck(self, backbone: Backbone, channels: int) -> NeckFactory:
+        """The pyramid unless another is stated."""
+        return pyramid_on(backbone, levels=4, channels=channels, extra_levels=PoolLevel())

@@ -1,0 +1,34 @@
+"""What every neck is: maps of the backbone in, maps for the heads out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from rankdet.nn.network import Network
+
+
+class Neck(Network):
+    """Maps of the backbone, finest first -> pyramid maps (N, channels, H_l, W_l), finest first.
+
+    Any ``nn.Module`` that does this and keeps ``channels`` is a neck.
+
+    Attributes:
+        channels: the width of all its maps, or one for each where they differ.
+    """
+
+    channels: int | Sequence[int]
+
+    @abstractmethod
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """See the class."""
+
+
+class NeckFactory(Protocol):
+    """Makes a neck once the channels of the backbone's maps are known; ``partial(FPN, channels=64)`` is one."""
+
+    def __call__(self, in_channels: Sequence[int]) -> Neck:
+        """See the class."""

@@ -1,0 +1,249 @@
+"""Predictor: a trained detector with all that its detections depend on, for Python and the command line alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from rankdet.data.categories import Categories
+from rankdet.data.image import read_upright
+from rankdet.data.transforms import FixedResize, ResizeShorter, resize_from_dict
+from rankdet.eval.inference import Detection, class_thresholds, predict, to_results
+from rankdet.models import load
+from rankdet.ops.checkpoint import KEY, read_checkpoint
+
+Picture = str | Path | Tensor | np.ndarray | Image.Image
+"""An image: a file, an RGB tensor (3, H, W), an array (H, W, 3) or (H, W), or one of PIL."""
+
+FALLBACK_SCORE = 0.3
+"""The threshold where none is stated and the model's own are not known."""
+
+
+class Optimal:
+    """As a threshold: the LRP-optimal one of each class, found on the validation data; 0.3 where none is known."""
+
+    def __repr__(self) -> str:
+        return "OPTIMAL"
+
+
+OPTIMAL = Optimal()
+Threshold = float | Sequence[float] | Optimal | None
+
+
+class Prediction(dict[str, Tensor]):
+    """What was found in an image, best first, on the CPU and in pixels of the image as it was given.
+
+    ``boxes`` (D, 4) xyxy, ``labels`` (D,), ``scores`` (D,), ``logits`` (D,), and ``masks`` (D, H, W) from a detector
+    that draws any.
+
+    Attributes:
+        categories: what the labels mean.
+    """
+
+    def __init__(self, found: Detection, categories: Categories) -> None:
+        super().__init__(found)
+        self.categories = categories
+
+    @property
+    def names(self) -> list[str]:
+        """The class of each object."""
+        return [self.categories.names[label] for label in self["labels"].tolist()]
+
+    def to_results(self, image_id: int) -> list[dict[str, Any]]:
+        """Entries of a COCO results file: category ids of the training's annotation file, boxes xywh, run lengths."""
+        return to_results(self, image_id=image_id, categories=self.categories)
+
+
+class Predictor:
+    """Finds objects in images as the training's own evaluation did: at the same size, by the classes' own thresholds.
+
+    Args:
+        model: of torchvision's calling convention; it is put into evaluation mode.
+        categories: its classes; numbered ones where they are not known.
+        resize: the rule by which images are brought to the scale of the network; None for 800 x 1333 at most.
+        thresholds: the best score threshold by category id, empty where they are not known.
+        record: all that the checkpoint says of itself, plain data; empty for a model from elsewhere.
+        batch_size: images that go through the model together.
+
+    >>> class Nothing(nn.Module):
+    ...     num_classes = 2
+    ...     def forward(self, images):
+    ...         found = {"boxes": torch.ones(1, 4), "labels": torch.tensor([1]), "scores": torch.tensor([0.4])}
+    ...         return [found for _ in images]
+    >>> predictor = Predictor(Nothing(), thresholds={1: 0.2, 2: 0.5})
+    >>> len(predictor(torch.rand(3, 8, 8))["boxes"]), predictor(torch.rand(3, 8, 8), threshold=None).names
+    (0, ['class 2'])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        categories: Categories | None = None,
+        resize: FixedResize | None = None,
+        thresholds: Mapping[int, float] | None = None,
+        record: Mapping[str, Any] | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        self.model = model.eval()
+        self.categories = categories or _numbered(model)
+        self.resize = resize or ResizeShorter()
+        self.thresholds = {int(number): float(score) for number, score in (thresholds or {}).items()}
+        self.record = dict(record or {})
+        self.batch_size = batch_size
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        trusted: Sequence[str] = ("rankdet",),
+        model: nn.Module | None = None,
+        batch_size: int = 8,
+    ) -> Self:
+        """From a checkpoint of ``rankdet train``; nothing is downloaded, and no code in the file is run.
+
+        Args:
+            path: ``best.ckpt`` of a run, or a calibrated one.
+            device: where the model goes; by default it stays on the CPU.
+            trusted: packages whose classes the plan in the file may name.
+            model: takes the weights instead of one that is built by that plan.
+            batch_size: images that go through the model together.
+
+        Raises:
+            CheckpointError: the file cannot be used; the message says why.
+        """
+        record = read_checkpoint(path)[KEY]
+        loaded = load(path, model=model, trusted=trusted)
+        categories, rule = record.get("categories"), record.get("image_size")
+        return cls(
+            loaded if device is None else loaded.to(device),
+            categories=None if categories is None else Categories.from_dict(categories),
+            resize=None if rule is None else resize_from_dict(rule),
+            thresholds=record.get("thresholds"),
+            record=record,
+            batch_size=batch_size,
+        )
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same with its model on a device."""
+        self.model.to(device)
+        return self
+
+    @property
+    def class_thresholds(self) -> list[float]:
+        """The best score threshold of each label; empty where they are not known."""
+        return class_thresholds(self.thresholds, self.categories) if self.thresholds else []
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a text is an iterable of texts
+        self, images: Picture, *, threshold: Threshold = OPTIMAL
+    ) -> Prediction: ...
+
+    @overload
+    def __call__(self, images: Iterable[Picture], *, threshold: Threshold = OPTIMAL) -> list[Prediction]: ...
+
+    def __call__(
+        self, images: Picture | Iterable[Picture], *, threshold: Threshold = OPTIMAL
+    ) -> Prediction | list[Prediction]:
+        """The detections of an image, or of each of several.
+
+        Args:
+            images: files (turned as their EXIF orientation says), arrays (H, W, 3) or (H, W), RGB tensors (3, H, W),
+                images of PIL; integers in 0..255, floating point in 0..1.
+            threshold: the lowest score: one for all, one for each class, `OPTIMAL`, or None for all that the model
+                gives, as evaluation takes them.
+
+        Raises:
+            CorruptImageError: naming a file that cannot be read.
+            TypeError, ValueError: naming an image that is none of these.
+        """
+        if _is_one(images):
+            return next(self.stream([images], threshold=threshold))  # type: ignore[list-item]
+        return list(self.stream(images, threshold=threshold))  # type: ignore[arg-type]
+
+    def stream(self, images: Iterable[Picture], *, threshold: Threshold = OPTIMAL) -> Iterator[Prediction]:
+        """The same one by one, in the order of the images, so that never more than a batch is in memory."""
+        tensors = (as_tensor(image, place=place) for place, image in enumerate(images))
+        least = self.least_score(threshold)
+        for found in predict(self.model, tensors, resize=self.resize, threshold=least, batch_size=self.batch_size):
+            yield Prediction(found, self.categories)
+
+    def least_score(self, threshold: Threshold) -> float | Sequence[float] | None:
+        """The scores that a threshold stands for: one for all, one for each label, or None."""
+        if isinstance(threshold, Optimal):
+            return self.class_thresholds or FALLBACK_SCORE
+        return threshold
+
+    def __repr__(self) -> str:
+        return (
+            f"Predictor({type(self.model).__name__}, {len(self.categories)} classes, resize={self.resize}, "
+            f"{len(self.thresholds)} thresholds)"
+        )
+
+
+def as_tensor(image: Picture, *, place: int = 0) -> Tensor:
+    """An RGB tensor (3, H, W), uint8 or in 0..1, from what people have; ``place`` is its number, for messages.
+
+    >>> as_tensor(np.zeros((4, 6), dtype=np.uint8)).shape
+    torch.Size([3, 4, 6])
+    """
+    if isinstance(image, str | Path):
+        return read_upright(Path(image))
+    if isinstance(image, Image.Image):
+        return _of_array(_of_pil(image, place), place)
+    if isinstance(image, np.ndarray):
+        return _of_array(image, place)
+    if isinstance(image, Tensor):
+        return _checked(image, place)
+    raise TypeError(
+        f"images[{place}] is a {type(image).__name__}; give files, arrays (H, W, 3), tensors (3, H, W) or images of PIL"
+    )
+
+
+def _of_pil(image: Image.Image, place: int) -> np.ndarray:
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(
+            f"images[{place}] is an image of PIL of mode {image.mode}, whose brightest value is not known; give its "
+            "file, or convert it to RGB"
+        )
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def _of_array(array: np.ndarray, place: int) -> Tensor:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3):
+        raise ValueError(
+            f"images[{place}] is an array of shape {array.shape}; give (H, W, 3), red, green, blue, or (H, W)"
+        )
+    return _checked(torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))).expand(3, -1, -1), place)
+
+
+def _checked(image: Tensor, place: int) -> Tensor:
+    if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+        raise ValueError(f"images[{place}] is a tensor of shape {tuple(image.shape)}; give (3, H, W), red, green, blue")
+    if image.dtype == torch.uint8 or image.dtype.is_floating_point:
+        return image
+    raise TypeError(f"images[{place}] is of {image.dtype}; give uint8 (0..255) or floating point (0..1)")
+
+
+def _is_one(images: Any) -> bool:
+    """Whether this is one image and not several of them."""
+    several_in_one = isinstance(images, Tensor | np.ndarray) and images.ndim == 4
+    return isinstance(images, str | Path | Tensor | np.ndarray | Image.Image) and not several_in_one
+
+
+def _numbered(model: nn.Module) -> Categories:
+    count: Any = getattr(model, "num_classes", None)
+    if not isinstance(count, int):
+        raise ValueError(f"{type(model).__name__} does not say how many classes it has; give Predictor(categories=...)")
+    return Categories.from_names([f"class {number + 1}" for number in range(count)])

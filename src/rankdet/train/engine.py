@@ -1,0 +1,179 @@
+"""Lightning's trainer, and what watches it, from the settings of a run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from rankdet.data.module import DetectionData
+from rankdet.eval import iou_types_of
+from rankdet.train.checkpoint_io import ReplacingIO
+from rankdet.train.checkpoints import Checkpoints, SaveBeforeEvaluation
+from rankdet.train.display import Display
+from rankdet.train.evaluation import Evaluate
+from rankdet.train.folder import METRICS, RunFolder
+from rankdet.train.interruption import Interruption, leave_signals_alone
+from rankdet.train.metrics_file import Curves, MetricsFile
+from rankdet.train.nonfinite import LeaveOutNonFinite
+from rankdet.train.optimiser import Optimiser
+from rankdet.train.options import TrainerOptions
+from rankdet.train.progress import ShowProgress
+from rankdet.train.schedule import Schedule
+from rankdet.train.settings import settings_of
+from rankdet.train.start import Start
+from rankdet.train.task import DetectionTask
+
+_EXPECTED_WARNINGS = (
+    ".*does not have many workers",
+    ".*logging interval",
+    ".*your dataloader is not resumable",  # it is, see ReplayLoader
+    ".*sync_dist=True",  # metrics are computed from what all processes found
+    ".*in eval mode at the start",  # frozen parts are meant to be
+    ".*LeafSpec",
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training is made of; see `rankdet.train.fit`."""
+
+    model: nn.Module
+    data: DetectionData
+    optimiser: Optimiser
+    schedule: Schedule
+    options: TrainerOptions
+    seed: int
+
+    @property
+    def epochs(self) -> int:
+        """Of the whole training."""
+        return self.schedule.epochs
+
+
+def make_engine(
+    parts: Parts,
+    folder: RunFolder,
+    *,
+    start: Start,
+    display: Display,
+    interruption: Interruption,
+    callbacks: Sequence[Callback],
+) -> pl.Trainer:
+    """The trainer with everything that watches it; ValueError if this machine cannot do what the options ask for."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    watchers = _watchers(parts, folder, display=display, interruption=interruption, more=callbacks)
+    # Lightning does nothing when all epochs are over, not even evaluate the last one; `Evaluate` takes this back.
+    epochs = max(parts.epochs, start.epochs_done + 1 if start.finishes(parts.epochs) else 0)
+    try:
+        engine = _trainer(parts.options, epochs, folder, watchers)
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ValueError(f"the settings of the trainer do not fit this machine: {error}") from error
+    leave_signals_alone(engine)
+    return engine
+
+
+def open_logs(engine: pl.Trainer, folder: RunFolder, start: Start) -> None:
+    """Log to the files of the run, behind what they have of the steps before."""
+    engine.loggers = [
+        MetricsFile(folder.path / METRICS, last_step=start.step),
+        Curves(folder.path),
+    ]
+
+
+def make_task(engine: pl.Trainer, parts: Parts) -> DetectionTask:
+    """Model, optimiser and schedule for the processes that train."""
+    record = {"categories": parts.data.categories.to_dict(), "image_size": parts.data.resize.to_dict()}
+    if callable(plan := getattr(parts.model, "plan", None)):
+        record["model"] = plan()
+    compile_parts(parts.model, parts.options.compile or [])
+    batches = len(parts.data.train_loader(seed=parts.seed, rank=0, world_size=engine.world_size))
+    steps = -(-batches // engine.accumulate_grad_batches)
+    engine.log_every_n_steps = min(engine.log_every_n_steps, steps)  # type: ignore[attr-defined]  # once an epoch
+    return DetectionTask(
+        parts.model.train(),
+        optimiser=parts.optimiser,
+        schedule=parts.schedule,
+        batches_per_epoch=batches,
+        batch_size=parts.data.batch_size * engine.world_size * engine.accumulate_grad_batches,
+        accumulate=engine.accumulate_grad_batches,
+        seed=parts.seed,
+        record=record,
+        settings=settings_of(
+            model=parts.model,
+            data=parts.data,
+            optimiser=parts.optimiser,
+            schedule=parts.schedule,
+            options=parts.options,
+            seed=parts.seed,
+            processes=engine.world_size,
+        ),
+    )
+
+
+def compile_parts(model: nn.Module, names: Sequence[str]) -> None:
+    """Have these parts of a model compiled when they are first called; ValueError for a part that it has not.
+
+    The names of its weights stay what they are.
+    """
+    for name in names:
+        if not isinstance(part := getattr(model, name, None), nn.Module):
+            known = ", ".join(name for name, _ in model.named_children())
+            raise ValueError(f"trainer.compile: {type(model).__name__} has no part {name}; it has {known}")
+        part.compile()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without those warnings of Lightning that are about choices made here."""
+    with warnings.catch_warnings():
+        for start in _EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=start)
+        yield
+
+
+def _watchers(
+    parts: Parts, folder: RunFolder, *, display: Display, interruption: Interruption, more: Sequence[Callback]
+) -> list[Callback]:
+    evaluate = Evaluate(
+        ground_truth=parts.data.val.ground_truth(),
+        categories=parts.data.categories,
+        display=display,
+        every=parts.options.evaluate_every,
+        iou_types=iou_types_of(parts.model),
+        interruption=interruption,
+    )
+    progress = ShowProgress(display, log_every=parts.options.log_every)
+    checkpoints = Checkpoints(folder, evaluation=evaluate, display=display)
+    sound = LeaveOutNonFinite(folder, display=display, most=parts.options.most_nonfinite)
+    return [progress, sound, SaveBeforeEvaluation(checkpoints), evaluate, *more, checkpoints]
+
+
+def _trainer(options: TrainerOptions, epochs: int, folder: RunFolder, watchers: list[Callback]) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        strategy=options.strategy,
+        precision=options.precision,
+        max_epochs=epochs,
+        gradient_clip_val=options.gradient_clip,
+        accumulate_grad_batches=options.accumulate,
+        sync_batchnorm=options.sync_batchnorm,
+        log_every_n_steps=options.log_every,
+        logger=False,
+        plugins=[ReplacingIO()],
+        callbacks=watchers,
+        default_root_dir=folder.path,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )

@@ -1,0 +1,280 @@
+"""Weights of a checkpoint into another experiment: other classes, data, schedule or criterion.
+
+Rows of classes go by name; those of new classes keep the numbers that the model begins with. Between a softmax and
+sigmoids the meaning of scores is kept: the logit of a sigmoid is that of its class less that of the background, and the
+background of a softmax that begins from sigmoids is 0 everywhere.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from rankdet.data.categories import Categories
+from rankdet.ops.checkpoint import KEY, VERSION, CheckpointError, model_weights, read_checkpoint
+from rankdet.ops.class_rows import ClassRows, class_rows_of, is_counter, training_tensors_of
+from rankdet.train.settings import Change, plan_changes
+from rankdet.train.transfer_table import FRESH, LEFT_OUT, TAKEN, table
+
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class ClassMatch:
+    """The labels of the classes that a file and the data both have, in the order of the data; and all their names."""
+
+    theirs: tuple[int, ...]
+    ours: tuple[int, ...]
+    their_names: tuple[str, ...]
+    our_names: tuple[str, ...]
+
+    @classmethod
+    def by_name(cls, theirs: Sequence[str], ours: Sequence[str]) -> ClassMatch:
+        """Equal names are the same class; where several have one name, the first of it is the first, and so on.
+
+        >>> match = ClassMatch.by_name(["cat", "dog", "cow"], ["cow", "pig", "cat"])
+        >>> match.theirs, match.ours
+        ((2, 0), (0, 2))
+        """
+        known = {name: label for label, name in enumerate(_numbered(theirs))}
+        pairs = [(known[name], label) for label, name in enumerate(_numbered(ours)) if name in known]
+        return cls(tuple(a for a, _ in pairs), tuple(b for _, b in pairs), tuple(theirs), tuple(ours))
+
+    def __str__(self) -> str:
+        taken = [self.our_names[label] for label in self.ours]
+        fresh = [name for label, name in enumerate(self.our_names) if label not in self.ours]
+        left = [name for label, name in enumerate(self.their_names) if label not in self.theirs]
+        parts = {"taken": taken, "fresh": fresh, "left out": left}
+        said = "; ".join(f"{what}: {_some(names, most=8)}" for what, names in parts.items() if names)
+        return said + _near_misses(fresh, left)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What became of each tensor of a file and of a model, by name; ``str`` is a table of it.
+
+    Attributes:
+        path: the file.
+        classes: which of its classes are which of the data.
+        outcomes: by name, of both.
+        differs: what the model of the file is made of otherwise.
+        record: what the file says of itself.
+    """
+
+    path: Path
+    classes: ClassMatch
+    outcomes: Mapping[str, str]
+    differs: Sequence[Change]
+    record: Mapping[str, Any]
+
+    def as_record(self) -> dict[str, Any]:
+        """What checkpoints say of where their weights began."""
+        origin = {"origin": self.record["origin"]} if "origin" in self.record else {}
+        return {"started_from": {"file": self.path.name, **origin}}
+
+    def __str__(self) -> str:
+        return table(
+            f"weights from {self.path}",
+            self.outcomes,
+            {"classes": str(self.classes), "differs": _some([str(change) for change in self.differs], most=6)},
+        )
+
+
+def transfer_weights(
+    model: nn.Module, path: str | Path, *, categories: Categories, fresh: Sequence[str] = ()
+) -> Transfer:
+    """Give a model the weights of a checkpoint as far as they are for it; the state of its training stays its own.
+
+    Args:
+        model: changed in place, and only if everything fits.
+        path: of a checkpoint of rankdet's, trained here or converted.
+        categories: of the data that the model is for.
+        fresh: names of tensors, or patterns such as ``stage.head.*``, that keep the numbers the model begins with.
+
+    Raises:
+        CheckpointError: a tensor has another shape in the file, and not because of its classes; or it would fit, and
+            mean something else. The message names it.
+    """
+    content = read_checkpoint(path)
+    theirs = getattr(model, "current_names", dict)(model_weights(content))
+    record = content[KEY]
+    match = ClassMatch.by_name(_class_names(record, categories), categories.names)
+    changed, outcomes, problems = _decide(model, theirs, match, fresh)
+    plan = getattr(model, "plan", None)
+    same_words = int(record.get("version", 1)) == VERSION and record.get("model") is not None
+    differs = plan_changes(record["model"], plan()) if callable(plan) and same_words else []
+    problems |= _other_norms(theirs, model.state_dict()) | _other_networks(theirs, model.state_dict(), differs)
+    if not changed:
+        raise CheckpointError(f"{path} has nothing for this {type(model).__name__}: no tensor of it has a name there")
+    if problems:
+        raise CheckpointError(
+            f"{path} cannot start this {type(model).__name__}: {_some(list(problems.values()), most=_SHOWN, by='; ')}. "
+            f"{_way_out(list(problems))}"
+        )
+    model.load_state_dict({**model.state_dict(), **changed})
+    return Transfer(Path(path), match, outcomes, differs, record)
+
+
+def _decide(
+    model: nn.Module, theirs: Mapping[str, Tensor], match: ClassMatch, fresh: Sequence[str]
+) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
+    """The new values of tensors of the model, what becomes of each, and what speaks against it, by part."""
+    changed: dict[str, Tensor] = {}
+    outcomes: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    mine, rows = training_tensors_of(model), class_rows_of(model)
+    state = model.state_dict()
+    _check_patterns(fresh, state)
+    for name, value in state.items():
+        given = theirs.get(name)
+        if name in mine:
+            continue
+        if given is None or any(_means(pattern, name) for pattern in fresh):
+            outcomes[name] = FRESH + (": not in the file" if given is None else ", as asked for")
+            continue
+        layout = _layout(rows.get(name), given, value)
+        new = given if layout is None else _by_class(given, value, layout, match)
+        if new is None or new.shape != value.shape:
+            said = f"{name} is {tuple(given.shape)} there and {tuple(value.shape)} here"
+            problems.setdefault(name.rpartition(".")[0] or name, said)
+        else:
+            changed[name] = new
+            outcomes[name] = TAKEN if layout is None else _rows_said(given, value, layout, match)
+    left = (name for name in theirs if name not in state and not is_counter(name))
+    return changed, outcomes | dict.fromkeys(left, f"{LEFT_OUT}: not in the model"), problems
+
+
+def _check_patterns(patterns: Sequence[str], state: Mapping[str, Tensor]) -> None:
+    """ValueError for one that is none of the tensors of a model."""
+    for pattern in patterns:
+        if not any(_means(pattern, name) for name in state):
+            near = get_close_matches(pattern, state, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; they are called as {next(iter(state))}"
+            raise ValueError(f"fresh names {pattern}, but no tensor of the model is called so{hint}")
+
+
+def _means(pattern: str, name: str) -> bool:
+    """Whether a pattern is that of a tensor, or of a part around it."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
+def _by_class(given: Tensor, value: Tensor, layout: ClassRows, match: ClassMatch) -> Tensor | None:
+    """Rows of a file in the places of their classes, all others as they are; None if the shapes do not allow that."""
+    there, here = _columns(given, layout, match.their_names), _columns(value, layout, match.our_names)
+    if there is None or here is None or given.shape[1:] != value.shape[1:]:
+        return None
+    old = given.to(value.dtype).view(layout.groups, there, layout.width, *given.shape[1:])
+    new = value.clone().view(layout.groups, here, layout.width, *value.shape[1:])
+    background_there, background_here = there > len(match.their_names), here > len(match.our_names)
+    taken = old[:, list(match.theirs)]
+    if background_there and not background_here:
+        taken = taken - old[:, -1:]
+    new[:, list(match.ours)] = taken.to(new.device)
+    if background_here:
+        new[:, -1:] = old[:, -1:].to(new.device) if background_there else 0
+    return new.view_as(value)
+
+
+def _columns(tensor: Tensor, layout: ClassRows, names: Sequence[str]) -> int | None:
+    """The columns of a tensor: as many as there are classes, and perhaps a background; None for another number."""
+    columns = layout.columns(len(tensor))
+    return columns if columns in (len(names), len(names) + 1) else None
+
+
+def _layout(rows: ClassRows | None, given: Tensor, value: Tensor) -> ClassRows | None:
+    """The rows of classes of a tensor; None if it has none, such as boxes that all classes share."""
+    if rows is None or not (given.ndim and value.ndim):
+        return None
+    return None if rows.shared and rows.columns(len(given)) == rows.columns(len(value)) == 1 else rows
+
+
+def _rows_said(given: Tensor, value: Tensor, layout: ClassRows, match: ClassMatch) -> str:
+    there, here = layout.columns(len(given)), layout.columns(len(value))
+    assert there is not None, "checked with the shapes"
+    assert here is not None, "checked with the shapes"
+    fresh = len(match.our_names) - len(match.ours)
+    said = f"rows of {len(match.ours)} classes {TAKEN}" + (f", of {fresh} {FRESH}" if fresh else "")
+    softmax_there, softmax_here = there > len(match.their_names), here > len(match.our_names)
+    if softmax_there and not softmax_here:
+        return f"{said}; softmax there, sigmoids here: less the row of the background"
+    if softmax_here and not softmax_there:
+        return f"{said}; sigmoids there, softmax here: the row of the background is 0"
+    return said
+
+
+def _way_out(parts: Sequence[str]) -> str:
+    """What to do where parts do not fit."""
+    return (
+        "Make the model as that of the file is, or let these parts begin with numbers of their own: "
+        f"fresh={list(parts[:_SHOWN])}, on the command line --fresh {','.join(parts[:_SHOWN])}"
+    )
+
+
+def _other_norms(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, str]:
+    """Layers that are batch normalisation on one side alone: scale and shift would fit, and mean something else."""
+    layers: list[dict[str, str]] = [
+        {name.rpartition(".")[0]: name for name in state if name.endswith(".running_var")} for state in (theirs, ours)
+    ]
+    there = [layer for layer in layers[0] if layer not in layers[1] and f"{layer}.weight" in ours]
+    here = [layer for layer in layers[1] if layer not in layers[0] and f"{layer}.weight" in theirs]
+    return {
+        found[0]: f"{len(found)} layers such as {found[0]} are {said}"
+        for found, said in (
+            (there, "batch normalisation there and another one here (norm: FrozenStatistics of the backbone keeps it)"),
+            (here, "batch normalisation here and another one there"),
+        )
+        if found
+    }
+
+
+def _other_networks(
+    theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], differs: Sequence[Change]
+) -> dict[str, str]:
+    """Modifications of the backbone on one side alone that bring no tensors: the same weights make another network."""
+    there, here = (
+        {name for name in state if name.startswith("backbone.") and not is_counter(name)} for state in (theirs, ours)
+    )
+    changed = [change for change in differs if change.key.endswith(".modifications")] if there == here else []
+    said = [f"{change}, by which the same weights make another network" for change in changed]
+    return {"backbone": said[0]} if said else {}
+
+
+def _class_names(record: Mapping[str, Any], categories: Categories) -> Sequence[str]:
+    """Those of the file; of one that names none those of the data, so that equal numbers of rows match."""
+    known = record.get("categories")
+    return list(known["names"]) if known else list(categories.names)
+
+
+def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Names as they are compared, composed and without blanks around them, each with how often it was there before."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        bare = unicodedata.normalize("NFC", name).strip()
+        numbered.append((bare, seen[bare]))
+        seen[bare] += 1
+    return numbered
+
+
+def _near_misses(fresh: Sequence[str], left: Sequence[str]) -> str:
+    """Names that only differ in what is easily overlooked."""
+    known = {_loose(name): name for name in left}
+    pairs = [f"{name!r} here is {known[_loose(name)]!r} there" for name in fresh if _loose(name) in known]
+    return f" ({_some(pairs, most=3)}; rename one if they are the same)" if pairs else ""
+
+
+def _loose(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _some(items: Sequence[str], *, most: int, by: str = ", ") -> str:
+    rest = f"{by}and {len(items) - most} more" if len(items) > most else ""
+    return by.join(items[:most]) + rest

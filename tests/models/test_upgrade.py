@@ -1,0 +1,73 @@
+"""Checkpoints of version 1 build the models of today: ``plans_version1.json`` was written by rankdet 0.1.0.
+
+Beside each plan stands a digest of the names and shapes of the weights, by the names that they have today.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from rankdet.models import build, load, spec_of
+from rankdet.models.upgrade import upgraded
+
+PLANS = json.loads((Path(__file__).parent / "plans_version1.json").read_text(encoding="utf-8"))
+OLD_NAMES = Path(__file__).parent / "keys" / "version1"
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_of_version_1_builds_a_model_with_the_same_weights(name: str):
+    model = build(upgraded(PLANS[name]["plan"], version=1))
+    lines = sorted(f"{key} {tuple(value.shape)}" for key, value in model.state_dict().items())
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == PLANS[name]["weights"]
+    assert type(model).__name__ == PLANS[name]["plan"]["class_path"].rpartition(".")[2]
+    assert spec_of(build(spec_of(model))) == spec_of(model)
+
+
+def test_choices_of_version_1_are_kept():
+    built = {name: build(upgraded(of_model["plan"], version=1)) for name, of_model in PLANS.items()}
+    assert built["ATSS"].stage.assigner.topk == 4
+    assert built["ATSS"].stage.anchors.scales == (2.0, 4.0)
+    assert built["RetinaNet"].stage.coder.stds == (1.0, 1.0, 1.0, 1.0)
+    assert built["RetinaNet"].stage.assigner.topk == 5
+    assert built["FoveaBox"].stage.assigner.sigma == 0.3
+    faster, cascade = built["FasterRCNN"], built["CascadeRCNN"]
+    assert (faster.settings.proposals.keep, faster.roi.box_stages[0].sampler.num) == (50, 64)
+    assert faster.rpn.coder.stds == (0.1, 0.1, 0.2, 0.2)
+    assert faster.rpn.sampler.num == 256
+    assert cascade.roi.weights == (1.0, 0.6, 0.3)
+    assert (cascade.rpn.anchors.border, faster.rpn.anchors.border) == (0.0, None)
+    assert cascade.rpn.criterion.ranking.tau == 0.7
+    masks = [stage.branches[0] for stage in built["CascadeMaskRCNN"].roi.box_stages]
+    assert [branch.criterion.balance.weight for branch in masks] == [2.0, 2.0, 2.0]
+    assert [stage.coder.stds[0] for stage in built["CascadeMaskRCNN"].roi.box_stages] == [0.1, 0.05, 0.033]
+    assert built["MaskRCNN"].roi.box_stages[0].branches[0].limit == 7
+    assert (built["YOLACT"].masks.limit, built["YOLACT"].masks.prototypes) == (9, 6)
+
+
+@pytest.mark.parametrize("name", ["MaskRCNN", "CascadeMaskRCNN"])
+def test_weights_of_version_1_are_loaded_by_their_old_names(name: str, tmp_path):
+    plan = PLANS[name]["plan"]
+    model = build(upgraded(plan, version=1)).eval()
+    old = {old_name(key): value for key, value in model.state_dict().items()}
+    written = [line.split()[0] for line in (OLD_NAMES / f"{name}.txt").read_text(encoding="utf-8").splitlines()]
+    assert {key for key in old if not key.startswith("backbone.")} == set(written)
+    path = tmp_path / "old.ckpt"
+    weights = {f"model.{key}": value for key, value in old.items()}
+    torch.save({"state_dict": weights, "rankdet": {"version": 1, "model": plan}}, path)
+    for loaded in (load(path), load(path, model=build(upgraded(plan, version=1)))):
+        assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.state_dict().items())
+
+
+def old_name(key: str) -> str:
+    """The name of a weight in version 1, where masks stood beside the stages that they belong to."""
+    if not key.startswith("roi.stages."):
+        return key
+    _, _, stage, rest = key.split(".", 3)
+    if rest.startswith("branches.0."):
+        return f"roi.masks.{stage}.{rest.removeprefix('branches.0.')}"
+    return f"roi.cascade.stages.{stage}.{rest}"
