@@ -61,8 +61,6 @@ def as_operator(
 class Operator(torch.autograd.Function):
     """The operator with a gradient that torch.func takes, which that of operators is not."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(logits: Tensor, source: int, delta: float | None, *arguments: Tensor | None) -> tuple[Tensor, ...]:
         """See `ranking_terms`."""
@@ -81,9 +79,22 @@ class Operator(torch.autograd.Function):
         return _weigh(ctx, *upstream)[0], None, None, *[None] * ctx.arguments
 
     @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """One ranking after the other."""
+        found = [
+            Operator.apply(*(_part(of, dim, number) for of, dim in zip(given, in_dims, strict=True)))
+            for number in range(info.batch_size)
+        ]
+        return tuple(torch.stack(parts) for parts in zip(*found, strict=True)), (0, 0, 0)
+
+    @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> None:  # noqa: ARG004
         """Raise."""
         raise RuntimeError(NO_FORWARD_DERIVATIVE)
+
+
+def _part(given: Any, dim: int | None, number: int) -> Any:
+    return given if dim is None else given.select(dim, number)
 
 
 def _not_compiled(delta: float) -> Tensor:
@@ -157,33 +168,3 @@ def _weigh(ctx: Any, upstream: Tensor, of_gradients: Tensor, of_standing: Tensor
 
 
 ranking_terms.register_autograd(_weigh, setup_context=_keep)
-
-
-def _map(
-    info: Any,
-    in_dims: tuple[Any, ...],
-    logits: Tensor,
-    arguments: Sequence[Tensor | None],
-    source: int,
-    delta: float | None,
-) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
-    """One ranking after the other."""
-    of_logits, of_arguments, *_ = in_dims
-    found = [
-        ranking_terms(
-            _part(logits, of_logits, number),
-            [_part(given, dim, number) for given, dim in zip(arguments, of_arguments, strict=True)],
-            source,
-            delta,
-        )
-        for number in range(info.batch_size)
-    ]
-    values, gradients, standing = (torch.stack(parts) for parts in zip(*found, strict=True))
-    return (values, gradients, standing), (0, 0, 0)
-
-
-def _part(tensor: Tensor | None, dim: int | None, number: int) -> Any:
-    return tensor if tensor is None or dim is None else tensor.select(dim, number)
-
-
-ranking_terms.register_vmap(_map)
