@@ -62,8 +62,12 @@ class DenseDetector(Detector):
         losses.include(self.stage.loss(self.stage.predict(maps, batch), truth))
         return losses
 
+    def candidates(self, maps: list[Tensor], batch: ImageBatch) -> Candidates:
+        """What may become detections, before any suppression."""
+        levels = self.stage.candidates(self.stage.predict(maps, batch), per_level=self.postprocess.pre_nms)
+        return Candidates.joined(levels)
+
     def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
         """See `Detector`."""
-        levels = self.stage.candidates(self.stage.predict(maps, batch), per_level=self.postprocess.pre_nms)
-        boxes, logits, labels, _ = Candidates.joined(levels)
+        boxes, logits, labels, _ = self.candidates(maps, batch)
         return [self.postprocess(boxes[i], logits[i], labels[i], size) for i, size in enumerate(batch.sizes)]
