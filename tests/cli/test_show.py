@@ -92,7 +92,7 @@ def test_the_presets_are_shown_by_detector_with_their_purpose(rankdet):
 
 def test_the_resolved_configuration_has_every_default(rankdet, tiny: Path):
     shown = yaml.safe_load(rankdet("show", "config", "--config", tiny, "--optimiser.init_args.lr", "0.3").out)
-    assert shown["optimiser"]["init_args"] == {"lr": 0.3, "momentum": 0.9, "weight_decay": 1e-4}
+    assert shown["optimiser"]["init_args"] == {"lr": 0.3, "momentum": 0.9, "weight_decay": 1e-4, "groups": []}
     assert shown["schedule"]["warmup_iterations"] == 0
     assert shown["trainer"]["precision"] == "32-true"
 
@@ -104,6 +104,17 @@ def test_the_resolved_configuration_says_what_null_means(rankdet):
     assert "model.init_args.criterion:" not in notes
     assert "by default RankingCriterion" in rankdet("show", "config", "--config", "demo").out
     assert yaml.safe_load(said)["model"]["init_args"]["postprocess"] is None
+
+
+def test_what_is_shown_is_a_configuration(rankdet, tiny: Path, tmp_path: Path):
+    groups = '[{names: "backbone.*", rate: 0.1}, {names: "*", decay: 0, vectors: true}]'
+    shown = rankdet("show", "config", "--config", tiny, "--optimiser.init_args.groups", groups).out
+    (tmp_path / "shown.yaml").write_text(shown)
+    assert yaml.safe_load(shown)["optimiser"]["init_args"]["groups"][0]["rate"] == 0.1
+    assert rankdet("show", "config", "--config", tmp_path / "shown.yaml").out == shown
+    wrong = rankdet("show", "config", "--config", tiny, "--optimiser.init_args.groups", '[{names: "*", rat: 0.1}]')
+    assert wrong.code == 2
+    assert "did you mean rate? (ParameterGroup takes names, rate, decay, vectors)" in wrong.err
 
 
 def test_help_names_the_classes_of_an_argument(rankdet):

@@ -10,7 +10,7 @@ import importlib
 import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 from rankdet.cli.errors import CommandError, near
@@ -66,6 +66,8 @@ def _check_object(
         value = {CLASS: value}
     if not isinstance(value, dict):
         raise CommandError(f"{origin}: {key} must be a class, as {CLASS} and {ARGUMENTS}; got {value!r}")
+    if all(is_dataclass(kind.cls) for kind in kinds) and not {CLASS, ARGUMENTS} & value.keys():
+        value = {ARGUMENTS: value}  # plain values under names; the configuration that is shown has them so too
     found = _find_class(value.get(CLASS), [kind.cls for kind in kinds], where=f"{origin}: {key}", wider=wider)
     for name in value:
         if name not in (CLASS, ARGUMENTS):
