@@ -27,6 +27,7 @@ from rankdet.criteria import alrp_criterion, average_precision_criterion
 from rankdet.models import (
     build,
     fovea_criterion,
+    fsaf_criterion,
     paa_criterion,
     smooth_softmax_criterion,
     softmax_criterion,
@@ -108,6 +109,10 @@ TRAINING = {
     "fovea_box/alrp_r50_100e_ssd512_coco": (0.008, 32, LATE),
     "fovea_box/average_precision_r50_100e_ssd512_coco": (0.002, 32, LATE),
     "fovea_box/focal_r50_100e_ssd512_coco": (0.02, 32, LATE),
+    "fsaf/focal_r50_1x_coco": (0.01, 16, X1),
+    "fsaf/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "fsaf/retinanet_focal_r50_1x_coco": (0.01, 16, X1),
+    "fsaf/retinanet_rank_sort_r50_1x_coco": (0.008, 16, X1),
     "mask_rcnn/rank_sort_carafe_r101_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
@@ -168,14 +173,15 @@ def test_trains_as_published(name: str):
     assert schedule["warmup_iterations"] == (1000 if name.startswith("yolact/softmax") else 500)
     assert schedule["warmup_ratio"] == {"yolact": 0.1, "solov2": 0.01}.get(detector, 0.001)
     clipped = detector == "solov2" or name.startswith(("yolact/softmax", "retinanet/ghm"))
-    assert settings["trainer"]["gradient_clip"] == (35.0 if clipped else None)
+    norm = 10.0 if detector == "fsaf" and "focal" in name else 35.0 if clipped else None
+    assert settings["trainer"]["gradient_clip"] == norm
     assert settings["data"]["skip_empty"] is True
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_images_are_of_the_published_sizes(name: str):
     settings, transforms = resolved(name)["data"], sizes_in_training(name)
-    tested = settings["resize"] and settings["resize"][ARGUMENTS]
+    tested = settings["resize"] and size_of(settings["resize"])
     if name.startswith("yolact"):
         assert tested == transforms == {"height": 550, "width": 550}
         assert settings["train_transforms"][0] == {CLASS: "rankdet.data.Sanitise", ARGUMENTS: {"min_size": 4.0}}
@@ -196,9 +202,16 @@ def test_images_are_of_the_published_sizes(name: str):
         assert transforms == (wide if "480_960" in name else several or square)
 
 
+def size_of(transform: Tree) -> dict[str, Any]:
+    """What a resizing states; its interpolation is that of torchvision, the default."""
+    stated = dict(transform.get(ARGUMENTS, {}))
+    assert stated.pop("interpolation", None) is None
+    return stated
+
+
 def sizes_in_training(name: str) -> dict[str, Any] | None:
     transforms = resolved(name)["data"]["train_transforms"] or []
-    sizes = [item.get(ARGUMENTS) for item in transforms if "Resize" in item[CLASS]]
+    sizes = [size_of(item) for item in transforms if "Resize" in item[CLASS]]
     assert len(sizes) <= 1
     assert not transforms or transforms[-1][CLASS].endswith("RandomHorizontalFlip")
     if "ssd" in name or "yolact" in name:  # ssd/... and ..._ssd512_...
@@ -255,6 +268,7 @@ def test_number_of_parameters():
         "faster_rcnn/softmax_carafe_r50_1x_coco": 47.359,
         "faster_rcnn/softmax_r50_1x_coco": 41.753,
         "fovea_box/focal_r50_100e_ssd512_coco": 36.420,
+        "fsaf/focal_r50_1x_coco": 36.420,
         "mask_rcnn/softmax_r50_1x_coco": 44.396,
         "paa/focal_r50_1x_coco": 32.295,
         "retinanet/focal_r50_1x_coco": 37.969,
@@ -280,6 +294,7 @@ def test_number_of_parameters_of_solov2():
         ("cascade_rcnn/softmax_r50_1x_coco", smooth_softmax_criterion),
         ("paa/focal_r50_1x_coco", paa_criterion),
         ("fovea_box/focal_r50_100e_ssd512_coco", fovea_criterion),
+        ("fsaf/focal_r50_1x_coco", fsaf_criterion),
         ("yolact/softmax_r50_55e_coco", yolact_criterion),
         ("solov2/focal_r101_3x_coco", solo_criterion),
         ("ssd/softmax_vgg16_300_120e_coco", ssd_criterion),

@@ -17,6 +17,7 @@ from torch import nn
 from rankdet.criteria import Centerness, ScoreCriterion, SemanticCriterion
 from rankdet.models import (
     ATSS,
+    FSAF,
     PAA,
     SSD300,
     SSD512,
@@ -25,6 +26,7 @@ from rankdet.models import (
     CascadeRCNN,
     FasterRCNN,
     FoveaBox,
+    FSAFRetinaNet,
     MaskRCNN,
     RetinaNet,
     SOLOv2,
@@ -38,7 +40,20 @@ from rankdet.models import (
 from rankdet.nn import CARAFE, FPN, VGG16, ConvLevelsOnPath, DeformableStages, FrozenStatistics, TimmBackbone
 
 FOLDER = Path(__file__).parent / "keys"
-RECIPES = (ATSS, RetinaNet, PAA, FoveaBox, FasterRCNN, CascadeRCNN, MaskRCNN, CascadeMaskRCNN, YOLACT, SOLOv2, SSD300)
+RECIPES = (
+    ATSS,
+    RetinaNet,
+    PAA,
+    FoveaBox,
+    FasterRCNN,
+    CascadeRCNN,
+    MaskRCNN,
+    CascadeMaskRCNN,
+    YOLACT,
+    SOLOv2,
+    SSD300,
+    FSAF,
+)
 
 
 def of_recipe(recipe: Callable[..., nn.Module], **settings: object) -> Callable[[], nn.Module]:
@@ -51,6 +66,7 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in (*RECIPES, SOLOv2Ligh
     "PAA-original": of_recipe(PAA, criterion=paa_criterion()),
     "FoveaBox-original": of_recipe(FoveaBox, criterion=fovea_criterion()),
     "SSD512-original": of_recipe(SSD512, criterion=ssd_criterion()),
+    "FSAFRetinaNet": of_recipe(FSAFRetinaNet, criterion=ScoreCriterion()),
     "YOLACT-original": of_recipe(YOLACT, criterion=yolact_criterion(), semantic=SemanticCriterion()),
     "SOLOv2-original": of_recipe(SOLOv2, criterion=solo_criterion()),
     "FasterRCNN-carafe": of_recipe(FasterRCNN, neck=partial(FPN, extra_levels=ConvLevelsOnPath(), upsampling=CARAFE())),

@@ -83,7 +83,7 @@ class PAAAssigner(Assigner):
 
     def _pool(self, candidates: Assignment, cost: Tensor, priors: Priors, objects: int) -> Tensor:
         """The cheapest candidates of each object, level by level: (G, L topk) rows of the M candidates, M for none."""
-        level, levels = _levels(candidates.positive_index, priors)
+        level, levels = priors.levels_of(candidates.positive_index), max(1, len(priors.level_sizes))
         group = candidates.matched_index * levels + level
         by_cost = cost.argsort(stable=True)
         order = by_cost[group[by_cost].argsort(stable=True)]
@@ -108,11 +108,3 @@ def choose_lower(costs: Tensor, valid: Tensor, *, reg_covar: float) -> Tensor:
     likeliest = likelihood >= likelihood.amax(1, keepdim=True) - EQUALLY_LIKELY
     first = likeliest.int().argmax(1, keepdim=True)
     return lower & (torch.arange(costs.shape[1], device=costs.device) <= first)
-
-
-def _levels(index: Tensor, priors: Priors) -> tuple[Tensor, int]:
-    """Pyramid level of each of the priors (M,), and how many levels there are."""
-    if not priors.level_sizes:
-        return torch.zeros_like(index), 1
-    ends = torch.tensor(priors.level_sizes, device=index.device).cumsum(0)
-    return torch.bucketize(index % sum(priors.level_sizes), ends, right=True), len(priors.level_sizes)

@@ -111,6 +111,15 @@ class PerPositiveOfEachImage(Normaliser):
         return positives, positives
 
 
+class PerPositiveOrSample(Normaliser):
+    """By the positives, and without any by the priors that are not ignored (FSAF)."""
+
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        counted = torch.where(totals.positives > 0, totals.positives, totals.samples).clamp(min=1)
+        return counted, counted
+
+
 class BoxesPerPositive(Normaliser):
     """The boxes by the positives, at least 1; the classes, whose loss is a mean already, by nothing (GHM)."""
 

@@ -5,6 +5,8 @@ from rankdet.models.dense.atss import ATSS
 from rankdet.models.dense.detector import DenseDetector
 from rankdet.models.dense.fcos import FCOS, fcos_criterion
 from rankdet.models.dense.fovea_box import FoveaBox, fovea_criterion
+from rankdet.models.dense.fsaf import FSAF, fsaf_criterion
+from rankdet.models.dense.fsaf_retinanet import FSAFRetinaNet
 from rankdet.models.dense.paa import PAA, paa_criterion
 from rankdet.models.dense.recipe import AnchorRecipe
 from rankdet.models.dense.retinanet import RetinaNet
@@ -72,6 +74,8 @@ __all__ = [
     "DynamicMaskDetector",
     "DoubleHeadRCNN",
     "FCOS",
+    "FSAF",
+    "FSAFRetinaNet",
     "FastPostprocess",
     "FasterRCNN",
     "FoveaBox",
@@ -120,6 +124,7 @@ __all__ = [
     "double_head_criterion",
     "fcos_criterion",
     "fovea_criterion",
+    "fsaf_criterion",
     "libra_criterion",
     "load",
     "paa_criterion",
