@@ -18,6 +18,7 @@ import torch
 import yaml
 from torch import nn
 
+from rankdet.assign import KeepAll, RandomSampler
 from rankdet.cli.errors import CommandError
 from rankdet.cli.experiment import MISSING, SECTIONS, Experiment
 from rankdet.cli.layers import ARGUMENTS, BASE, CLASS, Tree, read_layers
@@ -26,7 +27,9 @@ from rankdet.cli.signatures import check
 from rankdet.criteria import alrp_criterion, average_precision_criterion
 from rankdet.models import (
     build,
+    double_head_criterion,
     fovea_criterion,
+    libra_criterion,
     paa_criterion,
     smooth_softmax_criterion,
     softmax_criterion,
@@ -91,6 +94,8 @@ TRAINING = {
     "atss/rank_sort_r50_1x_coco": (0.008, 16, X1),
     "cascade_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "cascade_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
+    "double_head/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "double_head/softmax_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/alrp_r50_100e_ssd512_coco": (0.012, 32, LATE),
     "faster_rcnn/alrp_r50_1x_coco": (0.009, 16, X1),
     "faster_rcnn/focal_r50_1x_coco": (0.01, 16, X1),
@@ -102,12 +107,15 @@ TRAINING = {
     "faster_rcnn/softmax_carafe_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_giou_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_giou_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_ohem_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_smooth_l1_r50_1x_coco": (0.02, 16, X1),
     "fovea_box/alrp_r50_100e_ssd512_coco": (0.008, 32, LATE),
     "fovea_box/average_precision_r50_100e_ssd512_coco": (0.002, 32, LATE),
     "fovea_box/focal_r50_100e_ssd512_coco": (0.02, 32, LATE),
+    "libra/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "libra/softmax_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/rank_sort_carafe_r101_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
@@ -115,8 +123,10 @@ TRAINING = {
     "mask_rcnn/rank_sort_r101_640_800_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "mask_rcnn/rank_sort_r50_1x_lvis": (0.012, 16, X1),
+    "mask_rcnn/softmax_gn_4conv1fc_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_r50_1x_lvis": (0.02, 16, X1),
+    "mask_rcnn/softmax_syncbn_4conv1fc_r50_1x_coco": (0.02, 16, X1),
     "paa/alrp_r50_1x_coco": (0.005, 16, X1),
     "paa/average_precision_iou_r50_1x_coco": (0.008, 16, X1),
     "paa/average_precision_r50_1x_coco": (0.008, 16, X1),
@@ -237,13 +247,15 @@ def test_ssd_has_its_vgg_and_the_colours_of_its_weights(name: str):
 def test_has_the_backbone_and_pyramid_of_its_name(name: str):
     parts = name.split("/")[1].split("_")
     backbone = model_of(name).backbone
-    assert backbone.name == next(BACKBONES[part] for part in parts if part in BACKBONES)
-    assert backbone.weights == "tv_in1k"
+    plain = next(BACKBONES[part] for part in parts if part in BACKBONES)
+    grouped = (f"{plain}_gn", "a1h_in1k")
+    assert (backbone.name, backbone.weights) == (grouped if "gn" in parts else (plain, "tv_in1k"))
     assert backbone.frozen_stages == (0 if name.startswith("yolact") else 1)
     groups = 1 if name.startswith("retinanet") else 4
     wanted = [{"stages": (3, 4, 5), "groups": groups}] if "dcn" in parts else []
     assert [{"stages": found.stages, "groups": found.groups} for found in backbone.modifications] == wanted
-    upsampling = arguments_of(model_of(name).neck)["upsampling"]
+    pyramid = getattr(model_of(name).neck, "pyramid", model_of(name).neck)
+    upsampling = arguments_of(pyramid)["upsampling"]
     assert (type(upsampling).__name__ == "CARAFE") == ("carafe" in parts)
 
 
@@ -252,9 +264,12 @@ def test_number_of_parameters():
     for name, millions in {
         "atss/focal_r50_1x_coco": 32.295,
         "cascade_rcnn/softmax_r50_1x_coco": 69.395,
+        "double_head/softmax_r50_1x_coco": 47.341,
         "faster_rcnn/softmax_carafe_r50_1x_coco": 47.359,
         "faster_rcnn/softmax_r50_1x_coco": 41.753,
         "fovea_box/focal_r50_100e_ssd512_coco": 36.420,
+        "libra/softmax_r50_1x_coco": 42.016,
+        "mask_rcnn/softmax_gn_4conv1fc_r50_1x_coco": 45.711,
         "mask_rcnn/softmax_r50_1x_coco": 44.396,
         "paa/focal_r50_1x_coco": 32.295,
         "retinanet/focal_r50_1x_coco": 37.969,
@@ -278,6 +293,8 @@ def test_number_of_parameters_of_solov2():
     [
         ("faster_rcnn/softmax_r50_1x_coco", softmax_criterion),
         ("cascade_rcnn/softmax_r50_1x_coco", smooth_softmax_criterion),
+        ("double_head/softmax_r50_1x_coco", double_head_criterion),
+        ("libra/softmax_r50_1x_coco", libra_criterion),
         ("paa/focal_r50_1x_coco", paa_criterion),
         ("fovea_box/focal_r50_100e_ssd512_coco", fovea_criterion),
         ("yolact/softmax_r50_55e_coco", yolact_criterion),
@@ -305,6 +322,22 @@ def test_both_stages_of_alrp():
         assert spec_of(model.criterion) == spec_of(alrp_criterion())
         assert spec_of(model.rpn.criterion) == spec_of(rpn_criterion)
         assert model.settings.proposals.add_objects is ("ssd512" not in preset)
+
+
+def test_hardest_regions_are_chosen_among_all():
+    stage = model_of("faster_rcnn/softmax_ohem_r50_1x_coco").roi.box_stages[0]
+    assert (stage.criterion.mining.num, stage.criterion.mining.positive_fraction) == (512, 0.25)
+    assert isinstance(stage.sampler, KeepAll)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("gn", nn.GroupNorm), ("syncbn", nn.SyncBatchNorm)])
+def test_normalisation_stands_everywhere(name: str, kind: type[nn.Module]):
+    """53 in the backbone, 8 in the pyramid, 4 in the box head and 4 in the mask head (MMDetection, table 7)."""
+    model = model_of(f"mask_rcnn/softmax_{name}_4conv1fc_r50_1x_coco")
+    found = {part: sum(isinstance(m, kind) for m in getattr(model, part).modules()) for part in ("backbone", "neck")}
+    assert found == {"backbone": 53, "neck": 8}
+    assert sum(isinstance(module, kind) for module in model.roi.modules()) == 8
+    assert isinstance(model.roi.box_stages[0].sampler, RandomSampler)
 
 
 def test_cascade_of_ranking_has_equal_stages():

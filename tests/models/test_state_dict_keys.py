@@ -23,10 +23,14 @@ from rankdet.models import (
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
+    DoubleHeadRCNN,
     FasterRCNN,
     FoveaBox,
+    LibraRCNN,
+    MaskBranch,
     MaskRCNN,
     RetinaNet,
+    RoIStage,
     SOLOv2,
     SOLOv2Light,
     fovea_criterion,
@@ -35,10 +39,37 @@ from rankdet.models import (
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import CARAFE, FPN, VGG16, ConvLevelsOnPath, DeformableStages, FrozenStatistics, TimmBackbone
+from rankdet.nn import (
+    CARAFE,
+    FPN,
+    VGG16,
+    BoxHead,
+    ConvLevelsOnPath,
+    DeformableStages,
+    FrozenStatistics,
+    GroupNorm,
+    MaskHead,
+    PoolLevel,
+    TimmBackbone,
+)
 
 FOLDER = Path(__file__).parent / "keys"
-RECIPES = (ATSS, RetinaNet, PAA, FoveaBox, FasterRCNN, CascadeRCNN, MaskRCNN, CascadeMaskRCNN, YOLACT, SOLOv2, SSD300)
+RECIPES = (
+    ATSS,
+    RetinaNet,
+    PAA,
+    FoveaBox,
+    FasterRCNN,
+    CascadeRCNN,
+    MaskRCNN,
+    CascadeMaskRCNN,
+    DoubleHeadRCNN,
+    LibraRCNN,
+    YOLACT,
+    SOLOv2,
+    SOLOv2Light,
+    SSD300,
+)
 
 
 def of_recipe(recipe: Callable[..., nn.Module], **settings: object) -> Callable[[], nn.Module]:
@@ -46,7 +77,7 @@ def of_recipe(recipe: Callable[..., nn.Module], **settings: object) -> Callable[
     return lambda: recipe(num_classes=80, backbone="test_resnet", **settings)
 
 
-MODELS = {recipe.__name__: of_recipe(recipe) for recipe in (*RECIPES, SOLOv2Light)} | {
+MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
     "ATSS-centerness": of_recipe(ATSS, criterion=ScoreCriterion(weighting=Centerness(), judged=Centerness())),
     "PAA-original": of_recipe(PAA, criterion=paa_criterion()),
     "FoveaBox-original": of_recipe(FoveaBox, criterion=fovea_criterion()),
@@ -54,6 +85,15 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in (*RECIPES, SOLOv2Ligh
     "YOLACT-original": of_recipe(YOLACT, criterion=yolact_criterion(), semantic=SemanticCriterion()),
     "SOLOv2-original": of_recipe(SOLOv2, criterion=solo_criterion()),
     "FasterRCNN-carafe": of_recipe(FasterRCNN, neck=partial(FPN, extra_levels=ConvLevelsOnPath(), upsampling=CARAFE())),
+    "MaskRCNN-normalised": of_recipe(
+        MaskRCNN,
+        neck=partial(FPN, extra_levels=PoolLevel(), norm=GroupNorm()),
+        stage=partial(
+            RoIStage,
+            head=partial(BoxHead, convs=4, fcs=1, norm=GroupNorm()),
+            branches=[partial(MaskBranch, head=partial(MaskHead, norm=GroupNorm()))],
+        ),
+    ),
     "Backbone-vgg16": VGG16,
     "Backbone-resnet50": lambda: TimmBackbone("resnet50", norm=FrozenStatistics()),
     "Backbone-resnet50-scratch": lambda: TimmBackbone("resnet50"),
