@@ -27,6 +27,7 @@ from rankdet.models import (
     FoveaBox,
     LibraRCNN,
     MaskRCNN,
+    MaskScoringRCNN,
     ProposalSelection,
     RegionSettings,
     RetinaNet,
@@ -92,6 +93,7 @@ PAIRS += [
     for criterion in (ranking, softmax_criterion)
 ]
 PAIRS += [(DoubleHeadRCNN, criterion) for criterion in (ranking, double_head_criterion)]
+PAIRS += [(MaskScoringRCNN, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(LibraRCNN, criterion) for criterion in (ranking, libra_criterion)]
 PAIRS += [(YOLACT, criterion) for criterion in (ranking, yolact_criterion, quality_focal, focal_with_centerness)]
 PAIRS += [(SOLOv2, criterion) for criterion in (dice_ranking_criterion, ranking, solo_criterion, focal_with_centerness)]

@@ -39,6 +39,7 @@ from rankdet.models.region.faster_rcnn import FasterRCNN, softmax_criterion
 from rankdet.models.region.libra import LibraRCNN, libra_criterion
 from rankdet.models.region.mask_branch import MaskBranch
 from rankdet.models.region.mask_rcnn import MaskRCNN
+from rankdet.models.region.mask_scoring import MaskScoringBranch, MaskScoringRCNN
 from rankdet.models.region.proposals import ProposalSelection
 from rankdet.models.region.recipe import RCNN
 from rankdet.models.region.rpn import RPN, RPNFactory, rpn_criterion
@@ -76,6 +77,8 @@ __all__ = [
     "Losses",
     "MaskBranch",
     "MaskRCNN",
+    "MaskScoringBranch",
+    "MaskScoringRCNN",
     "MatrixPostprocess",
     "NINE_BY_RANKING",
     "NINE_BY_SCORE",

@@ -21,7 +21,10 @@ from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.ops.part import Part, made
 
 Detection = dict[str, Tensor]
-"""What was found in an image: boxes (D, 4), labels, scores and logits (D,), perhaps masks (D, H, W)."""
+"""What was found in an image: boxes (D, 4), labels, scores and logits (D,), perhaps masks (D, H, W).
+
+Detectors that judge their masks add ``mask_scores`` (D,), by which masks are ordered in place of the scores.
+"""
 
 
 class Losses(dict[str, Tensor]):
@@ -51,7 +54,7 @@ class Detector(nn.Module, Part, ABC):
     list of dicts with ``boxes`` (G, 4) xyxy, ``labels`` (G,) in 0..K-1 and, optionally, ``iscrowd`` (G,).
 
     Detectors that draw masks (``needs_masks``, which their classes say already) want ``masks`` (G, H, W) in the
-    targets, and return boolean ``masks`` (D, H, W).
+    targets, and return boolean ``masks`` (D, H, W), perhaps with ``mask_scores`` (D,) of their own.
 
     Args:
         num_classes: K, without a background.

@@ -20,6 +20,7 @@ from rankdet.nn.fpn import (
     Upsampling,
 )
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
+from rankdet.nn.mask_scoring import MaskIoUHead, MaskJudge, MaskJudgeFactory
 from rankdet.nn.modification import Modification
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.norm import (
@@ -76,6 +77,9 @@ __all__ = [
     "LAYERS_512",
     "MaskFeatures",
     "MaskHead",
+    "MaskIoUHead",
+    "MaskJudge",
+    "MaskJudgeFactory",
     "MaskPredictor",
     "MaskPredictorFactory",
     "Modification",

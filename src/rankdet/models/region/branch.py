@@ -38,9 +38,11 @@ class Branch(nn.Module, Part, ABC):
 
     Attributes:
         needs_masks: whether it learns from the masks of the objects.
+        rescores: whether it gives detections scores that are not those of their classes.
     """
 
     needs_masks = False
+    rescores = False
 
     @abstractmethod
     def loss(

@@ -12,7 +12,7 @@ from rankdet.criteria.criterion import Criterion
 from rankdet.models.dense.stage import DenseStage
 from rankdet.models.detector import Detection, Detector, Losses, class_layers_of
 from rankdet.models.postprocess import Postprocess
-from rankdet.models.region.cascade import RoIHead, RoIHeadFactory
+from rankdet.models.region.cascade import RoIHead, RoIHeadFactory, branches_of
 from rankdet.models.region.rpn import RPN, RPNFactory
 from rankdet.models.region.settings import RegionSettings
 from rankdet.nn.backbone import Backbone
@@ -78,7 +78,9 @@ class TwoStageDetector(Detector):
 
     @property
     def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
-        """See `Detector`; the logits of several stages are averaged."""
+        """See `Detector`; the logits of several stages are averaged. None where a branch scores by something else."""
+        if any(branch.rescores for stage in self.roi.box_stages for branch in branches_of(stage)):
+            return []
         return [layer for stage in self.roi.box_stages for layer in class_layers_of(stage.head)]
 
     @property
