@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,20 +18,12 @@ from torch import Tensor
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.criteria.masks import MaskCriterion
-from rankdet.models.dense.stage import DenseStage
 from rankdet.models.detector import Detection
-from rankdet.models.postprocess import Postprocess
 from rankdet.models.region.branch import Branch, RegionStep
 from rankdet.models.region.mask_branch import Drawing, MaskBranch, MaskStep, Regions, of_each_image
 from rankdet.models.region.mask_rcnn import MaskRCNN
-from rankdet.models.region.rpn import RPNFactory
-from rankdet.models.region.settings import RegionSettings
-from rankdet.models.region.stage import RoIStage
-from rankdet.models.region.stages import RoIStageTemplate
-from rankdet.nn.backbone import Backbone
 from rankdet.nn.mask_head import MaskPredictor, MaskPredictorFactory
 from rankdet.nn.mask_scoring import MaskIoUHead, MaskJudge, MaskJudgeFactory
-from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.roi import Pooler, PoolerFactory
 from rankdet.ops.masks import shares_inside
 from rankdet.ops.part import made
@@ -134,27 +125,4 @@ class MaskScoringRCNN(MaskRCNN):
     ['boxes', 'labels', 'logits', 'mask_scores', 'masks', 'scores']
     """
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        backbone: str | Backbone = "resnet50",
-        neck: Neck | NeckFactory | None = None,
-        rpn: DenseStage | RPNFactory | None = None,
-        stage: RoIStageTemplate | None = None,
-        criterion: Criterion | None = None,
-        settings: RegionSettings | None = None,
-        channels: int = 256,
-        postprocess: Postprocess | None = None,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            backbone=backbone,
-            neck=neck,
-            rpn=rpn,
-            stage=stage or partial(RoIStage, branches=[MaskScoringBranch]),
-            criterion=criterion,
-            settings=settings,
-            channels=channels,
-            postprocess=postprocess,
-        )
+    stage_defaults = {"branches": [MaskScoringBranch]}
