@@ -6,10 +6,12 @@ jsonargparse, which knows more about them.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from rankdet.cli.errors import CommandError, near
@@ -167,8 +169,6 @@ def _is_ours(kind: Any) -> bool:
 
 
 def _import(path: str, where: str) -> Any:
-    import importlib
-
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
@@ -178,11 +178,21 @@ def _import(path: str, where: str) -> Any:
 
 def _subclasses(kind: type) -> Iterator[type]:
     """The class and those derived from it that are public and can be built."""
+    _import_all(public_path(kind).rpartition(".")[0])
     if not inspect.isabstract(kind) and not kind.__name__.startswith("_"):
         yield kind
     derived: type
     for derived in kind.__subclasses__():
         yield from _subclasses(derived)
+
+
+@cache
+def _import_all(package: str) -> None:
+    """Import what a package of rankdet exports on demand: a class that nobody has imported derives from nothing yet."""
+    if package.startswith("rankdet."):
+        module = importlib.import_module(package)
+        for name in getattr(module, "__all__", ()):
+            getattr(module, name)
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
