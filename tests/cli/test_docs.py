@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rankdet.cli import COMMANDS, predict, train
+from rankdet.cli import COMMANDS, predict, proposals, train
 from rankdet.cli import eval as evaluation
 from rankdet.cli.experiment import Experiment
 from rankdet.cli.options import read_options
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-PAGES = [DOCS / "command-line.md", DOCS / "training.md"]
+PAGES = [DOCS / "command-line.md", DOCS / "training.md", DOCS / "data.md"]
 
 
 def blocks(language: str) -> list[str]:
@@ -32,8 +32,9 @@ def test_shown_commands_are_accepted(line: str):
     assert command in COMMANDS
     if command == "predict":
         predict._split(arguments)
-    elif command in ("train", "eval"):
-        given = read_options(arguments, {"train": train, "eval": evaluation}[command].OPTIONS)
+    elif command in ("train", "eval", "proposals"):
+        options = {"train": train, "eval": evaluation, "proposals": proposals}[command].OPTIONS
+        given = read_options(arguments, options)
         if given.files and "start-from" not in given.own:  # without a model it is that of the file
             Experiment(files=given.files, overrides=given.overrides, complete=False)
 

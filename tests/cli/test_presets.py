@@ -31,6 +31,7 @@ from rankdet.models import (
     fovea_criterion,
     libra_criterion,
     paa_criterion,
+    rpn_cross_entropy,
     smooth_softmax_criterion,
     softmax_criterion,
     solo_criterion,
@@ -45,6 +46,7 @@ FOLDER = presets_folder()
 OVERLAYS = {"small", "fine_tune"}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
 PUBLISHED = [name for name in NAMES if "/" in name]
+ONE_CLASS = [name for name in NAMES if name.startswith("rpn/")]
 FILES = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
 PARTS = [file for file in FILES if file not in preset_names()]
 
@@ -67,7 +69,7 @@ def built(model: dict[str, Any], *, classes: int = 80) -> nn.Module:
 
 
 def model_of(name: str) -> nn.Module:
-    return built(resolved(name)["model"], classes=1203 if name.endswith("_lvis") else 80)
+    return built(resolved(name)["model"], classes=1203 if name.endswith("_lvis") else 1 if name in ONE_CLASS else 80)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -96,6 +98,8 @@ TRAINING = {
     "cascade_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "double_head/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "double_head/softmax_r50_1x_coco": (0.02, 16, X1),
+    "fast_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "fast_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/alrp_r50_100e_ssd512_coco": (0.012, 32, LATE),
     "faster_rcnn/alrp_r50_1x_coco": (0.009, 16, X1),
     "faster_rcnn/focal_r50_1x_coco": (0.01, 16, X1),
@@ -148,6 +152,9 @@ TRAINING = {
     "retinanet/ghm_r50_1x_coco": (0.01, 16, X1),
     "retinanet/rank_sort_ghm_r50_1x_coco": (0.008, 16, X1),
     "retinanet/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "rpn/l1_r50_1x_coco": (0.02, 16, X1),
+    "rpn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "rpn/smooth_l1_r50_1x_coco": (0.02, 16, X1),
     "solov2/focal_r101_3x_coco": (0.01, 16, X3),
     "solov2/light_focal_r34_3x_coco": (0.02, 32, X3),
     "solov2/light_rank_sort_r34_3x_coco": (0.012, 32, X3),
@@ -182,6 +189,7 @@ def test_trains_as_published(name: str):
     clipped = detector == "solov2" or name.startswith(("yolact/softmax", "retinanet/ghm"))
     assert settings["trainer"]["gradient_clip"] == (35.0 if clipped else None)
     assert settings["data"]["skip_empty"] is True
+    assert settings["data"]["one_class"] is (name in ONE_CLASS)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -222,6 +230,9 @@ def sizes_in_training(name: str) -> dict[str, Any] | None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_chooses_detections_as_published(name: str):
     settings = vars(model_of(name).postprocess)
+    if name in ONE_CLASS:
+        assert settings == {"score_threshold": None, "nms_threshold": 0.7, "max_detections": 1000, "pre_nms": 1000}
+        return
     lvis = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4}
     squares = name.startswith("ssd")
     assert settings["score_threshold"] == lvis.get(name, 0.02 if squares else 0.05)
@@ -267,6 +278,7 @@ def test_number_of_parameters():
         "atss/focal_r50_1x_coco": 32.295,
         "cascade_rcnn/softmax_r50_1x_coco": 69.395,
         "double_head/softmax_r50_1x_coco": 47.341,
+        "fast_rcnn/softmax_r50_1x_coco": 41.159,
         "faster_rcnn/softmax_carafe_r50_1x_coco": 47.359,
         "faster_rcnn/softmax_r50_1x_coco": 41.753,
         "fovea_box/focal_r50_100e_ssd512_coco": 36.420,
@@ -298,6 +310,8 @@ def test_number_of_parameters_of_solov2():
         ("cascade_rcnn/softmax_r50_1x_coco", smooth_softmax_criterion),
         ("double_head/softmax_r50_1x_coco", double_head_criterion),
         ("libra/softmax_r50_1x_coco", libra_criterion),
+        ("rpn/smooth_l1_r50_1x_coco", rpn_cross_entropy),
+        ("rpn/l1_r50_1x_coco", functools.partial(rpn_cross_entropy, beta=0.0)),
         ("paa/focal_r50_1x_coco", paa_criterion),
         ("fovea_box/focal_r50_100e_ssd512_coco", fovea_criterion),
         ("yolact/softmax_r50_55e_coco", yolact_criterion),

@@ -28,6 +28,7 @@ from rankdet.models import (
     LibraRCNN,
     MaskRCNN,
     MaskScoringRCNN,
+    Postprocess,
     ProposalSelection,
     RegionSettings,
     RetinaNet,
@@ -35,17 +36,20 @@ from rankdet.models import (
     SOLOv2,
     SOLOv2Light,
     TwoStageDetector,
+    build,
     dice_ranking_criterion,
     double_head_criterion,
     fovea_criterion,
     libra_criterion,
     paa_criterion,
+    rpn_cross_entropy,
     softmax_criterion,
     solo_criterion,
     ssd_criterion,
     yolact_criterion,
 )
 from rankdet.nn import DoubleHead, DoublePooler, SSDLayer, SSDNeck
+from tests.models.adapted import FastRCNNOnGrid, RPNOfAnyClasses
 
 K = 3
 SMALL = {"num_classes": K, "backbone": "test_resnet", "channels": 16}
@@ -95,6 +99,8 @@ PAIRS += [
 PAIRS += [(DoubleHeadRCNN, criterion) for criterion in (ranking, double_head_criterion)]
 PAIRS += [(MaskScoringRCNN, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(LibraRCNN, criterion) for criterion in (ranking, libra_criterion)]
+PAIRS += [(FastRCNNOnGrid, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(RPNOfAnyClasses, criterion) for criterion in (ranking, rpn_cross_entropy)]
 PAIRS += [(YOLACT, criterion) for criterion in (ranking, yolact_criterion, quality_focal, focal_with_centerness)]
 PAIRS += [(SOLOv2, criterion) for criterion in (dice_ranking_criterion, ranking, solo_criterion, focal_with_centerness)]
 PAIRS += [(SOLOv2Light, criterion) for criterion in (dice_ranking_criterion, quality_focal)]
@@ -106,6 +112,7 @@ FEW = {
     DoubleHeadRCNN: {
         "stage": partial(RoIStage, head=partial(DoubleHead, width=32, bottlenecks=1), pooler=DoublePooler)
     },
+    RPNOfAnyClasses: {"postprocess": Postprocess(nms_threshold=0.7, max_detections=50)},
     DynamicMaskDetector: {"grids": (12, 10, 8, 6, 4)},
     SOLOv2: {"width": 16, "stacked": 2, "kernel_channels": 16},
     YOLACT: {"image_size": 96},
@@ -216,6 +223,18 @@ def test_an_image_is_detected_alike_alone_and_in_a_batch_of_its_size(recipe, cri
     with torch.no_grad():
         together, alone = model(pair)[1], model(pair[1:])[0]
     torch.testing.assert_close(together["logits"][:20], alone["logits"][:20], rtol=1e-4, atol=1e-4)
+
+
+@every_pair
+def test_a_plan_builds_the_same_model_again(recipe, criterion):
+    torch.manual_seed(0)
+    model = make(recipe, criterion).eval()
+    again = build(model.plan(), trusted=("rankdet", "tests")).eval()
+    assert again.plan() == model.plan()
+    again.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        (before,), (after,) = (detector([torch.ones(3, 64, 64)]) for detector in (model, again))
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 ODD_SIZES = [[(33, 97)], [(65, 64), (7, 130)], [(1, 1), (50, 3)]]

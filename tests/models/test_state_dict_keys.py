@@ -25,6 +25,7 @@ from rankdet.models import (
     CascadeRCNN,
     DoubleHeadRCNN,
     FasterRCNN,
+    FastRCNN,
     FoveaBox,
     LibraRCNN,
     MaskBranch,
@@ -32,6 +33,7 @@ from rankdet.models import (
     MaskScoringRCNN,
     RetinaNet,
     RoIStage,
+    RPNDetector,
     SOLOv2,
     SOLOv2Light,
     fovea_criterion,
@@ -67,6 +69,7 @@ RECIPES = (
     DoubleHeadRCNN,
     LibraRCNN,
     MaskScoringRCNN,
+    FastRCNN,
     YOLACT,
     SOLOv2,
     SOLOv2Light,
@@ -80,6 +83,7 @@ def of_recipe(recipe: Callable[..., nn.Module], **settings: object) -> Callable[
 
 
 MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
+    "RPNDetector": lambda: RPNDetector(num_classes=1, backbone="test_resnet"),
     "ATSS-centerness": of_recipe(ATSS, criterion=ScoreCriterion(weighting=Centerness(), judged=Centerness())),
     "PAA-original": of_recipe(PAA, criterion=paa_criterion()),
     "FoveaBox-original": of_recipe(FoveaBox, criterion=fovea_criterion()),

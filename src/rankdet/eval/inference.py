@@ -78,6 +78,12 @@ def detect(model: nn.Module, images: Sequence[Tensor], *, resize: Resize | None 
     ]
 
 
+def answer(model: nn.Module, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]]) -> list[Detection]:
+    """The detections of a model in a batch of images; one that is given its regions (``needs_proposals``) sees them."""
+    found: list[Detection] = model(images, targets) if getattr(model, "needs_proposals", False) else model(images)
+    return found
+
+
 def rescale(detection: Detection, *, from_size: tuple[int, int], to_size: tuple[int, int]) -> Detection:
     """A detection in an image of `to_size` (H, W) that was made in one of `from_size`, on the CPU."""
     height, width = to_size[0] / from_size[0], to_size[1] / from_size[1]

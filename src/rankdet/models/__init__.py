@@ -33,8 +33,9 @@ from rankdet.models.postprocess import Postprocess
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
 from rankdet.models.region.cascade import Cascade, RoIHead, RoIHeadFactory
 from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
-from rankdet.models.region.detector import TwoStageDetector
+from rankdet.models.region.detector import RegionDetector, TwoStageDetector
 from rankdet.models.region.double_head import DoubleHeadRCNN, double_head_criterion
+from rankdet.models.region.fast_rcnn import FastRCNN
 from rankdet.models.region.faster_rcnn import FasterRCNN, softmax_criterion
 from rankdet.models.region.libra import LibraRCNN, libra_criterion
 from rankdet.models.region.mask_branch import MaskBranch
@@ -43,6 +44,7 @@ from rankdet.models.region.mask_scoring import MaskScoringBranch, MaskScoringRCN
 from rankdet.models.region.proposals import ProposalSelection
 from rankdet.models.region.recipe import RCNN
 from rankdet.models.region.rpn import RPN, RPNFactory, rpn_criterion
+from rankdet.models.region.rpn_detector import RPNDetector, rpn_cross_entropy
 from rankdet.models.region.settings import BY_RANKING, BY_SCORE, CASCADE_BY_SCORE, RegionSettings
 from rankdet.models.region.stage import RoIStage, RoIStageFactory
 from rankdet.models.region.stages import RoIStageTemplate
@@ -67,10 +69,11 @@ __all__ = [
     "DenseStage",
     "DenseStageFactory",
     "Detector",
-    "DynamicMaskDetector",
     "DoubleHeadRCNN",
+    "DynamicMaskDetector",
     "FCOS",
     "FastPostprocess",
+    "FastRCNN",
     "FasterRCNN",
     "FoveaBox",
     "LibraRCNN",
@@ -90,7 +93,9 @@ __all__ = [
     "PrototypeMasks",
     "RCNN",
     "RPN",
+    "RPNDetector",
     "RPNFactory",
+    "RegionDetector",
     "RegionSettings",
     "RegionStep",
     "RetinaNet",
@@ -120,6 +125,7 @@ __all__ = [
     "plan_of",
     "read_checkpoint",
     "rpn_criterion",
+    "rpn_cross_entropy",
     "smooth_softmax_criterion",
     "softmax_criterion",
     "solo_criterion",
