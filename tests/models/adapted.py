@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rankdet.models import FastRCNN, RPNDetector
+from rankdet.criteria import Criterion
+from rankdet.models import FastRCNN, Postprocess, RPNDetector
+from rankdet.nn import Backbone
 
 
 class FastRCNNOnGrid(FastRCNN):
@@ -23,8 +25,18 @@ class FastRCNNOnGrid(FastRCNN):
 class RPNOfAnyClasses(RPNDetector):
     """Takes the objects of K classes for those of one."""
 
-    def __init__(self, *, num_classes: int, **arguments: Any) -> None:
-        super().__init__(num_classes=1, **arguments)
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: str | Backbone,
+        channels: int,
+        criterion: Criterion,
+        postprocess: Postprocess,
+    ) -> None:
+        super().__init__(
+            num_classes=1, backbone=backbone, channels=channels, criterion=criterion, postprocess=postprocess
+        )
 
     def forward(self, images, targets=None):
         if targets is None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rankdet.nn.blocks import conv_block, init_kaiming
 from rankdet.nn.network import Network
+from rankdet.ops.class_rows import ClassRows
 from rankdet.ops.part import Part
 
 
@@ -40,6 +41,8 @@ class MaskIoUHead(nn.Module, Part, MaskJudge):
         width: of the two fully connected layers.
         pool_size: cells per side of the pooled features, an even number.
     """
+
+    class_rows = {"judge": ClassRows()}
 
     def __init__(
         self,

@@ -88,17 +88,15 @@ class RPNDetector(DenseDetector):
         backbone = backbone_of(backbone)
         criterion = criterion or RankingCriterion()
         settings = (settings or RegionSettings()).completed(criterion)
-        rpn = rpn or RPN
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
             neck=neck or pyramid_on(backbone, levels=4, channels=channels, extra_levels=PoolLevel()),
-            stage=_stage(rpn, criterion, settings, level_strides(backbone, finest=4, levels=5)),
+            stage=_stage(rpn or RPN, criterion, settings, level_strides(backbone, finest=4, levels=5)),
             postprocess=postprocess or Postprocess(nms_threshold=0.7, max_detections=1000),
             inputs=4,
         )
         self.settings = settings
-        self.settle(rpn=rpn)
 
     def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
         """See `Detector`."""
@@ -129,7 +127,7 @@ def _stage(
     """The stage as a dense detector makes one, with the criterion unless it states another."""
     stated = getattr(rpn, "keywords", {}).get("criterion") or criterion
 
-    def make(in_channels: int, *, num_classes: int) -> DenseStage:  # noqa: ARG001
+    def make(in_channels: int | Sequence[int], *, num_classes: int) -> DenseStage:  # noqa: ARG001
         factory: Any = rpn if isinstance(rpn, nn.Module) else partial(rpn, criterion=stated)  # type: ignore[call-arg]
         stage: DenseStage = made(factory, in_channels, follows=criterion, settings=settings, strides=strides)
         return stage
