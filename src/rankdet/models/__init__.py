@@ -29,7 +29,7 @@ from rankdet.models.masks.prototypes import (
 )
 from rankdet.models.masks.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criterion, solo_criterion
 from rankdet.models.masks.yolact import YOLACT, yolact_criterion
-from rankdet.models.postprocess import Postprocess
+from rankdet.models.postprocess import Postprocess, SoftPostprocess
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
 from rankdet.models.region.cascade import Cascade, RoIHead, RoIHeadFactory
 from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
@@ -111,6 +111,7 @@ __all__ = [
     "SSD300",
     "SSD512",
     "ScoreVoting",
+    "SoftPostprocess",
     "TwoStageDetector",
     "VotingPostprocess",
     "YOLACT",

@@ -269,8 +269,8 @@ class PrototypeDetector(Detector):
         detections, chosen = [], []
         for image, size in enumerate(batch.sizes):
             boxes, logits, labels = clip_boxes(found.boxes[image], size), found.logits[image], found.labels[image]
-            kept = self.postprocess.select(boxes, logits, labels)
-            detections.append(detection_of(boxes[kept], logits[kept], labels[kept]))
+            kept, left = self.postprocess.select(boxes, logits, labels)
+            detections.append(detection_of(boxes[kept], left, labels[kept]))
             chosen.append(coefficients[image, found.rows[image, kept]])
         mixing = Mixing.of_images(chosen, [detection["boxes"] for detection in detections])
         for detection, masks in zip(detections, self.masks.detect(maps[0], mixing, batch), strict=True):
