@@ -25,6 +25,8 @@ from rankdet.models import (
     DynamicMaskDetector,
     FasterRCNN,
     FoveaBox,
+    GridBranch,
+    GridRCNN,
     LibraRCNN,
     MaskRCNN,
     MaskScoringRCNN,
@@ -48,7 +50,7 @@ from rankdet.models import (
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import DoubleHead, DoublePooler, SSDLayer, SSDNeck
+from rankdet.nn import DoubleHead, DoublePooler, GridHead, SSDLayer, SSDNeck
 from tests.models.adapted import FastRCNNOnGrid, RPNOfAnyClasses
 
 K = 3
@@ -98,6 +100,7 @@ PAIRS += [
 ]
 PAIRS += [(DoubleHeadRCNN, criterion) for criterion in (ranking, double_head_criterion)]
 PAIRS += [(MaskScoringRCNN, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(GridRCNN, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(LibraRCNN, criterion) for criterion in (ranking, libra_criterion)]
 PAIRS += [(FastRCNNOnGrid, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(RPNOfAnyClasses, criterion) for criterion in (ranking, rpn_cross_entropy)]
@@ -111,6 +114,9 @@ FEW = {
     TwoStageDetector: {"settings": RegionSettings(proposals=ProposalSelection(keep=30))},
     DoubleHeadRCNN: {
         "stage": partial(RoIStage, head=partial(DoubleHead, width=32, bottlenecks=1), pooler=DoublePooler)
+    },
+    GridRCNN: {
+        "stage": partial(RoIStage, branches=[partial(GridBranch, head=partial(GridHead, channels=4, stacked=1))])
     },
     RPNOfAnyClasses: {"postprocess": Postprocess(nms_threshold=0.7, max_detections=50)},
     DynamicMaskDetector: {"grids": (12, 10, 8, 6, 4)},

@@ -37,6 +37,7 @@ from rankdet.models.region.detector import RegionDetector, TwoStageDetector
 from rankdet.models.region.double_head import DoubleHeadRCNN, double_head_criterion
 from rankdet.models.region.fast_rcnn import FastRCNN
 from rankdet.models.region.faster_rcnn import FasterRCNN, softmax_criterion
+from rankdet.models.region.grid_rcnn import GridBranch, GridRCNN
 from rankdet.models.region.libra import LibraRCNN, libra_criterion
 from rankdet.models.region.mask_branch import MaskBranch
 from rankdet.models.region.mask_rcnn import MaskRCNN
@@ -76,6 +77,8 @@ __all__ = [
     "FastRCNN",
     "FasterRCNN",
     "FoveaBox",
+    "GridBranch",
+    "GridRCNN",
     "LibraRCNN",
     "Losses",
     "MaskBranch",

@@ -19,6 +19,7 @@ from rankdet.nn.fpn import (
     PoolLevel,
     Upsampling,
 )
+from rankdet.nn.grid_head import GridHead, GridPredictor, GridPredictorFactory
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
 from rankdet.nn.mask_scoring import MaskIoUHead, MaskJudge, MaskJudgeFactory
 from rankdet.nn.modification import Modification
@@ -69,6 +70,9 @@ __all__ = [
     "ExtraLevels",
     "FrozenStatistics",
     "GridPriors",
+    "GridHead",
+    "GridPredictor",
+    "GridPredictorFactory",
     "GroupNorm",
     "GroupStatistics",
     "ImageBatch",

@@ -14,7 +14,7 @@ from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions, cross_entropy_masks
 from rankdet.models.detector import Detection
-from rankdet.models.region.branch import Branch, RegionStep
+from rankdet.models.region.branch import Branch, RegionStep, some_rows
 from rankdet.models.region.stage import LEVELS
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
 from rankdet.nn.preprocess import ImageBatch
@@ -106,7 +106,7 @@ class MaskBranch(Branch):
         """Draw the positives of the stage, or as many as the limit says."""
         assert isinstance(truth, InstanceTruth), "needs_masks makes the detector read masks"
         assignment, priors = step.assignment, step.predictions.priors
-        rows = self._rows(len(assignment.positive_index), assignment.labels.device)
+        rows = some_rows(len(assignment.positive_index), self.limit, device=assignment.labels.device)
         index, objects = assignment.positive_index[rows], assignment.matched_index[rows]
         regions = Regions(priors.gather(index), assignment.labels[index], priors.image_index[index])
         drawing = self.draw(maps, regions, peers=peers)
@@ -144,12 +144,6 @@ class MaskBranch(Branch):
 
     def say_more(self, found: list[Detection], regions: Regions, drawing: Drawing) -> None:
         """Add to detections what the masks of this stage say beside; nothing here."""
-
-    def _rows(self, positives: int, device: torch.device) -> Tensor:
-        """Positives to learn from, ascending, among all of the stage."""
-        if self.limit is None or positives <= self.limit:
-            return torch.arange(positives, device=device)
-        return torch.randperm(positives, device=device)[: self.limit].sort().values
 
 
 def mask_targets(truth: InstanceTruth, objects: Tensor, regions: Regions, *, side: int) -> Tensor:
