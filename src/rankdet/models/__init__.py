@@ -30,6 +30,11 @@ from rankdet.models.masks.prototypes import (
 from rankdet.models.masks.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criterion, solo_criterion
 from rankdet.models.masks.yolact import YOLACT, yolact_criterion
 from rankdet.models.postprocess import Postprocess
+from rankdet.models.pyramid_detector import PyramidDetector
+from rankdet.models.queries.detector import QueryDetector
+from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs
+from rankdet.models.queries.postprocess import TopPostprocess
+from rankdet.models.queries.stage import QueryStage
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
 from rankdet.models.region.cascade import Cascade, RoIHead, RoIHeadFactory
 from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
@@ -65,6 +70,7 @@ __all__ = [
     "DenseDetector",
     "DenseStage",
     "DenseStageFactory",
+    "Denoising",
     "Detector",
     "DynamicMaskDetector",
     "DoubleHeadRCNN",
@@ -72,6 +78,7 @@ __all__ = [
     "FastPostprocess",
     "FasterRCNN",
     "FoveaBox",
+    "LayerOutputs",
     "LibraRCNN",
     "Losses",
     "MaskBranch",
@@ -85,6 +92,11 @@ __all__ = [
     "ProposalSelection",
     "PrototypeDetector",
     "PrototypeMasks",
+    "PyramidDetector",
+    "QueryDetector",
+    "QueryNetwork",
+    "QueryOutputs",
+    "QueryStage",
     "RCNN",
     "RPN",
     "RPNFactory",
@@ -103,6 +115,7 @@ __all__ = [
     "SSD300",
     "SSD512",
     "ScoreVoting",
+    "TopPostprocess",
     "TwoStageDetector",
     "VotingPostprocess",
     "YOLACT",

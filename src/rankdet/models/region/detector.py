@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.criteria.criterion import Criterion
 from rankdet.models.dense.stage import DenseStage
-from rankdet.models.detector import Detection, Detector, Losses, class_layers_of
+from rankdet.models.detector import Detection, Losses, class_layers_of
 from rankdet.models.postprocess import Postprocess
+from rankdet.models.pyramid_detector import PyramidDetector
 from rankdet.models.region.cascade import RoIHead, RoIHeadFactory
 from rankdet.models.region.rpn import RPN, RPNFactory
 from rankdet.models.region.settings import RegionSettings
@@ -23,10 +24,10 @@ from rankdet.ops.class_rows import ClassRows, class_rows_of
 from rankdet.ops.part import made
 
 
-class TwoStageDetector(Detector):
+class TwoStageDetector(PyramidDetector):
     """Proposals, then regions.
 
-    Args as `Detector`, and
+    Args as `PyramidDetector`, and
 
     Args:
         num_classes: K, without a background.
