@@ -32,6 +32,11 @@ from rankdet.models.masks.prototypes import (
 from rankdet.models.masks.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criterion, solo_criterion
 from rankdet.models.masks.yolact import YOLACT, yolact_criterion
 from rankdet.models.postprocess import CutLast, Postprocess, SoftPostprocess
+from rankdet.models.pyramid_detector import PyramidDetector
+from rankdet.models.queries.detector import QueryDetector
+from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs
+from rankdet.models.queries.postprocess import TopPostprocess
+from rankdet.models.queries.stage import QueryStage
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
 from rankdet.models.region.cascade import Cascade, MeanOutput, MeanScore, RoIHead, RoIHeadFactory, StageAverage
 from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
@@ -74,6 +79,7 @@ __all__ = [
     "DenseDetector",
     "DenseStage",
     "DenseStageFactory",
+    "Denoising",
     "Detector",
     "DoubleHeadRCNN",
     "DynamicMaskDetector",
@@ -86,6 +92,7 @@ __all__ = [
     "FoveaBox",
     "GridBranch",
     "GridRCNN",
+    "LayerOutputs",
     "LibraRCNN",
     "Losses",
     "MaskBranch",
@@ -103,6 +110,11 @@ __all__ = [
     "ProposalSelection",
     "PrototypeDetector",
     "PrototypeMasks",
+    "PyramidDetector",
+    "QueryDetector",
+    "QueryNetwork",
+    "QueryOutputs",
+    "QueryStage",
     "RCNN",
     "RPN",
     "RPNDetector",
@@ -127,6 +139,7 @@ __all__ = [
     "StageAverage",
     "TopPairs",
     "TopPairsByClass",
+    "TopPostprocess",
     "TopPriors",
     "TwoStageDetector",
     "VotingPostprocess",
