@@ -18,6 +18,7 @@ import yaml
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.presets import find_config
+from rankdet.cli.yaml_text import LimitError, parse_yaml
 
 Tree = dict[str, Any]
 CLASS, ARGUMENTS = "class_path", "init_args"
@@ -125,7 +126,7 @@ def _read_mapping(path: Path, within: tuple[Path, ...]) -> Tree:
     if path in within:
         raise CommandError(f"{path} names itself, through {' and '.join(map(str, within))}; break the circle")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -150,7 +151,9 @@ def parse_value(text: str) -> Any:
     (0.1, [1, 2], 'a: b: c')
     """
     try:
-        value = yaml.safe_load(text)
+        value = parse_yaml(text)
+    except LimitError as error:
+        raise CommandError(f"the value {text[:40]}... cannot be used: {error}") from error
     except yaml.YAMLError:
         return text
     if isinstance(value, str | int | float | bool | list | dict) or text.strip().lower() in ("null", "~", ""):
