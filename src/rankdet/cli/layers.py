@@ -18,11 +18,14 @@ import yaml
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.presets import find_config
-from rankdet.cli.yaml_text import LimitError, parse_yaml
+from rankdet.data.yolo_folder import describes_dataset
+from rankdet.yaml_text import LimitError, parse_yaml
 
 Tree = dict[str, Any]
 CLASS, ARGUMENTS = "class_path", "init_args"
 OUTPUT, BASE = "output", "base"
+_DATASETS = ("data.train", "data.val")
+"""Keys whose value may be the YAML file of a YOLO dataset."""
 
 
 class _Named(Tree):
@@ -172,15 +175,23 @@ def _number(value: Any) -> Any:
 
 
 def _included(value: Any, path: Path, within: tuple[Path, ...]) -> Any:
-    if isinstance(value, str) and value.endswith((".yaml", ".yml")):
+    if isinstance(value, str) and _is_layer(value, beside=path):
         return _Named(read_file(_named(value, path), within=within))
     if isinstance(value, dict):
         return {key: _included(inner, path, within) for key, inner in value.items()}
     return _number(value)
 
 
+def _is_layer(value: str, *, beside: Path = Path()) -> bool:
+    """Whether a value is the name of a file that has its value; that of a YOLO dataset is one itself."""
+    if not value.endswith((".yaml", ".yml")):
+        return False
+    return not any(place.is_file() and describes_dataset(place) for place in (Path(value), beside.parent / value))
+
+
 def _nested(key: str, value: Any) -> Tree:
-    if key != OUTPUT and isinstance(value, str) and value.endswith((".yaml", ".yml")):
+    may_be_absent = key == OUTPUT or (key in _DATASETS and not Path(str(value)).exists())
+    if isinstance(value, str) and not may_be_absent and _is_layer(value):
         value = _Named(read_file(find_config(value)))
     for part in reversed(key.split(".")):
         value = {part: value}

@@ -55,10 +55,9 @@ def _is_plan(value: Any) -> bool:
 
 
 def _are_classes(value: Any) -> bool:
-    lists = [value.get(name) for name in ("names", "ids")] if isinstance(value, Mapping) else [None]
-    if not all(isinstance(each, list) for each in lists):
+    names, ids = (value.get("names"), value.get("ids")) if isinstance(value, Mapping) else (None, None)
+    if not isinstance(names, list) or not isinstance(ids, list):
         return False
-    names, ids = lists
     return all(isinstance(name, str) for name in names) and all(map(_is_whole, ids)) and len(names) == len(ids) > 0
 
 
@@ -67,9 +66,10 @@ def _are_weights(value: Any) -> bool:
 
 
 def _is_progress(value: Any) -> bool:
-    counts = [value.get(name) for name in ("batches_seen", "batches_per_epoch")] if isinstance(value, Mapping) else [0]
-    settings = value.get("settings", {}) if isinstance(value, Mapping) else None
-    return all(map(_is_whole, counts)) and counts[-1] > 0 and isinstance(settings, Mapping)
+    if not isinstance(value, Mapping) or not isinstance(value.get("settings", {}), Mapping):
+        return False
+    seen, of_epoch = value.get("batches_seen"), value.get("batches_per_epoch")
+    return _is_whole(seen) and _is_whole(of_epoch) and int(of_epoch or 0) > 0
 
 
 def _or_none(check: Check) -> Check:

@@ -23,7 +23,7 @@ def parse_yaml(text: str) -> Any:
     {'epochs': 3, 'classes': ['cat', 'dog']}
     >>> parse_yaml("&a [*a]")
     Traceback (most recent call last):
-    rankdet.cli.yaml_text.LimitError: line 1: a value holds itself through an alias; write it out
+    rankdet.yaml_text.LimitError: line 1: a value holds itself through an alias; write it out
     """
     loader = yaml.SafeLoader(text)
     try:
