@@ -74,9 +74,10 @@ def _check_object(
             meant = f"; did you mean {key}.{ARGUMENTS}.{name}?" if name in parameters_of(found) else ""
             raise CommandError(f"{origin}: unknown key {key}.{name}{meant} (an object has {CLASS} and {ARGUMENTS})")
     configuration.inherit(key, value := {**value, CLASS: found.__qualname__})
-    arguments = value.get(ARGUMENTS) or {}
+    where = f"{key}.{ARGUMENTS}"
+    arguments = _as_mapping(value.get(ARGUMENTS) or {}, f"{configuration.origin(where)}: {where}")
     given = _given_to(found, kinds, arguments, where=f"{origin}: {key}", wider=wider)
-    _check_arguments(configuration, f"{key}.{ARGUMENTS}", arguments, found, given)
+    _check_arguments(configuration, where, arguments, found, given)
     return {CLASS: public_path(found), ARGUMENTS: arguments}
 
 
@@ -97,8 +98,7 @@ def _check_arguments(
     configuration: Configuration, key: str, arguments: Any, owner: type, given: frozenset[str]
 ) -> None:
     """The arguments of one constructor; objects among them are spelt out in place."""
-    if not isinstance(arguments, dict):
-        raise CommandError(f"{configuration.origin(key)}: {key} must be a mapping of arguments, got {arguments!r}")
+    arguments = _as_mapping(arguments, f"{configuration.origin(key)}: {key}")
     parameters = parameters_of(owner)
     for name in arguments:
         if name not in parameters:
@@ -117,6 +117,12 @@ def _check_arguments(
     for name, value in arguments.items():
         if kinds := list(kinds_of(hints.get(name))):
             arguments[name] = _check_value(configuration, f"{key}.{name}", value, hints[name], kinds)
+
+
+def _as_mapping(arguments: Any, where: str) -> dict[str, Any]:
+    if not isinstance(arguments, dict):
+        raise CommandError(f"{where} must be a mapping of arguments, got {arguments!r}")
+    return arguments
 
 
 def _check_value(configuration: Configuration, key: str, value: Any, hint: Any, kinds: Sequence[Kind]) -> Any:
@@ -138,7 +144,7 @@ def _find_class(name: Any, kinds: Sequence[type], *, where: str, wider: type | N
         if isinstance(found, type) and issubclass(found, (*kinds, *([wider] if wider else []))):
             return found
         raise CommandError(f"{where}: {name} is no {_names(kinds)}{near(name.rpartition('.')[2], accepted)}")
-    if name in accepted:
+    if isinstance(name, str) and name in accepted:
         return accepted[name]
     known = ", ".join(sorted(accepted)[:20]) + (", ..." if len(accepted) > 20 else "")
     said = f"there is no {_names(kinds)} called {name}{near(str(name), accepted)}" if name else f"{CLASS} is missing"

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from rankdet.data.transforms import Sanitise as Sanitise
     from rankdet.data.transforms import resize_from_dict as resize_from_dict
     from rankdet.data.voc import VOCDetection as VOCDetection
+    from rankdet.data.yolo import YOLODetection as YOLODetection
 
 _HOMES = {
     "Antialiased": "interpolation",
@@ -113,6 +114,7 @@ _HOMES = {
     "SubsetDetection": "compose",
     "Target": "dataset",
     "VOCDetection": "voc",
+    "YOLODetection": "yolo",
     "WithProposals": "proposals",
     "WithoutClasses": "one_class",
     "build_loader": "loader",

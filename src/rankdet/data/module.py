@@ -17,9 +17,9 @@ from rankdet.data.errors import CLASSES, CorruptImageError, DatasetError
 from rankdet.data.loader import build_loader
 from rankdet.data.one_class import one_class_of
 from rankdet.data.proposals import ProposalFiles, with_proposals
-from rankdet.data.raster import read_size
+from rankdet.data.raster import read_header
 from rankdet.data.sampling import EachOnce, Sampling
-from rankdet.data.sources import open_dataset
+from rankdet.data.sources import of_split, open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, Sanitise
 from rankdet.data.voc import VOCDetection
 
@@ -30,7 +30,8 @@ class DetectionData:
     """Training and validation data; what can be known to be wrong before a training is found here.
 
     Args:
-        train: a dataset, or what :func:`rankdet.data.open_dataset` takes: a COCO file, a VOC folder, ``"shapes"``.
+        train: a dataset, or what :func:`rankdet.data.open_dataset` takes: a COCO file, a VOC folder, a YOLO file,
+            ``"shapes"``.
         val: as `train`; ``"shapes"`` gives images that are not those of the training.
         train_images: the folder of the training images, where it is not found by itself.
         val_images: the folder of the validation images, where it is not found by itself.
@@ -92,7 +93,7 @@ class DetectionData:
         files = proposals or ProposalFiles()
         self.train = with_proposals(one_class_of(self._tolerant_train, one_class), files.train, everywhere=True)
         self._order = (sampling or EachOnce()).order(self.train)
-        validation = _open(val, val_images, classes=classes, masks=masks, seed=1)
+        validation = _open(of_split(val, "val"), val_images, classes=classes, masks=masks, seed=1)
         if isinstance(validation, VOCDetection) and isinstance(val, str):
             validation = _with_classes_of(self._tolerant_train.categories, validation, val, val_images)
         self._tolerant_val = BlankCorrupt(validation)
@@ -212,7 +213,8 @@ def _probe(dataset: DetectionDataset) -> None:
         if path is None:
             return
         try:
-            height, width = read_size(path)
+            header = read_header(path)
+            height, width = header.turned_size if dataset.turns_upright else header.size
         except CorruptImageError as error:
             faults.append(str(error))
             continue
