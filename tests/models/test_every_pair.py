@@ -22,27 +22,39 @@ from rankdet.models import (
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
+    DoubleHeadRCNN,
     DynamicMaskDetector,
     FasterRCNN,
     FoveaBox,
     FSAFRetinaNet,
+    GridBranch,
+    GridRCNN,
+    LibraRCNN,
     MaskRCNN,
+    MaskScoringRCNN,
+    Postprocess,
     ProposalSelection,
     RegionSettings,
     RetinaNet,
+    RoIStage,
     SOLOv2,
     SOLOv2Light,
     TwoStageDetector,
+    build,
     dice_ranking_criterion,
+    double_head_criterion,
     fovea_criterion,
     fsaf_criterion,
+    libra_criterion,
     paa_criterion,
+    rpn_cross_entropy,
     softmax_criterion,
     solo_criterion,
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import SSDLayer, SSDNeck
+from rankdet.nn import DoubleHead, DoublePooler, GridHead, SSDLayer, SSDNeck
+from tests.models.adapted import FastRCNNOnGrid, RPNOfAnyClasses
 
 K = 3
 SMALL = {"num_classes": K, "backbone": "test_resnet", "channels": 16}
@@ -91,6 +103,12 @@ PAIRS += [
     for recipe in (CascadeRCNN, MaskRCNN, CascadeMaskRCNN)
     for criterion in (ranking, softmax_criterion)
 ]
+PAIRS += [(DoubleHeadRCNN, criterion) for criterion in (ranking, double_head_criterion)]
+PAIRS += [(MaskScoringRCNN, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(GridRCNN, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(LibraRCNN, criterion) for criterion in (ranking, libra_criterion)]
+PAIRS += [(FastRCNNOnGrid, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(RPNOfAnyClasses, criterion) for criterion in (ranking, rpn_cross_entropy)]
 PAIRS += [(YOLACT, criterion) for criterion in (ranking, yolact_criterion, quality_focal, focal_with_centerness)]
 PAIRS += [(SOLOv2, criterion) for criterion in (dice_ranking_criterion, ranking, solo_criterion, focal_with_centerness)]
 PAIRS += [(SOLOv2Light, criterion) for criterion in (dice_ranking_criterion, quality_focal)]
@@ -99,6 +117,13 @@ HALVING = SSDLayer(channels=16, stride=2, padding=1)
 FEW = {
     SSD300: {"neck": partial(SSDNeck, layers=[HALVING, HALVING, SSDLayer(channels=16), SSDLayer(channels=16)])},
     TwoStageDetector: {"settings": RegionSettings(proposals=ProposalSelection(keep=30))},
+    DoubleHeadRCNN: {
+        "stage": partial(RoIStage, head=partial(DoubleHead, width=32, bottlenecks=1), pooler=DoublePooler)
+    },
+    GridRCNN: {
+        "stage": partial(RoIStage, branches=[partial(GridBranch, head=partial(GridHead, channels=4, stacked=1))])
+    },
+    RPNOfAnyClasses: {"postprocess": Postprocess(nms_threshold=0.7, max_detections=50)},
     DynamicMaskDetector: {"grids": (12, 10, 8, 6, 4)},
     SOLOv2: {"width": 16, "stacked": 2, "kernel_channels": 16},
     YOLACT: {"image_size": 96},
@@ -221,6 +246,18 @@ def test_an_image_is_detected_alike_alone_and_in_a_batch_of_its_size(recipe, cri
     torch.testing.assert_close(together["logits"][:20], alone["logits"][:20], rtol=1e-4, atol=1e-4)
 
 
+@every_pair
+def test_a_plan_builds_the_same_model_again(recipe, criterion):
+    torch.manual_seed(0)
+    model = make(recipe, criterion).eval()
+    again = build(model.plan(), trusted=("rankdet", "tests")).eval()
+    assert again.plan() == model.plan()
+    again.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        (before,), (after,) = (detector([torch.ones(3, 64, 64)]) for detector in (model, again))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 ODD_SIZES = [[(33, 97)], [(65, 64), (7, 130)], [(1, 1), (50, 3)]]
 
 
@@ -251,7 +288,12 @@ def whole_image(height: int, width: int) -> dict[str, Tensor]:
     }
 
 
-FIRST_PAIRS = list({recipe: (recipe, criterion) for recipe, criterion in reversed(PAIRS)}.values())
+FAMILIES = {
+    recipe for recipe, _ in PAIRS if not any(issubclass(recipe, other) for other, _ in PAIRS if other != recipe)
+}
+FIRST_PAIRS = list(
+    {recipe: (recipe, criterion) for recipe, criterion in reversed(PAIRS) if recipe in FAMILIES}.values()
+)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +302,7 @@ FIRST_PAIRS = list({recipe: (recipe, criterion) for recipe, criterion in reverse
     ids=lambda part: getattr(part, "__name__", str(part)),
 )
 def test_autocast_learns_and_detects(recipe, criterion, dtype, images):
-    """Half precision stays in the network: losses, boxes and logits are float32. float16 is slow: once a recipe."""
+    """Half precision stays in the network: losses, boxes and logits are float32. float16 is slow: once a family."""
     torch.manual_seed(0)
     model = make(recipe, criterion)
     with torch.autocast("cpu", dtype=dtype):

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rankdet.criteria import Centerness, ScoreCriterion, SemanticCriterion, alrp_criterion
+from rankdet.criteria import Centerness, PerSample, ScoreCriterion, SemanticCriterion, alrp_criterion
 from rankdet.data import Categories, DetectionData, KeepSize, Shapes
+from rankdet.losses import SoftmaxCrossEntropyLoss
 from rankdet.models import (
     ATSS,
     FCOS,
@@ -398,3 +399,17 @@ def test_the_table_is_what_the_transfer_says(tmp_path: Path):
     assert isinstance(said, Transfer)
     assert str(said).splitlines()[0] == f"weights from {path}"
     assert "taken: cow, cat; fresh: pig, hen; left out: dog" in str(said)
+
+
+def test_a_softmax_of_several_backgrounds_gives_its_last(tmp_path: Path):
+    many = ScoreCriterion(classification=SoftmaxCrossEntropyLoss(backgrounds=4), normaliser=PerSample())
+    source = make(FasterRCNN, 3, seed=0, **SMALL, criterion=many)
+    target = make(FasterRCNN, 4, seed=1, **SMALL, criterion=softmax_criterion())
+    path = save(source, tmp_path / "a.ckpt")
+    transfer_weights(target, path, categories=OURS)
+    there, here = by_class(source)[0], by_class(target)[0]
+    assert torch.allclose(here[:, [0, 2, 4]], there[:, [2, 0, 6]], atol=1e-6)
+    content = torch.load(path, weights_only=True)
+    content["rankdet"]["categories"] = {"names": ["cat", "dog"], "ids": [1, 2]}  # so that five columns are left
+    torch.save(content, path)
+    untouched(target, lambda: transfer_weights(target, path, categories=OURS), "classify")

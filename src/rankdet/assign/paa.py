@@ -18,6 +18,7 @@ from rankdet.assign.ground_truth import GroundTruth
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.mixture import fit_two_gaussians
 from rankdet.assign.reach import CellGrid, Reach
+from rankdet.ops.precision import has_float64
 from rankdet.ops.predictions import Predictions
 from rankdet.ops.priors import Priors
 
@@ -71,15 +72,20 @@ class PAAAssigner(Assigner):
 
     @torch.no_grad()
     def choose(self, candidates: Assignment, cost: Tensor, *, priors: Priors, truth: GroundTruth) -> Assignment:
-        """The second step: candidates and the cost of each positive among them (M,), lower is better."""
+        """The second step: candidates and the cost of each positive among them (M,), lower is better.
+
+        In float64, on the CPU where the device has none: an iteration more or less would choose others.
+        """
         if len(cost) == 0:
             return candidates
-        pool = self._pool(candidates, cost, priors, len(truth.all_boxes))
-        precise = cost if cost.device.type == "mps" else cost.double()
+        there = cost.device if has_float64(cost.device) else torch.device("cpu")
+        pool = self._pool(candidates, cost, priors, len(truth.all_boxes)).to(there)
+        precise = cost.to(there).double()
         costs, order = torch.cat((precise, precise.new_full((1,), torch.inf)))[pool].sort(1)
         chosen = choose_lower(costs, costs.isfinite(), reg_covar=self.reg_covar)
-        kept = torch.zeros(len(cost) + 1, dtype=torch.bool, device=cost.device)
-        return candidates.demote(kept.scatter_(0, pool.gather(1, order).flatten(), chosen.flatten())[:-1])
+        kept = torch.zeros(len(cost) + 1, dtype=torch.bool, device=there)
+        kept.scatter_(0, pool.gather(1, order).flatten(), chosen.flatten())
+        return candidates.demote(kept[:-1].to(cost.device))
 
     def _pool(self, candidates: Assignment, cost: Tensor, priors: Priors, objects: int) -> Tensor:
         """The cheapest candidates of each object, level by level: (G, L topk) rows of the M candidates, M for none."""

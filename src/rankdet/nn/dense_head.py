@@ -151,7 +151,7 @@ class DenseHead(nn.Module, Part, DensePredictor):
 
 
 class RPNHead(nn.Module, Part, DensePredictor):
-    """One shared convolution, then one logit and one box per anchor (Faster R-CNN, section 3.1).
+    """A shared convolution, or several, then one logit and one box per anchor (Faster R-CNN, section 3.1).
 
     Args:
         in_channels: channels of the pyramid maps.
@@ -159,6 +159,7 @@ class RPNHead(nn.Module, Part, DensePredictor):
         num_logits: classification channels per anchor.
         quality_channels: none; an RPN has no quality branch.
         prior_probability: score of every anchor before training, about.
+        convs: shared convolutions, at least 1.
     """
 
     def __init__(
@@ -169,6 +170,7 @@ class RPNHead(nn.Module, Part, DensePredictor):
         num_logits: int = 1,
         quality_channels: int = 0,
         prior_probability: float = 0.5,
+        convs: int = 1,
     ) -> None:
         super().__init__()
         if quality_channels:
@@ -178,6 +180,7 @@ class RPNHead(nn.Module, Part, DensePredictor):
         self.num_logits = num_logits
         self.anchors_per_cell = tuple(anchors_per_cell)
         self.tower = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.further = conv_tower(in_channels, in_channels, stacked=convs - 1)
         self.classify = nn.Conv2d(in_channels, anchors * num_logits, 1)
         self.regress = nn.Conv2d(in_channels, anchors * 4, 1)
         init_normal(self, std=0.01)
@@ -190,7 +193,7 @@ class RPNHead(nn.Module, Part, DensePredictor):
 
     def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
         """See `DensePredictor`."""
-        towers = [F.relu(self.tower(features)) for features in maps]
+        towers = [self.further(F.relu(self.tower(features))) for features in maps]
         logits = torch.cat([flatten_level(self.classify(tower), self.num_logits) for tower in towers], 1)
         deltas = torch.cat([flatten_level(self.regress(tower), 4) for tower in towers], 1)
         return DenseOutputs(logits, deltas, logits[..., :0])

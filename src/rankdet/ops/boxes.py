@@ -72,7 +72,7 @@ def aligned_giou(first: Tensor, second: Tensor) -> Tensor:
     return intersection / union.clamp(min=EPS) - (enclosing - union) / enclosing
 
 
-def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+def clip_boxes(boxes: Tensor, size: tuple[float, float]) -> Tensor:
     """Boxes (..., 4) cut to an image of (height, width) pixels; the right and lower edge may equal the size."""
     height, width = size
     x1, y1, x2, y2 = boxes.unbind(-1)
