@@ -28,6 +28,7 @@ from rankdet.criteria import alrp_criterion, average_precision_criterion
 from rankdet.models import (
     build,
     double_head_criterion,
+    fcos_criterion,
     fovea_criterion,
     fsaf_criterion,
     libra_criterion,
@@ -119,6 +120,10 @@ TRAINING = {
     "fovea_box/alrp_r50_100e_ssd512_coco": (0.008, 32, LATE),
     "fovea_box/average_precision_r50_100e_ssd512_coco": (0.002, 32, LATE),
     "fovea_box/focal_r50_100e_ssd512_coco": (0.02, 32, LATE),
+    "fcos/focal_r50_1x_coco": (0.01, 16, X1),
+    "fcos/focal_tricks_r50_1x_coco": (0.01, 16, X1),
+    "fcos/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "fcos/rank_sort_tricks_r50_1x_coco": (0.008, 16, X1),
     "fsaf/focal_r50_1x_coco": (0.01, 16, X1),
     "fsaf/rank_sort_r50_1x_coco": (0.008, 16, X1),
     "fsaf/retinanet_focal_r50_1x_coco": (0.01, 16, X1),
@@ -173,6 +178,20 @@ TRAINING = {
 }
 
 
+# The largest norm of the gradient, the share of the rate at the first step, and the names of a group of parameters.
+CLIPPED = {
+    "fcos/focal_r50_1x_coco": 35.0,
+    "fsaf/focal_r50_1x_coco": 10.0,
+    "fsaf/retinanet_focal_r50_1x_coco": 10.0,
+    "retinanet/ghm_r50_1x_coco": 35.0,
+    "yolact/softmax_r50_55e_coco": 35.0,
+}
+CLIPPED |= {name: 35.0 for name in PUBLISHED if name.startswith("solov2")}
+WARMUP = {name: {"yolact": 0.1, "solov2": 0.01}.get(name.partition("/")[0], 0.001) for name in PUBLISHED}
+WARMUP |= {name: 0.3333 for name in PUBLISHED if name.startswith("fcos/focal")}
+BIASES = ["neck.*.bias", "stage.head.classify.bias", "stage.head.regress.bias", "stage.head.judge.bias"]
+
+
 def test_all_published_presets_have_their_training_below():
     assert sorted(TRAINING) == PUBLISHED
 
@@ -183,17 +202,17 @@ def test_trains_as_published(name: str):
     detector, schedule, decay = name.split("/")[0], settings["schedule"], settings["schedule"]["decay"]
     assert settings["optimiser"][CLASS] == "rankdet.train.SGD"
     weight_decay = 5e-4 if detector in ("ssd", "yolact") else 1e-4
-    assert settings["optimiser"][ARGUMENTS] == {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay}
+    groups = [{"names": BIASES, "rate": 2.0, "decay": 0.0, "vectors": False}] if name.startswith("fcos/focal") else []
+    stated = {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay, "groups": groups}
+    assert settings["optimiser"][ARGUMENTS] == stated
     assert (schedule["epochs"], schedule["base_batch_size"]) == (epochs, batch)
     if drops is None:
         assert decay == {CLASS: "rankdet.train.Cosine", ARGUMENTS: {"final": 0.0}}
     else:
         assert decay == {CLASS: "rankdet.train.Steps", ARGUMENTS: {"milestones": list(drops), "gamma": 0.1}}
     assert schedule["warmup_iterations"] == (1000 if name.startswith("yolact/softmax") else 500)
-    assert schedule["warmup_ratio"] == {"yolact": 0.1, "solov2": 0.01}.get(detector, 0.001)
-    clipped = detector == "solov2" or name.startswith(("yolact/softmax", "retinanet/ghm"))
-    norm = 10.0 if detector == "fsaf" and "focal" in name else 35.0 if clipped else None
-    assert settings["trainer"]["gradient_clip"] == norm
+    assert schedule["warmup_ratio"] == WARMUP[name]
+    assert settings["trainer"]["gradient_clip"] == CLIPPED.get(name)
     assert settings["data"]["skip_empty"] is True
     assert settings["data"]["one_class"] is (name in ONE_CLASS)
 
@@ -242,6 +261,7 @@ def sizes_in_training(name: str) -> dict[str, Any] | None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_chooses_detections_as_published(name: str):
+    detector = name.partition("/")[0]
     settings = vars(model_of(name).postprocess)
     if name in ONE_CLASS:
         assert settings == {"score_threshold": None, "nms_threshold": 0.7, "max_detections": 1000, "pre_nms": 1000}
@@ -253,7 +273,9 @@ def test_chooses_detections_as_published(name: str):
     if name.startswith("solov2"):
         assert (settings["class_threshold"], settings["pre_nms"]) == (0.2 if "rank_sort" in name else 0.1, 500)
     else:
-        assert settings["nms_threshold"] == {"atss": 0.6, "paa": 0.6, "ssd": 0.45}.get(name.split("/")[0], 0.5)
+        overlaps = {"atss": 0.6, "paa": 0.6, "ssd": 0.45}
+        overlap = 0.6 if "fcos" in name and "tricks" in name else overlaps.get(detector, 0.5)
+        assert settings["nms_threshold"] == overlap
         assert settings["pre_nms"] == 1000
 
 
@@ -294,6 +316,7 @@ def test_number_of_parameters():
         "fast_rcnn/softmax_r50_1x_coco": 41.159,
         "faster_rcnn/softmax_carafe_r50_1x_coco": 47.359,
         "faster_rcnn/softmax_r50_1x_coco": 41.753,
+        "fcos/focal_r50_1x_coco": 32.295,
         "fovea_box/focal_r50_100e_ssd512_coco": 36.420,
         "fsaf/focal_r50_1x_coco": 36.420,
         "grid_rcnn/softmax_r50_2x_coco": 64.548,
@@ -329,6 +352,7 @@ def test_number_of_parameters_of_solov2():
         ("rpn/l1_r50_1x_coco", functools.partial(rpn_cross_entropy, beta=0.0)),
         ("paa/focal_r50_1x_coco", paa_criterion),
         ("fovea_box/focal_r50_100e_ssd512_coco", fovea_criterion),
+        ("fcos/focal_r50_1x_coco", fcos_criterion),
         ("fsaf/focal_r50_1x_coco", fsaf_criterion),
         ("yolact/softmax_r50_55e_coco", yolact_criterion),
         ("solov2/focal_r101_3x_coco", solo_criterion),
