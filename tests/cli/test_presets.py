@@ -41,7 +41,7 @@ from rankdet.models import (
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import without_pretrained_weights
+from rankdet.nn import HRFPN, BatchStatistics, without_pretrained_weights
 from rankdet.ops.part import arguments_of
 
 FOLDER = presets_folder()
@@ -107,12 +107,14 @@ TRAINING = {
     "faster_rcnn/focal_r50_1x_coco": (0.01, 16, X1),
     "faster_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "faster_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/rank_sort_hrnet_w32_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "faster_rcnn/rank_sort_r50_100e_ssd512_coco": (0.024, 32, LATE),
     "faster_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/softmax_carafe_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_giou_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_giou_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_hrnet_w32_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_ohem_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
@@ -295,6 +297,10 @@ def test_ssd_has_its_vgg_and_the_colours_of_its_weights(name: str):
 def test_has_the_backbone_and_pyramid_of_its_name(name: str):
     parts = name.split("/")[1].split("_")
     backbone = model_of(name).backbone
+    if "hrnet" in parts:
+        assert (backbone.name, backbone.weights, backbone.frozen_stages) == ("hrnet_w32", "ms_in1k", 0)
+        assert (type(backbone.norm), type(model_of(name).neck)) == (BatchStatistics, HRFPN)
+        return
     plain = next(BACKBONES[part] for part in parts if part in BACKBONES)
     grouped = (f"{plain}_gn", "a1h_in1k")
     assert (backbone.name, backbone.weights) == (grouped if "gn" in parts else (plain, "tv_in1k"))
@@ -315,6 +321,7 @@ def test_number_of_parameters():
         "double_head/softmax_r50_1x_coco": 47.341,
         "fast_rcnn/softmax_r50_1x_coco": 41.159,
         "faster_rcnn/softmax_carafe_r50_1x_coco": 47.359,
+        "faster_rcnn/softmax_hrnet_w32_1x_coco": 47.280,
         "faster_rcnn/softmax_r50_1x_coco": 41.753,
         "fcos/focal_r50_1x_coco": 32.295,
         "fovea_box/focal_r50_100e_ssd512_coco": 36.420,

@@ -21,6 +21,7 @@ from rankdet.nn.fpn import (
     Upsampling,
 )
 from rankdet.nn.grid_head import GridHead, GridPredictor, GridPredictorFactory
+from rankdet.nn.hrfpn import HRFPN
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
 from rankdet.nn.mask_scoring import MaskIoUHead, MaskJudge, MaskJudgeFactory
 from rankdet.nn.modification import Modification
@@ -50,6 +51,7 @@ from rankdet.nn.weights import without_pretrained_weights
 from rankdet.nn.yolact import CoefficientHead, PrototypeNet
 
 __all__ = [
+    "HRFPN",
     "CARAFE",
     "FPN",
     "AnchorGenerator",
