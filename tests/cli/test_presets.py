@@ -167,6 +167,8 @@ TRAINING = {
     "rpn/l1_r50_1x_coco": (0.02, 16, X1),
     "rpn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "rpn/smooth_l1_r50_1x_coco": (0.02, 16, X1),
+    "scratch_det/rank_sort_root_resnet34_300_260e_coco": (0.05, 400, (260, (170, 230, 250))),
+    "scratch_det/softmax_root_resnet34_300_260e_coco": (0.05, 400, (260, (170, 230, 250))),
     "solov2/focal_r101_3x_coco": (0.01, 16, X3),
     "solov2/light_focal_r34_3x_coco": (0.02, 32, X3),
     "solov2/light_rank_sort_r34_3x_coco": (0.012, 32, X3),
@@ -190,7 +192,8 @@ CLIPPED = {
 }
 CLIPPED |= {name: 35.0 for name in PUBLISHED if name.startswith("solov2")}
 WARMUP = {name: {"yolact": 0.1, "solov2": 0.01}.get(name.partition("/")[0], 0.001) for name in PUBLISHED}
-WARMUP |= {name: 0.3333 for name in PUBLISHED if name.startswith("fcos/focal")}
+WARMUP |= {name: 0.3333 for name in PUBLISHED if name.startswith(("fcos/focal", "scratch_det"))}
+SQUARE = ("ssd/", "scratch_det/")  # detectors of square images
 BIASES = ["neck.*.bias", "stage.head.classify.bias", "stage.head.regress.bias", "stage.head.judge.bias"]
 
 
@@ -203,7 +206,7 @@ def test_trains_as_published(name: str):
     settings, (rate, batch, (epochs, drops)) = resolved(name), TRAINING[name]
     detector, schedule, decay = name.split("/")[0], settings["schedule"], settings["schedule"]["decay"]
     assert settings["optimiser"][CLASS] == "rankdet.train.SGD"
-    weight_decay = 5e-4 if detector in ("ssd", "yolact") else 1e-4
+    weight_decay = 5e-4 if detector in ("ssd", "scratch_det", "yolact") else 1e-4
     groups = [{"names": BIASES, "rate": 2.0, "decay": 0.0, "vectors": False}] if name.startswith("fcos/focal") else []
     stated = {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay, "groups": groups}
     assert settings["optimiser"][ARGUMENTS] == stated
@@ -226,7 +229,7 @@ def test_images_are_of_the_published_sizes(name: str):
     if name.startswith("yolact"):
         assert tested == transforms == {"height": 550, "width": 550}
         assert settings["train_transforms"][0] == {CLASS: "rankdet.data.Sanitise", ARGUMENTS: {"min_size": 4.0}}
-    elif name.startswith("ssd"):
+    elif name.startswith(SQUARE):
         side = int(name.split("_")[-3])
         assert tested == transforms == {"height": side, "width": side}
     elif "light" in name:
@@ -255,7 +258,7 @@ def sizes_in_training(name: str) -> dict[str, Any] | None:
     sizes = [size_of(item) for item in transforms if "Resize" in item[CLASS]]
     assert len(sizes) <= 1
     assert not transforms or transforms[-1][CLASS].endswith("RandomHorizontalFlip")
-    if "ssd" in name or "yolact" in name:  # ssd/... and ..._ssd512_...
+    if name.startswith(SQUARE) or "ssd" in name or "yolact" in name:  # ssd/... and ..._ssd512_...
         kinds = [item[CLASS].rpartition(".")[2] for item in transforms if "Sanitise" not in item[CLASS]]
         assert kinds[:3] == ["PhotometricDistortion", "Expand", "MinIoUCrop"]
     return sizes[0] if sizes else None
@@ -269,13 +272,13 @@ def test_chooses_detections_as_published(name: str):
         assert settings == {"score_threshold": None, "nms_threshold": 0.7, "max_detections": 1000, "pre_nms": 1000}
         return
     lvis = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4}
-    squares = name.startswith("ssd")
+    squares = name.startswith(SQUARE)
     assert settings["score_threshold"] == lvis.get(name, 0.02 if squares else 0.05)
     assert settings["max_detections"] == (300 if name in lvis else 200 if squares else 100)
     if name.startswith("solov2"):
         assert (settings["class_threshold"], settings["pre_nms"]) == (0.2 if "rank_sort" in name else 0.1, 500)
     else:
-        overlaps = {"atss": 0.6, "paa": 0.6, "ssd": 0.45}
+        overlaps = {"atss": 0.6, "paa": 0.6, "ssd": 0.45, "scratch_det": 0.45}
         overlap = 0.6 if "fcos" in name and "tricks" in name else overlaps.get(detector, 0.5)
         assert settings["nms_threshold"] == overlap
         assert settings["pre_nms"] == 1000
@@ -284,7 +287,7 @@ def test_chooses_detections_as_published(name: str):
 BACKBONES = {"r34": "resnet34", "r50": "resnet50", "r101": "resnet101", "x101": "resnext101_64x4d"}
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("ssd")])
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("ssd/")])
 def test_ssd_has_its_vgg_and_the_colours_of_its_weights(name: str):
     model = model_of(name)
     assert type(model).__name__ == f"SSD{name.split('_')[-3]}"
@@ -293,7 +296,7 @@ def test_ssd_has_its_vgg_and_the_colours_of_its_weights(name: str):
     assert (plan["divisor"], plan["std"]) == (1, [1 / 255] * 3)
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.startswith("ssd")])
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.startswith(SQUARE)])
 def test_has_the_backbone_and_pyramid_of_its_name(name: str):
     parts = name.split("/")[1].split("_")
     backbone = model_of(name).backbone

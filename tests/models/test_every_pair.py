@@ -37,6 +37,7 @@ from rankdet.models import (
     RegionSettings,
     RetinaNet,
     RoIStage,
+    ScratchDet300,
     SOLOv2,
     SOLOv2Light,
     TwoStageDetector,
@@ -53,7 +54,7 @@ from rankdet.models import (
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import DoubleHead, DoublePooler, GridHead, SSDLayer, SSDNeck
+from rankdet.nn import DoubleHead, DoublePooler, GridHead, GroupNorm, SSDHead, SSDLayer, SSDNeck
 from tests.models.adapted import FastRCNNOnGrid, RPNOfAnyClasses
 
 K = 3
@@ -97,6 +98,7 @@ PAIRS += [(FoveaBox, criterion) for criterion in (ranking, quality_focal, fovea_
 PAIRS += [(FSAF, criterion) for criterion in (ranking, fsaf_criterion, quality_focal)]
 PAIRS += [(FSAFRetinaNet, criterion) for criterion in (ranking, focal)]
 PAIRS += [(SSD300, criterion) for criterion in (ranking, ssd_criterion, focal_with_centerness)]
+PAIRS += [(ScratchDet300, criterion) for criterion in (ranking, ssd_criterion)]
 PAIRS += [(FasterRCNN, criterion) for criterion in (ranking, softmax_criterion, focal)]
 PAIRS += [
     (recipe, criterion)
@@ -116,6 +118,7 @@ PAIRS += [(SOLOv2Light, criterion) for criterion in (dice_ranking_criterion, qua
 HALVING = SSDLayer(channels=16, stride=2, padding=1)
 FEW = {
     SSD300: {"neck": partial(SSDNeck, layers=[HALVING, HALVING, SSDLayer(channels=16), SSDLayer(channels=16)])},
+    ScratchDet300: {"head": partial(SSDHead, norm=GroupNorm())},  # batches of one cell have no statistics
     TwoStageDetector: {"settings": RegionSettings(proposals=ProposalSelection(keep=30))},
     DoubleHeadRCNN: {
         "stage": partial(RoIStage, head=partial(DoubleHead, width=32, bottlenecks=1), pooler=DoublePooler)

@@ -37,6 +37,7 @@ from rankdet.models import (
     RetinaNet,
     RoIStage,
     RPNDetector,
+    ScratchDet300,
     SOLOv2,
     SOLOv2Light,
     fovea_criterion,
@@ -56,6 +57,7 @@ from rankdet.nn import (
     GroupNorm,
     MaskHead,
     PoolLevel,
+    RootResNet,
     TimmBackbone,
 )
 
@@ -93,6 +95,7 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
     "PAA-original": of_recipe(PAA, criterion=paa_criterion()),
     "FoveaBox-original": of_recipe(FoveaBox, criterion=fovea_criterion()),
     "SSD512-original": of_recipe(SSD512, criterion=ssd_criterion()),
+    "ScratchDet300-original": lambda: ScratchDet300(num_classes=80, criterion=ssd_criterion()),
     "FSAFRetinaNet": of_recipe(FSAFRetinaNet, criterion=ScoreCriterion()),
     "YOLACT-original": of_recipe(YOLACT, criterion=yolact_criterion(), semantic=SemanticCriterion()),
     "SOLOv2-original": of_recipe(SOLOv2, criterion=solo_criterion()),
@@ -107,6 +110,7 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
         ),
     ),
     "Backbone-vgg16": VGG16,
+    "Backbone-root_resnet34": RootResNet,
     "Backbone-resnet50": lambda: TimmBackbone("resnet50", norm=FrozenStatistics()),
     "Backbone-resnet50-scratch": lambda: TimmBackbone("resnet50"),
     "Backbone-resnet50-deformable": lambda: TimmBackbone(

@@ -10,6 +10,7 @@ from rankdet.models.dense.fsaf_retinanet import FSAFRetinaNet
 from rankdet.models.dense.paa import PAA, paa_criterion
 from rankdet.models.dense.recipe import AnchorRecipe
 from rankdet.models.dense.retinanet import RetinaNet
+from rankdet.models.dense.scratch_det import ScratchDet300
 from rankdet.models.dense.settings import (
     NINE_BY_RANKING,
     NINE_BY_SCORE,
@@ -60,6 +61,7 @@ from rankdet.models.selection import CandidateSelection, TopPairs, TopPairsByCla
 from rankdet.models.spec import PlanError, build, spec_of
 
 __all__ = [
+    "ScratchDet300",
     "ATSS",
     "AnchorRecipe",
     "AnchorSettings",

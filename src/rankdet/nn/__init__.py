@@ -25,7 +25,7 @@ from rankdet.nn.hrfpn import HRFPN
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
 from rankdet.nn.mask_scoring import MaskIoUHead, MaskJudge, MaskJudgeFactory
 from rankdet.nn.modification import Modification
-from rankdet.nn.neck import Neck, NeckFactory
+from rankdet.nn.neck import IdentityNeck, Neck, NeckFactory
 from rankdet.nn.norm import (
     BatchNorm,
     BatchStatistics,
@@ -41,6 +41,7 @@ from rankdet.nn.norm import (
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.nn.pyramid import backbone_of, level_strides, pyramid_on
 from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler, UnalignedRoIPooler
+from rankdet.nn.root_resnet import RootResNet
 from rankdet.nn.rounded_anchors import RoundedAnchors
 from rankdet.nn.simple_pyramid import SimplePyramid
 from rankdet.nn.solov2 import KernelHead, MaskFeatures
@@ -51,6 +52,8 @@ from rankdet.nn.weights import without_pretrained_weights
 from rankdet.nn.yolact import CoefficientHead, PrototypeNet
 
 __all__ = [
+    "IdentityNeck",
+    "RootResNet",
     "HRFPN",
     "CARAFE",
     "FPN",

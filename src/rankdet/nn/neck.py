@@ -6,9 +6,10 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankdet.nn.network import Network
+from rankdet.ops.part import Part
 
 
 class Neck(Network):
@@ -32,3 +33,25 @@ class NeckFactory(Protocol):
 
     def __call__(self, in_channels: Sequence[int]) -> Neck:
         """See the class."""
+
+
+class IdentityNeck(nn.Module, Part, Neck):
+    """The maps of the backbone as they are.
+
+    Args:
+        in_channels: channels of the backbone's maps.
+
+    Attributes:
+        channels: the same.
+
+    >>> IdentityNeck([8, 16]).channels
+    (8, 16)
+    """
+
+    def __init__(self, in_channels: Sequence[int]) -> None:
+        super().__init__()
+        self.channels = tuple(in_channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """See `Neck`."""
+        return list(maps)
