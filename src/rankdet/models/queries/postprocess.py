@@ -21,6 +21,7 @@ class TopPostprocess(Postprocess):
     def __init__(self, *, score_threshold: float | None = None, max_detections: int = 300) -> None:
         super().__init__(score_threshold=score_threshold, max_detections=max_detections, pre_nms=max_detections)
 
-    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002
+    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """See `Postprocess`."""
-        return logits.topk(min(self.max_detections, len(logits))).indices
+        best = logits.topk(min(self.max_detections, len(logits)))
+        return best.indices, best.values
