@@ -132,6 +132,8 @@ TRAINING = {
     "fsaf/retinanet_rank_sort_r50_1x_coco": (0.008, 16, X1),
     "libra/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "libra/softmax_r50_1x_coco": (0.02, 16, X1),
+    "m2det/rank_sort_vgg16_320_160e_coco": (0.004, 64, (160, (110, 130, 150))),
+    "m2det/softmax_vgg16_320_160e_coco": (0.004, 64, (160, (110, 130, 150))),
     "mask_rcnn/rank_sort_carafe_r101_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
@@ -193,7 +195,7 @@ CLIPPED = {
 CLIPPED |= {name: 35.0 for name in PUBLISHED if name.startswith("solov2")}
 WARMUP = {name: {"yolact": 0.1, "solov2": 0.01}.get(name.partition("/")[0], 0.001) for name in PUBLISHED}
 WARMUP |= {name: 0.3333 for name in PUBLISHED if name.startswith(("fcos/focal", "scratch_det"))}
-SQUARE = ("ssd/", "scratch_det/")  # detectors of square images
+SQUARE = ("m2det/", "ssd/", "scratch_det/")  # detectors of square images
 BIASES = ["neck.*.bias", "stage.head.classify.bias", "stage.head.regress.bias", "stage.head.judge.bias"]
 
 
@@ -206,7 +208,7 @@ def test_trains_as_published(name: str):
     settings, (rate, batch, (epochs, drops)) = resolved(name), TRAINING[name]
     detector, schedule, decay = name.split("/")[0], settings["schedule"], settings["schedule"]["decay"]
     assert settings["optimiser"][CLASS] == "rankdet.train.SGD"
-    weight_decay = 5e-4 if detector in ("ssd", "scratch_det", "yolact") else 1e-4
+    weight_decay = 5e-4 if detector in ("m2det", "ssd", "scratch_det", "yolact") else 1e-4
     groups = [{"names": BIASES, "rate": 2.0, "decay": 0.0, "vectors": False}] if name.startswith("fcos/focal") else []
     stated = {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay, "groups": groups}
     assert settings["optimiser"][ARGUMENTS] == stated
@@ -278,7 +280,7 @@ def test_chooses_detections_as_published(name: str):
     if name.startswith("solov2"):
         assert (settings["class_threshold"], settings["pre_nms"]) == (0.2 if "rank_sort" in name else 0.1, 500)
     else:
-        overlaps = {"atss": 0.6, "paa": 0.6, "ssd": 0.45, "scratch_det": 0.45}
+        overlaps = {"atss": 0.6, "paa": 0.6, "ssd": 0.45, "scratch_det": 0.45, "m2det": 0.45}
         overlap = 0.6 if "fcos" in name and "tricks" in name else overlaps.get(detector, 0.5)
         assert settings["nms_threshold"] == overlap
         assert settings["pre_nms"] == 1000

@@ -30,6 +30,7 @@ from rankdet.models import (
     GridBranch,
     GridRCNN,
     LibraRCNN,
+    M2Det,
     MaskRCNN,
     MaskScoringRCNN,
     Postprocess,
@@ -54,7 +55,7 @@ from rankdet.models import (
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import DoubleHead, DoublePooler, GridHead, GroupNorm, SSDHead, SSDLayer, SSDNeck
+from rankdet.nn import MLFPN, DoubleHead, DoublePooler, GridHead, GroupNorm, SSDHead, SSDLayer, SSDNeck
 from tests.models.adapted import FastRCNNOnGrid, RPNOfAnyClasses
 
 K = 3
@@ -99,6 +100,7 @@ PAIRS += [(FSAF, criterion) for criterion in (ranking, fsaf_criterion, quality_f
 PAIRS += [(FSAFRetinaNet, criterion) for criterion in (ranking, focal)]
 PAIRS += [(SSD300, criterion) for criterion in (ranking, ssd_criterion, focal_with_centerness)]
 PAIRS += [(ScratchDet300, criterion) for criterion in (ranking, ssd_criterion)]
+PAIRS += [(M2Det, criterion) for criterion in (ranking, ssd_criterion)]
 PAIRS += [(FasterRCNN, criterion) for criterion in (ranking, softmax_criterion, focal)]
 PAIRS += [
     (recipe, criterion)
@@ -119,6 +121,7 @@ HALVING = SSDLayer(channels=16, stride=2, padding=1)
 FEW = {
     SSD300: {"neck": partial(SSDNeck, layers=[HALVING, HALVING, SSDLayer(channels=16), SSDLayer(channels=16)])},
     ScratchDet300: {"head": partial(SSDHead, norm=GroupNorm())},  # batches of one cell have no statistics
+    M2Det: {"neck": partial(MLFPN, channels=8, networks=2, norm=GroupNorm())},
     TwoStageDetector: {"settings": RegionSettings(proposals=ProposalSelection(keep=30))},
     DoubleHeadRCNN: {
         "stage": partial(RoIStage, head=partial(DoubleHead, width=32, bottlenecks=1), pooler=DoublePooler)

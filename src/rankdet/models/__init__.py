@@ -7,6 +7,7 @@ from rankdet.models.dense.fcos import FCOS, fcos_criterion
 from rankdet.models.dense.fovea_box import FoveaBox, fovea_criterion
 from rankdet.models.dense.fsaf import FSAF, fsaf_criterion
 from rankdet.models.dense.fsaf_retinanet import FSAFRetinaNet
+from rankdet.models.dense.m2det import M2Det, m2det_anchors
 from rankdet.models.dense.paa import PAA, paa_criterion
 from rankdet.models.dense.recipe import AnchorRecipe
 from rankdet.models.dense.retinanet import RetinaNet
@@ -61,6 +62,8 @@ from rankdet.models.selection import CandidateSelection, TopPairs, TopPairsByCla
 from rankdet.models.spec import PlanError, build, spec_of
 
 __all__ = [
+    "M2Det",
+    "m2det_anchors",
     "ScratchDet300",
     "ATSS",
     "AnchorRecipe",

@@ -24,6 +24,7 @@ from rankdet.nn.grid_head import GridHead, GridPredictor, GridPredictorFactory
 from rankdet.nn.hrfpn import HRFPN
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
 from rankdet.nn.mask_scoring import MaskIoUHead, MaskJudge, MaskJudgeFactory
+from rankdet.nn.mlfpn import MLFPN
 from rankdet.nn.modification import Modification
 from rankdet.nn.neck import IdentityNeck, Neck, NeckFactory
 from rankdet.nn.norm import (
@@ -52,6 +53,7 @@ from rankdet.nn.weights import without_pretrained_weights
 from rankdet.nn.yolact import CoefficientHead, PrototypeNet
 
 __all__ = [
+    "MLFPN",
     "IdentityNeck",
     "RootResNet",
     "HRFPN",
