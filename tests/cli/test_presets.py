@@ -283,6 +283,7 @@ def test_number_of_parameters():
         "faster_rcnn/softmax_r50_1x_coco": 41.753,
         "fovea_box/focal_r50_100e_ssd512_coco": 36.420,
         "grid_rcnn/softmax_r50_2x_coco": 64.548,
+        "htc/softmax_r50_1x_coco": 80.258,
         "libra/softmax_r50_1x_coco": 42.016,
         "mask_rcnn/softmax_gn_4conv1fc_r50_1x_coco": 45.711,
         "mask_rcnn/softmax_r50_1x_coco": 44.396,

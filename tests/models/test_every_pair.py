@@ -27,6 +27,7 @@ from rankdet.models import (
     FoveaBox,
     GridBranch,
     GridRCNN,
+    HybridTaskCascade,
     LibraRCNN,
     MaskRCNN,
     MaskScoringRCNN,
@@ -45,13 +46,14 @@ from rankdet.models import (
     libra_criterion,
     paa_criterion,
     rpn_cross_entropy,
+    smooth_softmax_criterion,
     softmax_criterion,
     solo_criterion,
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import DoubleHead, DoublePooler, GridHead, SSDLayer, SSDNeck
-from tests.models.adapted import FastRCNNOnGrid, RPNOfAnyClasses
+from rankdet.nn import DoubleHead, DoublePooler, GridHead, SemanticHead, SSDLayer, SSDNeck
+from tests.models.adapted import FastRCNNOnGrid, HTCOfAnyImages, RPNOfAnyClasses
 
 K = 3
 SMALL = {"num_classes": K, "backbone": "test_resnet", "channels": 16}
@@ -101,6 +103,8 @@ PAIRS += [
 PAIRS += [(DoubleHeadRCNN, criterion) for criterion in (ranking, double_head_criterion)]
 PAIRS += [(MaskScoringRCNN, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(GridRCNN, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(HybridTaskCascade, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(HTCOfAnyImages, smooth_softmax_criterion)]
 PAIRS += [(LibraRCNN, criterion) for criterion in (ranking, libra_criterion)]
 PAIRS += [(FastRCNNOnGrid, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(RPNOfAnyClasses, criterion) for criterion in (ranking, rpn_cross_entropy)]
@@ -118,6 +122,7 @@ FEW = {
     GridRCNN: {
         "stage": partial(RoIStage, branches=[partial(GridBranch, head=partial(GridHead, channels=4, stacked=1))])
     },
+    HTCOfAnyImages: {"semantic": partial(SemanticHead, num_classes=3, stacked=1)},
     RPNOfAnyClasses: {"postprocess": Postprocess(nms_threshold=0.7, max_detections=50)},
     DynamicMaskDetector: {"grids": (12, 10, 8, 6, 4)},
     SOLOv2: {"width": 16, "stacked": 2, "kernel_channels": 16},

@@ -28,6 +28,7 @@ from rankdet.models import (
     FastRCNN,
     FoveaBox,
     GridRCNN,
+    HybridTaskCascade,
     LibraRCNN,
     MaskBranch,
     MaskRCNN,
@@ -54,6 +55,7 @@ from rankdet.nn import (
     GroupNorm,
     MaskHead,
     PoolLevel,
+    SemanticHead,
     TimmBackbone,
 )
 
@@ -69,6 +71,7 @@ RECIPES = (
     CascadeMaskRCNN,
     DoubleHeadRCNN,
     GridRCNN,
+    HybridTaskCascade,
     LibraRCNN,
     MaskScoringRCNN,
     FastRCNN,
@@ -93,6 +96,7 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
     "YOLACT-original": of_recipe(YOLACT, criterion=yolact_criterion(), semantic=SemanticCriterion()),
     "SOLOv2-original": of_recipe(SOLOv2, criterion=solo_criterion()),
     "FasterRCNN-carafe": of_recipe(FasterRCNN, neck=partial(FPN, extra_levels=ConvLevelsOnPath(), upsampling=CARAFE())),
+    "HybridTaskCascade-semantic": of_recipe(HybridTaskCascade, semantic=SemanticHead),
     "MaskRCNN-normalised": of_recipe(
         MaskRCNN,
         neck=partial(FPN, extra_levels=PoolLevel(), norm=GroupNorm()),

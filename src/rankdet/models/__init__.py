@@ -38,6 +38,7 @@ from rankdet.models.region.double_head import DoubleHeadRCNN, double_head_criter
 from rankdet.models.region.fast_rcnn import FastRCNN
 from rankdet.models.region.faster_rcnn import FasterRCNN, softmax_criterion
 from rankdet.models.region.grid_rcnn import GridBranch, GridRCNN
+from rankdet.models.region.htc import FlowingMaskBranch, HybridTaskCascade, InterleavedCascade
 from rankdet.models.region.libra import LibraRCNN, libra_criterion
 from rankdet.models.region.mask_branch import MaskBranch
 from rankdet.models.region.mask_rcnn import MaskRCNN
@@ -76,9 +77,12 @@ __all__ = [
     "FastPostprocess",
     "FastRCNN",
     "FasterRCNN",
+    "FlowingMaskBranch",
     "FoveaBox",
     "GridBranch",
     "GridRCNN",
+    "HybridTaskCascade",
+    "InterleavedCascade",
     "LibraRCNN",
     "Losses",
     "MaskBranch",

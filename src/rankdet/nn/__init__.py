@@ -38,6 +38,13 @@ from rankdet.nn.norm import (
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.nn.pyramid import backbone_of, level_strides, pyramid_on
 from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler
+from rankdet.nn.semantic_head import (
+    ContextPooler,
+    MapsWithContext,
+    SemanticHead,
+    SemanticPredictor,
+    SemanticPredictorFactory,
+)
 from rankdet.nn.simple_pyramid import SimplePyramid
 from rankdet.nn.solov2 import KernelHead, MaskFeatures
 from rankdet.nn.ssd import LAYERS_300, LAYERS_512, SSDHead, SSDLayer, SSDNeck
@@ -57,6 +64,7 @@ __all__ = [
     "Bilinear",
     "BoxHead",
     "CoefficientHead",
+    "ContextPooler",
     "ConvLevelsOnInput",
     "ConvLevelsOnOutput",
     "ConvLevelsOnPath",
@@ -79,6 +87,7 @@ __all__ = [
     "KernelHead",
     "LAYERS_300",
     "LAYERS_512",
+    "MapsWithContext",
     "MaskFeatures",
     "MaskHead",
     "MaskIoUHead",
@@ -106,6 +115,9 @@ __all__ = [
     "SSDHead",
     "SSDLayer",
     "SSDNeck",
+    "SemanticHead",
+    "SemanticPredictor",
+    "SemanticPredictorFactory",
     "SimplePyramid",
     "SyncBatchNorm",
     "SynchronisedStatistics",

@@ -47,12 +47,14 @@ class RCNN(TwoStageDetector):
         standards: the assigner of each region stage.
         stage_defaults: further arguments of the stages, unless ``stage`` states them.
         default_rpn: the RPN unless another is stated.
+        cascade: what holds the stages.
     """
 
     by_score: ClassVar[RegionSettings] = BY_SCORE
     standards: ClassVar[Sequence[Assigner]] = (MaxIoU(positive_iou=0.5, negative_iou=0.5),)
     stage_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     default_rpn: ClassVar[RPNFactory] = RPN
+    cascade: ClassVar[type[Cascade]] = Cascade
 
     def __init__(
         self,
@@ -77,7 +79,7 @@ class RCNN(TwoStageDetector):
             backbone=backbone,
             neck=neck or self.default_neck(backbone, channels),
             rpn=rpn or self.default_rpn,
-            roi=partial(Cascade, stages=stages, weights=settings.weights),
+            roi=partial(self.cascade, stages=stages, weights=settings.weights),
             settings=settings,
             postprocess=postprocess,
             inputs=4,
