@@ -29,6 +29,7 @@ from rankdet.models import (
     build,
     double_head_criterion,
     fovea_criterion,
+    fsaf_criterion,
     libra_criterion,
     paa_criterion,
     rpn_cross_entropy,
@@ -108,16 +109,27 @@ TRAINING = {
     "faster_rcnn/rank_sort_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "faster_rcnn/rank_sort_r50_100e_ssd512_coco": (0.024, 32, LATE),
     "faster_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/rank_sort_soft_nms_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/softmax_carafe_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_giou_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_giou_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_ohem_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_soft_nms_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_smooth_l1_r50_1x_coco": (0.02, 16, X1),
     "fovea_box/alrp_r50_100e_ssd512_coco": (0.008, 32, LATE),
     "fovea_box/average_precision_r50_100e_ssd512_coco": (0.002, 32, LATE),
     "fovea_box/focal_r50_100e_ssd512_coco": (0.02, 32, LATE),
+    "fsaf/focal_r50_1x_coco": (0.01, 16, X1),
+    "fsaf/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "fsaf/retinanet_focal_r50_1x_coco": (0.01, 16, X1),
+    "fsaf/retinanet_rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "grid_rcnn/rank_sort_r50_2x_coco": (0.012, 16, (25, (17, 23))),
+    "grid_rcnn/softmax_r50_2x_coco": (0.02, 16, (25, (17, 23))),
+    "htc/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "htc/softmax_r50_1x_coco": (0.02, 16, X1),
+    "htc/softmax_r50_20e_coco": (0.02, 16, (20, (16, 19))),
     "libra/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "libra/softmax_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/rank_sort_carafe_r101_480_960_3x_coco": (0.012, 16, X3),
@@ -184,10 +196,12 @@ def test_trains_as_published(name: str):
         assert decay == {CLASS: "rankdet.train.Cosine", ARGUMENTS: {"final": 0.0}}
     else:
         assert decay == {CLASS: "rankdet.train.Steps", ARGUMENTS: {"milestones": list(drops), "gamma": 0.1}}
-    assert schedule["warmup_iterations"] == (1000 if name.startswith("yolact/softmax") else 500)
-    assert schedule["warmup_ratio"] == {"yolact": 0.1, "solov2": 0.01}.get(detector, 0.001)
+    long = {"grid_rcnn": 3665}.get(detector, 500)
+    assert schedule["warmup_iterations"] == (1000 if name.startswith("yolact/softmax") else long)
+    assert schedule["warmup_ratio"] == {"yolact": 0.1, "solov2": 0.01, "grid_rcnn": 0.0125}.get(detector, 0.001)
     clipped = detector == "solov2" or name.startswith(("yolact/softmax", "retinanet/ghm"))
-    assert settings["trainer"]["gradient_clip"] == (35.0 if clipped else None)
+    norm = 10.0 if detector == "fsaf" and "focal" in name else 35.0 if clipped else None
+    assert settings["trainer"]["gradient_clip"] == norm
     assert settings["data"]["skip_empty"] is True
     assert settings["data"]["one_class"] is (name in ONE_CLASS)
 
@@ -195,7 +209,7 @@ def test_trains_as_published(name: str):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_images_are_of_the_published_sizes(name: str):
     settings, transforms = resolved(name)["data"], sizes_in_training(name)
-    tested = settings["resize"] and settings["resize"][ARGUMENTS]
+    tested = settings["resize"] and size_of(settings["resize"])
     if name.startswith("yolact"):
         assert tested == transforms == {"height": 550, "width": 550}
         assert settings["train_transforms"][0] == {CLASS: "rankdet.data.Sanitise", ARGUMENTS: {"min_size": 4.0}}
@@ -216,9 +230,16 @@ def test_images_are_of_the_published_sizes(name: str):
         assert transforms == (wide if "480_960" in name else several or square)
 
 
+def size_of(transform: Tree) -> dict[str, Any]:
+    """What a resizing states; its interpolation is that of torchvision, the default."""
+    stated = dict(transform.get(ARGUMENTS, {}))
+    assert stated.pop("interpolation", None) is None
+    return stated
+
+
 def sizes_in_training(name: str) -> dict[str, Any] | None:
     transforms = resolved(name)["data"]["train_transforms"] or []
-    sizes = [item.get(ARGUMENTS) for item in transforms if "Resize" in item[CLASS]]
+    sizes = [size_of(item) for item in transforms if "Resize" in item[CLASS]]
     assert len(sizes) <= 1
     assert not transforms or transforms[-1][CLASS].endswith("RandomHorizontalFlip")
     if "ssd" in name or "yolact" in name:  # ssd/... and ..._ssd512_...
@@ -231,16 +252,20 @@ def sizes_in_training(name: str) -> dict[str, Any] | None:
 def test_chooses_detections_as_published(name: str):
     settings = vars(model_of(name).postprocess)
     if name in ONE_CLASS:
-        assert settings == {"score_threshold": None, "nms_threshold": 0.7, "max_detections": 1000, "pre_nms": 1000}
+        expected = {"score_threshold": None, "nms_threshold": 0.7, "max_detections": 1000, "pre_nms": 1000}
+        assert {key: settings[key] for key in expected} == expected
         return
     lvis = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4}
     squares = name.startswith("ssd")
-    assert settings["score_threshold"] == lvis.get(name, 0.02 if squares else 0.05)
+    others = {"ssd": 0.02, "grid_rcnn": 0.03, "htc": 0.001}
+    assert settings["score_threshold"] == lvis.get(name, others.get(name.split("/")[0], 0.05))
     assert settings["max_detections"] == (300 if name in lvis else 200 if squares else 100)
     if name.startswith("solov2"):
         assert (settings["class_threshold"], settings["pre_nms"]) == (0.2 if "rank_sort" in name else 0.1, 500)
     else:
-        assert settings["nms_threshold"] == {"atss": 0.6, "paa": 0.6, "ssd": 0.45}.get(name.split("/")[0], 0.5)
+        assert settings["nms_threshold"] == {"atss": 0.6, "paa": 0.6, "ssd": 0.45, "grid_rcnn": 0.3}.get(
+            name.split("/")[0], 0.5
+        )
         assert settings["pre_nms"] == 1000
 
 
@@ -282,6 +307,7 @@ def test_number_of_parameters():
         "faster_rcnn/softmax_carafe_r50_1x_coco": 47.359,
         "faster_rcnn/softmax_r50_1x_coco": 41.753,
         "fovea_box/focal_r50_100e_ssd512_coco": 36.420,
+        "fsaf/focal_r50_1x_coco": 36.420,
         "grid_rcnn/softmax_r50_2x_coco": 64.548,
         "htc/softmax_r50_1x_coco": 80.258,
         "libra/softmax_r50_1x_coco": 42.016,
@@ -316,6 +342,7 @@ def test_number_of_parameters_of_solov2():
         ("rpn/l1_r50_1x_coco", functools.partial(rpn_cross_entropy, beta=0.0)),
         ("paa/focal_r50_1x_coco", paa_criterion),
         ("fovea_box/focal_r50_100e_ssd512_coco", fovea_criterion),
+        ("fsaf/focal_r50_1x_coco", fsaf_criterion),
         ("yolact/softmax_r50_55e_coco", yolact_criterion),
         ("solov2/focal_r101_3x_coco", solo_criterion),
         ("ssd/softmax_vgg16_300_120e_coco", ssd_criterion),
@@ -428,7 +455,10 @@ def differs(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
     """Whether two experiments do, also where one states what the other takes by itself where nothing is stated."""
     if one is None or other is None or {**one, "model": None} != {**other, "model": None}:
         return one != other
-    return one != other and spec_of(built(one["model"])) != spec_of(built(other["model"]))
+    if one == other:
+        return False
+    classes = 1 if one["model"][CLASS].endswith("RPNDetector") else 80
+    return spec_of(built(one["model"], classes=classes)) != spec_of(built(other["model"], classes=classes))
 
 
 def references(file: str) -> set[str]:

@@ -16,6 +16,7 @@ from rankdet.losses.boxes import GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import (
     ATSS,
+    FSAF,
     PAA,
     SSD300,
     YOLACT,
@@ -25,6 +26,7 @@ from rankdet.models import (
     DynamicMaskDetector,
     FasterRCNN,
     FoveaBox,
+    FSAFRetinaNet,
     GridBranch,
     GridRCNN,
     HybridTaskCascade,
@@ -43,6 +45,7 @@ from rankdet.models import (
     dice_ranking_criterion,
     double_head_criterion,
     fovea_criterion,
+    fsaf_criterion,
     libra_criterion,
     paa_criterion,
     rpn_cross_entropy,
@@ -93,6 +96,8 @@ PAIRS = [
 PAIRS += [(RetinaNet, harmonised)]
 PAIRS += [(PAA, criterion) for criterion in (ranking, ranking_with_judge, quality_focal, paa_criterion)]
 PAIRS += [(FoveaBox, criterion) for criterion in (ranking, quality_focal, fovea_criterion)]
+PAIRS += [(FSAF, criterion) for criterion in (ranking, fsaf_criterion, quality_focal)]
+PAIRS += [(FSAFRetinaNet, criterion) for criterion in (ranking, focal)]
 PAIRS += [(SSD300, criterion) for criterion in (ranking, ssd_criterion, focal_with_centerness)]
 PAIRS += [(FasterRCNN, criterion) for criterion in (ranking, softmax_criterion, focal)]
 PAIRS += [
@@ -188,10 +193,18 @@ def test_names_of_the_losses_do_not_depend_on_the_batch(recipe, criterion, image
     assert all(not value.requires_grad for value in full.logs.values())
 
 
-@pytest.mark.parametrize("recipe", [ATSS, RetinaNet, PAA, FoveaBox, SSD300])
+@pytest.mark.parametrize("recipe", [ATSS, RetinaNet, PAA, FoveaBox, FSAF, SSD300])
 def test_ranking_without_objects_is_zero(recipe, images):
     losses = make(recipe, ranking)(images, [target(0, 96), target(0, 50)])
     assert {name: float(value.detach()) for name, value in losses.items()} == dict.fromkeys(losses, 0.0)
+
+
+def spare_crowds(model: torch.nn.Module) -> None:
+    """Assigners that ignore crowd regions shall take them for ordinary background."""
+    for module in model.modules():
+        candidates = getattr(getattr(module, "assigner", None), "candidates", None)
+        if hasattr(candidates, "crowd_scale"):
+            candidates.crowd_scale = None
 
 
 @every_pair
@@ -200,6 +213,8 @@ def test_crowd_regions_are_not_learned_as_objects(recipe, criterion, images):
     model = make(recipe, criterion)
     same = copy.deepcopy(model)  # some criteria remember the step before
     torch.manual_seed(1)
+    for module in (model, same):
+        spare_crowds(module)
     crowd = model(images, [target(3, 96, crowd=True), target(0, 50)])
     torch.manual_seed(1)
     empty = same(images, [target(0, 96), target(0, 50)])

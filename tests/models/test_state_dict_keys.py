@@ -17,6 +17,7 @@ from torch import nn
 from rankdet.criteria import Centerness, ScoreCriterion, SemanticCriterion
 from rankdet.models import (
     ATSS,
+    FSAF,
     PAA,
     SSD300,
     SSD512,
@@ -27,6 +28,7 @@ from rankdet.models import (
     FasterRCNN,
     FastRCNN,
     FoveaBox,
+    FSAFRetinaNet,
     GridRCNN,
     HybridTaskCascade,
     LibraRCNN,
@@ -79,6 +81,7 @@ RECIPES = (
     SOLOv2,
     SOLOv2Light,
     SSD300,
+    FSAF,
 )
 
 
@@ -93,6 +96,7 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
     "PAA-original": of_recipe(PAA, criterion=paa_criterion()),
     "FoveaBox-original": of_recipe(FoveaBox, criterion=fovea_criterion()),
     "SSD512-original": of_recipe(SSD512, criterion=ssd_criterion()),
+    "FSAFRetinaNet": of_recipe(FSAFRetinaNet, criterion=ScoreCriterion()),
     "YOLACT-original": of_recipe(YOLACT, criterion=yolact_criterion(), semantic=SemanticCriterion()),
     "SOLOv2-original": of_recipe(SOLOv2, criterion=solo_criterion()),
     "FasterRCNN-carafe": of_recipe(FasterRCNN, neck=partial(FPN, extra_levels=ConvLevelsOnPath(), upsampling=CARAFE())),

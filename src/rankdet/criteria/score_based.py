@@ -111,6 +111,15 @@ class PerPositiveOfEachImage(Normaliser):
         return positives, positives
 
 
+class PerPositiveOrSample(Normaliser):
+    """By the positives, and without any by the priors that are not ignored (FSAF)."""
+
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        counted = torch.where(totals.positives > 0, totals.positives, totals.samples).clamp(min=1)
+        return counted, counted
+
+
 class BoxesPerPositive(Normaliser):
     """The boxes by the positives, at least 1; the classes, whose loss is a mean already, by nothing (GHM)."""
 
@@ -196,15 +205,19 @@ class ScoreCriterion(Criterion):
 
     def num_logits(self, num_classes: int) -> int:
         """K sigmoids, or K + 1 columns of a softmax."""
-        return num_classes + int(self.classification.softmax)
+        return num_classes + self.classification.backgrounds
+
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """Logit of the class probability."""
+        backgrounds = self.classification.backgrounds
+        return probability_logit(logits.float().log_softmax(-1)[..., :-backgrounds]) if backgrounds else logits
 
     def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:
         """Logit of the class probability, fused with the judged quality where there is one."""
-        if self.classification.softmax:
-            return probability_logit(logits.float().log_softmax(-1)[..., :-1])
-        if self.judged is None:
-            return logits
-        return fused_logits(logits, quality_logits, self.fusion)
+        of_classes = self.class_logits(logits)
+        if self.judged is None or self.classification.backgrounds:
+            return of_classes
+        return fused_logits(of_classes, quality_logits, self.fusion)
 
     def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
         """See `Criterion`."""

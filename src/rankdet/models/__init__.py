@@ -5,6 +5,8 @@ from rankdet.models.dense.atss import ATSS
 from rankdet.models.dense.detector import DenseDetector
 from rankdet.models.dense.fcos import FCOS, fcos_criterion
 from rankdet.models.dense.fovea_box import FoveaBox, fovea_criterion
+from rankdet.models.dense.fsaf import FSAF, fsaf_criterion
+from rankdet.models.dense.fsaf_retinanet import FSAFRetinaNet
 from rankdet.models.dense.paa import PAA, paa_criterion
 from rankdet.models.dense.recipe import AnchorRecipe
 from rankdet.models.dense.retinanet import RetinaNet
@@ -29,9 +31,14 @@ from rankdet.models.masks.prototypes import (
 )
 from rankdet.models.masks.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criterion, solo_criterion
 from rankdet.models.masks.yolact import YOLACT, yolact_criterion
-from rankdet.models.postprocess import Postprocess, SoftPostprocess
+from rankdet.models.postprocess import CutLast, Postprocess, SoftPostprocess
+from rankdet.models.pyramid_detector import PyramidDetector
+from rankdet.models.queries.detector import QueryDetector
+from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs
+from rankdet.models.queries.postprocess import TopPostprocess
+from rankdet.models.queries.stage import QueryStage
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
-from rankdet.models.region.cascade import Cascade, RoIHead, RoIHeadFactory
+from rankdet.models.region.cascade import Cascade, MeanOutput, MeanScore, RoIHead, RoIHeadFactory, StageAverage
 from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
 from rankdet.models.region.detector import RegionDetector, TwoStageDetector
 from rankdet.models.region.double_head import DoubleHeadRCNN, double_head_criterion
@@ -50,6 +57,7 @@ from rankdet.models.region.rpn_detector import RPNDetector, rpn_cross_entropy
 from rankdet.models.region.settings import BY_RANKING, BY_SCORE, CASCADE_BY_SCORE, RegionSettings
 from rankdet.models.region.stage import RoIStage, RoIStageFactory
 from rankdet.models.region.stages import RoIStageTemplate
+from rankdet.models.selection import CandidateSelection, TopPairs, TopPairsByClass, TopPriors
 from rankdet.models.spec import PlanError, build, spec_of
 
 __all__ = [
@@ -61,19 +69,24 @@ __all__ = [
     "Branch",
     "BranchFactory",
     "CASCADE_BY_SCORE",
+    "CandidateSelection",
     "Cascade",
     "CascadeMaskRCNN",
     "CascadeRCNN",
     "CellStage",
     "CheckpointError",
     "CoefficientStage",
+    "CutLast",
     "DenseDetector",
     "DenseStage",
     "DenseStageFactory",
+    "Denoising",
     "Detector",
     "DoubleHeadRCNN",
     "DynamicMaskDetector",
     "FCOS",
+    "FSAF",
+    "FSAFRetinaNet",
     "FastPostprocess",
     "FastRCNN",
     "FasterRCNN",
@@ -83,6 +96,7 @@ __all__ = [
     "GridRCNN",
     "HybridTaskCascade",
     "InterleavedCascade",
+    "LayerOutputs",
     "LibraRCNN",
     "Losses",
     "MaskBranch",
@@ -90,6 +104,8 @@ __all__ = [
     "MaskScoringBranch",
     "MaskScoringRCNN",
     "MatrixPostprocess",
+    "MeanOutput",
+    "MeanScore",
     "NINE_BY_RANKING",
     "NINE_BY_SCORE",
     "PAA",
@@ -98,6 +114,11 @@ __all__ = [
     "ProposalSelection",
     "PrototypeDetector",
     "PrototypeMasks",
+    "PyramidDetector",
+    "QueryDetector",
+    "QueryNetwork",
+    "QueryOutputs",
+    "QueryStage",
     "RCNN",
     "RPN",
     "RPNDetector",
@@ -119,6 +140,11 @@ __all__ = [
     "SSD512",
     "ScoreVoting",
     "SoftPostprocess",
+    "StageAverage",
+    "TopPairs",
+    "TopPairsByClass",
+    "TopPostprocess",
+    "TopPriors",
     "TwoStageDetector",
     "VotingPostprocess",
     "YOLACT",
@@ -127,6 +153,7 @@ __all__ = [
     "double_head_criterion",
     "fcos_criterion",
     "fovea_criterion",
+    "fsaf_criterion",
     "libra_criterion",
     "load",
     "paa_criterion",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from rankdet.models.selection import CandidateSelection, TopPairs, least_logit
 from rankdet.ops.boxes import clip_boxes
 from rankdet.ops.matrix_nms import Decay, LinearDecay
 from rankdet.ops.nms import probability_logit, top_after_nms
@@ -27,6 +26,9 @@ class Postprocess(Part):
         nms_threshold: IoU above which the worse one of two detections of a class goes.
         max_detections: per image, over all classes.
         pre_nms: candidates (prior and class) that each pyramid level of a dense detector may send.
+        selection: which those are; by default the best pairs of a prior and a class, by `TopPairs`.
+        least_side: what both sides of a detection must exceed, in pixels; None keeps boxes without area as well.
+        inset: boxes are cut so many pixels before the right and the lower edge of the image.
 
     Attributes:
         moves_boxes: whether the boxes of detections depend on scores.
@@ -43,6 +45,9 @@ class Postprocess(Part):
         nms_threshold: float = 0.5,
         max_detections: int = 100,
         pre_nms: int = 1000,
+        selection: CandidateSelection | None = None,
+        least_side: float | None = 0.0,
+        inset: float = 0.0,
     ) -> None:
         if score_threshold is not None and not 0 <= score_threshold < 1:
             raise ValueError(f"score_threshold must be None or lie in [0, 1); got {score_threshold}")
@@ -50,12 +55,19 @@ class Postprocess(Part):
         self.nms_threshold = nms_threshold
         self.max_detections = max_detections
         self.pre_nms = pre_nms
+        self.selection = selection or TopPairs()
+        self.least_side = least_side
+        self.inset = inset
 
     def __call__(self, boxes: Tensor, logits: Tensor, labels: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         """Candidates (D, 4), (D,), (D,) of an image of (height, width) -> boxes, labels, scores, logits, best first."""
-        boxes = clip_boxes(boxes, size)
+        boxes = self.cut(boxes, size)
         kept, left = self.select(boxes, logits, labels)
         return detection_of(boxes[kept], left, labels[kept])
+
+    def cut(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """Boxes (D, 4) cut to an image of (height, width)."""
+        return clip_boxes(boxes, (size[0] - self.inset, size[1] - self.inset))
 
     def select(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the candidates that become detections, best first, and the logits that these then have.
@@ -69,7 +81,7 @@ class Postprocess(Part):
     def sound(self, boxes: Tensor, logits: Tensor) -> Tensor:
         """Rows of the candidates that have an area, a finite logit and a score above the threshold."""
         good = torch.isfinite(logits) & (logits > least_logit(self.score_threshold))
-        return ((boxes[:, 2:] > boxes[:, :2]).all(1) & good).nonzero().squeeze(1)
+        return (large_enough(boxes, self.least_side) & good).nonzero().squeeze(1)
 
     def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the sound candidates that no better one stands for, best first, and the logits that they then have.
@@ -131,16 +143,33 @@ class SoftPostprocess(Postprocess):
         return kept[stays], probability_logit(left[stays])
 
 
+class CutLast(Postprocess):
+    """`Postprocess` that cuts boxes to the image when duplicates are gone: RetinaNet of Detectron2.
+
+    What lies beyond the image counts in the overlap of two boxes there, and a box that is wholly outside has suppressed
+    others before it goes itself.
+    """
+
+    def __call__(self, boxes: Tensor, logits: Tensor, labels: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """See `Postprocess`."""
+        kept, left = self.select(boxes, logits, labels)
+        boxes = self.cut(boxes[kept], size)
+        inside = large_enough(boxes, self.least_side)
+        return detection_of(boxes[inside], left[inside], labels[kept][inside])
+
+
+def large_enough(boxes: Tensor, least_side: float | None) -> Tensor:
+    """Whether both sides of boxes (D, 4) exceed a number of pixels; of all for None.
+
+    >>> large_enough(torch.tensor([[0., 0., 2., 2.], [1., 1., 1., 5.]]), 0.0)
+    tensor([ True, False])
+    """
+    if least_side is None:
+        return torch.ones_like(boxes[:, 0], dtype=torch.bool)
+    return (boxes[:, 2:] - boxes[:, :2] > least_side).all(1)
+
+
 def detection_of(boxes: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """What a detector returns of an image, the masks aside."""
     logits = logits.float()
     return {"boxes": boxes, "labels": labels, "scores": logits.sigmoid(), "logits": logits}
-
-
-def least_logit(score_threshold: float | None) -> float:
-    """What the logits of scores above a threshold in [0, 1) exceed; None is no threshold.
-
-    >>> least_logit(0.5), least_logit(None)
-    (0.0, -inf)
-    """
-    return math.log(score_threshold / (1 - score_threshold)) if score_threshold else -math.inf

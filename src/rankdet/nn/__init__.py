@@ -4,6 +4,7 @@ from rankdet.nn.anchors import AnchorGenerator, GridPriors, SSDAnchors, octave_s
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.balanced_pyramid import BalancedPyramid
 from rankdet.nn.box_head import BoxHead, RegionPredictor, RegionPredictorFactory
+from rankdet.nn.caffe_resnet import StrideInFirstConv
 from rankdet.nn.carafe import CARAFE
 from rankdet.nn.deformable import DeformableStages, ModulatedDeformConv
 from rankdet.nn.dense_head import DenseHead, DenseOutputs, DensePredictor, DensePredictorFactory, RPNHead
@@ -31,13 +32,15 @@ from rankdet.nn.norm import (
     GroupNorm,
     GroupStatistics,
     Norm,
+    NormEpsilon,
     NormPolicy,
     SyncBatchNorm,
     SynchronisedStatistics,
 )
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.nn.pyramid import backbone_of, level_strides, pyramid_on
-from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler
+from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler, UnalignedRoIPooler
+from rankdet.nn.rounded_anchors import RoundedAnchors
 from rankdet.nn.semantic_head import (
     ContextPooler,
     MapsWithContext,
@@ -101,6 +104,7 @@ __all__ = [
     "Neck",
     "NeckFactory",
     "Norm",
+    "NormEpsilon",
     "NormPolicy",
     "PoolLevel",
     "Pooler",
@@ -111,6 +115,7 @@ __all__ = [
     "RegionPredictor",
     "RegionPredictorFactory",
     "RoIPooler",
+    "RoundedAnchors",
     "SSDAnchors",
     "SSDHead",
     "SSDLayer",
@@ -119,9 +124,11 @@ __all__ = [
     "SemanticPredictor",
     "SemanticPredictorFactory",
     "SimplePyramid",
+    "StrideInFirstConv",
     "SyncBatchNorm",
     "SynchronisedStatistics",
     "TimmBackbone",
+    "UnalignedRoIPooler",
     "Upsampling",
     "VGG16",
     "backbone_of",

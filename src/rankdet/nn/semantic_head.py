@@ -9,7 +9,6 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from rankdet.nn.blocks import conv_block, conv_tower, init_kaiming
 from rankdet.nn.network import Network
@@ -97,6 +96,7 @@ class ContextPooler(nn.Module, Part, Pooler):
     def __init__(self, output_size: int, *, strides: Sequence[float], context_size: int = 14) -> None:
         super().__init__()
         self.pooler = RoIPooler(output_size, strides=strides)
+        self.around = RoIPooler(context_size, strides=strides)
         self.output_size = output_size
         self.strides = tuple(strides)
         self.context_size = context_size
@@ -106,6 +106,6 @@ class ContextPooler(nn.Module, Part, Pooler):
         pooled: Tensor = self.pooler(maps, boxes, image_index)
         if not isinstance(maps, MapsWithContext):
             return pooled
-        regions = torch.cat((image_index[:, None].to(boxes.dtype), boxes), 1).to(maps.context.dtype)
-        around = roi_align(maps.context, regions, self.context_size, 1 / maps.stride, 0, aligned=True)
+        regions = torch.cat((image_index[:, None].to(boxes.dtype), boxes), 1)
+        around = self.around.pool(maps.context, regions, maps.stride)
         return pooled + F.adaptive_avg_pool2d(around, self.output_size)

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from rankdet.ops.precision import without_autocast
+
 
 def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, side: int) -> Tensor:
     """Ground-truth masks seen through regions: (G, H, W), rows (M,) and regions (M, 4) -> (M, side, side) of 0 and 1.
@@ -161,7 +163,8 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], *, 
     """Mask probabilities of regions, (D, S, S) in boxes (D, 4) -> boolean masks (D, H, W) of an image of (H, W).
 
     Bilinear between the centres of the cells, 0 outside of the box, set from ``threshold`` on. The interpolation is
-    separable, so an image row and an image column each have S weights per box and no sampling grid is formed.
+    separable, so an image row and an image column each have S weights per box and no sampling grid is formed. In
+    float32 also under autocast, and for half inputs: rounded weights would flip pixels.
 
     >>> paste_masks(torch.ones(1, 2, 2), torch.tensor([[1., 1., 3., 3.]]), (4, 4))[0].int()
     tensor([[0, 0, 0, 0],
@@ -171,10 +174,11 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], *, 
     """
     cells = probabilities.shape[-1]
     pasted = []
-    for part, box in zip(probabilities.split(16), boxes.split(16), strict=True):
-        rows = _weights(box[:, 1], box[:, 3], size[0], cells)
-        columns = _weights(box[:, 0], box[:, 2], size[1], cells)
-        pasted.append(rows @ part @ columns.transpose(1, 2) >= threshold)
+    with without_autocast(boxes.device):
+        for part, box in zip(probabilities.float().split(16), boxes.float().split(16), strict=True):
+            rows = _weights(box[:, 1], box[:, 3], size[0], cells)
+            columns = _weights(box[:, 0], box[:, 2], size[1], cells)
+            pasted.append(rows @ part @ columns.transpose(1, 2) >= threshold)
     return torch.cat(pasted) if pasted else probabilities.new_zeros((0, *size), dtype=torch.bool)
 
 

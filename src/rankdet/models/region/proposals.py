@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rankdet.models.dense.stage import Candidates, DenseStage
+from rankdet.models.postprocess import large_enough
 from rankdet.nn.preprocess import ImageBatch
 from rankdet.ops.boxes import clip_boxes
 from rankdet.ops.nms import top_after_nms
@@ -24,6 +25,7 @@ class ProposalSelection(Part):
         keep: proposals per image after suppression, over all levels.
         keep_training: the same in training, if that is another number.
         nms_threshold: IoU above which the worse of two candidates of the same level goes.
+        least_side: what both sides of a proposal must exceed, in pixels; torchvision asks for 0.001.
         add_objects: whether the objects themselves join the proposals in training, as published for RS Loss and for
             cross entropy; not so for aLRP Loss.
     """
@@ -37,6 +39,7 @@ class ProposalSelection(Part):
         keep_training: int | None = None,
         nms_threshold: float = 0.7,
         add_objects: bool = True,
+        least_side: float = 0.0,
     ) -> None:
         self.per_level_training = per_level_training
         self.per_level_evaluation = per_level_evaluation
@@ -44,6 +47,7 @@ class ProposalSelection(Part):
         self.keep_training = keep_training
         self.nms_threshold = nms_threshold
         self.add_objects = add_objects
+        self.least_side = least_side
 
     def __call__(self, stage: DenseStage, predictions: Predictions, batch: ImageBatch) -> list[Tensor]:
         """Predictions of the first stage -> one (R_i, 4) tensor per image, best first, cut to the image."""
@@ -75,7 +79,7 @@ class ProposalSelection(Part):
         self, boxes: Tensor, logits: Tensor, level: Tensor, size: tuple[int, int], limit: int
     ) -> tuple[Tensor, Tensor]:
         boxes = clip_boxes(boxes, size)
-        sound = ((boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(logits)).nonzero().squeeze(1)
+        sound = (large_enough(boxes, self.least_side) & torch.isfinite(logits)).nonzero().squeeze(1)
         boxes, logits, level = boxes[sound], logits[sound], level[sound]
         kept = top_after_nms(boxes, logits, level, threshold=self.nms_threshold, limit=limit)
         return boxes[kept], logits[kept]
