@@ -144,18 +144,16 @@ class HybridTaskCascade(RCNN):
         self.semantic: Any = None if semantic is None else made(semantic, self.neck.channels, levels=levels)
         self.semantic_criterion = semantic_criterion or (None if semantic is None else CellCriterion())
 
-    def maps_of(
-        self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]] | None = None
-    ) -> tuple[ImageBatch, list[Tensor]]:
+    def batch_of(self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]] | None = None) -> ImageBatch:
         """See `Detector`.
 
         Raises:
             ValueError: the semantic branch is trained, and targets have no semantic map, or one of another size.
         """
-        batch, maps = super().maps_of(images, targets)
-        if self.semantic is not None and self.training:
-            batch = replace(batch, semantic=_canvas(targets or (), batch))
-        return batch, maps
+        batch = super().batch_of(images, targets)
+        if self.semantic is None or not self.training:
+            return batch
+        return replace(batch, semantic=_canvas(targets or (), batch))
 
     def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
         """See `Detector`."""
@@ -163,7 +161,7 @@ class HybridTaskCascade(RCNN):
             return super().losses(maps, batch, truth)
         logits, context = self.semantic(maps)
         losses = super().losses(self._within(maps, context), batch, truth)
-        assert batch.semantic is not None, "maps_of sees to it"
+        assert batch.semantic is not None, "batch_of sees to it"
         cells = F.interpolate(batch.semantic[:, None], logits.shape[-2:], mode="nearest")[:, 0]
         losses["semantic"] = self.semantic_criterion(logits, cells, self.criterion.group)
         return losses
