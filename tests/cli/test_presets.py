@@ -47,7 +47,7 @@ FOLDER = presets_folder()
 OVERLAYS = {"small", "fine_tune"}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
 PUBLISHED = [name for name in NAMES if "/" in name]
-ONE_CLASS = [name for name in NAMES if name.startswith("rpn/")]
+ONE_CLASS = [name for name in NAMES if name.startswith(("rpn/", "guided_anchoring/rpn"))]
 FILES = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
 PARTS = [file for file in FILES if file not in preset_names()]
 
@@ -127,6 +127,12 @@ TRAINING = {
     "fsaf/retinanet_rank_sort_r50_1x_coco": (0.008, 16, X1),
     "grid_rcnn/rank_sort_r50_2x_coco": (0.012, 16, (25, (17, 23))),
     "grid_rcnn/softmax_r50_2x_coco": (0.02, 16, (25, (17, 23))),
+    "guided_anchoring/faster_rcnn_rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "guided_anchoring/faster_rcnn_softmax_r50_1x_coco": (0.02, 16, X1),
+    "guided_anchoring/retinanet_focal_r50_1x_coco": (0.01, 16, X1),
+    "guided_anchoring/retinanet_rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "guided_anchoring/rpn_rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "guided_anchoring/rpn_smooth_l1_r50_1x_coco": (0.02, 16, X1),
     "htc/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "htc/softmax_r50_1x_coco": (0.02, 16, X1),
     "htc/softmax_r50_20e_coco": (0.02, 16, (20, (16, 19))),
@@ -199,7 +205,7 @@ def test_trains_as_published(name: str):
     long = {"grid_rcnn": 3665}.get(detector, 500)
     assert schedule["warmup_iterations"] == (1000 if name.startswith("yolact/softmax") else long)
     assert schedule["warmup_ratio"] == {"yolact": 0.1, "solov2": 0.01, "grid_rcnn": 0.0125}.get(detector, 0.001)
-    clipped = detector == "solov2" or name.startswith(("yolact/softmax", "retinanet/ghm"))
+    clipped = detector in ("solov2", "guided_anchoring") or name.startswith(("yolact/softmax", "retinanet/ghm"))
     norm = 10.0 if detector == "fsaf" and "focal" in name else 35.0 if clipped else None
     assert settings["trainer"]["gradient_clip"] == norm
     assert settings["data"]["skip_empty"] is True
@@ -258,6 +264,8 @@ def test_chooses_detections_as_published(name: str):
     lvis = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4}
     squares = name.startswith("ssd")
     others = {"ssd": 0.02, "grid_rcnn": 0.03, "htc": 0.001}
+    if name.startswith("guided_anchoring/faster"):
+        others["guided_anchoring"] = 0.001
     assert settings["score_threshold"] == lvis.get(name, others.get(name.split("/")[0], 0.05))
     assert settings["max_detections"] == (300 if name in lvis else 200 if squares else 100)
     if name.startswith("solov2"):
@@ -309,6 +317,8 @@ def test_number_of_parameters():
         "fovea_box/focal_r50_100e_ssd512_coco": 36.420,
         "fsaf/focal_r50_1x_coco": 36.420,
         "grid_rcnn/softmax_r50_2x_coco": 64.548,
+        "guided_anchoring/faster_rcnn_softmax_r50_1x_coco": 42.341,
+        "guided_anchoring/retinanet_focal_r50_1x_coco": 37.600,
         "htc/softmax_r50_1x_coco": 80.258,
         "libra/softmax_r50_1x_coco": 42.016,
         "mask_rcnn/softmax_gn_4conv1fc_r50_1x_coco": 45.711,

@@ -29,6 +29,8 @@ from rankdet.models import (
     FSAFRetinaNet,
     GridBranch,
     GridRCNN,
+    GuidedFasterRCNN,
+    GuidedRetinaNet,
     HybridTaskCascade,
     LibraRCNN,
     MaskRCNN,
@@ -110,6 +112,8 @@ PAIRS += [(MaskScoringRCNN, criterion) for criterion in (ranking, softmax_criter
 PAIRS += [(GridRCNN, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(HybridTaskCascade, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(HTCOfAnyImages, smooth_softmax_criterion)]
+PAIRS += [(GuidedFasterRCNN, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(GuidedRetinaNet, criterion) for criterion in (ranking, focal)]
 PAIRS += [(LibraRCNN, criterion) for criterion in (ranking, libra_criterion)]
 PAIRS += [(FastRCNNOnGrid, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(RPNOfAnyClasses, criterion) for criterion in (ranking, rpn_cross_entropy)]

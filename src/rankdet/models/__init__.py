@@ -7,6 +7,7 @@ from rankdet.models.dense.fcos import FCOS, fcos_criterion
 from rankdet.models.dense.fovea_box import FoveaBox, fovea_criterion
 from rankdet.models.dense.fsaf import FSAF, fsaf_criterion
 from rankdet.models.dense.fsaf_retinanet import FSAFRetinaNet
+from rankdet.models.dense.guided import GuidedRetinaNet, GuidedStage
 from rankdet.models.dense.paa import PAA, paa_criterion
 from rankdet.models.dense.recipe import AnchorRecipe
 from rankdet.models.dense.retinanet import RetinaNet
@@ -45,6 +46,7 @@ from rankdet.models.region.double_head import DoubleHeadRCNN, double_head_criter
 from rankdet.models.region.fast_rcnn import FastRCNN
 from rankdet.models.region.faster_rcnn import FasterRCNN, softmax_criterion
 from rankdet.models.region.grid_rcnn import GridBranch, GridRCNN
+from rankdet.models.region.guided import GuidedFasterRCNN, GuidedRPN
 from rankdet.models.region.htc import FlowingMaskBranch, HybridTaskCascade, InterleavedCascade
 from rankdet.models.region.libra import LibraRCNN, libra_criterion
 from rankdet.models.region.mask_branch import MaskBranch
@@ -94,6 +96,10 @@ __all__ = [
     "FoveaBox",
     "GridBranch",
     "GridRCNN",
+    "GuidedFasterRCNN",
+    "GuidedRPN",
+    "GuidedRetinaNet",
+    "GuidedStage",
     "HybridTaskCascade",
     "InterleavedCascade",
     "LayerOutputs",

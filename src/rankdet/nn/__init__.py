@@ -21,6 +21,7 @@ from rankdet.nn.fpn import (
     Upsampling,
 )
 from rankdet.nn.grid_head import GridHead, GridPredictor, GridPredictorFactory
+from rankdet.nn.guided_head import GuidedDenseHead, GuidedOutputs, GuidedPredictor, GuidedRPNHead
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
 from rankdet.nn.mask_scoring import MaskIoUHead, MaskJudge, MaskJudgeFactory
 from rankdet.nn.modification import Modification
@@ -86,6 +87,10 @@ __all__ = [
     "GridPredictorFactory",
     "GroupNorm",
     "GroupStatistics",
+    "GuidedDenseHead",
+    "GuidedOutputs",
+    "GuidedPredictor",
+    "GuidedRPNHead",
     "ImageBatch",
     "KernelHead",
     "LAYERS_300",

@@ -16,7 +16,7 @@ from rankdet.models.postprocess import Postprocess
 from rankdet.models.region.cascade import Cascade
 from rankdet.models.region.detector import TwoStageDetector
 from rankdet.models.region.rpn import RPN, RPNFactory
-from rankdet.models.region.settings import BY_SCORE, RegionSettings
+from rankdet.models.region.settings import BY_RANKING, BY_SCORE, RegionSettings
 from rankdet.models.region.stages import RoIStageTemplate, region_stages
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.fpn import PoolLevel
@@ -44,6 +44,7 @@ class RCNN(TwoStageDetector):
 
     Attributes:
         by_score: the settings for a criterion that does not rank.
+        by_ranking: the settings for one that does.
         standards: the assigner of each region stage.
         stage_defaults: further arguments of the stages, unless ``stage`` states them.
         default_rpn: the RPN unless another is stated.
@@ -51,6 +52,7 @@ class RCNN(TwoStageDetector):
     """
 
     by_score: ClassVar[RegionSettings] = BY_SCORE
+    by_ranking: ClassVar[RegionSettings] = BY_RANKING
     standards: ClassVar[Sequence[Assigner]] = (MaxIoU(positive_iou=0.5, negative_iou=0.5),)
     stage_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     default_rpn: ClassVar[RPNFactory] = RPN
@@ -71,7 +73,9 @@ class RCNN(TwoStageDetector):
     ) -> None:
         backbone = backbone_of(backbone)
         criterion = criterion or RankingCriterion()
-        settings = (settings or RegionSettings()).completed(criterion, by_score=self.by_score)
+        settings = (settings or RegionSettings()).completed(
+            criterion, by_score=self.by_score, by_ranking=self.by_ranking
+        )
         stages = region_stages(stage, criterion, settings, assigners=self.standards, **self.stage_defaults)
         assert settings.weights is not None, "settings are complete"
         super().__init__(
