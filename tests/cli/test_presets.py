@@ -196,7 +196,8 @@ def test_trains_as_published(name: str):
     detector, schedule, decay = name.split("/")[0], settings["schedule"], settings["schedule"]["decay"]
     assert settings["optimiser"][CLASS] == "rankdet.train.SGD"
     weight_decay = 5e-4 if detector in ("ssd", "yolact") else 1e-4
-    assert settings["optimiser"][ARGUMENTS] == {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay}
+    expected = {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay, "groups": []}
+    assert settings["optimiser"][ARGUMENTS] == expected
     assert (schedule["epochs"], schedule["base_batch_size"]) == (epochs, batch)
     if drops is None:
         assert decay == {CLASS: "rankdet.train.Cosine", ARGUMENTS: {"final": 0.0}}
