@@ -42,6 +42,7 @@ from rankdet.models import (
     RoIStage,
     SOLOv2,
     SOLOv2Light,
+    TridentNet,
     TwoStageDetector,
     build,
     dice_ranking_criterion,
@@ -114,6 +115,7 @@ PAIRS += [(HybridTaskCascade, criterion) for criterion in (ranking, softmax_crit
 PAIRS += [(HTCOfAnyImages, smooth_softmax_criterion)]
 PAIRS += [(GuidedFasterRCNN, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(GuidedRetinaNet, criterion) for criterion in (ranking, focal)]
+PAIRS += [(TridentNet, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(LibraRCNN, criterion) for criterion in (ranking, libra_criterion)]
 PAIRS += [(FastRCNNOnGrid, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(RPNOfAnyClasses, criterion) for criterion in (ranking, rpn_cross_entropy)]

@@ -42,6 +42,7 @@ from rankdet.models import (
     RPNDetector,
     SOLOv2,
     SOLOv2Light,
+    TridentNet,
     fovea_criterion,
     paa_criterion,
     solo_criterion,
@@ -65,6 +66,7 @@ from rankdet.nn import (
 
 FOLDER = Path(__file__).parent / "keys"
 RECIPES = (
+    TridentNet,
     ATSS,
     RetinaNet,
     PAA,

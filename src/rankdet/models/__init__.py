@@ -39,6 +39,7 @@ from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork
 from rankdet.models.queries.postprocess import TopPostprocess
 from rankdet.models.queries.stage import QueryStage
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
+from rankdet.models.region.c4 import FasterRCNNC4, TridentNet
 from rankdet.models.region.cascade import Cascade, MeanOutput, MeanScore, RoIHead, RoIHeadFactory, StageAverage
 from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
 from rankdet.models.region.detector import RegionDetector, TwoStageDetector
@@ -92,6 +93,7 @@ __all__ = [
     "FastPostprocess",
     "FastRCNN",
     "FasterRCNN",
+    "FasterRCNNC4",
     "FlowingMaskBranch",
     "FoveaBox",
     "GridBranch",
@@ -151,6 +153,7 @@ __all__ = [
     "TopPairsByClass",
     "TopPostprocess",
     "TopPriors",
+    "TridentNet",
     "TwoStageDetector",
     "VotingPostprocess",
     "YOLACT",

@@ -22,10 +22,11 @@ from rankdet.nn.fpn import (
 )
 from rankdet.nn.grid_head import GridHead, GridPredictor, GridPredictorFactory
 from rankdet.nn.guided_head import GuidedDenseHead, GuidedOutputs, GuidedPredictor, GuidedRPNHead
+from rankdet.nn.last_stage import LastStage, LastStageHead
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
 from rankdet.nn.mask_scoring import MaskIoUHead, MaskJudge, MaskJudgeFactory
 from rankdet.nn.modification import Modification
-from rankdet.nn.neck import Neck, NeckFactory
+from rankdet.nn.neck import Neck, NeckFactory, NoNeck
 from rankdet.nn.norm import (
     BatchNorm,
     BatchStatistics,
@@ -53,6 +54,7 @@ from rankdet.nn.simple_pyramid import SimplePyramid
 from rankdet.nn.solov2 import KernelHead, MaskFeatures
 from rankdet.nn.ssd import LAYERS_300, LAYERS_512, SSDHead, SSDLayer, SSDNeck
 from rankdet.nn.timm_backbone import TimmBackbone
+from rankdet.nn.trident import TridentBlocks
 from rankdet.nn.vgg import VGG16
 from rankdet.nn.weights import without_pretrained_weights
 from rankdet.nn.yolact import CoefficientHead, PrototypeNet
@@ -96,6 +98,8 @@ __all__ = [
     "LAYERS_300",
     "LAYERS_512",
     "MapsWithContext",
+    "LastStage",
+    "LastStageHead",
     "MaskFeatures",
     "MaskHead",
     "MaskIoUHead",
@@ -108,6 +112,7 @@ __all__ = [
     "Nearest",
     "Neck",
     "NeckFactory",
+    "NoNeck",
     "Norm",
     "NormEpsilon",
     "NormPolicy",
@@ -133,6 +138,7 @@ __all__ = [
     "SyncBatchNorm",
     "SynchronisedStatistics",
     "TimmBackbone",
+    "TridentBlocks",
     "UnalignedRoIPooler",
     "Upsampling",
     "VGG16",
