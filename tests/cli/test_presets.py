@@ -172,6 +172,8 @@ TRAINING = {
     "retinanet/ghm_r50_1x_coco": (0.01, 16, X1),
     "retinanet/rank_sort_ghm_r50_1x_coco": (0.008, 16, X1),
     "retinanet/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "rfcn/rank_sort_r101_1x_coco": (0.012, 16, X1),
+    "rfcn/softmax_r101_1x_coco": (0.02, 16, X1),
     "rpn/l1_r50_1x_coco": (0.02, 16, X1),
     "rpn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "rpn/smooth_l1_r50_1x_coco": (0.02, 16, X1),
@@ -268,7 +270,7 @@ def test_chooses_detections_as_published(name: str):
         return
     lvis = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4}
     squares = name.startswith("ssd")
-    others = {"ssd": 0.02, "grid_rcnn": 0.03, "htc": 0.001}
+    others = {"ssd": 0.02, "grid_rcnn": 0.03, "htc": 0.001, "rfcn": 0.001}
     if name.startswith("guided_anchoring/faster"):
         others["guided_anchoring"] = 0.001
     assert settings["score_threshold"] == lvis.get(name, others.get(name.split("/")[0], 0.05))
@@ -276,7 +278,7 @@ def test_chooses_detections_as_published(name: str):
     if name.startswith("solov2"):
         assert (settings["class_threshold"], settings["pre_nms"]) == (0.2 if "rank_sort" in name else 0.1, 500)
     else:
-        assert settings["nms_threshold"] == {"atss": 0.6, "paa": 0.6, "ssd": 0.45, "grid_rcnn": 0.3}.get(
+        assert settings["nms_threshold"] == {"atss": 0.6, "paa": 0.6, "ssd": 0.45, "grid_rcnn": 0.3, "rfcn": 0.3}.get(
             name.split("/")[0], 0.5
         )
         assert settings["pre_nms"] == 1000

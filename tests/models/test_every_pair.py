@@ -18,6 +18,7 @@ from rankdet.models import (
     ATSS,
     FSAF,
     PAA,
+    RFCN,
     SSD300,
     YOLACT,
     CascadeMaskRCNN,
@@ -116,6 +117,7 @@ PAIRS += [(HTCOfAnyImages, smooth_softmax_criterion)]
 PAIRS += [(GuidedFasterRCNN, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(GuidedRetinaNet, criterion) for criterion in (ranking, focal)]
 PAIRS += [(TridentNet, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(RFCN, criterion) for criterion in (ranking, smooth_softmax_criterion)]
 PAIRS += [(LibraRCNN, criterion) for criterion in (ranking, libra_criterion)]
 PAIRS += [(FastRCNNOnGrid, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(RPNOfAnyClasses, criterion) for criterion in (ranking, rpn_cross_entropy)]

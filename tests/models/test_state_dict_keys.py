@@ -19,6 +19,7 @@ from rankdet.models import (
     ATSS,
     FSAF,
     PAA,
+    RFCN,
     SSD300,
     SSD512,
     YOLACT,
@@ -66,6 +67,7 @@ from rankdet.nn import (
 
 FOLDER = Path(__file__).parent / "keys"
 RECIPES = (
+    RFCN,
     TridentNet,
     ATSS,
     RetinaNet,

@@ -55,6 +55,7 @@ from rankdet.models.region.mask_rcnn import MaskRCNN
 from rankdet.models.region.mask_scoring import MaskScoringBranch, MaskScoringRCNN
 from rankdet.models.region.proposals import ProposalSelection
 from rankdet.models.region.recipe import RCNN
+from rankdet.models.region.rfcn import RFCN
 from rankdet.models.region.rpn import RPN, RPNFactory, rpn_criterion
 from rankdet.models.region.rpn_detector import RPNDetector, rpn_cross_entropy
 from rankdet.models.region.settings import BY_RANKING, BY_SCORE, CASCADE_BY_SCORE, RegionSettings
@@ -128,6 +129,7 @@ __all__ = [
     "QueryOutputs",
     "QueryStage",
     "RCNN",
+    "RFCN",
     "RPN",
     "RPNDetector",
     "RPNFactory",

@@ -39,6 +39,7 @@ from rankdet.nn.norm import (
     SyncBatchNorm,
     SynchronisedStatistics,
 )
+from rankdet.nn.position_sensitive import PositionSensitivePooler, VotingHead
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.nn.pyramid import backbone_of, level_strides, pyramid_on
 from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler, UnalignedRoIPooler
@@ -119,6 +120,7 @@ __all__ = [
     "PoolLevel",
     "Pooler",
     "PoolerFactory",
+    "PositionSensitivePooler",
     "Preprocess",
     "PrototypeNet",
     "RPNHead",
@@ -146,5 +148,6 @@ __all__ = [
     "level_strides",
     "octave_scales",
     "pyramid_on",
+    "VotingHead",
     "without_pretrained_weights",
 ]

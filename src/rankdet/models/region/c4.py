@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -30,6 +30,7 @@ from rankdet.models.region.settings import BY_RANKING, BY_SCORE, RegionSettings
 from rankdet.models.region.stages import RoIStageTemplate, region_stages
 from rankdet.nn.anchors import AnchorGenerator
 from rankdet.nn.backbone import Backbone
+from rankdet.nn.dense_head import DensePredictorFactory
 from rankdet.nn.last_stage import LastStageHead
 from rankdet.nn.modification import Modification
 from rankdet.nn.neck import NoNeck
@@ -50,7 +51,7 @@ class FasterRCNNC4(TwoStageDetector):
         num_classes: K, without a background.
         backbone: a ResNet of timm (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
             `TimmBackbone` of one map of stride 16.
-        rpn: makes the proposals; by default `RPN` with anchors of five scales and three ratios.
+        rpn: makes the proposals; by default `RPN`. Its anchors and its head are those of the recipe, unless stated.
         stage: of the regions; by default `RoIStage` with the last stage of the backbone (`LastStageHead`).
         criterion: what the regions are learned from; by default `RankingCriterion`; `softmax_criterion` gives the
             original.
@@ -61,6 +62,8 @@ class FasterRCNNC4(TwoStageDetector):
         by_score: the settings for a criterion that does not rank.
         by_ranking: the settings for one that does.
         modifications: of the backbone.
+        scales: of the anchors, in strides.
+        rpn_head: that of the RPN unless another is stated.
 
     >>> model = FasterRCNNC4(num_classes=5, backbone="resnet50")
     >>> model.roi.box_stages[0].head.shared.channels
@@ -70,6 +73,8 @@ class FasterRCNNC4(TwoStageDetector):
     by_score: ClassVar[RegionSettings] = replace(BY_SCORE, proposals=C4_PROPOSALS)
     by_ranking: ClassVar[RegionSettings] = replace(BY_RANKING, proposals=C4_PROPOSALS)
     modifications: ClassVar[Sequence[Modification]] = ()
+    scales: ClassVar[Sequence[float]] = (2.0, 4.0, 8.0, 16.0, 32.0)
+    rpn_head: ClassVar[DensePredictorFactory | None] = None
 
     def __init__(
         self,
@@ -93,26 +98,41 @@ class FasterRCNNC4(TwoStageDetector):
         settings = (settings or RegionSettings()).completed(
             criterion, by_score=self.by_score, by_ranking=self.by_ranking
         )
-        head = partial(LastStageHead, network=backbone.name, weights=backbone.weights, norm=backbone.norm)
         stages = region_stages(
             stage,
             criterion,
             settings,
             assigners=[MaxIoU(positive_iou=0.5, negative_iou=0.5)],
-            pooler=partial(RoIPooler, 14),
-            head=head,
+            **self.stage_defaults(backbone, criterion, num_classes),
         )
-        anchors = AnchorGenerator(strides=(16,), scales=(2.0, 4.0, 8.0, 16.0, 32.0), ratios=(0.5, 1.0, 2.0))
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
             neck=NoNeck,
-            rpn=rpn or partial(RPN, anchors=anchors),
+            rpn=self.completed_rpn(rpn or RPN),
             roi=partial(Cascade, stages=stages),
             settings=settings,
             strides=(16,),
             postprocess=postprocess,
         )
+
+    def completed_rpn(self, stated: DenseStage | RPNFactory) -> DenseStage | RPNFactory:
+        """The first stage with the anchors and the head of the recipe, unless it states others."""
+        if isinstance(stated, DenseStage):
+            return stated
+        keywords = {name: value for name, value in getattr(stated, "keywords", {}).items() if value is not None}
+        anchors = AnchorGenerator(strides=(16,), scales=self.scales, ratios=(0.5, 1.0, 2.0))
+        defaults = {"anchors": anchors, "head": self.rpn_head}
+        return partial(getattr(stated, "func", stated), **{**defaults, **keywords})
+
+    def stage_defaults(self, backbone: TimmBackbone, criterion: Criterion, num_classes: int) -> dict[str, Any]:  # noqa: ARG002
+        """The pooler and the head of the stage, unless others are stated."""
+        return {"pooler": partial(RoIPooler, 14), "head": partial(LastStageHead, **network_of(backbone))}
+
+
+def network_of(backbone: TimmBackbone) -> dict[str, Any]:
+    """What makes the same network again."""
+    return {"network": backbone.name, "weights": backbone.weights, "norm": backbone.norm}
 
 
 class TridentNet(FasterRCNNC4):
