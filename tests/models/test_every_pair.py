@@ -25,6 +25,7 @@ from rankdet.models import (
     CascadeRCNN,
     DoubleHeadRCNN,
     DynamicMaskDetector,
+    DynamicRCNN,
     FasterRCNN,
     FoveaBox,
     FSAFRetinaNet,
@@ -48,6 +49,7 @@ from rankdet.models import (
     build,
     dice_ranking_criterion,
     double_head_criterion,
+    dynamic_criterion,
     fovea_criterion,
     fsaf_criterion,
     libra_criterion,
@@ -118,6 +120,7 @@ PAIRS += [(GuidedFasterRCNN, criterion) for criterion in (ranking, softmax_crite
 PAIRS += [(GuidedRetinaNet, criterion) for criterion in (ranking, focal)]
 PAIRS += [(TridentNet, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(RFCN, criterion) for criterion in (ranking, smooth_softmax_criterion)]
+PAIRS += [(DynamicRCNN, criterion) for criterion in (ranking, dynamic_criterion)]
 PAIRS += [(LibraRCNN, criterion) for criterion in (ranking, libra_criterion)]
 PAIRS += [(FastRCNNOnGrid, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(RPNOfAnyClasses, criterion) for criterion in (ranking, rpn_cross_entropy)]

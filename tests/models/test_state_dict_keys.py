@@ -26,6 +26,7 @@ from rankdet.models import (
     CascadeMaskRCNN,
     CascadeRCNN,
     DoubleHeadRCNN,
+    DynamicRCNN,
     FasterRCNN,
     FastRCNN,
     FoveaBox,
@@ -44,6 +45,7 @@ from rankdet.models import (
     SOLOv2,
     SOLOv2Light,
     TridentNet,
+    dynamic_criterion,
     fovea_criterion,
     paa_criterion,
     solo_criterion,
@@ -108,6 +110,7 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
     "YOLACT-original": of_recipe(YOLACT, criterion=yolact_criterion(), semantic=SemanticCriterion()),
     "SOLOv2-original": of_recipe(SOLOv2, criterion=solo_criterion()),
     "FasterRCNN-carafe": of_recipe(FasterRCNN, neck=partial(FPN, extra_levels=ConvLevelsOnPath(), upsampling=CARAFE())),
+    "DynamicRCNN-original": of_recipe(DynamicRCNN, criterion=dynamic_criterion()),
     "HybridTaskCascade-semantic": of_recipe(HybridTaskCascade, semantic=SemanticHead),
     "MaskRCNN-normalised": of_recipe(
         MaskRCNN,

@@ -44,6 +44,7 @@ from rankdet.models.region.cascade import Cascade, MeanOutput, MeanScore, RoIHea
 from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
 from rankdet.models.region.detector import RegionDetector, TwoStageDetector
 from rankdet.models.region.double_head import DoubleHeadRCNN, double_head_criterion
+from rankdet.models.region.dynamic import DynamicRCNN, DynamicStage, RisingStandard, dynamic_criterion
 from rankdet.models.region.fast_rcnn import FastRCNN
 from rankdet.models.region.faster_rcnn import FasterRCNN, softmax_criterion
 from rankdet.models.region.grid_rcnn import GridBranch, GridRCNN
@@ -88,6 +89,8 @@ __all__ = [
     "Detector",
     "DoubleHeadRCNN",
     "DynamicMaskDetector",
+    "DynamicRCNN",
+    "DynamicStage",
     "FCOS",
     "FSAF",
     "FSAFRetinaNet",
@@ -137,6 +140,7 @@ __all__ = [
     "RegionSettings",
     "RegionStep",
     "RetinaNet",
+    "RisingStandard",
     "RoIHead",
     "RoIHeadFactory",
     "RoIStage",
@@ -162,6 +166,7 @@ __all__ = [
     "build",
     "dice_ranking_criterion",
     "double_head_criterion",
+    "dynamic_criterion",
     "fcos_criterion",
     "fovea_criterion",
     "fsaf_criterion",

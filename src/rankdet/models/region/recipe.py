@@ -17,6 +17,7 @@ from rankdet.models.region.cascade import Cascade
 from rankdet.models.region.detector import TwoStageDetector
 from rankdet.models.region.rpn import RPN, RPNFactory
 from rankdet.models.region.settings import BY_RANKING, BY_SCORE, RegionSettings
+from rankdet.models.region.stage import RoIStage
 from rankdet.models.region.stages import RoIStageTemplate, region_stages
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.fpn import PoolLevel
@@ -48,6 +49,7 @@ class RCNN(TwoStageDetector):
         standards: the assigner of each region stage.
         stage_defaults: further arguments of the stages, unless ``stage`` states them.
         default_rpn: the RPN unless another is stated.
+        stage_kind: the class of the stages unless another is stated.
         cascade: what holds the stages.
     """
 
@@ -56,6 +58,7 @@ class RCNN(TwoStageDetector):
     standards: ClassVar[Sequence[Assigner]] = (MaxIoU(positive_iou=0.5, negative_iou=0.5),)
     stage_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     default_rpn: ClassVar[RPNFactory] = RPN
+    stage_kind: ClassVar[type[RoIStage]] = RoIStage
     cascade: ClassVar[type[Cascade]] = Cascade
 
     def __init__(
@@ -76,7 +79,9 @@ class RCNN(TwoStageDetector):
         settings = (settings or RegionSettings()).completed(
             criterion, by_score=self.by_score, by_ranking=self.by_ranking
         )
-        stages = region_stages(stage, criterion, settings, assigners=self.standards, **self.stage_defaults)
+        stages = region_stages(
+            stage or self.stage_kind, criterion, settings, assigners=self.standards, **self.stage_defaults
+        )
         assert settings.weights is not None, "settings are complete"
         super().__init__(
             num_classes=num_classes,
