@@ -28,6 +28,7 @@ from rankdet.criteria import alrp_criterion, average_precision_criterion
 from rankdet.models import (
     build,
     double_head_criterion,
+    dynamic_criterion,
     fcos_criterion,
     fovea_criterion,
     fsaf_criterion,
@@ -41,14 +42,14 @@ from rankdet.models import (
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import HRFPN, BatchStatistics, without_pretrained_weights
+from rankdet.nn import HRFPN, BatchStatistics, DeformableStages, without_pretrained_weights
 from rankdet.ops.part import arguments_of
 
 FOLDER = presets_folder()
 OVERLAYS = {"small", "fine_tune"}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
 PUBLISHED = [name for name in NAMES if "/" in name]
-ONE_CLASS = [name for name in NAMES if name.startswith("rpn/")]
+ONE_CLASS = [name for name in NAMES if name.startswith(("rpn/", "guided_anchoring/rpn"))]
 FILES = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
 PARTS = [file for file in FILES if file not in preset_names()]
 
@@ -100,17 +101,22 @@ TRAINING = {
     "cascade_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "double_head/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "double_head/softmax_r50_1x_coco": (0.02, 16, X1),
+    "dynamic_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "dynamic_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "fast_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "fast_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/alrp_r50_100e_ssd512_coco": (0.012, 32, LATE),
     "faster_rcnn/alrp_r50_1x_coco": (0.009, 16, X1),
     "faster_rcnn/focal_r50_1x_coco": (0.01, 16, X1),
+    "faster_rcnn/rank_sort_c4_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "faster_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_hrnet_w32_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "faster_rcnn/rank_sort_r50_100e_ssd512_coco": (0.024, 32, LATE),
     "faster_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/rank_sort_soft_nms_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/softmax_c4_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_carafe_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_giou_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_giou_r50_1x_coco": (0.02, 16, X1),
@@ -118,6 +124,7 @@ TRAINING = {
     "faster_rcnn/softmax_ohem_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_soft_nms_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_smooth_l1_r50_1x_coco": (0.02, 16, X1),
     "fovea_box/alrp_r50_100e_ssd512_coco": (0.008, 32, LATE),
     "fovea_box/average_precision_r50_100e_ssd512_coco": (0.002, 32, LATE),
@@ -130,6 +137,17 @@ TRAINING = {
     "fsaf/rank_sort_r50_1x_coco": (0.008, 16, X1),
     "fsaf/retinanet_focal_r50_1x_coco": (0.01, 16, X1),
     "fsaf/retinanet_rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "grid_rcnn/rank_sort_r50_2x_coco": (0.012, 16, (25, (17, 23))),
+    "grid_rcnn/softmax_r50_2x_coco": (0.02, 16, (25, (17, 23))),
+    "guided_anchoring/faster_rcnn_rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "guided_anchoring/faster_rcnn_softmax_r50_1x_coco": (0.02, 16, X1),
+    "guided_anchoring/retinanet_focal_r50_1x_coco": (0.01, 16, X1),
+    "guided_anchoring/retinanet_rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "guided_anchoring/rpn_rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "guided_anchoring/rpn_smooth_l1_r50_1x_coco": (0.02, 16, X1),
+    "htc/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "htc/softmax_r50_1x_coco": (0.02, 16, X1),
+    "htc/softmax_r50_20e_coco": (0.02, 16, (20, (16, 19))),
     "libra/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "libra/softmax_r50_1x_coco": (0.02, 16, X1),
     "m2det/rank_sort_vgg16_320_160e_coco": (0.004, 64, (160, (110, 130, 150))),
@@ -166,6 +184,8 @@ TRAINING = {
     "retinanet/ghm_r50_1x_coco": (0.01, 16, X1),
     "retinanet/rank_sort_ghm_r50_1x_coco": (0.008, 16, X1),
     "retinanet/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "rfcn/rank_sort_r101_1x_coco": (0.012, 16, X1),
+    "rfcn/softmax_r101_1x_coco": (0.02, 16, X1),
     "rpn/l1_r50_1x_coco": (0.02, 16, X1),
     "rpn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "rpn/smooth_l1_r50_1x_coco": (0.02, 16, X1),
@@ -179,22 +199,29 @@ TRAINING = {
     "ssd/rank_sort_vgg16_512_120e_coco": (0.002, 64, (120, (80, 110))),
     "ssd/softmax_vgg16_300_120e_coco": (0.002, 64, (120, (80, 110))),
     "ssd/softmax_vgg16_512_120e_coco": (0.002, 64, (120, (80, 110))),
+    "trident/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "trident/softmax_r50_1x_coco": (0.02, 16, X1),
     "yolact/rank_sort_r50_55e_coco": (0.006, 32, (55, None)),
     "yolact/softmax_r50_55e_coco": (0.008, 64, (55, (20, 42, 49, 52))),
 }
 
 
-# The largest norm of the gradient, the share of the rate at the first step, and the names of a group of parameters.
-CLIPPED = {
-    "fcos/focal_r50_1x_coco": 35.0,
-    "fsaf/focal_r50_1x_coco": 10.0,
-    "fsaf/retinanet_focal_r50_1x_coco": 10.0,
-    "retinanet/ghm_r50_1x_coco": 35.0,
-    "yolact/softmax_r50_55e_coco": 35.0,
-}
-CLIPPED |= {name: 35.0 for name in PUBLISHED if name.startswith("solov2")}
-WARMUP = {name: {"yolact": 0.1, "solov2": 0.01}.get(name.partition("/")[0], 0.001) for name in PUBLISHED}
-WARMUP |= {name: 0.3333 for name in PUBLISHED if name.startswith(("fcos/focal", "scratch_det"))}
+def of_prefix(name: str, table: dict[str, Any], default: Any) -> Any:
+    """What a table says of presets whose names begin so, the first that fits."""
+    return next((value for prefix, value in table.items() if name.startswith(prefix)), default)
+
+
+# The largest norm of the gradient, the share of the rate at the first step, the lowest score, the IoU of suppression.
+CLIPPED = {"fcos/focal_r50": 35.0, "fsaf/focal": 10.0, "fsaf/retinanet_focal": 10.0, "guided_anchoring": 35.0}
+CLIPPED |= dict.fromkeys(("retinanet/ghm", "solov2", "yolact/softmax"), 35.0)
+WARMUP = {"fcos/focal": 0.3333, "scratch_det": 0.3333, "m2det": 0.00025}
+WARMUP |= {"yolact": 0.1, "solov2": 0.01, "grid_rcnn": 0.0125}
+SCORES = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4, "m2det/softmax": 0.1}
+SCORES |= dict.fromkeys(("m2det", "scratch_det", "ssd"), 0.02)
+SCORES |= {"grid_rcnn": 0.03} | dict.fromkeys(("guided_anchoring/faster", "htc", "rfcn"), 0.001)
+OVERLAPS = dict.fromkeys(("atss", "fcos/focal_tricks", "fcos/rank_sort_tricks", "paa"), 0.6)
+OVERLAPS |= {"m2det/softmax": 0.3} | dict.fromkeys(("m2det", "scratch_det", "ssd"), 0.45)
+OVERLAPS |= dict.fromkeys(("grid_rcnn", "rfcn"), 0.3)
 SQUARE = ("m2det/", "ssd/", "scratch_det/")  # detectors of square images
 BIASES = ["neck.*.bias", "stage.head.classify.bias", "stage.head.regress.bias", "stage.head.judge.bias"]
 
@@ -217,9 +244,11 @@ def test_trains_as_published(name: str):
         assert decay == {CLASS: "rankdet.train.Cosine", ARGUMENTS: {"final": 0.0}}
     else:
         assert decay == {CLASS: "rankdet.train.Steps", ARGUMENTS: {"milestones": list(drops), "gamma": 0.1}}
-    assert schedule["warmup_iterations"] == (1000 if name.startswith("yolact/softmax") else 500)
-    assert schedule["warmup_ratio"] == WARMUP[name]
-    assert settings["trainer"]["gradient_clip"] == CLIPPED.get(name)
+    assert schedule["warmup_iterations"] == of_prefix(
+        name, {"yolact/softmax": 1000, "grid_rcnn": 3665, "m2det": 0}, 500
+    )
+    assert schedule["warmup_ratio"] == of_prefix(name, WARMUP, 0.001)
+    assert settings["trainer"]["gradient_clip"] == of_prefix(name, CLIPPED, None)
     assert settings["data"]["skip_empty"] is True
     assert settings["data"]["one_class"] is (name in ONE_CLASS)
 
@@ -268,21 +297,18 @@ def sizes_in_training(name: str) -> dict[str, Any] | None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_chooses_detections_as_published(name: str):
-    detector = name.partition("/")[0]
     settings = vars(model_of(name).postprocess)
     if name in ONE_CLASS:
-        assert settings == {"score_threshold": None, "nms_threshold": 0.7, "max_detections": 1000, "pre_nms": 1000}
+        expected = {"score_threshold": None, "nms_threshold": 0.7, "max_detections": 1000, "pre_nms": 1000}
+        assert {key: settings[key] for key in expected} == expected
         return
-    lvis = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4}
-    squares = name.startswith(SQUARE)
-    assert settings["score_threshold"] == lvis.get(name, 0.02 if squares else 0.05)
-    assert settings["max_detections"] == (300 if name in lvis else 200 if squares else 100)
+    assert settings["score_threshold"] == of_prefix(name, SCORES, 0.05)
+    most = 300 if name.endswith("_lvis") else 200 if name.startswith(SQUARE) else 100
+    assert settings["max_detections"] == most
     if name.startswith("solov2"):
         assert (settings["class_threshold"], settings["pre_nms"]) == (0.2 if "rank_sort" in name else 0.1, 500)
     else:
-        overlaps = {"atss": 0.6, "paa": 0.6, "ssd": 0.45, "scratch_det": 0.45, "m2det": 0.45}
-        overlap = 0.6 if "fcos" in name and "tricks" in name else overlaps.get(detector, 0.5)
-        assert settings["nms_threshold"] == overlap
+        assert settings["nms_threshold"] == of_prefix(name, OVERLAPS, 0.5)
         assert settings["pre_nms"] == 1000
 
 
@@ -312,9 +338,10 @@ def test_has_the_backbone_and_pyramid_of_its_name(name: str):
     assert backbone.frozen_stages == (0 if name.startswith("yolact") else 1)
     groups = 1 if name.startswith("retinanet") else 4
     wanted = [{"stages": (3, 4, 5), "groups": groups}] if "dcn" in parts else []
-    assert [{"stages": found.stages, "groups": found.groups} for found in backbone.modifications] == wanted
+    deformable = [found for found in backbone.modifications if isinstance(found, DeformableStages)]
+    assert [{"stages": found.stages, "groups": found.groups} for found in deformable] == wanted
     pyramid = getattr(model_of(name).neck, "pyramid", model_of(name).neck)
-    upsampling = arguments_of(pyramid)["upsampling"]
+    upsampling = arguments_of(pyramid).get("upsampling")
     assert (type(upsampling).__name__ == "CARAFE") == ("carafe" in parts)
 
 
@@ -332,6 +359,9 @@ def test_number_of_parameters():
         "fovea_box/focal_r50_100e_ssd512_coco": 36.420,
         "fsaf/focal_r50_1x_coco": 36.420,
         "grid_rcnn/softmax_r50_2x_coco": 64.548,
+        "guided_anchoring/faster_rcnn_softmax_r50_1x_coco": 42.341,
+        "guided_anchoring/retinanet_focal_r50_1x_coco": 37.600,
+        "htc/softmax_r50_1x_coco": 80.258,
         "libra/softmax_r50_1x_coco": 42.016,
         "mask_rcnn/softmax_gn_4conv1fc_r50_1x_coco": 45.711,
         "mask_rcnn/softmax_r50_1x_coco": 44.396,
@@ -340,6 +370,7 @@ def test_number_of_parameters():
         "retinanet/focal_r50_1x_coco": 37.969,
         "retinanet/ghm_r50_1x_coco": 37.969,
         "ssd/softmax_vgg16_300_120e_coco": 34.305,
+        "trident/softmax_r50_1x_coco": 33.845,
         "yolact/softmax_r50_55e_coco": 35.294,
     }.items():
         assert round(sum(p.numel() for p in model_of(name).parameters()) / 1e6, 3) == millions, name
@@ -359,6 +390,7 @@ def test_number_of_parameters_of_solov2():
         ("faster_rcnn/softmax_r50_1x_coco", softmax_criterion),
         ("cascade_rcnn/softmax_r50_1x_coco", smooth_softmax_criterion),
         ("double_head/softmax_r50_1x_coco", double_head_criterion),
+        ("dynamic_rcnn/softmax_r50_1x_coco", dynamic_criterion),
         ("libra/softmax_r50_1x_coco", libra_criterion),
         ("rpn/smooth_l1_r50_1x_coco", rpn_cross_entropy),
         ("rpn/l1_r50_1x_coco", functools.partial(rpn_cross_entropy, beta=0.0)),
@@ -478,7 +510,10 @@ def differs(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
     """Whether two experiments do, also where one states what the other takes by itself where nothing is stated."""
     if one is None or other is None or {**one, "model": None} != {**other, "model": None}:
         return one != other
-    return one != other and spec_of(built(one["model"])) != spec_of(built(other["model"]))
+    if one == other:
+        return False
+    classes = 1 if one["model"][CLASS].endswith("RPNDetector") else 80
+    return spec_of(built(one["model"], classes=classes)) != spec_of(built(other["model"], classes=classes))
 
 
 def references(file: str) -> set[str]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rankdet.models import ScratchDet300
-from rankdet.nn import IdentityNeck, RootResNet
+from rankdet.nn import NoNeck, RootResNet
 from rankdet.nn.root_resnet import BasicBlock
 
 
@@ -42,9 +42,7 @@ def test_a_block_is_two_convolutions_beside_a_shortcut(width: int, stride: int):
 
 
 def test_everything_learns_and_statistics_move():
-    model = ScratchDet300(
-        num_classes=3, backbone=RootResNet(widths=(8,) * 8, blocks=(1,) * 8, stem=8), neck=IdentityNeck
-    )
+    model = ScratchDet300(num_classes=3, backbone=RootResNet(widths=(8,) * 8, blocks=(1,) * 8, stem=8), neck=NoNeck)
     assert all(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
     target = {"boxes": torch.tensor([[8.0, 8, 40, 40]]), "labels": torch.tensor([2])}
     before = {name: value.clone() for name, value in model.named_buffers() if "running_mean" in name}

@@ -28,30 +28,25 @@ class Neck(Network):
         """See the class."""
 
 
+class NoNeck(nn.Module, Part, Neck):
+    """The maps of the backbone as they are.
+
+    >>> NoNeck((1024,)).channels
+    1024
+    """
+
+    def __init__(self, in_channels: Sequence[int]) -> None:
+        super().__init__()
+        self.in_channels = tuple(in_channels)
+        self.channels = self.in_channels[0] if len(self.in_channels) == 1 else self.in_channels
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """See `Neck`."""
+        return list(maps)
+
+
 class NeckFactory(Protocol):
     """Makes a neck once the channels of the backbone's maps are known; ``partial(FPN, channels=64)`` is one."""
 
     def __call__(self, in_channels: Sequence[int]) -> Neck:
         """See the class."""
-
-
-class IdentityNeck(nn.Module, Part, Neck):
-    """The maps of the backbone as they are.
-
-    Args:
-        in_channels: channels of the backbone's maps.
-
-    Attributes:
-        channels: the same.
-
-    >>> IdentityNeck([8, 16]).channels
-    (8, 16)
-    """
-
-    def __init__(self, in_channels: Sequence[int]) -> None:
-        super().__init__()
-        self.channels = tuple(in_channels)
-
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """See `Neck`."""
-        return list(maps)

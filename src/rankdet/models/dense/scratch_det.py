@@ -15,7 +15,7 @@ from rankdet.models.postprocess import Postprocess
 from rankdet.nn.anchors import GridPriors
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.dense_head import DensePredictor, DensePredictorFactory
-from rankdet.nn.neck import IdentityNeck, Neck, NeckFactory
+from rankdet.nn.neck import Neck, NeckFactory, NoNeck
 from rankdet.nn.norm import BatchNorm
 from rankdet.nn.preprocess import Preprocess
 from rankdet.nn.root_resnet import RootResNet
@@ -61,7 +61,7 @@ class ScratchDet300(SSD300):
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
-            neck=neck or (IdentityNeck if isinstance(backbone, RootResNet) else None),
+            neck=neck or (NoNeck if isinstance(backbone, RootResNet) else None),
             head=head or partial(SSDHead, norm=BatchNorm()),
             anchors=anchors,
             assigner=assigner,
