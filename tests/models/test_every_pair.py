@@ -18,18 +18,24 @@ from rankdet.models import (
     ATSS,
     FSAF,
     PAA,
+    RFCN,
     SSD300,
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
     DoubleHeadRCNN,
     DynamicMaskDetector,
+    DynamicRCNN,
     FasterRCNN,
     FoveaBox,
     FSAFRetinaNet,
     GridBranch,
     GridRCNN,
+    GuidedFasterRCNN,
+    GuidedRetinaNet,
+    HybridTaskCascade,
     LibraRCNN,
+    M2Det,
     MaskRCNN,
     MaskScoringRCNN,
     Postprocess,
@@ -37,24 +43,28 @@ from rankdet.models import (
     RegionSettings,
     RetinaNet,
     RoIStage,
+    ScratchDet300,
     SOLOv2,
     SOLOv2Light,
+    TridentNet,
     TwoStageDetector,
     build,
     dice_ranking_criterion,
     double_head_criterion,
+    dynamic_criterion,
     fovea_criterion,
     fsaf_criterion,
     libra_criterion,
     paa_criterion,
     rpn_cross_entropy,
+    smooth_softmax_criterion,
     softmax_criterion,
     solo_criterion,
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import DoubleHead, DoublePooler, GridHead, SSDLayer, SSDNeck
-from tests.models.adapted import FastRCNNOnGrid, RPNOfAnyClasses
+from rankdet.nn import MLFPN, DoubleHead, DoublePooler, GridHead, GroupNorm, SemanticHead, SSDHead, SSDLayer, SSDNeck
+from tests.models.adapted import FastRCNNOnGrid, HTCOfAnyImages, RPNOfAnyClasses
 
 K = 3
 SMALL = {"num_classes": K, "backbone": "test_resnet", "channels": 16}
@@ -97,6 +107,8 @@ PAIRS += [(FoveaBox, criterion) for criterion in (ranking, quality_focal, fovea_
 PAIRS += [(FSAF, criterion) for criterion in (ranking, fsaf_criterion, quality_focal)]
 PAIRS += [(FSAFRetinaNet, criterion) for criterion in (ranking, focal)]
 PAIRS += [(SSD300, criterion) for criterion in (ranking, ssd_criterion, focal_with_centerness)]
+PAIRS += [(ScratchDet300, criterion) for criterion in (ranking, ssd_criterion)]
+PAIRS += [(M2Det, criterion) for criterion in (ranking, ssd_criterion)]
 PAIRS += [(FasterRCNN, criterion) for criterion in (ranking, softmax_criterion, focal)]
 PAIRS += [
     (recipe, criterion)
@@ -106,6 +118,13 @@ PAIRS += [
 PAIRS += [(DoubleHeadRCNN, criterion) for criterion in (ranking, double_head_criterion)]
 PAIRS += [(MaskScoringRCNN, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(GridRCNN, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(HybridTaskCascade, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(HTCOfAnyImages, smooth_softmax_criterion)]
+PAIRS += [(GuidedFasterRCNN, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(GuidedRetinaNet, criterion) for criterion in (ranking, focal)]
+PAIRS += [(TridentNet, criterion) for criterion in (ranking, softmax_criterion)]
+PAIRS += [(RFCN, criterion) for criterion in (ranking, smooth_softmax_criterion)]
+PAIRS += [(DynamicRCNN, criterion) for criterion in (ranking, dynamic_criterion)]
 PAIRS += [(LibraRCNN, criterion) for criterion in (ranking, libra_criterion)]
 PAIRS += [(FastRCNNOnGrid, criterion) for criterion in (ranking, softmax_criterion)]
 PAIRS += [(RPNOfAnyClasses, criterion) for criterion in (ranking, rpn_cross_entropy)]
@@ -116,6 +135,8 @@ PAIRS += [(SOLOv2Light, criterion) for criterion in (dice_ranking_criterion, qua
 HALVING = SSDLayer(channels=16, stride=2, padding=1)
 FEW = {
     SSD300: {"neck": partial(SSDNeck, layers=[HALVING, HALVING, SSDLayer(channels=16), SSDLayer(channels=16)])},
+    ScratchDet300: {"head": partial(SSDHead, norm=GroupNorm())},  # batches of one cell have no statistics
+    M2Det: {"neck": partial(MLFPN, channels=8, networks=2, norm=GroupNorm())},
     TwoStageDetector: {"settings": RegionSettings(proposals=ProposalSelection(keep=30))},
     DoubleHeadRCNN: {
         "stage": partial(RoIStage, head=partial(DoubleHead, width=32, bottlenecks=1), pooler=DoublePooler)
@@ -123,6 +144,7 @@ FEW = {
     GridRCNN: {
         "stage": partial(RoIStage, branches=[partial(GridBranch, head=partial(GridHead, channels=4, stacked=1))])
     },
+    HTCOfAnyImages: {"semantic": partial(SemanticHead, num_classes=3, stacked=1)},
     RPNOfAnyClasses: {"postprocess": Postprocess(nms_threshold=0.7, max_detections=50)},
     DynamicMaskDetector: {"grids": (12, 10, 8, 6, 4)},
     SOLOv2: {"width": 16, "stacked": 2, "kernel_channels": 16},

@@ -32,11 +32,13 @@ from rankdet.criteria.score_based import (
     ScoreCriterion,
     Totals,
 )
+from rankdet.criteria.semantic import CellCriterion
 from rankdet.ops.predictions import DrawnMasks, Predictions
 
 __all__ = [
     "BoxIoU",
     "BoxesPerPositive",
+    "CellCriterion",
     "Centerness",
     "ConstantBalance",
     "Criterion",

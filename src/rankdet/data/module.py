@@ -19,6 +19,7 @@ from rankdet.data.one_class import one_class_of
 from rankdet.data.proposals import ProposalFiles, with_proposals
 from rankdet.data.raster import read_header
 from rankdet.data.sampling import EachOnce, Sampling
+from rankdet.data.semantic import with_semantics
 from rankdet.data.sources import of_split, open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, Sanitise
 from rankdet.data.voc import VOCDetection
@@ -47,6 +48,7 @@ class DetectionData:
         min_size: leave images whose shorter side is below so many pixels out of the training.
         one_class: all objects are of one class, "object", for what tells them from background alone.
         proposals: files of regions that come with the images, for a detector without a first stage.
+        semantic: folder with a semantic map of each training image, as COCO-stuff has them; see `WithSemantics`.
 
     `classes`, `masks` and the two rules of omission apply to data that are opened here, not to dataset objects.
 
@@ -81,6 +83,7 @@ class DetectionData:
         min_size: int = 32,
         one_class: bool = False,
         proposals: ProposalFiles | None = None,
+        semantic: str | None = None,
     ) -> None:
         if batch_size < 1 or workers < 0:
             raise ValueError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
@@ -92,6 +95,7 @@ class DetectionData:
         )
         files = proposals or ProposalFiles()
         self.train = with_proposals(one_class_of(self._tolerant_train, one_class), files.train, everywhere=True)
+        self.train = with_semantics(self.train, semantic)
         self._order = (sampling or EachOnce()).order(self.train)
         validation = _open(of_split(val, "val"), val_images, classes=classes, masks=masks, seed=1)
         if isinstance(validation, VOCDetection) and isinstance(val, str):
