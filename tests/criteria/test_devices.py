@@ -15,6 +15,7 @@ from rankdet.criteria import (
     BoxIoU,
     Centerness,
     ConstantBalance,
+    Correlated,
     Criterion,
     EpochBalance,
     HardNegatives,
@@ -40,11 +41,13 @@ from rankdet.criteria import (
 )
 from rankdet.losses import (
     ALRPLoss,
+    APELoss,
     AveragePrecisionLoss,
     GHMClassificationLoss,
     GHMRegressionLoss,
     NDCGLoss,
     RankSortLoss,
+    SpearmanLoss,
 )
 from rankdet.losses.classification import QualityFocalLoss, SoftmaxCrossEntropyLoss
 from rankdet.ops import DeltaCoder, Priors
@@ -131,6 +134,10 @@ CRITERIA: dict[str, Callable[..., Criterion]] = {
     "PAA": _score(weighting=BoxIoU(), judged=BoxIoU(), normaliser=PerPositiveOrImage()),
     "GHM": _ghm,
     "RS beside GHM-R": _rank_sort_ghm,
+    "focal and Spearman": lambda *, together: Correlated(
+        ScoreCriterion(gather_across_devices=together), correlation=SpearmanLoss()
+    ),
+    "APE": lambda *, together: RankingCriterion(ranking=APELoss(gather_across_devices=together)),
     "SSD": _score(classification=SoftmaxCrossEntropyLoss(), normaliser=PerPositiveOfEachImage()),
     "FoveaBox": _score(normaliser=PerPositiveAndImage()),
 }

@@ -62,6 +62,11 @@ class Priors:
         device = self.boxes[0].device
         return torch.cat([torch.full((len(b),), i, device=device) for i, b in enumerate(self.boxes)])
 
+    def images_of(self, index: Tensor) -> Tensor:
+        """Images (M,) int64 of the rows (M,) asked for."""
+        starts = torch.tensor(self.offsets[1:], device=index.device)
+        return torch.searchsorted(starts, index, right=True)
+
     def select(self, rows: Tensor) -> Priors:
         """The priors in the mask (P,) alone, without levels."""
         kept = [of_image.nonzero().squeeze(1) for of_image in rows.split([len(boxes) for boxes in self.boxes])]

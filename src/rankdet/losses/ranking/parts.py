@@ -136,7 +136,7 @@ def _part(name: str, error: Error, ranking: Ranking, epsilon: float) -> Part:
     if isinstance(error, RankingError):
         blamed = ranking.false_positives
     else:
-        blamed = ranking.rank_among_positives - ranking.rank_among_as_good
+        blamed = ranking.inferior
     shared = blamed > epsilon
     promotion = torch.where(shared, excess, 0.0)
     weights = promotion / torch.where(shared, blamed, 1.0)

@@ -106,6 +106,7 @@ class Ranking:
         false_positives: (P,) N_FP, the negatives above each positive, each counted by its step.
         rank_among_positives: (P,) rank+, the steps of all positives.
         rank_among_as_good: (P,) the steps of the positives of at least the same quality.
+        inferior: (P,) the steps of the positives of lower quality.
         rank: (P,) rank+ and N_FP together.
         self_step: what a positive counts in its own ranks and sums.
         groups: which positives rank together.
@@ -189,6 +190,11 @@ class Ranking:
             self.as_good_above(self._ones)
         assert self._rank_among_as_good is not None, "kept by as_good_above()"
         return self._rank_among_as_good
+
+    @property
+    def inferior(self) -> Tensor:
+        """(P,) the steps of the positives of lower quality."""
+        return self.rank_among_positives - self.rank_among_as_good
 
     @property
     def rank(self) -> Tensor:
