@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from rankdet.data import DetectionData, KeepSize, RepeatRare, ResizeExactly
 from rankdet.ops.checkpoint import CheckpointError
-from rankdet.train import SGD, AdamW, Cosine, Run, Schedule, Steps, TrainerOptions, fit
+from rankdet.train import SGD, AdamW, Cosine, ParameterGroup, Run, Schedule, Steps, TrainerOptions, fit
 from tests.train.fakes import TinyDetector, shapes
 
 DATA: dict[str, Any] = {
@@ -113,6 +113,23 @@ def test_the_optimiser(resumed, of: str, optimiser: Any, name: str, value: Any):
         rows = [row for row in csv.DictReader(file) if row["lr"]][-2:]
     logged = [group["lr"] for number, group in enumerate(watch.groups) if number % 2]
     assert [float(row["lr"]) for row in rows] == pytest.approx(logged, rel=1e-5)
+
+
+@pytest.mark.parametrize("of", ["SGD", "AdamW"])
+def test_parameter_groups(resumed, of: str):
+    slow = ParameterGroup(names="regress.*", rate=0.5)
+    optimiser = {"SGD": SGD, "AdamW": AdamW}[of](lr=0.01, groups=[slow])
+    watch, said, run = resumed(of=of, optimiser=optimiser)
+    now = rates(Schedule(**SCHEDULE), 0.01)
+    assert [group["lr"] for group in watch.groups] == now, "what is logged is the rate without factors"
+    last = torch.load(run.folder / "last.ckpt", weights_only=True)["optimizer_states"][0]
+    assert [(group["lr"], group["names"][-2:]) for group in last["param_groups"]] == [
+        (now[-1], ["classify.weight", "classify.bias"]),
+        (now[-1] / 2, ["regress.weight", "regress.bias"]),
+    ]
+    if of == "AdamW":
+        assert {int(state["step"]) for state in last["state"].values()} == {2 * FIRST}, "nothing began anew"
+    assert "changed     from here on: optimiser.init_args.groups " in said
 
 
 SCHEDULES = [

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from rankdet.train import SGD, AdamW
+from rankdet.train import SGD, AdamW, ParameterGroup
+from rankdet.train.parameter_groups import in_groups_of_today
 
 
 def test_sgd_is_the_published_one():
@@ -44,3 +45,58 @@ def test_a_model_without_anything_to_train_is_refused():
 def test_impossible_settings_are_refused(make, message: str):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def small() -> nn.Module:
+    return nn.ModuleDict({"backbone": nn.Linear(3, 3), "head": nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))})
+
+
+def test_factors_of_groups_multiply():
+    slow = ParameterGroup(names="backbone.*", rate=0.1)
+    bare = ParameterGroup(names="*", decay=0.0, vectors=True)
+    groups = AdamW(lr=1.0, weight_decay=0.5, groups=[slow, bare]).build(small(), lr=2.0).param_groups
+    found = {name: (group["lr"], group["weight_decay"]) for group in groups for name in group["names"]}
+    assert found == {
+        "backbone.weight": (0.2, 0.5),
+        "backbone.bias": (0.2, 0.0),
+        "head.0.weight": (2.0, 0.5),
+        "head.0.bias": (2.0, 0.0),
+        "head.1.weight": (2.0, 0.0),
+        "head.1.bias": (2.0, 0.0),
+    }
+
+
+def test_a_pattern_that_matches_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"'neck\.\*' of a parameter group matches none .*; there are backb"):
+        SGD(lr=0.1, groups=[ParameterGroup(names=["head.*", "neck.*"], rate=0.1)]).build(small(), lr=0.1)
+
+
+@pytest.mark.parametrize(("factors", "message"), [({"rate": 0.0}, "frozen"), ({"decay": -1.0}, "must be >= 0")])
+def test_impossible_factors_are_refused(factors: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=message):
+        ParameterGroup(names="*", **factors)
+
+
+def after_steps(model: nn.Module, optimiser: torch.optim.Optimizer, steps: int) -> None:
+    for step in range(steps):
+        optimiser.zero_grad()
+        x = torch.linspace(-1, 1, 6).reshape(2, 3) + step
+        model["head"](model["backbone"](x)).square().sum().backward()  # type: ignore[index]
+        optimiser.step()
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["groups with names", "a checkpoint of before"])
+def test_momentum_goes_with_its_parameter_into_other_groups(named: bool):
+    model, settings = small(), SGD(lr=0.01)
+    optimiser = settings.build(model, lr=0.01)
+    after_steps(model, optimiser, 2)
+    stored = optimiser.state_dict()
+    for group in stored["param_groups"] if not named else []:
+        del group["names"], group["rate"]
+    other = SGD(lr=0.01, groups=[ParameterGroup(names="head.*", rate=0.5)]).build(model, lr=0.01)
+    names = {f"{name}": name for name in model.state_dict()}
+    other.load_state_dict(in_groups_of_today(stored, names=names, optimiser=other, model=model))
+    assert [len(group["params"]) for group in other.param_groups] == [2, 4]
+    assert other.param_groups[1]["lr"] == 0.005
+    for parameter in model.parameters():
+        assert torch.equal(other.state[parameter]["momentum_buffer"], optimiser.state[parameter]["momentum_buffer"])

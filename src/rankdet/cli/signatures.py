@@ -6,10 +6,11 @@ jsonargparse, which knows more about them.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 from rankdet.cli.errors import CommandError, near
@@ -65,6 +66,8 @@ def _check_object(
         value = {CLASS: value}
     if not isinstance(value, dict):
         raise CommandError(f"{origin}: {key} must be a class, as {CLASS} and {ARGUMENTS}; got {value!r}")
+    if all(is_dataclass(kind.cls) for kind in kinds) and not {CLASS, ARGUMENTS} & value.keys():
+        value = {ARGUMENTS: value}  # plain values under names; the configuration that is shown has them so too
     found = _find_class(value.get(CLASS), [kind.cls for kind in kinds], where=f"{origin}: {key}", wider=wider)
     for name in value:
         if name not in (CLASS, ARGUMENTS):
@@ -129,7 +132,7 @@ def _find_class(name: Any, kinds: Sequence[type], *, where: str, wider: type | N
     """A class of one of the kinds by its name or full path; without a name the kind itself, if it can be built."""
     if name is None and len(set(kinds)) == 1 and not inspect.isabstract(kinds[0]):
         return kinds[0]
-    accepted = {known.__name__: known for kind in kinds for known in _subclasses(kind)}
+    accepted = {known.__name__: known for kind in kinds for known in _known(kind)}
     if isinstance(name, str) and "." in name:
         found = _import(name, where)
         if isinstance(found, type) and issubclass(found, (*kinds, *([wider] if wider else []))):
@@ -144,7 +147,7 @@ def _find_class(name: Any, kinds: Sequence[type], *, where: str, wider: type | N
 
 def public_classes(kind: type) -> list[type]:
     """The classes of a kind that rankdet exports, by name."""
-    found = {known for known in _subclasses(kind) if not public_path(known).startswith(known.__module__)}
+    found = {known for known in _known(kind) if not public_path(known).startswith(known.__module__)}
     return sorted(found, key=lambda known: known.__name__)
 
 
@@ -167,8 +170,6 @@ def _is_ours(kind: Any) -> bool:
 
 
 def _import(path: str, where: str) -> Any:
-    import importlib
-
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
@@ -176,8 +177,16 @@ def _import(path: str, where: str) -> Any:
         raise CommandError(f"{where}: {path} cannot be imported: {error}") from error
 
 
+def _known(kind: type) -> Iterator[type]:
+    """The class and those derived from it that are public and can be built; its package imports its names lazily."""
+    if _is_ours(kind):
+        package = importlib.import_module(".".join(kind.__module__.split(".")[:2]))
+        for name in getattr(package, "__all__", ()):
+            getattr(package, name)
+    yield from _subclasses(kind)
+
+
 def _subclasses(kind: type) -> Iterator[type]:
-    """The class and those derived from it that are public and can be built."""
     if not inspect.isabstract(kind) and not kind.__name__.startswith("_"):
         yield kind
     derived: type

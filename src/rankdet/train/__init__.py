@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rankdet.train.optimiser import AdamW as AdamW
     from rankdet.train.optimiser import Optimiser as Optimiser
     from rankdet.train.options import TrainerOptions as TrainerOptions
+    from rankdet.train.parameter_groups import ParameterGroup as ParameterGroup
     from rankdet.train.run import Run as Run
     from rankdet.train.run import fit as fit
     from rankdet.train.schedule import Cosine as Cosine
@@ -32,6 +33,7 @@ _HOMES = {
     "Decay": "schedule",
     "DetectionTask": "task",
     "Optimiser": "optimiser",
+    "ParameterGroup": "parameter_groups",
     "Run": "run",
     "SGD": "optimiser",
     "Schedule": "schedule",

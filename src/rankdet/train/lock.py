@@ -11,13 +11,14 @@ A folder is locked by a file that is made by one process only. Whoever finds one
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -60,17 +61,15 @@ class FolderLock:
 
     def acquire(self) -> None:
         """Take the lock, also from an owner that is gone; ValueError if the owner is alive."""
-        while not self._make():
-            other, text = read_owner(self.path)
-            if other is None:  # perhaps it is just being written
-                time.sleep(self.beat / 10)
-                other, text = read_owner(self.path)
+        while not self._make(self.path):
+            other, text = self._read(self.path)
             if other is not None and self._is_alive(other):
                 raise ValueError(
                     f"another training is writing to the folder {self.path.parent} ({other}); wait until it ends, stop "
                     "it, or choose another folder with --output"
                 )
-            self._remove(text)
+            if self._succeed(self.path, text):
+                break
         threading.Thread(target=self._show_life, daemon=True, name="signs of life").start()
 
     def confirm(self) -> None:
@@ -88,37 +87,65 @@ class FolderLock:
         if read_owner(self.path)[0] == self.owner:
             self.path.unlink(missing_ok=True)
 
-    def _make(self) -> bool:
-        """Make the file, with its content, unless it is there."""
-        own = self.path.with_name(f".{LOCK}.{self.owner.token}.partial")
-        own.write_text(json.dumps(asdict(self.owner)), encoding="utf-8")
-        try:
-            os.link(own, self.path)  # complete at once, and refused if there is one
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without links
-            return self._make_exclusively()
-        finally:
-            own.unlink(missing_ok=True)
-        return True
+    def _make(self, path: Path) -> bool:
+        """Make a file, with its content, unless it is there."""
+        with self._written(path) as own:
+            try:
+                os.link(own, path)  # complete at once, and refused if there is one
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without links
+                return self._make_exclusively(path)
+            return True
 
-    def _make_exclusively(self) -> bool:
+    def _make_exclusively(self, path: Path) -> bool:
         try:
-            with self.path.open("x", encoding="utf-8") as file:
+            with path.open("x", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(self.owner)))
         except FileExistsError:
             return False
         return True
 
-    def _remove(self, text: str) -> None:
-        """Remove the file of an owner that is gone, unless somebody else has just replaced it."""
-        aside = self.path.with_name(f".{LOCK}.{self.owner.token}.old.partial")
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self.path, aside)
-            if read_text(aside) != text:
-                with contextlib.suppress(OSError):
-                    os.link(aside, self.path)
-            aside.unlink()
+    def _succeed(self, path: Path, text: str) -> bool:
+        """Put this owner into the file of one that is gone, whose text is given; of many that try, one can.
+
+        Only the one that has made the claim upon exactly that text may replace it, and nothing is ever removed that
+        somebody else could have made.
+        """
+        claim = path.with_name(f".{LOCK}.{hashlib.sha256(text.encode()).hexdigest()[:16]}.partial")
+        if not self._make(claim):
+            other, claimed = self._read(claim)
+            if other is not None and self._is_alive(other):
+                time.sleep(self.beat / 100)
+                return False
+            if not self._succeed(claim, claimed):
+                return False
+        try:
+            if not path.exists() or read_text(path) != text:
+                return False
+            with self._written(path) as own:
+                os.replace(own, path)
+            return True
+        finally:
+            claim.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> tuple[Owner | None, str]:
+        """Whose file it is; looked at twice where it says nothing, as it may just be being written."""
+        owner, text = read_owner(path)
+        if owner is None:
+            time.sleep(self.beat / 10)
+            owner, text = read_owner(path)
+        return owner, text
+
+    @contextlib.contextmanager
+    def _written(self, path: Path) -> Iterator[Path]:
+        """A file beside another that says who this owner is; removed if it is still there."""
+        own = path.with_name(f".{LOCK}.{self.owner.token}.partial")
+        own.write_text(json.dumps(asdict(self.owner)), encoding="utf-8")
+        try:
+            yield own
+        finally:
+            own.unlink(missing_ok=True)
 
     def _is_alive(self, other: Owner) -> bool:
         if other.host == self.owner.host and self.owner.began:

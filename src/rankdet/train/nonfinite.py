@@ -125,8 +125,7 @@ class LeaveOutNonFinite(Callback):
         if not guilty:
             what = f"the gradient is not finite ({names_of_bad_gradients(task)}; {'; '.join(map(str, reports))})"
         kept = self._keep(trainer, task, losses, [bool(report.bad) or not guilty for report in own])
-        lr = trainer.optimizers[0].param_groups[0]["lr"]
-        where = f"step {trainer.global_step} (epoch {task.epoch + 1}, lr {lr:.3g})"
+        where = f"step {trainer.global_step} (epoch {task.epoch + 1}, lr {task.rate_now:.3g})"
         if self.in_a_row <= self.most:
             self.display.print(f"  {where} was left out: {what}{kept}")
             return

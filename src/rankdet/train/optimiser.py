@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 from torch import nn, optim
 from typing_extensions import override
+
+from rankdet.train.parameter_groups import ParameterGroup, grouped_parameters
 
 
 class Optimiser(ABC):
@@ -15,17 +19,29 @@ class Optimiser(ABC):
     Args:
         lr: learning rate after warm-up and before any decay, > 0.
         weight_decay: >= 0; applied to every parameter, biases and normalisation included, as the papers do.
+        groups: parameters that learn at another rate, or decay less, than the rest.
     """
 
-    def __init__(self, *, lr: float, weight_decay: float) -> None:
+    def __init__(self, *, lr: float, weight_decay: float, groups: Sequence[ParameterGroup] = ()) -> None:
         _check("lr", lr, above=0.0)
         _check("weight_decay", weight_decay, least=0.0)
         self.lr = lr
         self.weight_decay = weight_decay
+        self.groups = tuple(groups)
 
     @abstractmethod
     def build(self, model: nn.Module, lr: float) -> optim.Optimizer:
-        """The torch optimiser of all parameters of `model` that need a gradient, at the rate `lr`."""
+        """The torch optimiser of all parameters of `model` that need a gradient, at the rate `lr`.
+
+        Raises:
+            ValueError: if none needs a gradient, or a group has a pattern that matches none of them.
+        """
+
+    def _parameters(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
+        return grouped_parameters(model, lr=lr, weight_decay=self.weight_decay, groups=self.groups)
+
+    def _said(self, what: str) -> str:
+        return "; ".join([f"{what}, weight decay {self.weight_decay:g}", *map(repr, self.groups)])
 
 
 class SGD(Optimiser):
@@ -35,23 +51,31 @@ class SGD(Optimiser):
         lr: learning rate after warm-up and before any decay, > 0.
         momentum: in [0, 1).
         weight_decay: >= 0, on every parameter.
+        groups: parameters that learn at another rate, or decay less, than the rest.
 
     >>> optimiser = SGD(lr=0.008)
     >>> optimiser.build(nn.Linear(2, 2), lr=optimiser.lr).param_groups[0]["momentum"]
     0.9
     """
 
-    def __init__(self, *, lr: float, momentum: float = 0.9, weight_decay: float = 1e-4) -> None:
-        super().__init__(lr=lr, weight_decay=weight_decay)
+    def __init__(
+        self,
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        groups: Sequence[ParameterGroup] = (),
+    ) -> None:
+        super().__init__(lr=lr, weight_decay=weight_decay, groups=groups)
         _check("momentum", momentum, least=0.0, below=1.0)
         self.momentum = momentum
 
     def __repr__(self) -> str:
-        return f"SGD, momentum {self.momentum:g}, weight decay {self.weight_decay:g}"
+        return self._said(f"SGD, momentum {self.momentum:g}")
 
     @override
     def build(self, model: nn.Module, lr: float) -> optim.Optimizer:
-        return optim.SGD(_trainable(model), lr=lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        return optim.SGD(self._parameters(model, lr), lr=lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
 class AdamW(Optimiser):
@@ -61,30 +85,31 @@ class AdamW(Optimiser):
         lr: learning rate after warm-up and before any decay, > 0.
         betas: decay of the first and the second moment, each in [0, 1).
         weight_decay: >= 0, on every parameter.
+        groups: parameters that learn at another rate, or decay less, than the rest.
 
-    >>> AdamW(lr=1e-3)
-    AdamW, betas 0.9 and 0.999, weight decay 0.01
+    >>> AdamW(lr=1e-3, groups=[ParameterGroup(names="backbone.*", rate=0.1)])
+    AdamW, betas 0.9 and 0.999, weight decay 0.01; backbone.*: 0.1 of the rate
     """
 
-    def __init__(self, *, lr: float, betas: tuple[float, float] = (0.9, 0.999), weight_decay: float = 0.01) -> None:
-        super().__init__(lr=lr, weight_decay=weight_decay)
+    def __init__(
+        self,
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.01,
+        groups: Sequence[ParameterGroup] = (),
+    ) -> None:
+        super().__init__(lr=lr, weight_decay=weight_decay, groups=groups)
         for beta in betas:
             _check("betas", beta, least=0.0, below=1.0)
         self.betas = (betas[0], betas[1])
 
     def __repr__(self) -> str:
-        return f"AdamW, betas {self.betas[0]:g} and {self.betas[1]:g}, weight decay {self.weight_decay:g}"
+        return self._said(f"AdamW, betas {self.betas[0]:g} and {self.betas[1]:g}")
 
     @override
     def build(self, model: nn.Module, lr: float) -> optim.Optimizer:
-        return optim.AdamW(_trainable(model), lr=lr, betas=self.betas, weight_decay=self.weight_decay)
-
-
-def _trainable(model: nn.Module) -> list[nn.Parameter]:
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise ValueError("the model has no parameter that needs a gradient; unfreeze some before training")
-    return parameters
+        return optim.AdamW(self._parameters(model, lr), lr=lr, betas=self.betas, weight_decay=self.weight_decay)
 
 
 def _check(

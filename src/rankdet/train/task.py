@@ -16,9 +16,11 @@ from typing_extensions import override
 from rankdet.data.loader import Batch
 from rankdet.data.seeding import seed_for
 from rankdet.eval import Evaluation
+from rankdet.eval.inference import answer
 from rankdet.ops.checkpoint import VERSION, model_weights
 from rankdet.train.epochs import end_epoch
 from rankdet.train.optimiser import Optimiser
+from rankdet.train.parameter_groups import RATE, in_groups_of_today
 from rankdet.train.schedule import Schedule
 
 RECORD = "rankdet"
@@ -97,6 +99,12 @@ class DetectionTask(pl.LightningModule):
         return (self.batches_seen - 1) // self.batches_per_epoch
 
     @property
+    def rate_now(self) -> float:
+        """The learning rate of this step, before the factors of parameter groups."""
+        group = self.trainer.optimizers[0].param_groups[0]
+        return group["lr"] / group.get(RATE, 1.0)
+
+    @property
     def epochs_done(self) -> int:
         """Epochs whose batches have all been seen."""
         return self.batches_seen // self.batches_per_epoch
@@ -121,7 +129,7 @@ class DetectionTask(pl.LightningModule):
         named = {name: loss.detach() for name, loss in losses.items()}
         self.losses_of_step = [*self.losses_of_step, named][-self.accumulate :]
         logs: dict[str, Tensor] = getattr(losses, "logs", {})
-        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        lr = self.rate_now
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:  # what other steps log is forgotten, and costs milliseconds
             shown = {"loss": total.detach(), **{f"loss/{name}": loss for name, loss in named.items()}}
@@ -142,7 +150,7 @@ class DetectionTask(pl.LightningModule):
 
     @override
     def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Tensor]]:
-        return self.model(batch[0])
+        return answer(self.model, *batch)
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -191,13 +199,15 @@ class DetectionTask(pl.LightningModule):
         self.batches_seen = int(checkpoint[PROGRESS]["batches_seen"])
         self.to_be_evaluated = bool(checkpoint[PROGRESS].get("to_be_evaluated", False))
         self.record = {**checkpoint[RECORD], **self.record}
-        self._sort_states(checkpoint)
-
-    def _sort_states(self, checkpoint: dict[str, Any]) -> None:
-        """Bring the state of the optimiser, which goes by number, into the order of the parameters of today."""
-        renamed = getattr(self.model, "current_names", dict)(model_weights(checkpoint))
-        now = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
-        places = {name: place for place, name in enumerate(name for name in renamed if name in set(now))}
+        # The state of the optimiser goes by number: into the order of the parameters, and the groups, of today.
+        weights = model_weights(checkpoint)
+        renamed = getattr(self.model, "current_names", dict)(weights)
         (stored,) = checkpoint["optimizer_states"]
-        if len(places) == len(now) == len(stored["state"]):  # as in all but an optimiser that leaves some out
-            stored["state"] = {place: stored["state"][places[name]] for place, name in enumerate(now)}
+        checkpoint["optimizer_states"] = [
+            in_groups_of_today(
+                stored,
+                names=dict(zip(weights, renamed, strict=True)),
+                optimiser=self.optimiser.build(self.model, self.lr),
+                model=self.model,
+            )
+        ]

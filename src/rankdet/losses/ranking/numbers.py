@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -14,6 +15,11 @@ def accumulator(device: torch.device) -> torch.dtype:
 def on_cpu(tensor: Tensor) -> bool:
     """Whether looking at a value costs nothing; elsewhere the host would have to wait for the device."""
     return tensor.device.type == "cpu"
+
+
+def alone() -> bool:
+    """Whether no other process would wait for this one if it gave up over a value that only it has seen."""
+    return not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
 
 
 def widened(dtype: torch.dtype) -> torch.dtype:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rankdet.losses.ranking.numbers import on_cpu
+from rankdet.losses.ranking.numbers import alone, on_cpu
 from rankdet.losses.ranking.search import Scan
 
 ROUNDING = 1e-3  # an IoU may come out a little above 1
@@ -36,7 +36,10 @@ def check_dtype(logits: Tensor) -> None:
 
 
 def listed(logits: Tensor, scan: Scan, found: Positives) -> Positives:
-    """A list of positives, once it is known to fit the logits; on a CPU, where looking costs little, all is checked."""
+    """A list of positives, once it is known to fit the logits; on a CPU, where looking costs little, all is checked.
+
+    Of several processes none complains about values: the others would wait for it, and a loss of NaN tells them.
+    """
     if found.index.ndim != 1 or found.index.dtype != torch.long or found.index.shape != found.quality.shape:
         raise ValueError(
             f"positive_index is {found.index.dtype} of shape {tuple(found.index.shape)}, quality has shape "
@@ -46,7 +49,7 @@ def listed(logits: Tensor, scan: Scan, found: Positives) -> Positives:
         raise ValueError(f"ignored is {found.ignored.dtype}; accepted is a boolean mask")
     if found.ignored is not None:
         check_leading("ignored", found.ignored, logits)
-    if on_cpu(logits) and logits.numel() and bool(scan.greatest().isnan()):
+    if on_cpu(logits) and alone() and logits.numel() and bool(scan.greatest().isnan()):
         raise ValueError(NAN_LOGITS)
     if on_cpu(logits) and found.index.numel():
         _check_distinct(found.index, logits.numel())
@@ -60,7 +63,7 @@ def with_errors(found: Positives, quality: Tensor) -> Positives:
             f"localisation_errors have shape {tuple(quality.shape)}, but there are {found.index.numel()} positives; "
             f"give one for each, {tuple(found.index.shape)}, in their order in the flattened targets"
         )
-    if on_cpu(quality) and quality.numel() and not bool(quality.amax() <= 1 + ROUNDING):  # NaN too
+    if on_cpu(quality) and alone() and quality.numel() and not bool(quality.amax() <= 1 + ROUNDING):  # NaN too
         raise ValueError("a localisation error is NaN or below 0; accepted are numbers >= 0, such as 1 - iou")
     return replace(found, quality=quality.clamp(max=1))
 
@@ -79,7 +82,8 @@ def _check_distinct(index: Tensor, number: int) -> None:
 
 def _checked_quality(quality: Tensor) -> Tensor:
     """At most 1: what is above by rounding becomes 1, what is more is an error (on a CPU, elsewhere nobody looks)."""
-    if on_cpu(quality) and quality.numel() and not (most := float(quality.amax())) <= 1 + ROUNDING:  # NaN too
+    looked = on_cpu(quality) and alone() and quality.numel()
+    if looked and not (most := float(quality.amax())) <= 1 + ROUNDING:  # NaN too
         raise ValueError(f"a quality is {most}; accepted is at most 1")
     return quality.clamp(max=1)
 
@@ -125,7 +129,7 @@ def read_targets(logits: Tensor, scan: Scan, targets: Tensor, positives: Tensor 
     read = Scan(flat)
     extremes = torch.stack([flat.amin(), read.greatest(), scan.greatest().to(flat.dtype)]).cpu()
     least, most, logit = (number.item() for number in extremes)  # tolist() fails inside of torch.func up to torch 2.6
-    if logit != logit:
+    if logit != logit and alone():
         raise ValueError(NAN_LOGITS)
     if not most <= 1 + ROUNDING:  # NaN too
         raise ValueError(f"a target is {most}; accepted are a quality of at most 1, 0 for negatives, < 0 for ignored")

@@ -16,7 +16,7 @@ from rankdet.losses.ranking.everyone import Everyone
 from rankdet.losses.ranking.gather import Group
 from rankdet.losses.ranking.groups import Groups
 from rankdet.losses.ranking.negatives import Negatives
-from rankdet.losses.ranking.numbers import on_cpu, widened
+from rankdet.losses.ranking.numbers import alone, on_cpu, widened
 from rankdet.losses.ranking.parts import Parts, parts_of
 from rankdet.losses.ranking.ranking import Error, Ranking
 from rankdet.losses.ranking.search import Scan
@@ -75,7 +75,7 @@ def update_of(loss: Loss, logits: Tensor, arguments: Arguments, *, each: bool = 
     update = _ranked(
         loss, scan, found, owners, arguments.weight, each=each, columns=logits.shape[-1] if logits.ndim else 1
     )
-    if on_cpu(logits) or not logits.numel():
+    if (on_cpu(logits) and alone()) or not logits.numel():
         return update
     # Elsewhere the logits were not checked.
     return replace(update, values=torch.where(scan.greatest().isnan(), torch.nan, update.values))
