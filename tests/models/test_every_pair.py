@@ -10,8 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from rankdet.criteria import BoxesPerPositive, BoxIoU, Centerness, RankingCriterion, ScoreCriterion
-from rankdet.losses import GHMClassificationLoss, GHMRegressionLoss
+from rankdet.criteria import (
+    BoxesPerPositive,
+    BoxIoU,
+    Centerness,
+    ClassScore,
+    ConstantBalance,
+    Correlated,
+    RankingCriterion,
+    ScoreCriterion,
+)
+from rankdet.losses import APELoss, GHMClassificationLoss, GHMRegressionLoss, IABCELoss, SpearmanLoss, VarifocalLoss
 from rankdet.losses.boxes import GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import (
@@ -92,6 +101,18 @@ def harmonised() -> ScoreCriterion:
     )
 
 
+def adaptive_pairs() -> RankingCriterion:
+    return RankingCriterion(ranking=APELoss(), weighting=ClassScore(), balance=ConstantBalance())
+
+
+def correlated_varifocal() -> Correlated:
+    return Correlated(ScoreCriterion(classification=VarifocalLoss()), correlation=SpearmanLoss())
+
+
+def ia_bce() -> ScoreCriterion:
+    return ScoreCriterion(classification=IABCELoss(), weighting=BoxIoU())
+
+
 def ranking_with_judge() -> RankingCriterion:
     return RankingCriterion(judged=BoxIoU())
 
@@ -101,7 +122,7 @@ PAIRS = [
     for recipe in (ATSS, RetinaNet)
     for criterion in (ranking, focal, quality_focal, focal_with_centerness)
 ]
-PAIRS += [(RetinaNet, harmonised)]
+PAIRS += [(RetinaNet, harmonised), (RetinaNet, adaptive_pairs), (FoveaBox, correlated_varifocal), (PAA, ia_bce)]
 PAIRS += [(PAA, criterion) for criterion in (ranking, ranking_with_judge, quality_focal, paa_criterion)]
 PAIRS += [(FoveaBox, criterion) for criterion in (ranking, quality_focal, fovea_criterion)]
 PAIRS += [(FSAF, criterion) for criterion in (ranking, fsaf_criterion, quality_focal)]
