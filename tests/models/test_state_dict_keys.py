@@ -60,6 +60,7 @@ from rankdet.nn import (
     VGG16,
     BoxHead,
     ConvLevelsOnPath,
+    DeformableRoIPooler,
     DeformableStages,
     FrozenStatistics,
     GroupNorm,
@@ -116,6 +117,9 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
     "SOLOv2-original": of_recipe(SOLOv2, criterion=solo_criterion()),
     "FasterRCNN-carafe": of_recipe(FasterRCNN, neck=partial(FPN, extra_levels=ConvLevelsOnPath(), upsampling=CARAFE())),
     "DynamicRCNN-original": of_recipe(DynamicRCNN, criterion=dynamic_criterion()),
+    "FasterRCNN-deformable": of_recipe(
+        FasterRCNN, stage=partial(RoIStage, pooler=partial(DeformableRoIPooler, modulated=True))
+    ),
     "HybridTaskCascade-semantic": of_recipe(HybridTaskCascade, semantic=SemanticHead),
     "MaskRCNN-normalised": of_recipe(
         MaskRCNN,

@@ -7,6 +7,7 @@ from rankdet.nn.box_head import BoxHead, RegionPredictor, RegionPredictorFactory
 from rankdet.nn.caffe_resnet import StrideInFirstConv
 from rankdet.nn.carafe import CARAFE
 from rankdet.nn.deformable import DeformableStages, ModulatedDeformConv
+from rankdet.nn.deformable_roi import DeformableRoIPooler
 from rankdet.nn.dense_head import DenseHead, DenseOutputs, DensePredictor, DensePredictorFactory, RPNHead
 from rankdet.nn.double_head import DoubleHead, DoublePooler
 from rankdet.nn.fpn import (
@@ -81,6 +82,7 @@ __all__ = [
     "ConvLevelsOnInput",
     "ConvLevelsOnOutput",
     "ConvLevelsOnPath",
+    "DeformableRoIPooler",
     "DeformableStages",
     "DenseHead",
     "DenseOutputs",

@@ -119,7 +119,7 @@ class GuidedRPNHead(nn.Module, Part, GuidedPredictor):
         """See `rankdet.ops.class_rows`."""
         return {"classify": ClassRows()}
 
-    def forward(self, maps: Sequence[Tensor]) -> GuidedOutputs:
+    def forward(self, maps: Sequence[Tensor]) -> GuidedOutputs:  # type: ignore[override]
         """See `GuidedPredictor`."""
         levels = []
         for features in maps:
@@ -178,7 +178,7 @@ class GuidedDenseHead(nn.Module, Part, GuidedPredictor):
         """See `rankdet.ops.class_rows`."""
         return {"classify": ClassRows()}
 
-    def forward(self, maps: Sequence[Tensor]) -> GuidedOutputs:
+    def forward(self, maps: Sequence[Tensor]) -> GuidedOutputs:  # type: ignore[override]
         """See `GuidedPredictor`."""
         levels = []
         for features in maps:

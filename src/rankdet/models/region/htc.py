@@ -162,6 +162,7 @@ class HybridTaskCascade(RCNN):
         logits, context = self.semantic(maps)
         losses = super().losses(self._within(maps, context), batch, truth)
         assert batch.semantic is not None, "batch_of sees to it"
+        assert self.semantic_criterion is not None, "it comes with the branch"
         cells = F.interpolate(batch.semantic[:, None], logits.shape[-2:], mode="nearest")[:, 0]
         losses["semantic"] = self.semantic_criterion(logits, cells, self.criterion.group)
         return losses
