@@ -181,7 +181,7 @@ class Schedule:
         warmup, total = self.warmup_steps(steps_per_epoch), steps_per_epoch * self.epochs
         if warmup > _LONG_WARMUP * total:
             found.append(
-                f"the rate reaches its full value after {warmup} of {total} steps: the warm-up is long for so few; set "
+                f"the warm-up takes {warmup} steps, and the whole training has {total}; set "
                 "schedule.warmup_iterations 0 and schedule.warmup_share 0.05, or train for more epochs"
             )
         if self.base_batch_size not in (None, batch_size) and not self.scale_lr:
