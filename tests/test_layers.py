@@ -22,7 +22,11 @@ MAY_IMPORT = {
     "train": {"ops", "data", "eval"},
     "report": {"ops", "data", "eval"},
     "doctor": {"ops", "data"},
-    "cli": {"ops", "losses", "assign", "nn", "criteria", "models", "data", "eval", "train", "report", "doctor"},
+    "convert": {"ops", "losses", "assign", "nn", "criteria", "models", "data"},
+    "cli": {
+        *("ops", "losses", "assign", "nn", "criteria", "models", "data", "eval", "train", "report", "doctor"),
+        "convert",
+    },
 }
 # losses/ranking is used alone, in other people's training loops: torch and the standard library, nothing else.
 RANKING_MAY_IMPORT = {"torch", "rankdet.losses.ranking", "__future__"}

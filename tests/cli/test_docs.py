@@ -9,20 +9,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rankdet.cli import COMMANDS, predict, train
+from rankdet.cli import COMMANDS, convert, predict, proposals, train
 from rankdet.cli import eval as evaluation
 from rankdet.cli.experiment import Experiment
 from rankdet.cli.options import read_options
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-PAGES = [DOCS / name for name in ("command-line.md", "training.md", "scaling-and-recovery.md")]
+PAGES = [DOCS / f"{name}.md" for name in ("command-line", "training", "scaling-and-recovery", "data")]
+OF_CONVERT = [DOCS / f"{name}.md" for name in ("from-mmdetection", "from-torchvision")]
 
 
-def blocks(language: str) -> list[str]:
-    return [block for page in PAGES for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.S)]
+def blocks(language: str, pages: list[Path] = PAGES) -> list[str]:
+    return [block for page in pages for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.S)]
 
 
-LINES = [line for block in blocks("console") for line in block.splitlines() if line.strip()]
+LINES = [line for block in blocks("console", PAGES + OF_CONVERT) for line in block.splitlines() if line.strip()]
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -32,8 +33,13 @@ def test_shown_commands_are_accepted(line: str):
     assert command in COMMANDS
     if command == "predict":
         predict._split(arguments)
-    elif command in ("train", "eval"):
-        given = read_options(arguments, {"train": train, "eval": evaluation}[command].OPTIONS)
+    elif command == "convert":
+        given = read_options(arguments, convert.OPTIONS, plain=1)
+        if given.own["from"] == "mmdet":
+            Experiment(files=[given.own["preset"]], overrides=given.overrides, complete=False)
+    elif command in ("train", "eval", "proposals"):
+        options = {"train": train, "eval": evaluation, "proposals": proposals}[command].OPTIONS
+        given = read_options(arguments, options)
         if given.files and "start-from" not in given.own:  # without a model it is that of the file
             Experiment(files=given.files, overrides=given.overrides, complete=False)
 
@@ -47,7 +53,7 @@ def test_shown_commands_of_show_run(rankdet):
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_shown_configurations_are_accepted(block: str, tmp_path: Path):
     (tmp_path / "shown.yaml").write_text(block)
-    assert Experiment(files=[str(tmp_path / "shown.yaml")], overrides=[]).dump()
+    assert Experiment(files=["demo", str(tmp_path / "shown.yaml")], overrides=[]).dump()
     assert yaml.safe_load(block)
 
 
@@ -58,6 +64,12 @@ def test_shown_programs_run(block: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert {path.name for path in (tmp_path / "runs" / "example").iterdir()} >= {
         *("best.ckpt", "best.json", "last.ckpt", "metrics.csv", "tensorboard", "pictures")
     }
+
+
+@pytest.mark.parametrize("page", OF_CONVERT, ids=lambda page: page.stem)
+def test_shown_conversions_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile("\n".join(blocks("python", [page])), page.name, "exec"), {})
 
 
 def test_every_file_of_a_run_is_explained(trained: Path):

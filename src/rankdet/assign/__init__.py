@@ -3,8 +3,11 @@
 from rankdet.assign.assignment import BACKGROUND, IGNORE, Assigner, Assignment, CandidateCost
 from rankdet.assign.atss import ATSSAssigner
 from rankdet.assign.balanced import IoUBalancedSampler
+from rankdet.assign.centre_region import CentreRegion
 from rankdet.assign.fovea import FoveaAssigner
+from rankdet.assign.fsaf import FSAFAssigner
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
+from rankdet.assign.hungarian import ClassCost, CriterionCost, FocalCost, HungarianMatcher, Pairs, SoftmaxCost
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.paa import PAAAssigner
 from rankdet.assign.points import PointAssigner
@@ -24,17 +27,25 @@ __all__ = [
     "CellConflict",
     "CellGrid",
     "CentreCells",
+    "CentreRegion",
+    "ClassCost",
+    "CriterionCost",
+    "FSAFAssigner",
     "FirstObject",
+    "FocalCost",
     "FoveaAssigner",
     "GroundTruth",
+    "HungarianMatcher",
     "InstanceTruth",
     "IoUBalancedSampler",
     "KeepAll",
     "LastObject",
     "MaxIoU",
     "PAAAssigner",
+    "Pairs",
     "PointAssigner",
     "RandomSampler",
     "Reach",
     "Sampler",
+    "SoftmaxCost",
 ]

@@ -100,6 +100,18 @@ class Assignment:
             ignored_pairs=pairs,
         )
 
+    def part(self, rows: slice, positives: slice, *, first_object: int) -> Assignment:
+        """The priors in ``rows`` alone, among them all of ``positives``; objects are counted from ``first_object``."""
+        assert self.ignored_pairs is None, "ignored pairs are not divided"
+        return replace(
+            self,
+            labels=self.labels[rows],
+            positive_index=self.positive_index[positives] - rows.start,
+            matched_index=self.matched_index[positives] - first_object,
+            matched_boxes=self.matched_boxes[positives],
+            overlaps=None if self.overlaps is None else self.overlaps[rows],
+        )
+
     def keep(self, kept: Tensor) -> Assignment:
         """The same with every prior outside the mask (P,) ignored."""
         still = kept[self.positive_index].nonzero().squeeze(1)
@@ -155,9 +167,12 @@ class Assigner(Part, ABC):
 
 
 def check_same_images(priors: Priors, truth: GroundTruth) -> None:
-    """Guard shared by the assigners: priors and objects must belong to the same number of images."""
+    """Guard shared by the assigners: priors and objects must belong to as many images, and be on one device."""
     if priors.num_images != truth.num_images:
         raise ValueError(f"priors of {priors.num_images} images cannot be assigned to objects of {truth.num_images}")
+    devices = [str(boxes[0].device) for boxes in (priors.boxes, truth.boxes) if boxes]
+    if len(set(devices)) > 1:
+        raise ValueError(f"priors are on {devices[0]}, objects on {devices[1]}; move both to the same device")
 
 
 def matches_of_batch(per_image: Sequence[Tensor], truth: GroundTruth) -> Tensor:

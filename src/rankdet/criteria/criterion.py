@@ -84,6 +84,10 @@ class Criterion(nn.Module, Part, ABC):
     def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:
         """Outputs (..., C) and (..., Q) -> logits (..., K), whose sigmoid is the score of a detection."""
 
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """Outputs (..., C) -> logits (..., K) of the classes alone, without what is judged beside them."""
+        return logits
+
     def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:  # noqa: ARG002
         """How badly each positive of an assignment predicts its object, (M,), for assigners that choose by it.
 
@@ -144,6 +148,10 @@ class Weighted(Criterion):
     def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:
         """As the criterion within."""
         return self.criterion.detection_logits(logits, quality_logits)
+
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """As the criterion within."""
+        return self.criterion.class_logits(logits)
 
     def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
         """As the criterion within."""

@@ -19,12 +19,12 @@ class ClassificationLoss(nn.Module, ABC):
     ``considered`` is False for ignored rows (P,), or for ignored entries (P, C).
 
     Attributes:
-        softmax: whether C = K + 1 with the background in the last column, instead of K sigmoids.
+        backgrounds: columns of a softmax behind those of the K classes; 0 with K sigmoids.
         prior_score: the score that region stages start from, about (RetinaNet, section 4.1); dense heads always start
             from 0.01.
     """
 
-    softmax = False
+    backgrounds = 0
     prior_score = 0.5
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor, considered: Tensor) -> Tensor:
@@ -123,13 +123,20 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
 
 
 class SoftmaxCrossEntropyLoss(ClassificationLoss):
-    """Cross entropy over K classes and, in the last column, the background (Girshick 2015, eq. 1)."""
+    """Cross entropy over K classes and, in the last column, the background (Girshick 2015, eq. 1).
 
-    softmax = True
+    Args:
+        weight: factor on the loss.
+        backgrounds: columns behind those of the classes. More than one stand for what is none of the classes either,
+            such as the ten numbers between 1 and 90 that are no category of COCO and have columns in torchvision.
+    """
 
-    def __init__(self, *, weight: float = 1.0) -> None:
+    def __init__(self, *, weight: float = 1.0, backgrounds: int = 1) -> None:
         super().__init__()
+        if backgrounds < 1:
+            raise ValueError(f"a softmax has a background, so that backgrounds must be at least 1; got {backgrounds}")
         self.weight = weight
+        self.backgrounds = backgrounds
 
     def of_rows(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:  # noqa: ARG002
         """See `ClassificationLoss`."""

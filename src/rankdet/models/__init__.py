@@ -5,6 +5,8 @@ from rankdet.models.dense.atss import ATSS
 from rankdet.models.dense.detector import DenseDetector
 from rankdet.models.dense.fcos import FCOS, fcos_criterion
 from rankdet.models.dense.fovea_box import FoveaBox, fovea_criterion
+from rankdet.models.dense.fsaf import FSAF, fsaf_criterion
+from rankdet.models.dense.fsaf_retinanet import FSAFRetinaNet
 from rankdet.models.dense.paa import PAA, paa_criterion
 from rankdet.models.dense.recipe import AnchorRecipe
 from rankdet.models.dense.retinanet import RetinaNet
@@ -29,22 +31,32 @@ from rankdet.models.masks.prototypes import (
 )
 from rankdet.models.masks.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criterion, solo_criterion
 from rankdet.models.masks.yolact import YOLACT, yolact_criterion
-from rankdet.models.postprocess import Postprocess
+from rankdet.models.postprocess import CutLast, Postprocess, SoftPostprocess
+from rankdet.models.pyramid_detector import PyramidDetector
+from rankdet.models.queries.detector import QueryDetector
+from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs
+from rankdet.models.queries.postprocess import TopPostprocess
+from rankdet.models.queries.stage import QueryStage
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
-from rankdet.models.region.cascade import Cascade, RoIHead, RoIHeadFactory
+from rankdet.models.region.cascade import Cascade, MeanOutput, MeanScore, RoIHead, RoIHeadFactory, StageAverage
 from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
-from rankdet.models.region.detector import TwoStageDetector
+from rankdet.models.region.detector import RegionDetector, TwoStageDetector
 from rankdet.models.region.double_head import DoubleHeadRCNN, double_head_criterion
+from rankdet.models.region.fast_rcnn import FastRCNN
 from rankdet.models.region.faster_rcnn import FasterRCNN, softmax_criterion
+from rankdet.models.region.grid_rcnn import GridBranch, GridRCNN
 from rankdet.models.region.libra import LibraRCNN, libra_criterion
 from rankdet.models.region.mask_branch import MaskBranch
 from rankdet.models.region.mask_rcnn import MaskRCNN
+from rankdet.models.region.mask_scoring import MaskScoringBranch, MaskScoringRCNN
 from rankdet.models.region.proposals import ProposalSelection
 from rankdet.models.region.recipe import RCNN
 from rankdet.models.region.rpn import RPN, RPNFactory, rpn_criterion
+from rankdet.models.region.rpn_detector import RPNDetector, rpn_cross_entropy
 from rankdet.models.region.settings import BY_RANKING, BY_SCORE, CASCADE_BY_SCORE, RegionSettings
 from rankdet.models.region.stage import RoIStage, RoIStageFactory
 from rankdet.models.region.stages import RoIStageTemplate
+from rankdet.models.selection import CandidateSelection, TopPairs, TopPairsByClass, TopPriors
 from rankdet.models.spec import PlanError, build, spec_of
 
 __all__ = [
@@ -56,27 +68,40 @@ __all__ = [
     "Branch",
     "BranchFactory",
     "CASCADE_BY_SCORE",
+    "CandidateSelection",
     "Cascade",
     "CascadeMaskRCNN",
     "CascadeRCNN",
     "CellStage",
     "CheckpointError",
     "CoefficientStage",
+    "CutLast",
     "DenseDetector",
     "DenseStage",
     "DenseStageFactory",
+    "Denoising",
     "Detector",
-    "DynamicMaskDetector",
     "DoubleHeadRCNN",
+    "DynamicMaskDetector",
     "FCOS",
+    "FSAF",
+    "FSAFRetinaNet",
     "FastPostprocess",
+    "FastRCNN",
     "FasterRCNN",
     "FoveaBox",
+    "GridBranch",
+    "GridRCNN",
+    "LayerOutputs",
     "LibraRCNN",
     "Losses",
     "MaskBranch",
     "MaskRCNN",
+    "MaskScoringBranch",
+    "MaskScoringRCNN",
     "MatrixPostprocess",
+    "MeanOutput",
+    "MeanScore",
     "NINE_BY_RANKING",
     "NINE_BY_SCORE",
     "PAA",
@@ -85,9 +110,16 @@ __all__ = [
     "ProposalSelection",
     "PrototypeDetector",
     "PrototypeMasks",
+    "PyramidDetector",
+    "QueryDetector",
+    "QueryNetwork",
+    "QueryOutputs",
+    "QueryStage",
     "RCNN",
     "RPN",
+    "RPNDetector",
     "RPNFactory",
+    "RegionDetector",
     "RegionSettings",
     "RegionStep",
     "RetinaNet",
@@ -103,6 +135,12 @@ __all__ = [
     "SSD300",
     "SSD512",
     "ScoreVoting",
+    "SoftPostprocess",
+    "StageAverage",
+    "TopPairs",
+    "TopPairsByClass",
+    "TopPostprocess",
+    "TopPriors",
     "TwoStageDetector",
     "VotingPostprocess",
     "YOLACT",
@@ -111,12 +149,14 @@ __all__ = [
     "double_head_criterion",
     "fcos_criterion",
     "fovea_criterion",
+    "fsaf_criterion",
     "libra_criterion",
     "load",
     "paa_criterion",
     "plan_of",
     "read_checkpoint",
     "rpn_criterion",
+    "rpn_cross_entropy",
     "smooth_softmax_criterion",
     "softmax_criterion",
     "solo_criterion",

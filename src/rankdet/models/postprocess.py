@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
+from rankdet.models.selection import CandidateSelection, TopPairs, least_logit
 from rankdet.ops.boxes import clip_boxes
-from rankdet.ops.nms import top_after_nms
+from rankdet.ops.matrix_nms import Decay, LinearDecay
+from rankdet.ops.nms import probability_logit, top_after_nms
 from rankdet.ops.part import Part
+from rankdet.ops.soft_nms import soft_nms
 
 
 class Postprocess(Part):
@@ -24,12 +26,17 @@ class Postprocess(Part):
         nms_threshold: IoU above which the worse one of two detections of a class goes.
         max_detections: per image, over all classes.
         pre_nms: candidates (prior and class) that each pyramid level of a dense detector may send.
+        selection: which those are; by default the best pairs of a prior and a class, by `TopPairs`.
+        least_side: what both sides of a detection must exceed, in pixels; None keeps boxes without area as well.
+        inset: boxes are cut so many pixels before the right and the lower edge of the image.
 
     Attributes:
         moves_boxes: whether the boxes of detections depend on scores.
+        decays_scores: whether the scores of detections depend on the boxes around them.
     """
 
     moves_boxes = False
+    decays_scores = False
 
     def __init__(
         self,
@@ -38,6 +45,9 @@ class Postprocess(Part):
         nms_threshold: float = 0.5,
         max_detections: int = 100,
         pre_nms: int = 1000,
+        selection: CandidateSelection | None = None,
+        least_side: float | None = 0.0,
+        inset: float = 0.0,
     ) -> None:
         if score_threshold is not None and not 0 <= score_threshold < 1:
             raise ValueError(f"score_threshold must be None or lie in [0, 1); got {score_threshold}")
@@ -45,38 +55,121 @@ class Postprocess(Part):
         self.nms_threshold = nms_threshold
         self.max_detections = max_detections
         self.pre_nms = pre_nms
+        self.selection = selection or TopPairs()
+        self.least_side = least_side
+        self.inset = inset
 
     def __call__(self, boxes: Tensor, logits: Tensor, labels: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         """Candidates (D, 4), (D,), (D,) of an image of (height, width) -> boxes, labels, scores, logits, best first."""
-        boxes = clip_boxes(boxes, size)
-        kept = self.select(boxes, logits, labels)
-        return detection_of(boxes[kept], logits[kept], labels[kept])
+        boxes = self.cut(boxes, size)
+        kept, left = self.select(boxes, logits, labels)
+        return detection_of(boxes[kept], left, labels[kept])
 
-    def select(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Rows of the candidates that become detections, best first; the boxes are cut to the image already."""
+    def cut(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """Boxes (D, 4) cut to an image of (height, width)."""
+        return clip_boxes(boxes, (size[0] - self.inset, size[1] - self.inset))
+
+    def select(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the candidates that become detections, best first, and the logits that these then have.
+
+        The boxes are cut to the image already.
+        """
         rows = self.sound(boxes, logits)
-        return rows[self.suppress(boxes[rows], logits[rows], labels[rows])]
+        kept, left = self.suppress(boxes[rows], logits[rows], labels[rows])
+        return rows[kept], left
 
     def sound(self, boxes: Tensor, logits: Tensor) -> Tensor:
         """Rows of the candidates that have an area, a finite logit and a score above the threshold."""
         good = torch.isfinite(logits) & (logits > least_logit(self.score_threshold))
-        return ((boxes[:, 2:] > boxes[:, :2]).all(1) & good).nonzero().squeeze(1)
+        return (large_enough(boxes, self.least_side) & good).nonzero().squeeze(1)
 
-    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Rows of the sound candidates that no better one stands for, best first; what subclasses may replace."""
-        return top_after_nms(boxes, logits, labels, threshold=self.nms_threshold, limit=self.max_detections)
+    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the sound candidates that no better one stands for, best first, and the logits that they then have.
+
+        This is what subclasses may replace.
+        """
+        kept = top_after_nms(boxes, logits, labels, threshold=self.nms_threshold, limit=self.max_detections)
+        return kept, logits[kept]
+
+
+class SoftPostprocess(Postprocess):
+    """`Postprocess` with `soft_nms`: duplicates lose score instead of being removed (Bodla et al., ICCV 2017).
+
+    The scores of a model trained by ranking are only ordered, and what a duplicate keeps depends on their level: try
+    both decays and ``min_score=0`` with such a model.
+
+    Args as `Postprocess`, and
+
+    Args:
+        score_threshold: lowest score of a candidate before it loses any.
+        nms_threshold: lowest IoU that costs score: 0.3 in the paper and 0.5 in MMDetection, 0 with `GaussianDecay`.
+        max_detections: as `Postprocess`.
+        pre_nms: as `Postprocess`.
+        decay: what is left of a score; by default `LinearDecay`. ``GaussianDecay(sigma=2.0)`` is the paper's Gaussian
+            one, whose sigma of 0.5 divides.
+        min_score: lowest score of a detection, in [0, 1).
+    """
+
+    decays_scores = True
+
+    def __init__(
+        self,
+        *,
+        score_threshold: float | None = None,
+        nms_threshold: float = 0.5,
+        max_detections: int = 100,
+        pre_nms: int = 1000,
+        decay: Decay | None = None,
+        min_score: float = 1e-3,
+    ) -> None:
+        super().__init__(
+            score_threshold=score_threshold,
+            nms_threshold=nms_threshold,
+            max_detections=max_detections,
+            pre_nms=pre_nms,
+        )
+        if not 0 <= min_score < 1:
+            raise ValueError(f"min_score must lie in [0, 1); got {min_score}")
+        self.decay = decay or LinearDecay()
+        self.min_score = min_score
+
+    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Postprocess`."""
+        log_scores = logsigmoid(logits.float())
+        kept, left = soft_nms(
+            boxes, log_scores, labels, decay=self.decay, threshold=self.nms_threshold, limit=self.max_detections
+        )
+        stays = left.exp() >= self.min_score
+        return kept[stays], probability_logit(left[stays])
+
+
+class CutLast(Postprocess):
+    """`Postprocess` that cuts boxes to the image when duplicates are gone: RetinaNet of Detectron2.
+
+    What lies beyond the image counts in the overlap of two boxes there, and a box that is wholly outside has suppressed
+    others before it goes itself.
+    """
+
+    def __call__(self, boxes: Tensor, logits: Tensor, labels: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """See `Postprocess`."""
+        kept, left = self.select(boxes, logits, labels)
+        boxes = self.cut(boxes[kept], size)
+        inside = large_enough(boxes, self.least_side)
+        return detection_of(boxes[inside], left[inside], labels[kept][inside])
+
+
+def large_enough(boxes: Tensor, least_side: float | None) -> Tensor:
+    """Whether both sides of boxes (D, 4) exceed a number of pixels; of all for None.
+
+    >>> large_enough(torch.tensor([[0., 0., 2., 2.], [1., 1., 1., 5.]]), 0.0)
+    tensor([ True, False])
+    """
+    if least_side is None:
+        return torch.ones_like(boxes[:, 0], dtype=torch.bool)
+    return (boxes[:, 2:] - boxes[:, :2] > least_side).all(1)
 
 
 def detection_of(boxes: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """What a detector returns of an image, the masks aside."""
     logits = logits.float()
     return {"boxes": boxes, "labels": labels, "scores": logits.sigmoid(), "logits": logits}
-
-
-def least_logit(score_threshold: float | None) -> float:
-    """What the logits of scores above a threshold in [0, 1) exceed; None is no threshold.
-
-    >>> least_logit(0.5), least_logit(None)
-    (0.0, -inf)
-    """
-    return math.log(score_threshold / (1 - score_threshold)) if score_threshold else -math.inf

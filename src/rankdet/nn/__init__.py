@@ -4,6 +4,7 @@ from rankdet.nn.anchors import AnchorGenerator, GridPriors, SSDAnchors, octave_s
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.balanced_pyramid import BalancedPyramid
 from rankdet.nn.box_head import BoxHead, RegionPredictor, RegionPredictorFactory
+from rankdet.nn.caffe_resnet import StrideInFirstConv
 from rankdet.nn.carafe import CARAFE
 from rankdet.nn.deformable import DeformableStages, ModulatedDeformConv
 from rankdet.nn.dense_head import DenseHead, DenseOutputs, DensePredictor, DensePredictorFactory, RPNHead
@@ -19,7 +20,9 @@ from rankdet.nn.fpn import (
     PoolLevel,
     Upsampling,
 )
+from rankdet.nn.grid_head import GridHead, GridPredictor, GridPredictorFactory
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
+from rankdet.nn.mask_scoring import MaskIoUHead, MaskJudge, MaskJudgeFactory
 from rankdet.nn.modification import Modification
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.norm import (
@@ -29,13 +32,15 @@ from rankdet.nn.norm import (
     GroupNorm,
     GroupStatistics,
     Norm,
+    NormEpsilon,
     NormPolicy,
     SyncBatchNorm,
     SynchronisedStatistics,
 )
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.nn.pyramid import backbone_of, level_strides, pyramid_on
-from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler
+from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler, UnalignedRoIPooler
+from rankdet.nn.rounded_anchors import RoundedAnchors
 from rankdet.nn.simple_pyramid import SimplePyramid
 from rankdet.nn.solov2 import KernelHead, MaskFeatures
 from rankdet.nn.ssd import LAYERS_300, LAYERS_512, SSDHead, SSDLayer, SSDNeck
@@ -68,6 +73,9 @@ __all__ = [
     "ExtraLevels",
     "FrozenStatistics",
     "GridPriors",
+    "GridHead",
+    "GridPredictor",
+    "GridPredictorFactory",
     "GroupNorm",
     "GroupStatistics",
     "ImageBatch",
@@ -76,6 +84,9 @@ __all__ = [
     "LAYERS_512",
     "MaskFeatures",
     "MaskHead",
+    "MaskIoUHead",
+    "MaskJudge",
+    "MaskJudgeFactory",
     "MaskPredictor",
     "MaskPredictorFactory",
     "Modification",
@@ -84,6 +95,7 @@ __all__ = [
     "Neck",
     "NeckFactory",
     "Norm",
+    "NormEpsilon",
     "NormPolicy",
     "PoolLevel",
     "Pooler",
@@ -94,14 +106,17 @@ __all__ = [
     "RegionPredictor",
     "RegionPredictorFactory",
     "RoIPooler",
+    "RoundedAnchors",
     "SSDAnchors",
     "SSDHead",
     "SSDLayer",
     "SSDNeck",
     "SimplePyramid",
+    "StrideInFirstConv",
     "SyncBatchNorm",
     "SynchronisedStatistics",
     "TimmBackbone",
+    "UnalignedRoIPooler",
     "Upsampling",
     "VGG16",
     "backbone_of",

@@ -54,10 +54,11 @@ class GridPriors(nn.Module, Part, ABC):
     ) -> Priors:
         """Pyramid maps (N, C, H_l, W_l) and the images' sizes before and after their own padding -> priors."""
         device = maps[0].device
-        grids = [tuple(level.shape[-2:]) for level in maps]
+        grids = [(int(level.shape[-2]), int(level.shape[-1])) for level in maps]
         if len(grids) != len(self.strides):
             raise ValueError(f"anchors are made for {len(self.strides)} levels {self.strides}; got {len(grids)} maps")
-        boxes = torch.cat([self._level(i, grid, device) for i, grid in enumerate(grids)])
+        canvas = max(height for height, _ in padded_sizes), max(width for _, width in padded_sizes)
+        boxes = torch.cat([self._level(i, grid, canvas, device) for i, grid in enumerate(grids)])
         valid = {padded: self._valid(grids, padded, device) for padded in set(padded_sizes)}
         masks = [valid[padded] for padded in padded_sizes]
         if self.border is not None:
@@ -66,11 +67,15 @@ class GridPriors(nn.Module, Part, ABC):
         level_sizes = tuple(height * width * per_cell for (height, width), per_cell in cells)
         return Priors((boxes,) * len(masks), tuple(masks), level_sizes, self.strides)
 
-    def _level(self, level: int, grid: tuple[int, ...], device: torch.device) -> Tensor:
+    def spacing(self, level: int, grid: tuple[int, int], canvas: tuple[int, int]) -> tuple[float, float]:  # noqa: ARG002
+        """Pixels from row to row and from column to column, on a grid (H, W) of a canvas of (height, width) pixels."""
+        return self.strides[level], self.strides[level]
+
+    def _level(self, level: int, grid: tuple[int, int], canvas: tuple[int, int], device: torch.device) -> Tensor:
         """Anchors (H W A, 4) of a whole level."""
-        stride = self.strides[level]
-        rows = (torch.arange(grid[0], device=device) + self.centre_offset) * stride
-        columns = (torch.arange(grid[1], device=device) + self.centre_offset) * stride
+        down, right = self.spacing(level, grid, canvas)
+        rows = (torch.arange(grid[0], device=device) + self.centre_offset) * down
+        columns = (torch.arange(grid[1], device=device) + self.centre_offset) * right
         y, x = torch.meshgrid(rows, columns, indexing="ij")
         centres = torch.stack((x, y, x, y), -1).reshape(-1, 1, 4)
         return (centres + self.cell_anchors(level).to(device)).reshape(-1, 4)

@@ -19,15 +19,13 @@ def conv_block(
     norm: Norm | None = None,
     relu: bool = True,
 ) -> list[nn.Module]:
-    """A convolution that keeps the size, its normalisation if any (the convolution then has no bias), and a ReLU.
+    """A convolution that keeps the size, its normalisation if any (which says whether it has a bias), and a ReLU.
 
     >>> [type(layer).__name__ for layer in conv_block(4, 8)]
     ['Conv2d', 'ReLU']
     """
-    padding = kernel // 2
-    layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding, bias=norm is None)
-    ]
+    padding, bias = kernel // 2, norm is None or norm.conv_bias
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding, bias=bias)]
     if norm is not None:
         layers.append(norm.build(out_channels))
     if relu:

@@ -13,7 +13,9 @@ from rankdet.ops.part import Part
 
 
 class Norm(Part, ABC):
-    """Makes the normalisation behind a convolution, which then has no bias."""
+    """Makes the normalisation behind a convolution, which then has no bias, unless ``conv_bias`` says so."""
+
+    conv_bias = False
 
     @abstractmethod
     def build(self, channels: int) -> nn.Module:
@@ -29,14 +31,17 @@ class GroupNorm(Norm):
     Args:
         groups: at most so many.
         least_channels: of a group.
+        conv_bias: whether the convolution in front has a bias; it changes something where groups are of several
+            channels (FCOS of torchvision, and of MMDetection with ``conv_bias=True``).
 
     >>> [GroupNorm().build(channels).num_groups for channels in (256, 64, 4)]
     [32, 8, 1]
     """
 
-    def __init__(self, *, groups: int = 32, least_channels: int = 8) -> None:
+    def __init__(self, *, groups: int = 32, least_channels: int = 8, conv_bias: bool = False) -> None:
         self.groups = groups
         self.least_channels = least_channels
+        self.conv_bias = conv_bias
 
     def build(self, channels: int) -> nn.GroupNorm:
         """See `Norm`."""
@@ -120,6 +125,24 @@ class GroupStatistics(NormPolicy):
             for name, child in list(module.named_children()):
                 if isinstance(child, _BatchNorm):
                     setattr(module, name, _as_group_norm(child))
+
+
+class NormEpsilon(Modification):
+    """What every batch norm adds to the variance, where weights were trained with another number than 1e-5.
+
+    Args:
+        eps: at least 0; the first weights of torchvision's detectors have 0.
+    """
+
+    def __init__(self, eps: float) -> None:
+        if eps < 0:
+            raise ValueError(f"eps, which is added to variances, must be at least 0; got {eps}")
+        self.eps = eps
+
+    def prepare(self, network: nn.Module) -> None:
+        """See `Modification`."""
+        for norm in _batch_norms(network):
+            norm.eps = self.eps
 
 
 def _batch_norms(network: nn.Module) -> list[_BatchNorm]:

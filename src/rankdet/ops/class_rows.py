@@ -17,7 +17,7 @@ from torch import nn
 class ClassRows:
     """How rows, the first axis of a tensor, belong to classes: ``groups`` of ``columns`` of ``width`` rows, nested so.
 
-    There are K columns, or K + 1 with the background of a softmax behind the classes.
+    There are K columns, or K + 1 with the background of a softmax behind the classes (more where it has several).
 
     Attributes:
         groups: how often all columns follow one another: the anchors of a cell.

@@ -58,8 +58,23 @@ class DeltaCoder(BoxCoder):
         prior_centres, prior_sizes = centres_and_sizes(priors)
         scaled = deltas.to(priors.dtype) * priors.new_tensor(self.stds)
         centres = prior_centres + scaled[..., :2] * prior_sizes
-        halves = prior_sizes * scaled[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() / 2
+        halves = prior_sizes * self._bounded(scaled[..., 2:]).exp() / 2
         return torch.cat((centres - halves, centres + halves), -1)
+
+    def _bounded(self, log_ratios: Tensor) -> Tensor:
+        return log_ratios.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+
+
+class OneSidedDeltaCoder(DeltaCoder):
+    """`DeltaCoder` that only bounds how much a box grows, not how much it shrinks: Detectron2 and torchvision.
+
+    >>> prior, deltas = torch.tensor([[0., 0., 100., 100.]]), torch.tensor([[0., 0., -50., 50.]])
+    >>> OneSidedDeltaCoder().decode(prior, deltas).round(decimals=3)
+    tensor([[    49.9980, -3075.0000,     50.0020,  3175.0000]])
+    """
+
+    def _bounded(self, log_ratios: Tensor) -> Tensor:
+        return log_ratios.clamp(max=MAX_LOG_RATIO)
 
 
 class LogDistanceCoder(BoxCoder):
@@ -88,3 +103,25 @@ class LogDistanceCoder(BoxCoder):
         centres, sizes = centres_and_sizes(priors)
         distances = deltas.to(priors.dtype).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * sizes[..., :1]
         return torch.cat((centres - distances[..., :2], centres + distances[..., 2:]), -1)
+
+
+class FrameCoder(BoxCoder):
+    """Centre and size of a box as shares of its prior, the frame of an image: what a DETR regresses.
+
+    >>> frame, box = torch.tensor([[0., 0., 200., 100.]]), torch.tensor([[50., 10., 150., 30.]])
+    >>> FrameCoder().encode(frame, box)
+    tensor([[0.5000, 0.2000, 0.5000, 0.2000]])
+    """
+
+    def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        """See `BoxCoder.encode`."""
+        _, sides = centres_and_sizes(priors)
+        centres, sizes = centres_and_sizes(boxes)
+        return torch.cat(((centres - priors[..., :2]) / sides, sizes / sides), -1)
+
+    def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
+        """See `BoxCoder.decode`. Half precision deltas are decoded in the precision of the priors."""
+        _, sides = centres_and_sizes(priors)
+        shares = deltas.to(priors.dtype)
+        centres, halves = priors[..., :2] + shares[..., :2] * sides, shares[..., 2:] * sides / 2
+        return torch.cat((centres - halves, centres + halves), -1)

@@ -31,6 +31,7 @@ from rankdet.train.progress import ShowProgress
 from rankdet.train.schedule import Schedule
 from rankdet.train.settings import settings_of
 from rankdet.train.start import Start
+from rankdet.train.sync_norm import SynchroniseBatchNorm
 from rankdet.train.task import DetectionTask
 
 _EXPECTED_WARNINGS = (
@@ -207,10 +208,9 @@ def _trainer(options: TrainerOptions, epochs: int, folder: RunFolder, watchers: 
         max_epochs=epochs,
         gradient_clip_val=options.gradient_clip,
         accumulate_grad_batches=options.accumulate,
-        sync_batchnorm=options.sync_batchnorm,
         log_every_n_steps=options.log_every,
         logger=False,
-        plugins=[ReplacingIO()],
+        plugins=[ReplacingIO(), *([SynchroniseBatchNorm()] if options.sync_batchnorm else [])],
         callbacks=watchers,
         default_root_dir=folder.path,
         num_sanity_val_steps=0,

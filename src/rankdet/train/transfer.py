@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rankdet.data.categories import Categories
 from rankdet.ops.checkpoint import KEY, VERSION, CheckpointError, model_weights, read_checkpoint
 from rankdet.ops.class_rows import ClassRows, class_rows_of, is_counter, training_tensors_of
-from rankdet.train.settings import Change, plan_changes
+from rankdet.train.settings import CLASS, Change, plan_changes
 from rankdet.train.transfer_table import FRESH, LEFT_OUT, TAKEN, table
 
 _SHOWN = 4
@@ -107,7 +107,7 @@ def transfer_weights(
     theirs = getattr(model, "current_names", dict)(model_weights(content))
     record = content[KEY]
     match = ClassMatch.by_name(_class_names(record, categories), categories.names)
-    changed, outcomes, problems = _decide(model, theirs, match, fresh)
+    changed, outcomes, problems = _decide(model, theirs, match, fresh, _backgrounds_in(record.get("model")))
     plan = getattr(model, "plan", None)
     same_words = int(record.get("version", 1)) == VERSION and record.get("model") is not None
     differs = plan_changes(record["model"], plan()) if callable(plan) and same_words else []
@@ -124,7 +124,11 @@ def transfer_weights(
 
 
 def _decide(
-    model: nn.Module, theirs: Mapping[str, Tensor], match: ClassMatch, fresh: Sequence[str]
+    model: nn.Module,
+    theirs: Mapping[str, Tensor],
+    match: ClassMatch,
+    fresh: Sequence[str],
+    backgrounds: Collection[int],
 ) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
     """The new values of tensors of the model, what becomes of each, and what speaks against it, by part."""
     changed: dict[str, Tensor] = {}
@@ -141,13 +145,14 @@ def _decide(
             outcomes[name] = FRESH + (": not in the file" if given is None else ", as asked for")
             continue
         layout = _layout(rows.get(name), given, value)
-        new = given if layout is None else _by_class(given, value, layout, match)
+        split = None if layout is None else _Columns.of(given, value, layout, match, backgrounds)
+        new = given if layout is None else None if split is None else split.filled(given, value)
         if new is None or new.shape != value.shape:
             said = f"{name} is {tuple(given.shape)} there and {tuple(value.shape)} here"
             problems.setdefault(name.rpartition(".")[0] or name, said)
         else:
             changed[name] = new
-            outcomes[name] = TAKEN if layout is None else _rows_said(given, value, layout, match)
+            outcomes[name] = TAKEN if split is None else str(split)
     left = (name for name in theirs if name not in state and not is_counter(name))
     return changed, outcomes | dict.fromkeys(left, f"{LEFT_OUT}: not in the model"), problems
 
@@ -166,27 +171,60 @@ def _means(pattern: str, name: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
-def _by_class(given: Tensor, value: Tensor, layout: ClassRows, match: ClassMatch) -> Tensor | None:
-    """Rows of a file in the places of their classes, all others as they are; None if the shapes do not allow that."""
-    there, here = _columns(given, layout, match.their_names), _columns(value, layout, match.our_names)
-    if there is None or here is None or given.shape[1:] != value.shape[1:]:
-        return None
-    old = given.to(value.dtype).view(layout.groups, there, layout.width, *given.shape[1:])
-    new = value.clone().view(layout.groups, here, layout.width, *value.shape[1:])
-    background_there, background_here = there > len(match.their_names), here > len(match.our_names)
-    taken = old[:, list(match.theirs)]
-    if background_there and not background_here:
-        taken = taken - old[:, -1:]
-    new[:, list(match.ours)] = taken.to(new.device)
-    if background_here:
-        new[:, -1:] = old[:, -1:].to(new.device) if background_there else 0
-    return new.view_as(value)
+@dataclass(frozen=True)
+class _Columns:
+    """How many columns a tensor with rows of classes has behind those of the classes, in a file and in the model."""
+
+    layout: ClassRows
+    match: ClassMatch
+    there: int
+    here: int
+
+    @classmethod
+    def of(
+        cls, given: Tensor, value: Tensor, layout: ClassRows, match: ClassMatch, backgrounds: Collection[int]
+    ) -> _Columns | None:
+        """None if the shapes are not those of the classes, with one of so many backgrounds there."""
+        columns = layout.columns(len(given)), layout.columns(len(value))
+        if None in columns or given.shape[1:] != value.shape[1:]:
+            return None
+        there, here = columns[0] - len(match.their_names), columns[1] - len(match.our_names)  # type: ignore[operator]
+        return cls(layout, match, there, here) if there in backgrounds and here >= 0 else None
+
+    def filled(self, given: Tensor, value: Tensor) -> Tensor:
+        """Rows of the file in the places of their classes, those of new classes as the model begins."""
+        old, new = (
+            tensor.unflatten(0, (self.layout.groups, -1, self.layout.width))
+            for tensor in (given.to(value), value.clone())
+        )
+        taken = old[:, list(self.match.theirs)]
+        new[:, list(self.match.ours)] = taken - old[:, -1:] if self.there and not self.here else taken
+        if self.here and not self.there:
+            new[:, -self.here :] = 0
+        elif both := min(self.here, self.there):
+            new[:, -both:] = old[:, -both:]
+        return new.flatten(0, 2)
+
+    def __str__(self) -> str:
+        fresh = len(self.match.our_names) - len(self.match.ours)
+        said = f"rows of {len(self.match.ours)} classes {TAKEN}" + (f", of {fresh} {FRESH}" if fresh else "")
+        if self.there and not self.here:
+            return f"{said}; softmax there, sigmoids here: less the row of the background"
+        if self.here and not self.there:
+            return f"{said}; sigmoids there, softmax here: the row of the background is 0"
+        return said
 
 
-def _columns(tensor: Tensor, layout: ClassRows, names: Sequence[str]) -> int | None:
-    """The columns of a tensor: as many as there are classes, and perhaps a background; None for another number."""
-    columns = layout.columns(len(tensor))
-    return columns if columns in (len(names), len(names) + 1) else None
+def _backgrounds_in(plan: Any) -> Collection[int]:
+    """How many columns the softmaxes of a plan have behind those of the classes, and 0 for sigmoids."""
+    if plan is None:
+        return {0, 1}
+    if isinstance(plan, list | tuple):
+        return {0}.union(*map(_backgrounds_in, plan)) if plan else {0}
+    if not isinstance(plan, Mapping):
+        return {0}
+    stated = plan.get("backgrounds", 1 if "Softmax" in str(plan.get(CLASS)) else 0)
+    return {0, int(stated)}.union(*map(_backgrounds_in, plan.values()))
 
 
 def _layout(rows: ClassRows | None, given: Tensor, value: Tensor) -> ClassRows | None:
@@ -194,20 +232,6 @@ def _layout(rows: ClassRows | None, given: Tensor, value: Tensor) -> ClassRows |
     if rows is None or not (given.ndim and value.ndim):
         return None
     return None if rows.shared and rows.columns(len(given)) == rows.columns(len(value)) == 1 else rows
-
-
-def _rows_said(given: Tensor, value: Tensor, layout: ClassRows, match: ClassMatch) -> str:
-    there, here = layout.columns(len(given)), layout.columns(len(value))
-    assert there is not None, "checked with the shapes"
-    assert here is not None, "checked with the shapes"
-    fresh = len(match.our_names) - len(match.ours)
-    said = f"rows of {len(match.ours)} classes {TAKEN}" + (f", of {fresh} {FRESH}" if fresh else "")
-    softmax_there, softmax_here = there > len(match.their_names), here > len(match.our_names)
-    if softmax_there and not softmax_here:
-        return f"{said}; softmax there, sigmoids here: less the row of the background"
-    if softmax_here and not softmax_there:
-        return f"{said}; sigmoids there, softmax here: the row of the background is 0"
-    return said
 
 
 def _way_out(parts: Sequence[str]) -> str:

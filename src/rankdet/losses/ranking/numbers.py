@@ -35,11 +35,28 @@ def finite(values: Tensor) -> Tensor:
 
 def rounded_up(values: Tensor, dtype: torch.dtype) -> Tensor:
     """The smallest numbers of a narrower dtype that are not below the values: ``x >= value`` stays what it was."""
+    if values.dtype == dtype:
+        return values
     narrow = values.to(dtype)
     above = torch.nextafter(narrow, torch.full_like(narrow, torch.inf))
     return torch.where(narrow.to(values.dtype) < values, above, narrow)
 
 
+def running_sums(values: Tensor) -> Tensor:
+    """``out[..., k] = sum of values[..., : k + 1]``, also where torch has been asked to be deterministic.
+
+    On accelerators its cumulative sum of floats is not, and raises then; instead, sums over twice as many values are
+    added up in each of a few rounds.
+    """
+    if on_cpu(values) or not torch.are_deterministic_algorithms_enabled():
+        return values.cumsum(-1)
+    reach = 1
+    while reach < values.shape[-1]:
+        values = values + torch.nn.functional.pad(values[..., :-reach], (reach, 0))
+        reach *= 2
+    return values
+
+
 def suffix_sums(values: Tensor) -> Tensor:
     """``out[..., k] = sum of values[..., k:]``."""
-    return values.flip(-1).cumsum(-1).flip(-1)
+    return running_sums(values.flip(-1)).flip(-1)

@@ -12,6 +12,7 @@ from rankdet.assign.assignment import Assigner, Assignment
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.assign.samplers import KeepAll, Sampler
 from rankdet.criteria.criterion import Criterion, CriterionOutput
+from rankdet.models.selection import CandidateSelection, TopPairs
 from rankdet.nn.anchors import GridPriors
 from rankdet.nn.dense_head import DenseOutputs, DensePredictor, DensePredictorFactory
 from rankdet.nn.preprocess import ImageBatch
@@ -102,21 +103,26 @@ class DenseStage(nn.Module, Part):
         return output
 
     @torch.no_grad()
-    def candidates(self, predictions: Predictions, *, per_level: int) -> Iterator[Candidates]:
-        """The best ``per_level`` (prior, class) pairs of each image, level by level."""
+    def candidates(
+        self, predictions: Predictions, *, per_level: int, selection: CandidateSelection | None = None
+    ) -> Iterator[Candidates]:
+        """The best ``per_level`` (prior, class) pairs of each image, level by level, or what a selection takes."""
+        select = selection or TopPairs()
         priors = predictions.priors
         images = priors.num_images
         logits = self.criterion.detection_logits(predictions.logits, predictions.quality_logits)
+        of_classes = self.criterion.class_logits(predictions.logits)
         classes = logits.shape[1]
         sizes = list(priors.level_sizes)
-        by_image = logits.detach().float().view(images, -1, classes).split(sizes, 1)
+        by_image, by_class = (
+            part.detach().float().view(images, -1, classes).split(sizes, 1) for part in (logits, of_classes)
+        )
         deltas = predictions.deltas.detach().view(images, -1, 4).split(sizes, 1)
         start = 0
-        for level_logits, level_deltas, level_boxes in zip(
-            by_image, deltas, priors.stacked.split(sizes, 1), strict=True
+        for level_logits, class_logits, level_deltas, level_boxes in zip(
+            by_image, by_class, deltas, priors.stacked.split(sizes, 1), strict=True
         ):
-            pairs = level_logits.flatten(1)
-            best, index = pairs.topk(min(per_level, pairs.shape[1]), dim=1)
+            best, index = select(level_logits, class_logits, number=per_level)
             rows, labels = index // classes, index % classes
             deltas_of, boxes_of = (_rows_of(parts, rows) for parts in (level_deltas, level_boxes))
             yield Candidates(predictions.coder.decode(boxes_of, deltas_of), best, labels, start + rows)

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rankdet.models.postprocess import Postprocess
-from rankdet.ops.boxes import clip_boxes, pairwise_iou
+from rankdet.models.selection import CandidateSelection
+from rankdet.ops.boxes import pairwise_iou
 from rankdet.ops.part import Part
 
 
@@ -54,6 +55,9 @@ class VotingPostprocess(Postprocess):
         nms_threshold: float = 0.6,
         max_detections: int = 100,
         pre_nms: int = 1000,
+        selection: CandidateSelection | None = None,
+        least_side: float | None = 0.0,
+        inset: float = 0.0,
         voting: ScoreVoting | None = None,
     ) -> None:
         super().__init__(
@@ -61,14 +65,17 @@ class VotingPostprocess(Postprocess):
             nms_threshold=nms_threshold,
             max_detections=max_detections,
             pre_nms=pre_nms,
+            selection=selection,
+            least_side=least_side,
+            inset=inset,
         )
         self.voting = voting or ScoreVoting()
 
     def __call__(self, boxes: Tensor, logits: Tensor, labels: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         """See `Postprocess`."""
         found = super().__call__(boxes, logits, labels, size)
-        boxes = clip_boxes(boxes, size)
+        boxes = self.cut(boxes, size)
         rows = self.sound(boxes, logits)
         voted = self.voting(found["boxes"], found["labels"], boxes[rows], logits[rows], labels[rows])
-        found["boxes"] = clip_boxes(voted, size)  # rounding may have left it
+        found["boxes"] = self.cut(voted, size)  # rounding may have left it
         return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from rankdet.models.postprocess import Postprocess, least_logit
+from rankdet.models.postprocess import Postprocess
+from rankdet.models.selection import CandidateSelection, least_logit
 from rankdet.ops.fast_nms import fast_nms
 from rankdet.ops.matrix_nms import Decay, GaussianDecay, matrix_nms
 from rankdet.ops.nms import probability_logit
@@ -25,6 +26,9 @@ class FastPostprocess(Postprocess):
         nms_threshold: float = 0.5,
         max_detections: int = 100,
         pre_nms: int = 1000,
+        selection: CandidateSelection | None = None,
+        least_side: float | None = 0.0,
+        inset: float = 0.0,
         top: int = 200,
     ) -> None:
         super().__init__(
@@ -32,12 +36,16 @@ class FastPostprocess(Postprocess):
             nms_threshold=nms_threshold,
             max_detections=max_detections,
             pre_nms=pre_nms,
+            selection=selection,
+            least_side=least_side,
+            inset=inset,
         )
         self.top = top
 
-    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """See `Postprocess`."""
-        return fast_nms(boxes, logits, labels, threshold=self.nms_threshold, top=self.top, limit=self.max_detections)
+        kept = fast_nms(boxes, logits, labels, threshold=self.nms_threshold, top=self.top, limit=self.max_detections)
+        return kept, logits[kept]
 
 
 class MatrixPostprocess(Part):
@@ -57,6 +65,7 @@ class MatrixPostprocess(Part):
     """
 
     moves_boxes = False
+    decays_scores = True
 
     def __init__(
         self,

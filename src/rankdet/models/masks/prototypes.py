@@ -22,14 +22,15 @@ from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPrediction
 from rankdet.losses.masks import AreaNormalised, MaskCrossEntropyLoss
 from rankdet.losses.ranking.gather import Group
 from rankdet.models.dense.stage import Candidates, DenseStage
-from rankdet.models.detector import Detection, Detector, Losses, class_layers_of
+from rankdet.models.detector import Detection, Losses, class_layers_of
 from rankdet.models.postprocess import Postprocess, detection_of
+from rankdet.models.pyramid_detector import PyramidDetector
 from rankdet.nn.anchors import GridPriors
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.nn.yolact import CoefficientHead, PrototypeNet, SemanticHead
-from rankdet.ops.boxes import box_area, clip_boxes
+from rankdet.ops.boxes import box_area
 from rankdet.ops.coder import BoxCoder
 from rankdet.ops.masks import grow_masks, inside_boxes, mix_maps
 from rankdet.ops.part import Part, made
@@ -189,10 +190,10 @@ class CoefficientStageFactory(Protocol):
         """See the class."""
 
 
-class PrototypeDetector(Detector):
+class PrototypeDetector(PyramidDetector):
     """One dense stage whose head gives mask coefficients beside classes and boxes, and the prototypes they mix.
 
-    Args as `Detector`, and
+    Args as `PyramidDetector`, and
 
     Args:
         stage: with a `CoefficientHead`.
@@ -265,12 +266,16 @@ class PrototypeDetector(Detector):
         """See `Detector`."""
         outputs, coefficients = self.stage.head(maps)
         predictions = self.stage.read(outputs, maps, batch)
-        found = Candidates.joined(self.stage.candidates(predictions, per_level=self.postprocess.pre_nms))
+        levels = self.stage.candidates(
+            predictions, per_level=self.postprocess.pre_nms, selection=self.postprocess.selection
+        )
+        found = Candidates.joined(levels)
         detections, chosen = [], []
         for image, size in enumerate(batch.sizes):
-            boxes, logits, labels = clip_boxes(found.boxes[image], size), found.logits[image], found.labels[image]
-            kept = self.postprocess.select(boxes, logits, labels)
-            detections.append(detection_of(boxes[kept], logits[kept], labels[kept]))
+            boxes = self.postprocess.cut(found.boxes[image], size)
+            logits, labels = found.logits[image], found.labels[image]
+            kept, left = self.postprocess.select(boxes, logits, labels)
+            detections.append(detection_of(boxes[kept], left, labels[kept]))
             chosen.append(coefficients[image, found.rows[image, kept]])
         mixing = Mixing.of_images(chosen, [detection["boxes"] for detection in detections])
         for detection, masks in zip(detections, self.masks.detect(maps[0], mixing, batch), strict=True):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdet.assign.ground_truth import GroundTruth
+from rankdet.criteria.criterion import Criterion
 from rankdet.models.detector import Detection, Losses
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.region.branch import Branch, RegionStep
 from rankdet.models.region.stage import RoIStage, RoIStageFactory
 from rankdet.nn.preprocess import ImageBatch
+from rankdet.ops.nms import probability_logit
 from rankdet.ops.part import Part, made
 from rankdet.ops.priors import Priors
 
@@ -46,6 +50,37 @@ class RoIHead(nn.Module, Part, ABC):
         """Detections of each image."""
 
 
+class StageAverage(Part, ABC):
+    """Makes one class output of those of several stages."""
+
+    @abstractmethod
+    def __call__(self, logits: Tensor, criterion: Criterion) -> Tensor:
+        """Outputs (stages, R, C) that a criterion makes scores of -> outputs (R, C)."""
+
+
+class MeanOutput(StageAverage):
+    """The mean of the outputs themselves: MMDetection."""
+
+    def __call__(self, logits: Tensor, criterion: Criterion) -> Tensor:  # noqa: ARG002
+        """See `StageAverage`."""
+        return logits.mean(0)
+
+
+class MeanScore(StageAverage):
+    """The outputs that have the mean of the scores: the paper and Detectron2.
+
+    >>> from rankdet.criteria import RankingCriterion
+    >>> MeanScore()(torch.tensor([[[0.0]], [[2.0]]]), RankingCriterion()).sigmoid().round(decimals=4)
+    tensor([[0.6904]])
+    """
+
+    def __call__(self, logits: Tensor, criterion: Criterion) -> Tensor:
+        """See `StageAverage`."""
+        if criterion.num_logits(1) > 1:  # a softmax, whose outputs may be the logarithms of its probabilities
+            return logits.float().log_softmax(-1).logsumexp(0) - math.log(len(logits))
+        return probability_logit(F.logsigmoid(logits.float()).logsumexp(0) - math.log(len(logits)))
+
+
 class Cascade(RoIHead):
     """Region stages, each refining the boxes of the one before, or just one.
 
@@ -58,6 +93,7 @@ class Cascade(RoIHead):
         strides: of the pyramid maps.
         stages: in order.
         weights: factor on the losses of each, the last one serving those behind it as well.
+        average: of what the stages say about classes; by default `MeanOutput`.
     """
 
     def __init__(
@@ -68,6 +104,7 @@ class Cascade(RoIHead):
         strides: Sequence[float],
         stages: Sequence[RoIStage | RoIStageFactory],
         weights: Sequence[float] = (1.0,),
+        average: StageAverage | None = None,
     ) -> None:
         super().__init__()
         if not stages or not weights:
@@ -76,6 +113,7 @@ class Cascade(RoIHead):
             made(stage, in_channels, num_classes=num_classes, strides=strides) for stage in stages
         )
         self.weights = tuple(nth(weights, number) for number in range(len(stages)))
+        self.average = average or MeanOutput()
 
     @property
     def box_stages(self) -> Sequence[RoIStage]:
@@ -131,7 +169,7 @@ class Cascade(RoIHead):
             if number + 1 < len(self.stages):
                 unknown = torch.full((len(predictions.logits),), -1, device=predictions.logits.device)
                 proposals = stage.refine(predictions, unknown, batch)
-        averaged = replace(predictions, logits=torch.stack(logits).mean(0))
+        averaged = replace(predictions, logits=self.average(torch.stack(logits), self.box_stages[-1].criterion))
         candidates = zip(self.box_stages[-1].candidates(averaged), batch.sizes, strict=True)
         found = [postprocess(*of_image, size) for of_image, size in candidates]
         for place, branch in enumerate(branches_of(self.box_stages[-1])):
