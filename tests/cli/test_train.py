@@ -45,7 +45,7 @@ def test_every_key_is_an_option(rankdet, tiny: Path, tmp_path: Path):
     assert "epoch 2/2" in outcome.out
     assert weights(tmp_path / "out" / "last.ckpt")["model.classify.weight"].shape[1] == 4
     written = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
-    assert written["optimiser"]["init_args"] == {"lr": 0.1, "momentum": 0.5, "weight_decay": 1e-4}
+    assert written["optimiser"]["init_args"] == {"lr": 0.1, "momentum": 0.5, "weight_decay": 1e-4, "groups": []}
     assert written["schedule"]["decay"]["class_path"] == "rankdet.train.Cosine"
     assert (written["seed"], written["data"]["batch_size"]) == (7, 2)
 

@@ -43,18 +43,18 @@ class TestMaxSteps:
         assert "the training is finished" in capsys.readouterr().out
         assert again.metrics == pytest.approx(run.metrics, nan_ok=True)
 
+    def rates(self, folder: Path, schedule: Schedule, **more: object) -> list[float]:
+        watch, parts = Watch(), {"model": TinyDetector(), "data": tiny_data(), "optimiser": SGD(lr=1.0)}
+        fit(**parts, schedule=schedule, trainer=options(**more), output=folder / "run", callbacks=[watch])
+        return watch.rates
+
+    def test_few_images_have_more_epochs(self, tmp_path: Path):
+        rates = self.rates(tmp_path, Schedule(epochs=1, least_steps=BATCHES + 1, warmup_share=0.5, warmup_ratio=0.0))
+        assert rates == pytest.approx([min(1, step / BATCHES) for step in range(2 * BATCHES)])
+
     def test_the_decay_ends_with_it(self, tmp_path: Path):
-        watch = Watch()
-        fit(
-            model=TinyDetector(),
-            data=tiny_data(),
-            optimiser=SGD(lr=1.0),
-            schedule=Schedule(epochs=50, decay=Cosine()),
-            trainer=options(max_steps=4),
-            output=tmp_path / "run",
-            callbacks=[watch],
-        )
-        assert watch.rates == pytest.approx([1.0, 0.853553, 0.5, 0.146447], rel=1e-4)
+        rates = self.rates(tmp_path, Schedule(epochs=50, decay=Cosine()), max_steps=4)
+        assert rates == pytest.approx([1.0, 0.853553, 0.5, 0.146447], rel=1e-4)
 
 
 def test_overfitting_learns_the_images_that_it_is_judged_by(train: Callable[..., Run]):

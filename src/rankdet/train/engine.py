@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -90,16 +89,16 @@ def open_logs(engine: pl.Trainer, folder: RunFolder, start: Start, *, names: Seq
     engine.loggers = open_loggers(names, folder.path, last_step=start.step)
 
 
-def within_steps(parts: Parts, engine: pl.Trainer) -> Parts:
-    """The parts of a training of at most ``trainer.max_steps`` steps, to which the engine is told to keep as well."""
-    most, batches = parts.options.max_steps, batches_of_epoch(parts, engine)
-    if most is None:
-        return parts
-    engine.limit_train_batches = min(batches, most * engine.accumulate_grad_batches)
-    steps = -(-engine.limit_train_batches // engine.accumulate_grad_batches)
-    schedule = copy.copy(parts.schedule)
-    schedule.epochs = min(parts.epochs, most // steps)
-    return replace(parts, schedule=schedule)
+def resolved(parts: Parts, engine: pl.Trainer) -> Parts:
+    """The parts with the epochs that they make of ``schedule.least_steps`` and ``trainer.max_steps``.
+
+    An epoch that is cut short is cut by the engine.
+    """
+    most = parts.options.max_steps
+    if most is not None:
+        engine.limit_train_batches = min(batches_of_epoch(parts, engine), most * engine.accumulate_grad_batches)
+    steps = -(-batches_of_epoch(parts, engine) // engine.accumulate_grad_batches)
+    return replace(parts, schedule=parts.schedule.for_epochs_of(steps, most_steps=most))
 
 
 def batches_of_epoch(parts: Parts, engine: pl.Trainer) -> int:

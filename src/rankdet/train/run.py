@@ -19,7 +19,7 @@ from rankdet.ops.distributed import is_lost_connection, world_size
 from rankdet.train.attendance import Attendance
 from rankdet.train.callbacks import build_callbacks
 from rankdet.train.display import Display
-from rankdet.train.engine import Parts, make_engine, make_task, open_logs, quiet, within_steps
+from rankdet.train.engine import Parts, make_engine, make_task, open_logs, quiet, resolved
 from rankdet.train.errors import TrainingError, TrainingInterrupted
 from rankdet.train.files import write_text
 from rankdet.train.folder import CONFIG, LAST, PICTURES, RunFolder, claimed_folder, is_first_process
@@ -123,7 +123,7 @@ def fit(
             interruption=interruption,
             callbacks=[attendance, *build_callbacks(parts.options.callbacks or []), *callbacks],
         )
-        parts = within_steps(parts, engine)
+        parts = resolved(parts, engine)
         task = make_task(engine, parts)
         task.record |= transfer.as_record() if transfer is not None else {}
         changed = start.check(task, data.categories)
