@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torchvision.transforms import v2
 
 from rankdet.data.batches import group_by_orientation
 from rankdet.data.categories import Categories
+from rankdet.data.compose import SubsetDetection
 from rankdet.data.corrupt import BlankCorrupt, SkipCorrupt
 from rankdet.data.dataset import DetectionDataset
 from rankdet.data.errors import CLASSES, CorruptImageError, DatasetError
@@ -117,6 +119,19 @@ class DetectionData:
     def summary(self) -> str:
         """The corrupt images met so far, for the end of a training; empty when there were none."""
         return "\n".join(filter(None, (self._tolerant_train.summary(), self._tolerant_val.summary())))
+
+    def to_learn_by_heart(self, count: int) -> DetectionData:
+        """The first `count` training images that have objects, without augmentation, to train on and to validate on."""
+        with_objects = (index for index in range(len(self.train)) if len(self.train.labels(index)))
+        few = SubsetDetection(self.train, list(itertools.islice(with_objects, count)))
+        return DetectionData(
+            train=few,
+            val=few,
+            batch_size=min(self.batch_size, len(few)),
+            workers=self.workers,
+            resize=self.resize,
+            train_transforms=[self.resize],
+        )
 
     def train_loader(self, *, seed: int, rank: int | None = None, world_size: int | None = None) -> DataLoader[Any]:
         """Shuffled batches of one orientation each, augmented; corrupt images are replaced and counted.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rankdet.train.optimiser import Optimiser as Optimiser
     from rankdet.train.options import TrainerOptions as TrainerOptions
     from rankdet.train.parameter_groups import ParameterGroup as ParameterGroup
+    from rankdet.train.rehearsal import rehearse as rehearse
     from rankdet.train.run import Run as Run
     from rankdet.train.run import fit as fit
     from rankdet.train.schedule import Cosine as Cosine
@@ -43,6 +44,7 @@ _HOMES = {
     "TrainingInterrupted": "errors",
     "end_epoch": "epochs",
     "fit": "run",
+    "rehearse": "rehearsal",
     "Transfer": "transfer",
     "transfer_weights": "transfer",
 }
