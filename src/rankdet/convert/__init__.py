@@ -2,11 +2,11 @@
 
 from rankdet.convert.coco_classes import COCO
 from rankdet.convert.conversion import Conversion
-from rankdet.convert.errors import ConversionError
 from rankdet.convert.detectron2_conversion import from_detectron2, to_detectron2
+from rankdet.convert.errors import ConversionError
 from rankdet.convert.mmdetection_conversion import from_mmdetection, to_mmdetection
-from rankdet.convert.torchvision_conversion import from_torchvision, to_torchvision
 from rankdet.convert.source import Source, read_source
+from rankdet.convert.torchvision_conversion import from_torchvision, to_torchvision
 
 __all__ = [
     "COCO",
