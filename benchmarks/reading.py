@@ -9,7 +9,7 @@ takes to make plain Python objects of the file, with the search for garbage off,
 turns in one process. The tables have the medians of the rounds in CPU seconds, and their ratios to that measure, which
 mean the same on a machine that is busy with other things.
 
-The last table is a data set of a million images: how long it takes to be ready for training, and how much memory of its
+The last table is a dataset of a million images: what it takes to be ready for training, and how much memory of its
 own each of 8 loading processes has after it has looked at the objects of every seventh image.
 """
 
@@ -163,12 +163,12 @@ def race(file: Path, cases: list[str], rounds: int) -> list[str]:
 
 
 def million(file: Path, method: str) -> dict[str, Any]:
-    """In a process of its own: seconds until the dataset is there, and megabytes of its own of each worker."""
+    """In a process of its own: CPU seconds until the dataset is there, and megabytes of its own of each worker."""
     from rankdet.data import CocoDetection
 
-    start = time.perf_counter()
+    start = time.process_time()
     dataset = CocoDetection(file)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     context = multiprocessing.get_context(method)
     results: Any = context.Queue()
     done = context.Event()
@@ -233,7 +233,7 @@ def report(options: argparse.Namespace) -> str:
         size = file.stat().st_size / 2**20
         lines += ["", f"## {options.million:,} images, {size:,.0f} MB of JSON, {WORKERS} loading processes", ""]
         lines += [
-            "| workers are | ready after | annotations | own memory of a worker, above one without data |",
+            "| workers are | ready after (CPU) | annotations | own memory of a worker, above one without data |",
             "|---|--:|--:|--:|",
         ]
         for method in ("fork", "spawn"):

@@ -7,6 +7,7 @@ import os
 # Tests run side by side, one process per core: several threads in each would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -17,3 +18,10 @@ torch.set_num_threads(1)
 settings.register_profile("random", settings.get_profile("default"))
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "long" not in config.getoption("-m"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes; ask for it with -m long"))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import rankdet
 from rankdet.assign import (
     BACKGROUND,
     IGNORE,
@@ -22,6 +26,7 @@ from rankdet.assign import (
 from rankdet.assign import atss as atss_assigner
 from rankdet.assign import max_iou as max_iou_assigner
 from rankdet.ops import Priors
+from tests.pretend_device import DEVICE, Pretend
 from tests.reference.assigners import atss, max_iou
 
 
@@ -177,6 +182,14 @@ def test_invalid_priors_are_ignored_and_without_objects_all_others_background(as
     assert second.tolist() == [BACKGROUND if v else IGNORE for v in valid.tolist()]
 
 
+def test_objects_on_another_device_are_refused_in_words():
+    priors = Priors.proposals([torch.zeros(3, 4)])
+    objects = torch.zeros(1, 4, device="meta")
+    truth = GroundTruth((objects,), (objects[:, 0].long(),), (objects[:0],))
+    with pytest.raises(ValueError, match="priors are on cpu, objects on meta; move both to the same device"):
+        MaxIoU()(priors, truth)
+
+
 def test_different_numbers_of_images_are_refused():
     with pytest.raises(ValueError, match="2 images"):
         MaxIoU()(Priors.proposals([torch.zeros(1, 4)] * 2), truth_of(torch.zeros(0, 4)))
@@ -225,6 +238,15 @@ def test_random_sampler_counts(labels: list[int], num: int, fraction: float):
         negatives = min(int((before == BACKGROUND).sum()), num - positives)
         assert int((after >= 0).sum()) == positives
         assert int((after == BACKGROUND).sum()) == negatives
+
+
+def test_draws_of_a_cpu_generator_serve_any_device():
+    assignment, priors = an_assignment([-1] * 100)
+    expected = RandomSampler(num=10, generator=torch.Generator().manual_seed(4))(assignment, priors, truth_of([]))
+    with Pretend(root=Path(rankdet.__file__).parent):
+        there = replace(assignment, **{n: v.to(DEVICE) for n, v in vars(assignment).items() if isinstance(v, Tensor)})
+        sampled = RandomSampler(num=10, generator=torch.Generator().manual_seed(4))(there, priors, truth_of([]))
+        assert sampled.labels.tolist() == expected.labels.tolist()
 
 
 def test_random_sampler_draws_differ_and_repeat_by_seed():

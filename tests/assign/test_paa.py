@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
+import rankdet
 from rankdet.assign import BACKGROUND, Assignment, GroundTruth, MaxIoU, PAAAssigner
 from rankdet.assign.mixture import TwoGaussians, fit_two_gaussians
 from rankdet.assign.paa import choose_lower
 from rankdet.ops import Priors
 from tests.assign.test_assigners import grid, random_boxes, truth_of
+from tests.pretend_device import DEVICE, Pretend
 from tests.reference.assigners import fitted_mixture, max_iou, paa_choice
 
 
@@ -122,6 +128,22 @@ def test_a_clear_valley_is_found():
     kept = assigner.choose(assigner(priors, truth), costs, priors=priors, truth=truth).positive_index.tolist()
     assert set(kept) <= {0, 2, 4, 6, 8}
     assert kept, "somebody is cheap"
+
+
+def test_the_choice_is_the_same_where_there_is_no_float64(monkeypatch: pytest.MonkeyPatch):
+    generator = torch.Generator().manual_seed(0)
+    priors, objects = random_boxes(300, generator), random_boxes(8, generator)
+    truth, grid_priors = truth_of(objects), Priors.proposals([priors])
+    assigner = PAAAssigner()
+    candidates = assigner(grid_priors, truth)
+    cost = torch.rand(len(candidates.positive_index), generator=generator) + 10
+    expected = assigner.choose(candidates, cost, priors=grid_priors, truth=truth)
+    monkeypatch.setattr("rankdet.assign.paa.has_float64", lambda device: device != DEVICE)
+    with Pretend(root=Path(rankdet.__file__).parent, float64=False):
+        there = replace(candidates, **{n: v.to(DEVICE) for n, v in vars(candidates).items() if isinstance(v, Tensor)})
+        chosen = assigner.choose(there, cost.to(DEVICE), priors=grid_priors, truth=truth)
+        assert chosen.labels.device == DEVICE
+        assert chosen.labels.tolist() == expected.labels.tolist()
 
 
 def test_no_candidates_and_diverged_costs():

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rankdet.cli import COMMANDS, convert, predict, train
+from rankdet.cli import COMMANDS, convert, predict, proposals, train
 from rankdet.cli import eval as evaluation
 from rankdet.cli.experiment import Experiment
 from rankdet.cli.options import read_options
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-PAGES = [DOCS / f"{name}.md" for name in ("command-line", "training")]
+PAGES = [DOCS / f"{name}.md" for name in ("command-line", "training", "scaling-and-recovery", "data")]
 OF_CONVERT = [DOCS / f"{name}.md" for name in ("from-mmdetection", "from-torchvision")]
 
 
@@ -37,8 +37,9 @@ def test_shown_commands_are_accepted(line: str):
         given = read_options(arguments, convert.OPTIONS, plain=1)
         if given.own["from"] == "mmdet":
             Experiment(files=[given.own["preset"]], overrides=given.overrides, complete=False)
-    elif command in ("train", "eval"):
-        given = read_options(arguments, {"train": train, "eval": evaluation}[command].OPTIONS)
+    elif command in ("train", "eval", "proposals"):
+        options = {"train": train, "eval": evaluation, "proposals": proposals}[command].OPTIONS
+        given = read_options(arguments, options)
         if given.files and "start-from" not in given.own:  # without a model it is that of the file
             Experiment(files=given.files, overrides=given.overrides, complete=False)
 
@@ -52,7 +53,7 @@ def test_shown_commands_of_show_run(rankdet):
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_shown_configurations_are_accepted(block: str, tmp_path: Path):
     (tmp_path / "shown.yaml").write_text(block)
-    assert Experiment(files=[str(tmp_path / "shown.yaml")], overrides=[]).dump()
+    assert Experiment(files=["demo", str(tmp_path / "shown.yaml")], overrides=[]).dump()
     assert yaml.safe_load(block)
 
 

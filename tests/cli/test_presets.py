@@ -18,6 +18,7 @@ import torch
 import yaml
 from torch import nn
 
+from rankdet.assign import KeepAll, RandomSampler
 from rankdet.cli.errors import CommandError
 from rankdet.cli.experiment import MISSING, SECTIONS, Experiment
 from rankdet.cli.layers import ARGUMENTS, BASE, CLASS, Tree, read_layers
@@ -26,8 +27,12 @@ from rankdet.cli.signatures import check
 from rankdet.criteria import alrp_criterion, average_precision_criterion
 from rankdet.models import (
     build,
+    double_head_criterion,
     fovea_criterion,
+    fsaf_criterion,
+    libra_criterion,
     paa_criterion,
+    rpn_cross_entropy,
     smooth_softmax_criterion,
     softmax_criterion,
     solo_criterion,
@@ -42,6 +47,7 @@ FOLDER = presets_folder()
 OVERLAYS = {"small", "fine_tune"}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
 PUBLISHED = [name for name in NAMES if "/" in name]
+ONE_CLASS = [name for name in NAMES if name.startswith("rpn/")]
 FILES = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
 PARTS = [file for file in FILES if file not in preset_names()]
 
@@ -64,7 +70,7 @@ def built(model: dict[str, Any], *, classes: int = 80) -> nn.Module:
 
 
 def model_of(name: str) -> nn.Module:
-    return built(resolved(name)["model"], classes=1203 if name.endswith("_lvis") else 80)
+    return built(resolved(name)["model"], classes=1203 if name.endswith("_lvis") else 1 if name in ONE_CLASS else 80)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -91,6 +97,10 @@ TRAINING = {
     "atss/rank_sort_r50_1x_coco": (0.008, 16, X1),
     "cascade_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "cascade_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
+    "double_head/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "double_head/softmax_r50_1x_coco": (0.02, 16, X1),
+    "fast_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "fast_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/alrp_r50_100e_ssd512_coco": (0.012, 32, LATE),
     "faster_rcnn/alrp_r50_1x_coco": (0.009, 16, X1),
     "faster_rcnn/focal_r50_1x_coco": (0.01, 16, X1),
@@ -102,12 +112,19 @@ TRAINING = {
     "faster_rcnn/softmax_carafe_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_giou_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_giou_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_ohem_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_smooth_l1_r50_1x_coco": (0.02, 16, X1),
     "fovea_box/alrp_r50_100e_ssd512_coco": (0.008, 32, LATE),
     "fovea_box/average_precision_r50_100e_ssd512_coco": (0.002, 32, LATE),
     "fovea_box/focal_r50_100e_ssd512_coco": (0.02, 32, LATE),
+    "fsaf/focal_r50_1x_coco": (0.01, 16, X1),
+    "fsaf/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "fsaf/retinanet_focal_r50_1x_coco": (0.01, 16, X1),
+    "fsaf/retinanet_rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "libra/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "libra/softmax_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/rank_sort_carafe_r101_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
@@ -115,8 +132,12 @@ TRAINING = {
     "mask_rcnn/rank_sort_r101_640_800_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "mask_rcnn/rank_sort_r50_1x_lvis": (0.012, 16, X1),
+    "mask_rcnn/softmax_gn_4conv1fc_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_r50_1x_lvis": (0.02, 16, X1),
+    "mask_rcnn/softmax_syncbn_4conv1fc_r50_1x_coco": (0.02, 16, X1),
+    "mask_scoring/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "mask_scoring/softmax_r50_1x_coco": (0.02, 16, X1),
     "paa/alrp_r50_1x_coco": (0.005, 16, X1),
     "paa/average_precision_iou_r50_1x_coco": (0.008, 16, X1),
     "paa/average_precision_r50_1x_coco": (0.008, 16, X1),
@@ -136,6 +157,9 @@ TRAINING = {
     "retinanet/ghm_r50_1x_coco": (0.01, 16, X1),
     "retinanet/rank_sort_ghm_r50_1x_coco": (0.008, 16, X1),
     "retinanet/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "rpn/l1_r50_1x_coco": (0.02, 16, X1),
+    "rpn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "rpn/smooth_l1_r50_1x_coco": (0.02, 16, X1),
     "solov2/focal_r101_3x_coco": (0.01, 16, X3),
     "solov2/light_focal_r34_3x_coco": (0.02, 32, X3),
     "solov2/light_rank_sort_r34_3x_coco": (0.012, 32, X3),
@@ -168,14 +192,16 @@ def test_trains_as_published(name: str):
     assert schedule["warmup_iterations"] == (1000 if name.startswith("yolact/softmax") else 500)
     assert schedule["warmup_ratio"] == {"yolact": 0.1, "solov2": 0.01}.get(detector, 0.001)
     clipped = detector == "solov2" or name.startswith(("yolact/softmax", "retinanet/ghm"))
-    assert settings["trainer"]["gradient_clip"] == (35.0 if clipped else None)
+    norm = 10.0 if detector == "fsaf" and "focal" in name else 35.0 if clipped else None
+    assert settings["trainer"]["gradient_clip"] == norm
     assert settings["data"]["skip_empty"] is True
+    assert settings["data"]["one_class"] is (name in ONE_CLASS)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_images_are_of_the_published_sizes(name: str):
     settings, transforms = resolved(name)["data"], sizes_in_training(name)
-    tested = settings["resize"] and settings["resize"][ARGUMENTS]
+    tested = settings["resize"] and size_of(settings["resize"])
     if name.startswith("yolact"):
         assert tested == transforms == {"height": 550, "width": 550}
         assert settings["train_transforms"][0] == {CLASS: "rankdet.data.Sanitise", ARGUMENTS: {"min_size": 4.0}}
@@ -196,9 +222,16 @@ def test_images_are_of_the_published_sizes(name: str):
         assert transforms == (wide if "480_960" in name else several or square)
 
 
+def size_of(transform: Tree) -> dict[str, Any]:
+    """What a resizing states; its interpolation is that of torchvision, the default."""
+    stated = dict(transform.get(ARGUMENTS, {}))
+    assert stated.pop("interpolation", None) is None
+    return stated
+
+
 def sizes_in_training(name: str) -> dict[str, Any] | None:
     transforms = resolved(name)["data"]["train_transforms"] or []
-    sizes = [item.get(ARGUMENTS) for item in transforms if "Resize" in item[CLASS]]
+    sizes = [size_of(item) for item in transforms if "Resize" in item[CLASS]]
     assert len(sizes) <= 1
     assert not transforms or transforms[-1][CLASS].endswith("RandomHorizontalFlip")
     if "ssd" in name or "yolact" in name:  # ssd/... and ..._ssd512_...
@@ -210,6 +243,9 @@ def sizes_in_training(name: str) -> dict[str, Any] | None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_chooses_detections_as_published(name: str):
     settings = vars(model_of(name).postprocess)
+    if name in ONE_CLASS:
+        assert settings == {"score_threshold": None, "nms_threshold": 0.7, "max_detections": 1000, "pre_nms": 1000}
+        return
     lvis = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4}
     squares = name.startswith("ssd")
     assert settings["score_threshold"] == lvis.get(name, 0.02 if squares else 0.05)
@@ -237,13 +273,15 @@ def test_ssd_has_its_vgg_and_the_colours_of_its_weights(name: str):
 def test_has_the_backbone_and_pyramid_of_its_name(name: str):
     parts = name.split("/")[1].split("_")
     backbone = model_of(name).backbone
-    assert backbone.name == next(BACKBONES[part] for part in parts if part in BACKBONES)
-    assert backbone.weights == "tv_in1k"
+    plain = next(BACKBONES[part] for part in parts if part in BACKBONES)
+    grouped = (f"{plain}_gn", "a1h_in1k")
+    assert (backbone.name, backbone.weights) == (grouped if "gn" in parts else (plain, "tv_in1k"))
     assert backbone.frozen_stages == (0 if name.startswith("yolact") else 1)
     groups = 1 if name.startswith("retinanet") else 4
     wanted = [{"stages": (3, 4, 5), "groups": groups}] if "dcn" in parts else []
     assert [{"stages": found.stages, "groups": found.groups} for found in backbone.modifications] == wanted
-    upsampling = arguments_of(model_of(name).neck)["upsampling"]
+    pyramid = getattr(model_of(name).neck, "pyramid", model_of(name).neck)
+    upsampling = arguments_of(pyramid)["upsampling"]
     assert (type(upsampling).__name__ == "CARAFE") == ("carafe" in parts)
 
 
@@ -252,10 +290,17 @@ def test_number_of_parameters():
     for name, millions in {
         "atss/focal_r50_1x_coco": 32.295,
         "cascade_rcnn/softmax_r50_1x_coco": 69.395,
+        "double_head/softmax_r50_1x_coco": 47.341,
+        "fast_rcnn/softmax_r50_1x_coco": 41.159,
         "faster_rcnn/softmax_carafe_r50_1x_coco": 47.359,
         "faster_rcnn/softmax_r50_1x_coco": 41.753,
         "fovea_box/focal_r50_100e_ssd512_coco": 36.420,
+        "fsaf/focal_r50_1x_coco": 36.420,
+        "grid_rcnn/softmax_r50_2x_coco": 64.548,
+        "libra/softmax_r50_1x_coco": 42.016,
+        "mask_rcnn/softmax_gn_4conv1fc_r50_1x_coco": 45.711,
         "mask_rcnn/softmax_r50_1x_coco": 44.396,
+        "mask_scoring/softmax_r50_1x_coco": 60.737,
         "paa/focal_r50_1x_coco": 32.295,
         "retinanet/focal_r50_1x_coco": 37.969,
         "retinanet/ghm_r50_1x_coco": 37.969,
@@ -278,8 +323,13 @@ def test_number_of_parameters_of_solov2():
     [
         ("faster_rcnn/softmax_r50_1x_coco", softmax_criterion),
         ("cascade_rcnn/softmax_r50_1x_coco", smooth_softmax_criterion),
+        ("double_head/softmax_r50_1x_coco", double_head_criterion),
+        ("libra/softmax_r50_1x_coco", libra_criterion),
+        ("rpn/smooth_l1_r50_1x_coco", rpn_cross_entropy),
+        ("rpn/l1_r50_1x_coco", functools.partial(rpn_cross_entropy, beta=0.0)),
         ("paa/focal_r50_1x_coco", paa_criterion),
         ("fovea_box/focal_r50_100e_ssd512_coco", fovea_criterion),
+        ("fsaf/focal_r50_1x_coco", fsaf_criterion),
         ("yolact/softmax_r50_55e_coco", yolact_criterion),
         ("solov2/focal_r101_3x_coco", solo_criterion),
         ("ssd/softmax_vgg16_300_120e_coco", ssd_criterion),
@@ -305,6 +355,22 @@ def test_both_stages_of_alrp():
         assert spec_of(model.criterion) == spec_of(alrp_criterion())
         assert spec_of(model.rpn.criterion) == spec_of(rpn_criterion)
         assert model.settings.proposals.add_objects is ("ssd512" not in preset)
+
+
+def test_hardest_regions_are_chosen_among_all():
+    stage = model_of("faster_rcnn/softmax_ohem_r50_1x_coco").roi.box_stages[0]
+    assert (stage.criterion.mining.num, stage.criterion.mining.positive_fraction) == (512, 0.25)
+    assert isinstance(stage.sampler, KeepAll)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("gn", nn.GroupNorm), ("syncbn", nn.SyncBatchNorm)])
+def test_normalisation_stands_everywhere(name: str, kind: type[nn.Module]):
+    """53 in the backbone, 8 in the pyramid, 4 in the box head and 4 in the mask head (MMDetection, table 7)."""
+    model = model_of(f"mask_rcnn/softmax_{name}_4conv1fc_r50_1x_coco")
+    found = {part: sum(isinstance(m, kind) for m in getattr(model, part).modules()) for part in ("backbone", "neck")}
+    assert found == {"backbone": 53, "neck": 8}
+    assert sum(isinstance(module, kind) for module in model.roi.modules()) == 8
+    assert isinstance(model.roi.box_stages[0].sampler, RandomSampler)
 
 
 def test_cascade_of_ranking_has_equal_stages():

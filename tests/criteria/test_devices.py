@@ -81,6 +81,17 @@ def _uniform(*, together: bool) -> RankingCriterion:
     return RankingCriterion(ranking=ranking, weighting=Uniform(), balance=EpochBalance(steps=1), loss_weight=0.2)
 
 
+def _weights_by_image(*, together: bool) -> RankingCriterion:
+    ranking = RankSortLoss(scope="image", gather_across_devices=together)
+    return RankingCriterion(ranking=ranking, weighting=RankWeight(delta_loc=1.0), reduction=WeightedSum())
+
+
+def _alrp_by_class(*, together: bool) -> RankingCriterion:
+    criterion = _alrp(together=together)
+    criterion.ranking.scope = "class"
+    return criterion
+
+
 def _by_image(*, together: bool) -> RankingCriterion:
     return RankingCriterion(ranking=RankSortLoss(scope="image", gather_across_devices=together))
 
@@ -111,6 +122,8 @@ CRITERIA: dict[str, Callable[..., Criterion]] = {
     "RS, smooth rank weights, judged": _smooth_rank_weights,
     "aLRP, equal weights": _uniform,
     "RS by image": _by_image,
+    "RS by image, smooth rank weights": _weights_by_image,
+    "aLRP by class": _alrp_by_class,
     "focal": _score(weighting=Centerness(), judged=Centerness()),
     "quality focal, SOLOv2": _score(classification=QualityFocalLoss(), normaliser=PerPositiveAndOne()),
     "softmax, PerSample": _score(classification=SoftmaxCrossEntropyLoss(), normaliser=PerSample()),

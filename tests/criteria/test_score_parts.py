@@ -10,12 +10,14 @@ from rankdet.criteria import (
     BoxIoU,
     Criterion,
     GeometricMean,
+    HardestRegions,
     Normaliser,
     PerPositive,
     PerPositiveAndImage,
     PerPositiveAndOne,
     PerPositiveOfEachImage,
     PerPositiveOrImage,
+    PerSample,
     Positives,
     Product,
     RankingCriterion,
@@ -33,6 +35,7 @@ from rankdet.losses.ranking.gather import Group
 from rankdet.models import fovea_criterion, paa_criterion
 from rankdet.ops import DeltaCoder, Priors, aligned_giou, aligned_iou
 from tests.criteria.test_criteria import INDEX, LABELS, a_stage
+from tests.reference.samplers import hardest_regions
 
 
 @pytest.mark.parametrize("loss", [FocalLoss(gamma=1.5), QualityFocalLoss(), BinaryCrossEntropyLoss(weight=2.0)])
@@ -157,3 +160,37 @@ def test_iou_loss():
     target = torch.tensor([[0.0, 0, 10, 4], [20, 20, 30, 30]])
     loss = IoULoss(weight=2.0)(torch.zeros(2, 4), prior, target, DeltaCoder())
     assert loss.tolist() == pytest.approx([1.2, 2.0])
+
+
+@pytest.mark.parametrize(("num", "fraction"), [(1, 0.5), (8, 0.25), (20, 0.6), (500, 0.1), (40, 1.0)])
+def test_the_hardest_regions_are_those_of_a_sort(num: int, fraction: float):
+    generator = torch.Generator().manual_seed(num)
+    counts = [40, 0, 25, 3]
+    labels = torch.randint(-2, 3, (sum(counts),), generator=generator)
+    losses = torch.randint(0, 9, (sum(counts),), generator=generator).float()  # so that ties happen
+    chosen = HardestRegions(num=num, positive_fraction=fraction)(losses, labels, counts)
+    for found, of_image, label in zip(chosen.split(counts), losses.split(counts), labels.split(counts), strict=True):
+        expected = hardest_regions(of_image.tolist(), label.tolist(), num=num, positive_fraction=fraction)
+        assert set(found.nonzero()[:, 0].tolist()) == expected
+
+
+def test_what_is_not_among_the_hardest_counts_nowhere():
+    """The losses are those of the chosen regions alone; the mask of a positive that is left out has no weight."""
+    predictions, assignment = a_stage(columns=4)
+    criterion = ScoreCriterion(
+        classification=SoftmaxCrossEntropyLoss(),
+        box_loss=SmoothL1Loss(),
+        mining=HardestRegions(num=4, positive_fraction=0.5),
+        normaliser=PerSample(),
+    )
+    output = criterion(predictions, assignment)
+    rows = criterion.classification.of_rows(predictions.logits, LABELS, torch.ones(3))
+    chosen = sorted(hardest_regions(rows.tolist(), LABELS.tolist(), num=4, positive_fraction=0.5))
+    torch.testing.assert_close(output.losses["classification"], rows[chosen].mean())
+    kept = torch.tensor([row in chosen for row in INDEX.tolist()])
+    assert kept.sum() == 2
+    assert torch.equal(output.weights, kept.float())
+    box = SmoothL1Loss()(
+        predictions.deltas[INDEX], predictions.priors.gather(INDEX), assignment.matched_boxes, predictions.coder
+    )
+    torch.testing.assert_close(output.losses["box"], box[kept].sum() / len(chosen))

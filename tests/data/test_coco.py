@@ -355,6 +355,14 @@ def test_a_dataset_that_leaves_nothing_is_refused(tmp_path):
         CocoDetection(write_coco(tmp_path), min_size=500)
 
 
+def test_why_no_image_is_left_and_how_to_keep_them(tmp_path):
+    thin = [annotation(1, 7, 5, [1, 1, 0, 9])]
+    with pytest.raises(
+        DatasetError, match=r"left out by skip_empty .*; 1 x degenerate box, left out .*skip_empty=False"
+    ):
+        CocoDetection(write_coco(tmp_path, coco(annotations=thin)), skip_empty=True)
+
+
 def test_a_dataset_without_annotations_is_a_dataset(tmp_path):
     dataset = CocoDetection(write_coco(tmp_path, coco(annotations=[])))
     assert len(dataset[0][1]["labels"]) == 0

@@ -12,7 +12,16 @@ import pytest
 from pycocotools.coco import COCO
 
 from rankdet.data import CocoDetection, DatasetError, open_dataset
-from rankdet.eval import Evaluator, GroundTruth, GroundTruthError, ResultsMetric, evaluate, read_ground_truth
+from rankdet.doctor import Source, diagnose
+from rankdet.eval import (
+    Evaluator,
+    GroundTruth,
+    GroundTruthError,
+    ResultsError,
+    ResultsMetric,
+    evaluate,
+    read_ground_truth,
+)
 from rankdet.report.problem import read_problem
 from tests.reference.coco_files import random_coco
 from tests.reference.coco_sets import pycocotools_evaluation, random_problem, twelve_numbers, with_masks
@@ -216,6 +225,8 @@ def test_an_object_of_pycocotools_is_refused_with_the_way_out(tmp_path, capsys):
         with pytest.raises(GroundTruthError, match=r"a COCO.*\.dataset"):
             take(reference)
         take(reference.dataset)
-    for take in (CocoDetection, open_dataset):
+    with pytest.raises(ResultsError, match=r"COCO; give its \.dataset"):
+        evaluate(reference.dataset, reference)
+    for take in (CocoDetection, open_dataset, lambda source: diagnose(Source(source))):
         with pytest.raises(DatasetError, match=r"a COCO where the path .*\.dataset"):
             take(reference)

@@ -72,3 +72,12 @@ def test_bucketed_ap_counts_itself_half_and_interpolates_nothing():
 
 def test_bucketed_ap_works_without_negatives():
     assert BucketedAveragePrecisionLoss()(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.5])) == 0
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_the_mean_of_equal_negatives_is_what_they_are(number: int):
+    """Whatever its rounding: they stay tied with the positive, and above it."""
+    logits = torch.full((number + 1,), 0.2, dtype=torch.float64)
+    targets = torch.zeros(number + 1, dtype=torch.float64)
+    targets[0] = 0.5
+    assert BucketedRankSortLoss(delta=0)(logits, targets) == RankSortLoss(delta=0)(logits, targets)

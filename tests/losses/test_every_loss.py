@@ -15,10 +15,19 @@ from torch.utils._pytree import tree_leaves
 
 from rankdet.losses import ALRPLoss, AveragePrecisionLoss, RankingLoss, RankSortLoss
 from rankdet.losses.functional import alrp_loss
-from rankdet.losses.ranking import alrp as alrp_module
-from rankdet.losses.ranking import base, negatives
-from rankdet.losses.ranking import targets as targets_module
+from rankdet.losses.ranking import alrp, entries, everyone, negatives, numbers, pairs, targets, update
 from tests.losses.problems import CLASSES, LOSSES, Problem, gradients, problems, random_problem
+
+MODULES = (alrp, entries, everyone, negatives, numbers, pairs, targets, update)
+
+
+def replace_everywhere(patch: pytest.MonkeyPatch, name: str, answer: object) -> None:
+    """Let a function that looks at a device give another answer."""
+    assert hasattr(numbers, name)
+    for module in MODULES:
+        if hasattr(module, name):
+            patch.setattr(module, name, lambda _: answer)
+
 
 every_loss = pytest.mark.parametrize("cls", CLASSES)
 
@@ -211,11 +220,40 @@ def test_the_way_of_accelerators_agrees(cls: type[RankingLoss], dtype: torch.dty
     targets[torch.arange(0, 5040, 7)] = -1
     found = []
     for on_cpu in (True, False):
-        for module in (base, negatives, targets_module):
-            monkeypatch.setattr(module, "on_cpu", lambda _, answer=on_cpu: answer)
+        replace_everywhere(monkeypatch, "on_cpu", on_cpu)
         value = cls()(logits, targets)
         found.append((value, *torch.autograd.grad(value, logits)))
     torch.testing.assert_close(found[0], found[1], rtol=1e-6 if dtype == torch.float32 else 1e-11, atol=1e-9)
+
+
+class Deterministic(TorchDispatchMode):
+    """What CUDA refuses when torch has been asked to be deterministic."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert not (name == "cumsum" and args[0].is_floating_point()), "the sums would depend on the order"
+        assert name not in ("bincount", "histc", "median", "kthvalue", "put_"), f"{name} is not deterministic"
+        return func(*args, **(kwargs or {}))
+
+
+@every_loss
+@pytest.mark.parametrize("positives", [40, 700])
+@pytest.mark.parametrize("scope", ["batch", "group"])
+def test_deterministic_algorithms(cls: type[RankingLoss], positives: int, scope: str, monkeypatch: pytest.MonkeyPatch):
+    logits, targets = random_problem(positives, 3000)
+    rows = {"group": torch.arange(positives + 3000) % 5} if scope == "group" else {}
+    expected = cls(scope=scope)(logits, targets, **rows)
+    (exact,) = torch.autograd.grad(expected, logits)
+    replace_everywhere(monkeypatch, "on_cpu", False)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with Deterministic():
+            value = cls(scope=scope)(logits, targets, **rows)
+            (gradient,) = torch.autograd.grad(value, logits)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(gradient, exact, rtol=1e-9, atol=1e-12)
 
 
 class NoFloat64(TorchDispatchMode):
@@ -234,10 +272,8 @@ def test_devices_without_float64(cls: type[RankingLoss], positives: int, monkeyp
     logits, targets = random_problem(positives, 5000, dtype=torch.float32)
     expected = cls()(logits, targets)
     (exact,) = torch.autograd.grad(expected, logits)
-    for module in (base, negatives, targets_module):
-        monkeypatch.setattr(module, "on_cpu", lambda _: False)
-    for module in (base, negatives, alrp_module):
-        monkeypatch.setattr(module, "accumulator", lambda _: torch.float32)
+    replace_everywhere(monkeypatch, "on_cpu", False)
+    replace_everywhere(monkeypatch, "accumulator", torch.float32)
     with NoFloat64():
         value = cls()(logits, targets)
         (gradient,) = torch.autograd.grad(value, logits)
@@ -261,8 +297,7 @@ def test_the_host_never_waits_for_a_list_of_positives(cls: type[RankingLoss], po
 
 
 def test_nan_on_an_accelerator_is_a_nan_loss(monkeypatch: pytest.MonkeyPatch):
-    for module in (base, negatives, targets_module):
-        monkeypatch.setattr(module, "on_cpu", lambda _: False)
+    replace_everywhere(monkeypatch, "on_cpu", False)
     logits = torch.tensor([0.0, math.nan, 1.0])
     terms = RankSortLoss().terms_at(logits, torch.tensor([0]), torch.tensor([0.5]))
     assert all(term.isnan() for term in terms.values())
@@ -336,6 +371,22 @@ def test_values_and_gradients_under_autocast():
     value.backward()
     assert value.dtype == torch.float32
     assert weight.grad.abs().sum() > 0
+
+
+@every_loss
+@pytest.mark.parametrize("has_float64", [True, False])
+def test_autocast_rounds_nothing(cls: type[RankingLoss], has_float64: bool, monkeypatch: pytest.MonkeyPatch):
+    """Sums in float32, as on MPS, would be halved by it: products of matrices among them."""
+    if not has_float64:
+        replace_everywhere(monkeypatch, "accumulator", torch.float32)
+    logits, targets = random_problem(40, 500, dtype=torch.float32)
+    expected = cls()(logits, targets)
+    (exact,) = torch.autograd.grad(expected, logits)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = cls()(logits, targets)
+        (gradient,) = torch.autograd.grad(value, logits)
+    assert torch.equal(value, expected)
+    assert torch.equal(gradient, exact)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -8,14 +8,16 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from rankdet.losses.ranking import pairs
-from rankdet.losses.ranking.grid import Grid, Search
+from rankdet.losses.ranking.cells import Cells, Sides, fit
+from rankdet.losses.ranking.groups import Groups
 from rankdet.losses.ranking.numbers import rounded_up
-from rankdet.losses.ranking.pairs import PairTable, PairTree, pairs_of
+from rankdet.losses.ranking.pairs import PairTable, PairTree, pairs_of, sums_not_above
 from rankdet.losses.ranking.ranking import Ranking
+from rankdet.losses.ranking.search import BLOCK, Scan, Search
 from rankdet.losses.ranking.steps import Edges, step
-from rankdet.losses.ranking.targets import BLOCK, indices_from
 
 DELTAS = (0.0, 0.25, 0.5, 5.0)
 numbers = st.one_of(
@@ -24,21 +26,107 @@ numbers = st.one_of(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(numbers, min_size=1, max_size=20), st.lists(numbers, min_size=1, max_size=40), st.integers(2, 6))
-@example([0.0, -0.0], [0.0], 2)
-def test_a_grid_finds_what_a_search_finds(edges: list[float], values: list[float], bits: int):
+@given(st.lists(numbers, min_size=1, max_size=20), st.lists(numbers, min_size=1, max_size=40))
+@example([0.0, -0.0], [0.0])
+def test_a_search_counts_the_edges_that_are_not_above(edges: list[float], values: list[float]):
     ordered, x = torch.tensor(edges).sort().values, torch.tensor(values + edges)
     expected = torch.tensor([sum(e <= v for e in ordered.tolist()) for v in x.tolist()], dtype=torch.int32)
-    assert torch.equal(Grid(ordered, 1 << bits)(x), expected)
     assert torch.equal(Search(ordered)(x), expected)
 
 
-@pytest.mark.parametrize("spread", [1e-6, 1.0, 1e6])
-def test_a_grid_with_many_edges_in_a_cell(spread: float):
-    generator = torch.Generator().manual_seed(0)
-    edges = torch.cat([torch.randn(500, generator=generator) * spread, torch.tensor([1e8])]).sort().values
-    values = torch.randn(5000, generator=generator) * spread
-    assert torch.equal(Grid(edges, 1024)(values), Search(edges)(values))
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), numbers), min_size=1, max_size=20),
+    st.lists(st.tuples(st.integers(0, 3), numbers), min_size=1, max_size=30),
+)
+@example([(0, 0.0), (1, -0.0)], [(1, 0.0), (0, -0.0)])
+def test_a_search_in_groups(edges: list[tuple[int, float]], values: list[tuple[int, float]]):
+    edges = sorted(edges)
+    group, ordered = (torch.tensor(of) for of in zip(*edges, strict=True))
+    of, x = (torch.tensor(of) for of in zip(*(values + edges), strict=True))
+    expected = [sum(g < i or (g == i and e <= v) for g, e in edges) for i, v in values + edges]
+    assert Search(ordered, group)(x, of).tolist() == expected
+
+
+def cells_of(positives: Tensor, delta: float, dtype: torch.dtype, number: int) -> Cells:
+    edges = Edges(positives, delta, dtype)
+    return Cells(edges, low=float(edges.located[1]), high=float(edges.located[-1]), number=number)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=12),
+    st.lists(st.one_of(st.floats(-6, 6, width=32), st.floats(width=32, allow_nan=False)), min_size=1, max_size=40),
+    st.sampled_from([0.0, 0.25, 0.5, 5.0]),
+    st.sampled_from([64, 1000]),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+@example([0.0, -0.0], [0.0, -0.0], 0.0, 64, torch.float32)
+@example([1e-30, 0.0], [1e-30, -1e-30, 0.0, 2.0], 0.0, 64, torch.float32)
+def test_cells_find_what_a_search_finds(
+    positives: list[float], values: list[float], delta: float, number: int, dtype: torch.dtype
+):
+    """The interval of every logit that is not in a crowded cell; the totals; the lines."""
+    s, x = torch.tensor(positives, dtype=torch.float64), torch.tensor(values, dtype=dtype)
+    cells = cells_of(s, delta, dtype, number)
+    side = torch.empty(len(x), dtype=torch.int32)
+    place, crowded = cells.find(x.view(1, -1), None, side)
+    scaled = x.clamp(cells.lowest, cells.highest).double() / cells.width
+    torch.testing.assert_close(place.double(), scaled - scaled.floor(), rtol=0, atol=torch.finfo(dtype).eps / 4)
+    alone = torch.ones(len(x), dtype=torch.bool).index_fill_(0, crowded, False)
+    interval = Search(cells.edges.located[1:])(x).long()
+    assert torch.equal(cells._interval[side[alone].long()], interval[alone])
+    assert set(cells.cell.tolist()) >= set(cells.crowded.tolist())
+
+    sides = Sides(cells, dtype)
+    sides.add(side, place.clone())
+    offset = torch.where(cells.edges.covered[interval], cells.edges.offsets(x, interval).double(), 0.0)
+    both = torch.stack([torch.ones_like(offset), offset])[:, alone]
+    expected = torch.zeros(2, len(cells.edges), dtype=torch.float64).index_add_(1, interval[alone], both)
+    torch.testing.assert_close(cells.interval_sums(sides), expected, rtol=1e-6, atol=1e-6)
+
+    weights = torch.rand(len(s), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    along = cells.along(x, side, *cells.lines(*cells.edges.lines(weights)))
+    steps = step(x.double()[:, None] - s, delta) @ weights
+    torch.testing.assert_close(along[alone].double(), steps[alone], rtol=1e-5, atol=1e-6)
+
+
+def test_logits_that_do_not_count_are_taken_away_again():
+    cells = cells_of(torch.zeros(1, dtype=torch.float64), 0.5, torch.float32, 64)
+    side, sides = torch.empty(3, dtype=torch.int32), Sides(cells, torch.float32)
+    place, _ = cells.find(torch.tensor([[0.1, 0.2, 0.3]]), None, side)
+    sides.add(side, place.clone())
+    sides.take_away(side[1:], place[1:])
+    number, offset = cells.interval_sums(sides)
+    assert number.tolist() == [0, 1, 0]
+    torch.testing.assert_close(offset, torch.tensor([0, 0.6, 0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("limit", [10, 1 << 20])
+def test_very_many_logits_in_one_place(limit: int, monkeypatch: pytest.MonkeyPatch):
+    """Numbers and places are one sum, which must be taken apart before it is rounded."""
+    monkeypatch.setattr(Sides, "LIMIT", limit)
+    cells = cells_of(torch.tensor([0.0, 7.0], dtype=torch.float64), 0.5, torch.float32, 64)
+    sides, x = Sides(cells, torch.float32), torch.full((1, 1 << 16), 0.3)
+    side = torch.empty(x.numel(), dtype=torch.int32)
+    place, _ = cells.find(x, None, side)
+    for _ in range(8):
+        sides.add(side, place.clone())
+    number, offset = cells.interval_sums(sides)
+    assert number.tolist() == [0, 1 << 19, 0, 0, 0]
+    torch.testing.assert_close(float(offset[1]), (1 << 19) * (float(x[0, 0]) + 0.5), rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("positives", "delta", "is_worth_it"),
+    [([0.0, 3.0], 0.5, True), ([0.0, 1e6], 0.5, False), ([0.0, 1e6], 0.0, True), ([-1e300, 1e300], 0.0, False)],
+)
+def test_no_cells_wider_than_ramps(positives: list[float], delta: float, is_worth_it: bool):
+    edges = Edges(torch.tensor(positives, dtype=torch.float64), delta, torch.float32)
+    cells = fit(edges, 100_000)
+    assert (cells is not None) == is_worth_it
+    if cells is not None and delta > 0:
+        assert cells.width <= 2 * delta
 
 
 @settings(max_examples=300, deadline=None)
@@ -57,7 +145,7 @@ def test_rounding_up_keeps_every_comparison(value: float, x: float):
 def test_edges_give_the_sums_and_the_lines(positives: list[float], others: list[float], delta: float):
     s, x = torch.tensor(positives, dtype=torch.float64), torch.tensor(others, dtype=torch.float64)
     edges = Edges(s, delta, torch.float64)
-    interval = torch.searchsorted(edges.located, x, right=True)
+    interval = torch.searchsorted(edges.located[1:], x, right=True)
     offset = edges.offsets(x, interval)
     count = torch.zeros(len(edges), dtype=torch.float64).index_add(0, interval, torch.ones_like(x))
     sums = edges.step_sums(count, torch.zeros_like(count).index_add(0, interval, offset))
@@ -137,8 +225,62 @@ def test_no_table_of_all_pairs_for_many_positives():
     assert isinstance(pairs_of(x, x, 0.5), PairTree)
 
 
-@pytest.mark.parametrize("number", [0, 1, BLOCK - 1, BLOCK, 10 * BLOCK + 3])
+@pytest.mark.parametrize("number", [0, 1, BLOCK - 1, BLOCK, 10 * BLOCK + 3, 1000 * BLOCK + 5])
 @pytest.mark.parametrize("lowest", [-math.inf, 0.0, 2.5, math.inf])
-def test_indices_from(number: int, lowest: float):
+def test_a_scan_finds_the_large_ones(number: int, lowest: float):
     values = torch.randn(number, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(indices_from(values, lowest), (values >= lowest).nonzero().squeeze(1))
+    values[::97] = math.inf
+    assert torch.equal(Scan(values).indices_from(lowest), (values >= lowest).nonzero().squeeze(1))
+    if number:
+        assert Scan(values).greatest() == values.amax()
+        values[number // 2] = math.nan
+        assert Scan(values).greatest().isnan()
+
+
+GROUPS = st.lists(st.tuples(st.integers(0, 2), st.integers(-6, 6).map(lambda k: k / 4)), min_size=1, max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(GROUPS, GROUPS, st.sampled_from(DELTAS))
+def test_edges_of_groups_are_those_of_each(positives: list, others: list, delta: float):
+    """Sums and lines in one pass are those of every group by itself."""
+    number, s = (
+        torch.tensor(of, dtype=dtype)
+        for of, dtype in zip(zip(*positives, strict=True), (torch.long, torch.float64), strict=True)
+    )
+    present, group = number.unique(return_inverse=True)
+    x = torch.tensor([v for g, v in others if g in present], dtype=torch.float64)
+    of = torch.searchsorted(present, torch.tensor([g for g, _ in others if g in present], dtype=torch.long))
+    edges = Edges(s, delta, torch.float64, Groups(group, len(present)))
+    search = Search(edges.located[1:], None if edges.group is None else edges.group[1:])
+    interval = search(x, of).long()
+    offset = edges.offsets(x, interval)
+    totals = torch.zeros(2, len(edges), dtype=torch.float64)
+    totals.index_add_(1, interval, torch.stack([torch.ones_like(offset), offset]))
+    steps = step(x[:, None] - s, delta) * (of[:, None] == group)
+    torch.testing.assert_close(edges.step_sums(*totals), steps.sum(0), rtol=1e-13, atol=1e-13)
+    weights = torch.rand(len(s), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    height, slope = edges.lines(weights)
+    torch.testing.assert_close(height[interval] + slope[interval] * offset, steps @ weights, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("number", [5, 64, 200, 700])
+@pytest.mark.parametrize("delta", DELTAS)
+@pytest.mark.parametrize("ties", [False, True])
+def test_tables_and_trees_of_groups(number: int, delta: float, ties: bool):
+    generator = torch.Generator().manual_seed(number)
+    x = torch.randn(number, generator=generator, dtype=torch.float64) * 3
+    y = torch.rand(number, generator=generator, dtype=torch.float64)
+    if ties:
+        x, y = (x * 2).round() / 2, (y * 4).round() / 4
+    _, group = torch.randint(0, 7, (number,), generator=generator).unique(return_inverse=True)
+    groups = Groups(group, int(group.max()) + 1)
+    weights = torch.rand(2, number, generator=generator, dtype=torch.float64)
+    steps = step(x[:, None] - x, delta) * (group[:, None] == group)  # [k, i]
+    as_good = steps * (y[:, None] >= y)
+    for form in (PairTable(x, y, delta, groups), PairTree(x, y, delta, groups)):
+        torch.testing.assert_close(form.above(weights), weights @ steps, rtol=1e-12, atol=1e-11)
+        torch.testing.assert_close(form.as_good_above(weights), weights @ as_good, rtol=1e-12, atol=1e-11)
+        torch.testing.assert_close(form.below_better(weights), weights @ (steps - as_good).T, rtol=1e-12, atol=1e-11)
+    not_above = (group[:, None] == group) * (x[:, None] >= x)  # [k, i]
+    torch.testing.assert_close(sums_not_above(x, weights[0], 0.0, groups), (not_above * weights[0]).sum(1))

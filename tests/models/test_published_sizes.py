@@ -14,6 +14,7 @@ import torch
 from rankdet.criteria import Centerness, ScoreCriterion
 from rankdet.models import (
     ATSS,
+    FSAF,
     SSD300,
     SSD512,
     CascadeMaskRCNN,
@@ -21,6 +22,7 @@ from rankdet.models import (
     FasterRCNN,
     MaskRCNN,
     RetinaNet,
+    fsaf_criterion,
     softmax_criterion,
     ssd_criterion,
 )
@@ -39,6 +41,7 @@ def focal_with_centerness() -> ScoreCriterion:
         (CascadeRCNN, softmax_criterion, 69.395),
         (CascadeMaskRCNN, softmax_criterion, 77.325),
         (RetinaNet, ScoreCriterion, 37.969),
+        (FSAF, fsaf_criterion, 36.420),
         (ATSS, focal_with_centerness, 32.295),
     ],
 )

@@ -15,6 +15,7 @@ from rankdet.models import (
     MaskRCNN,
     Postprocess,
     RetinaNet,
+    SoftPostprocess,
     SOLOv2Light,
     paa_criterion,
     smooth_softmax_criterion,
@@ -57,6 +58,7 @@ def test_a_shift_of_biases_is_a_shift_of_logits(name):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
+        (lambda: FasterRCNN(**SMALL, postprocess=SoftPostprocess()), "soft-NMS"),
         (lambda: FasterRCNN(**SMALL, criterion=softmax_criterion()), "softmax"),
         (lambda: CascadeRCNN(**SMALL, criterion=smooth_softmax_criterion()), "softmax"),
         (lambda: YOLACT(**SMALL, image_size=64, criterion=yolact_criterion()), "softmax"),

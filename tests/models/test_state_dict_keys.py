@@ -17,16 +17,26 @@ from torch import nn
 from rankdet.criteria import Centerness, ScoreCriterion, SemanticCriterion
 from rankdet.models import (
     ATSS,
+    FSAF,
     PAA,
     SSD300,
     SSD512,
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
+    DoubleHeadRCNN,
     FasterRCNN,
+    FastRCNN,
     FoveaBox,
+    FSAFRetinaNet,
+    GridRCNN,
+    LibraRCNN,
+    MaskBranch,
     MaskRCNN,
+    MaskScoringRCNN,
     RetinaNet,
+    RoIStage,
+    RPNDetector,
     SOLOv2,
     SOLOv2Light,
     fovea_criterion,
@@ -35,10 +45,41 @@ from rankdet.models import (
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import CARAFE, FPN, VGG16, ConvLevelsOnPath, DeformableStages, FrozenStatistics, TimmBackbone
+from rankdet.nn import (
+    CARAFE,
+    FPN,
+    VGG16,
+    BoxHead,
+    ConvLevelsOnPath,
+    DeformableStages,
+    FrozenStatistics,
+    GroupNorm,
+    MaskHead,
+    PoolLevel,
+    TimmBackbone,
+)
 
 FOLDER = Path(__file__).parent / "keys"
-RECIPES = (ATSS, RetinaNet, PAA, FoveaBox, FasterRCNN, CascadeRCNN, MaskRCNN, CascadeMaskRCNN, YOLACT, SOLOv2, SSD300)
+RECIPES = (
+    ATSS,
+    RetinaNet,
+    PAA,
+    FoveaBox,
+    FasterRCNN,
+    CascadeRCNN,
+    MaskRCNN,
+    CascadeMaskRCNN,
+    DoubleHeadRCNN,
+    GridRCNN,
+    LibraRCNN,
+    MaskScoringRCNN,
+    FastRCNN,
+    YOLACT,
+    SOLOv2,
+    SOLOv2Light,
+    SSD300,
+    FSAF,
+)
 
 
 def of_recipe(recipe: Callable[..., nn.Module], **settings: object) -> Callable[[], nn.Module]:
@@ -46,14 +87,25 @@ def of_recipe(recipe: Callable[..., nn.Module], **settings: object) -> Callable[
     return lambda: recipe(num_classes=80, backbone="test_resnet", **settings)
 
 
-MODELS = {recipe.__name__: of_recipe(recipe) for recipe in (*RECIPES, SOLOv2Light)} | {
+MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
+    "RPNDetector": lambda: RPNDetector(num_classes=1, backbone="test_resnet"),
     "ATSS-centerness": of_recipe(ATSS, criterion=ScoreCriterion(weighting=Centerness(), judged=Centerness())),
     "PAA-original": of_recipe(PAA, criterion=paa_criterion()),
     "FoveaBox-original": of_recipe(FoveaBox, criterion=fovea_criterion()),
     "SSD512-original": of_recipe(SSD512, criterion=ssd_criterion()),
+    "FSAFRetinaNet": of_recipe(FSAFRetinaNet, criterion=ScoreCriterion()),
     "YOLACT-original": of_recipe(YOLACT, criterion=yolact_criterion(), semantic=SemanticCriterion()),
     "SOLOv2-original": of_recipe(SOLOv2, criterion=solo_criterion()),
     "FasterRCNN-carafe": of_recipe(FasterRCNN, neck=partial(FPN, extra_levels=ConvLevelsOnPath(), upsampling=CARAFE())),
+    "MaskRCNN-normalised": of_recipe(
+        MaskRCNN,
+        neck=partial(FPN, extra_levels=PoolLevel(), norm=GroupNorm()),
+        stage=partial(
+            RoIStage,
+            head=partial(BoxHead, convs=4, fcs=1, norm=GroupNorm()),
+            branches=[partial(MaskBranch, head=partial(MaskHead, norm=GroupNorm()))],
+        ),
+    ),
     "Backbone-vgg16": VGG16,
     "Backbone-resnet50": lambda: TimmBackbone("resnet50", norm=FrozenStatistics()),
     "Backbone-resnet50-scratch": lambda: TimmBackbone("resnet50"),

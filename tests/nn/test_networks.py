@@ -250,6 +250,20 @@ def test_pooled_regions_keep_their_order():
     assert pooler(maps, boxes[:0], image[:0]).shape == (0, 5, 3, 3)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_regions_are_not_rounded_to_the_precision_of_the_maps(dtype: torch.dtype):
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.rand(2, 8, 100 // 2**level, 160 // 2**level, generator=generator).to(dtype) for level in range(2)]
+    corners = torch.rand(40, 2, generator=generator) * torch.tensor([1100.0, 600.0])
+    boxes = torch.cat((corners, corners + 20 + torch.rand(40, 2, generator=generator) * 150), 1)
+    image_index = torch.arange(40) % 2
+    pooler = RoIPooler(7, strides=(8, 16))
+    with torch.autocast("cpu", dtype=dtype):
+        pooled = pooler(maps, boxes, image_index)
+    exact = pooler([level.double() for level in maps], boxes.double(), image_index)
+    torch.testing.assert_close(pooled.double(), exact, rtol=2 * torch.finfo(dtype).eps, atol=1e-5)
+
+
 def test_box_head_shapes():
     logits, deltas = BoxHead(4, pool_size=2, num_logits=6, box_outputs=5, width=8)(torch.rand(3, 4, 2, 2))
     assert (logits.shape, deltas.shape) == ((3, 6), (3, 20))

@@ -35,6 +35,21 @@ def test_worked_matrix_nms(decay, expected):
     torch.testing.assert_close(apart, scores)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_large_masks_are_counted_under_autocast(dtype: torch.dtype):
+    """float16 ends at 65,504 cells."""
+    masks = torch.ones(3, 300, 300, dtype=torch.bool)
+    masks[1, :, :7] = masks[2, :, :90] = False
+    log_scores, labels = torch.tensor([0.9, 0.8, 0.7]).log(), torch.zeros(3)
+    exact = matrix_nms(masks, log_scores, labels, decay=LinearDecay())
+    with torch.autocast("cpu", dtype=dtype):
+        found = matrix_nms(masks, log_scores, labels, decay=LinearDecay())
+    assert torch.equal(found, exact)
+    torch.testing.assert_close(
+        matrix_nms(masks, log_scores.to(dtype), labels, decay=LinearDecay()), exact, rtol=0.02, atol=0
+    )
+
+
 random_masks = st.integers(0, 12).flatmap(
     lambda count: st.tuples(
         st.lists(st.sets(st.integers(0, 8), min_size=0, max_size=9), min_size=count, max_size=count),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -29,6 +30,17 @@ def test_pasting_equals_grid_sampling():
         sampled = pasted_by_sampling(probability, box, (64, 48))
         certain = (sampled - 0.5).abs() > 1e-4
         assert torch.equal(mask[certain], (sampled >= 0.5)[certain])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_pasting_is_exact_under_autocast_and_in_half_precision(dtype: torch.dtype):
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(5, 28, 28, generator=generator).to(dtype)
+    boxes = torch.tensor([[3.3, 4.7, 190.1, 140.9]]).repeat(5, 1)
+    exact = paste_masks(probabilities.float(), boxes, (160, 200))
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.equal(paste_masks(probabilities, boxes, (160, 200)), exact)
+    assert torch.equal(paste_masks(probabilities, boxes, (160, 200)), exact)
 
 
 def test_no_detections_no_masks():

@@ -107,6 +107,7 @@ class Setting:
     processes: int = 1
     accumulate: int = 1
     workers: int = 0
+    strategy: str = "auto"
 
 
 @dataclass
@@ -151,7 +152,7 @@ def configuration(folder: Path, setting: Setting) -> Path:
         "trainer": {
             "accelerator": "cpu",
             "devices": setting.processes,
-            "strategy": "ddp" if setting.processes > 1 else "auto",
+            "strategy": setting.strategy,
             "accumulate": setting.accumulate,
             "log_every": 1,
             "pictures": 0,

@@ -97,6 +97,57 @@ def fovea(
     return matches
 
 
+def share(a: list[float], b: list[float]) -> float:
+    """Of box b, how much lies in box a."""
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    return width * height / ((b[2] - b[0]) * (b[3] - b[1]))
+
+
+def middle(box: list[float], scale: float) -> list[float]:
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    width, height = (box[2] - box[0]) * scale / 2, (box[3] - box[1]) * scale / 2
+    return [x - width, y - height, x + width, y + height]
+
+
+def holds(box: list[float], x: float, y: float) -> bool:
+    return box[0] < x < box[2] and box[1] < y < box[3]
+
+
+def centre_region(
+    priors: Tensor, objects: Tensor, labels: list[int], crowd: Tensor, *, core: float, shadow: float
+) -> tuple[list[int], set[tuple[int, int]]]:
+    """Object of each prior, -1 for background, -2 for ignored; and the pairs of a prior and a class without loss."""
+    boxes, matches, pairs = objects.tolist(), [], set()
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]
+    for row, prior in enumerate(priors.tolist()):
+        x, y = (prior[0] + prior[2]) / 2, (prior[1] + prior[3]) / 2
+        claims = [n for n, b in enumerate(boxes) if holds(b, x, y) and share(middle(b, core), prior) > 0.01]
+        winner = max(claims, key=lambda n: (-areas[n], n), default=-1)
+        dark = [n for n, b in enumerate(boxes) if n not in claims and share(middle(b, shadow), prior) > 0.01]
+        no_matter = {labels[n] for n in (*dark, *claims) if n != winner}
+        pairs |= {(row, label) for label in no_matter}
+        if winner >= 0 and labels[winner] in no_matter:
+            winner = -1
+        if any(holds(middle(region, 0.5), x, y) for region in crowd.tolist()):
+            winner = -2
+        matches.append(winner)
+    return matches, pairs
+
+
+def best_levels(owners: list[int], levels: list[int], costs: list[float]) -> list[bool]:
+    """Which positives stay, given the object, the level and the cost of each: those on the cheapest level."""
+    best = {}
+    for number in set(owners):
+        of_level = {}
+        for level in sorted(set(levels)):
+            own = [c for o, at, c in zip(owners, levels, costs, strict=True) if (o, at) == (number, level)]
+            if own:
+                of_level[level] = sum(own) / len(own)
+        best[number] = min(of_level, key=of_level.get)
+    return [best[owner] == level for owner, level in zip(owners, levels, strict=True)]
+
+
 def paa_choice(owners: list[int], levels: list[int], costs: list[float], *, topk: int, reg_covar: float) -> list[bool]:
     """Which candidates stay positive, given the object, the level and the cost of each; scikit-learn fits."""
     stays = [False] * len(owners)

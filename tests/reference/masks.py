@@ -89,3 +89,22 @@ def cut(probabilities, box, *, margin=1):
         [p if x1 - margin <= x < x2 + margin and y1 - margin <= y < y2 + margin else 0.0 for x, p in enumerate(row)]
         for y, row in enumerate(probabilities)
     ]
+
+
+def mask_iou(drawn, seen, whole, box):
+    """IoU of a drawn mask with an object that its box shows a part of (Mask Scoring R-CNN); masks are lists of rows.
+
+    ``drawn`` and ``seen`` are in cells of the box, ``whole`` in pixels of the image. The object has as many cells as it
+    would have if its hidden part were drawn at the same scale.
+    """
+    x1, y1, x2, y2 = (int(side) for side in box)
+    area = sum(map(sum, whole))
+    inside = sum(sum(row[x1 : x2 + 1]) for row in whole[y1 : y2 + 1])
+    cells = [
+        (bool(a), bool(b)) for row, other in zip(drawn, seen, strict=True) for a, b in zip(row, other, strict=True)
+    ]
+    common = sum(a and b for a, b in cells)
+    if not any(b for _, b in cells) or not inside:
+        return 0.0
+    object_cells = sum(b for _, b in cells) / (inside / area)
+    return common / (sum(a for a, _ in cells) + object_cells - common)

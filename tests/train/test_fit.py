@@ -282,6 +282,21 @@ class TestRefusals:
             train(epochs=1)
         assert run.last_checkpoint.exists()
 
+    def test_a_device_without_memory(self, tmp_path: Path):
+        class Large(TinyDetector):
+            def forward(self, images, targets=None):
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore of it.")
+
+        with pytest.raises(TrainingError, match=r"no memory left at step 0: CUDA.*data.batch_size and twice"):
+            fit(
+                model=Large(),
+                data=tiny_data(),
+                optimiser=SGD(lr=1),
+                schedule=Schedule(epochs=1),
+                trainer=TrainerOptions(accelerator="cpu", pictures=0),
+                output=tmp_path / "run",
+            )
+
     def test_losses_that_are_no_numbers(self, train: Callable[..., Run], tmp_path: Path):
         with pytest.raises(TrainingError, match=r"in a row could not be made, .*: the (loss|gradient) is not finite"):
             train(lr=1e30, epochs=2, options=TrainerOptions(accelerator="cpu", pictures=0, most_nonfinite=2))

@@ -17,6 +17,7 @@ from rankdet.ops.checkpoint import CheckpointError, read_checkpoint
 from rankdet.ops.writing import replacing
 from rankdet.train import SGD, Run, Schedule, TrainerOptions, TrainingError, TrainingInterrupted, fit
 from rankdet.train.checkpoints import defined
+from rankdet.train.metrics_file import Curves
 from tests.train.conftest import tiny_data
 from tests.train.fakes import TinyDetector, shapes
 from tests.train.test_resume import Watch, content, same
@@ -76,6 +77,7 @@ def test_a_full_disk_costs_the_new_checkpoint_only(train: Callable[..., Run], tm
         "best.json",
         "last.ckpt",
         "metrics.csv",
+        "run.json",
         "tensorboard",
     }
     disk.full = False
@@ -218,6 +220,16 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(train: Callable[..., Run]
 
 def test_undefined_numbers_are_not_compared():
     assert [defined(value) for value in (0.0, 0.5, -1, -1.0, float("nan"), None)] == [0.0, 0.5, None, None, None, None]
+
+
+def test_undefined_numbers_do_not_reach_tensorboard(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    curves = Curves(tmp_path)
+    curves.log_metrics({"kept": 0.5, "left_out": float("nan"), "epoch": 0}, step=3)
+    curves.finalize("success")
+    (file,) = (tmp_path / "tensorboard").glob("events*")
+    assert caplog.text == ""
+    assert b"kept" in file.read_bytes()
+    assert b"left_out" not in file.read_bytes()
 
 
 @pytest.mark.parametrize("undefined", [-1.0, float("nan"), None])

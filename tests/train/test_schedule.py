@@ -73,6 +73,29 @@ def test_the_rate_is_scaled_where_its_batch_is_known():
     assert Schedule(epochs=12).describe_rate(0.008, 4) == "0.008"
 
 
+def test_the_warm_up_may_be_a_share_of_the_steps():
+    share, steps = Schedule(epochs=4, warmup_share=0.25), Schedule(epochs=4, warmup_iterations=10)
+    for step in range(40):
+        assert share.factor(step, steps_per_epoch=10) == steps.factor(step, steps_per_epoch=10)
+    assert share.describe() == "4 epochs, warm-up 25% of the steps from 0.001, constant"
+
+
+def test_what_looks_wrong_with_the_rate_is_said():
+    def said(schedule: Schedule, steps_per_epoch: int = 52) -> str:
+        return " ".join(schedule.warnings(batch_size=4, steps_per_epoch=steps_per_epoch))
+
+    assert "after 500 of 624 steps" in said(ONE_X)
+    assert "schedule.warmup_share 0.05" in said(ONE_X)
+    assert said(ONE_X, steps_per_epoch=500) == ""
+    unscaled = Schedule(epochs=12, base_batch_size=16, scale_lr=False)
+    assert said(unscaled) == (
+        "the stated rate is for steps of 16 images, and a step has 4; set schedule.scale_lr true, or a rate for this "
+        "batch"
+    )
+    assert unscaled.warnings(batch_size=16, steps_per_epoch=52) == []
+    assert said(Schedule(epochs=12, base_batch_size=16)) == ""
+
+
 def test_a_milestone_beyond_the_end_is_named():
     assert "11 is not reached" in Schedule(epochs=9, decay=Steps(milestones=(8, 11))).describe()
 
@@ -83,6 +106,8 @@ def test_a_milestone_beyond_the_end_is_named():
         ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
         ({"epochs": 1.5}, "epochs must be a whole number"),
         ({"warmup_iterations": -1}, "warmup_iterations"),
+        ({"warmup_share": 1.0}, "warmup_share must be >= 0 and < 1, got 1.0"),
+        ({"warmup_share": 0.1, "warmup_iterations": 5}, "two ways to say"),
         ({"warmup_ratio": 2.0}, "warmup_ratio must be >= 0 and <= 1, got 2.0"),
         ({"base_batch_size": 0}, "base_batch_size"),
     ],

@@ -18,8 +18,10 @@ from rankdet.losses import SoftmaxCrossEntropyLoss
 from rankdet.models import (
     ATSS,
     FCOS,
+    FSAF,
     PAA,
     RPN,
+    SSD300,
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
@@ -27,6 +29,7 @@ from rankdet.models import (
     DynamicMaskDetector,
     FasterRCNN,
     FoveaBox,
+    FSAFRetinaNet,
     LibraRCNN,
     MaskRCNN,
     PrototypeDetector,
@@ -40,9 +43,10 @@ from rankdet.models import (
     smooth_softmax_criterion,
     softmax_criterion,
     solo_criterion,
+    ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import DenseHead, FrozenStatistics, Modification, RPNHead, TimmBackbone
+from rankdet.nn import DenseHead, FrozenStatistics, Modification, RPNHead, SSDLayer, SSDNeck, TimmBackbone
 from rankdet.ops.checkpoint import CheckpointError
 from rankdet.ops.class_rows import class_rows_of, training_tensors_of
 from rankdet.train import SGD, Schedule, TrainerOptions, Transfer, fit, transfer_weights
@@ -55,12 +59,16 @@ SHARED = [(2, 0), (0, 2)]  # labels there and here
 SMALL = {"backbone": "test_resnet", "channels": 16}
 YOLO = {**SMALL, "image_size": 64}
 GRIDS = {**SMALL, "grids": (6, 5, 4, 3, 2), "width": 16, "stacked": 1, "kernel_channels": 16}
+SMALL_MAPS = partial(SSDNeck, layers=[SSDLayer(channels=16)] * 4)
 RECIPES: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "ATSS": (ATSS, SMALL),
     "ATSS judged": (ATSS, {**SMALL, "criterion": ScoreCriterion(judged=Centerness())}),
     "PAA": (PAA, {**SMALL, "criterion": paa_criterion()}),
     "RetinaNet": (RetinaNet, {**SMALL, "criterion": ScoreCriterion()}),
     "FoveaBox": (FoveaBox, SMALL),
+    "FSAF": (FSAF, SMALL),
+    "FSAFRetinaNet": (FSAFRetinaNet, {**SMALL, "criterion": ScoreCriterion()}),
+    "SSD300": (SSD300, {"backbone": "test_resnet", "neck": SMALL_MAPS, "criterion": ssd_criterion()}),
     "FCOS": (FCOS, {**SMALL, "criterion": fcos_criterion()}),
     "FasterRCNN": (FasterRCNN, SMALL),
     "FasterRCNN softmax": (FasterRCNN, {**SMALL, "criterion": softmax_criterion()}),
@@ -95,7 +103,8 @@ def save(model: nn.Module, path: Path, categories: Categories = THEIRS) -> Path:
 def _by_class(model: nn.Module) -> Iterator[Tensor]:
     """Everything that a detector says of classes, the class being the last axis; the background is behind them."""
     torch.manual_seed(7)
-    maps = [torch.randn(1, 16, side, side) for side in (16, 8, 4, 2, 1)]
+    widths = [16] * 5 if isinstance(model.neck.channels, int) else model.neck.channels
+    maps = [torch.randn(1, width, 16 >> min(level, 4), 16 >> min(level, 4)) for level, width in enumerate(widths)]
     if isinstance(model, TwoStageDetector):
         for stage in model.roi.box_stages:
             inputs = torch.randn(3, 2, 16, 7, 7) if isinstance(model, DoubleHeadRCNN) else torch.randn(3, 16, 7, 7)

@@ -3,7 +3,9 @@
 from rankdet.assign.assignment import BACKGROUND, IGNORE, Assigner, Assignment, CandidateCost
 from rankdet.assign.atss import ATSSAssigner
 from rankdet.assign.balanced import IoUBalancedSampler
+from rankdet.assign.centre_region import CentreRegion
 from rankdet.assign.fovea import FoveaAssigner
+from rankdet.assign.fsaf import FSAFAssigner
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.paa import PAAAssigner
@@ -24,6 +26,8 @@ __all__ = [
     "CellConflict",
     "CellGrid",
     "CentreCells",
+    "CentreRegion",
+    "FSAFAssigner",
     "FirstObject",
     "FoveaAssigner",
     "GroundTruth",

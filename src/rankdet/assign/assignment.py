@@ -155,9 +155,12 @@ class Assigner(Part, ABC):
 
 
 def check_same_images(priors: Priors, truth: GroundTruth) -> None:
-    """Guard shared by the assigners: priors and objects must belong to the same number of images."""
+    """Guard shared by the assigners: priors and objects must belong to as many images, and be on one device."""
     if priors.num_images != truth.num_images:
         raise ValueError(f"priors of {priors.num_images} images cannot be assigned to objects of {truth.num_images}")
+    devices = [str(boxes[0].device) for boxes in (priors.boxes, truth.boxes) if boxes]
+    if len(set(devices)) > 1:
+        raise ValueError(f"priors are on {devices[0]}, objects on {devices[1]}; move both to the same device")
 
 
 def matches_of_batch(per_image: Sequence[Tensor], truth: GroundTruth) -> Tensor:

@@ -18,6 +18,7 @@ from rankdet.assign.ground_truth import GroundTruth
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.mixture import fit_two_gaussians
 from rankdet.assign.reach import CellGrid, Reach
+from rankdet.ops.precision import has_float64
 from rankdet.ops.predictions import Predictions
 from rankdet.ops.priors import Priors
 
@@ -71,19 +72,24 @@ class PAAAssigner(Assigner):
 
     @torch.no_grad()
     def choose(self, candidates: Assignment, cost: Tensor, *, priors: Priors, truth: GroundTruth) -> Assignment:
-        """The second step: candidates and the cost of each positive among them (M,), lower is better."""
+        """The second step: candidates and the cost of each positive among them (M,), lower is better.
+
+        In float64, on the CPU where the device has none: an iteration more or less would choose others.
+        """
         if len(cost) == 0:
             return candidates
-        pool = self._pool(candidates, cost, priors, len(truth.all_boxes))
-        precise = cost if cost.device.type == "mps" else cost.double()
+        there = cost.device if has_float64(cost.device) else torch.device("cpu")
+        pool = self._pool(candidates, cost, priors, len(truth.all_boxes)).to(there)
+        precise = cost.to(there).double()
         costs, order = torch.cat((precise, precise.new_full((1,), torch.inf)))[pool].sort(1)
         chosen = choose_lower(costs, costs.isfinite(), reg_covar=self.reg_covar)
-        kept = torch.zeros(len(cost) + 1, dtype=torch.bool, device=cost.device)
-        return candidates.demote(kept.scatter_(0, pool.gather(1, order).flatten(), chosen.flatten())[:-1])
+        kept = torch.zeros(len(cost) + 1, dtype=torch.bool, device=there)
+        kept.scatter_(0, pool.gather(1, order).flatten(), chosen.flatten())
+        return candidates.demote(kept[:-1].to(cost.device))
 
     def _pool(self, candidates: Assignment, cost: Tensor, priors: Priors, objects: int) -> Tensor:
         """The cheapest candidates of each object, level by level: (G, L topk) rows of the M candidates, M for none."""
-        level, levels = _levels(candidates.positive_index, priors)
+        level, levels = priors.levels_of(candidates.positive_index), max(1, len(priors.level_sizes))
         group = candidates.matched_index * levels + level
         by_cost = cost.argsort(stable=True)
         order = by_cost[group[by_cost].argsort(stable=True)]
@@ -108,11 +114,3 @@ def choose_lower(costs: Tensor, valid: Tensor, *, reg_covar: float) -> Tensor:
     likeliest = likelihood >= likelihood.amax(1, keepdim=True) - EQUALLY_LIKELY
     first = likeliest.int().argmax(1, keepdim=True)
     return lower & (torch.arange(costs.shape[1], device=costs.device) <= first)
-
-
-def _levels(index: Tensor, priors: Priors) -> tuple[Tensor, int]:
-    """Pyramid level of each of the priors (M,), and how many levels there are."""
-    if not priors.level_sizes:
-        return torch.zeros_like(index), 1
-    ends = torch.tensor(priors.level_sizes, device=index.device).cumsum(0)
-    return torch.bucketize(index % sum(priors.level_sizes), ends, right=True), len(priors.level_sizes)

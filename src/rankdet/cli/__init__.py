@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a detector, from a preset or a configuration of your own",
     "eval": "AP and oLRP of a checkpoint, or of a file of results of any tool",
     "predict": "detect objects in images: pictures and a file of COCO results",
+    "proposals": "write the regions that a detector's first stage proposes to a file",
     "check": "look for what is wrong with a dataset, and write a repaired copy",
     "report": "one HTML page with numbers, curves, errors and images, of a run or of a file of results",
     "calibrate": "put the best score threshold of every class of a model at 0.5",

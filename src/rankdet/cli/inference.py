@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
-from torch import nn
+from torch import Tensor, nn
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.experiment import NUM_CLASSES, SECTIONS, model_of, objects_of, one_message
 from rankdet.cli.layers import ARGUMENTS, Configuration, read_layers
 from rankdet.cli.mask_data import draws_masks, read_masks
 from rankdet.cli.signatures import Section, check
-from rankdet.data import BlankCorrupt, Categories, DetectionDataset, build_loader, open_dataset
+from rankdet.data import BlankCorrupt, Categories, DetectionDataset, ProposalFiles, build_loader, open_dataset
+from rankdet.data.one_class import one_class_of
+from rankdet.data.proposals import with_proposals
 from rankdet.data.transforms import FixedResize
-from rankdet.eval.inference import Detection, boxes_only, rescale, to_results
+from rankdet.eval.inference import Detection, answer, boxes_only, rescale, to_results
 from rankdet.models import plan_of
 from rankdet.nn import without_pretrained_weights
 from rankdet.ops.checkpoint import KEY, CheckpointError, read_checkpoint
@@ -38,6 +40,8 @@ class Validation:
         batch_size: images in a batch.
         workers: loading processes.
         resize: None for the rule of the predictor.
+        one_class: all objects are of one class, "object".
+        proposals: files of regions that come with the images, for a detector without a first stage.
     """
 
     def __init__(
@@ -50,13 +54,16 @@ class Validation:
         batch_size: int = 16,
         workers: int = 2,
         resize: FixedResize | None = None,
+        one_class: bool = False,
+        proposals: ProposalFiles | None = None,
     ) -> None:
         opened = (
             open_dataset(val, images=val_images, classes=classes, masks=masks, shapes_seed=1)
             if isinstance(val, str)
             else val
         )
-        self.data = BlankCorrupt(opened)
+        self._tolerant = BlankCorrupt(opened)
+        self.data = with_proposals(one_class_of(self._tolerant, one_class), (proposals or ProposalFiles()).val)
         self.batch_size = batch_size
         self.workers = workers
         self.resize = resize
@@ -71,19 +78,37 @@ class Validation:
 
     def detections(self, predictor: Predictor, *, masks: bool, display: Display) -> Iterator[tuple[int, Detection]]:
         """The id of each image and its detections, as `detect`."""
-        loader = build_loader(
-            self.data, batch_size=self.batch_size, transforms=self.resize or predictor.resize, workers=self.workers
-        )
         model = predictor.model
         device = next(model.parameters()).device
-        for images, targets in display.track(loader, "evaluating"):
+
+        def find(images: list[Tensor], targets: list[dict[str, Any]]) -> list[Detection]:
+            found = answer(model, [image.to(device) for image in images], targets)
+            return found if masks else [boxes_only(detection) for detection in found]
+
+        yield from self.each(find, resize=predictor.resize, display=display)
+
+    def each(
+        self,
+        find: Callable[..., list[Detection]],
+        *,
+        resize: FixedResize,
+        display: Display,
+        doing: str = "evaluating",
+    ) -> Iterator[tuple[int, Detection]]:
+        """The id of each image and what ``find(images, targets)`` finds in it, in the pixels of the original image.
+
+        Images are resized by the rule of the data, or else by ``resize``.
+        """
+        loader = build_loader(
+            self.data, batch_size=self.batch_size, transforms=self.resize or resize, workers=self.workers
+        )
+        for images, targets in display.track(loader, doing):
             with torch.no_grad():
-                detections = model([image.to(device) for image in images])
+                detections = find(images, targets)
             for image, target, found in zip(images, targets, detections, strict=True):
                 size = (int(image.shape[-2]), int(image.shape[-1]))
-                wanted = found if masks else boxes_only(found)
-                yield int(target["image_id"]), rescale(wanted, from_size=size, to_size=tuple(target["original_size"]))
-        if skipped := self.data.summary():
+                yield int(target["image_id"]), rescale(found, from_size=size, to_size=tuple(target["original_size"]))
+        if skipped := self._tolerant.summary():
             display.print(skipped)
 
 

@@ -43,6 +43,7 @@ class Entry:
     path: str
     node: ast.ClassDef
     subject: str
+    module: str
     parents: tuple[ast.ClassDef, ...] = ()
 
     @property
@@ -171,12 +172,10 @@ def _show_chosen(experiment: Experiment) -> None:
 
 
 def _detectors() -> Iterator[Entry]:
-    """The recipes: exported classes that take a backbone by its name and are no parents of others."""
-    entries = list(_exported("models"))
-    parents = {parent.name for entry in entries for parent in entry.parents}
-    for entry in entries:
+    """The recipes: exported classes that take a backbone by its name; what they share stands in ``recipe.py``."""
+    for entry in _exported("models"):
         takes_name = any(argument.startswith("backbone: str") for argument in _arguments(entry.constructor))
-        if takes_name and entry.name not in parents:
+        if takes_name and entry.module != "recipe":
             yield entry
 
 
@@ -189,14 +188,15 @@ def _losses() -> Iterator[Entry]:
 def _exported(floor: str) -> Iterator[Entry]:
     """The classes that a floor exports, with the subject of their module."""
     exported = _strings(ast.parse((_SOURCE / floor / "__init__.py").read_text(encoding="utf-8")))
-    modules = [ast.parse(file.read_text(encoding="utf-8")) for file in sorted((_SOURCE / floor).rglob("*.py"))]
-    classes = {node.name: node for module in modules for node in module.body if isinstance(node, ast.ClassDef)}
-    for module in modules:
+    files = sorted((_SOURCE / floor).rglob("*.py"))
+    modules = {file: ast.parse(file.read_text(encoding="utf-8")) for file in files}
+    classes = {node.name: node for module in modules.values() for node in module.body if isinstance(node, ast.ClassDef)}
+    for file, module in modules.items():
         subject = " ".join((ast.get_docstring(module) or "").split("\n\n")[0].split())
         for node in module.body:
             if isinstance(node, ast.ClassDef) and node.name in exported:
                 path, parents = f"rankdet.{floor}.{node.name}", tuple(_parents(node, classes))
-                yield Entry(name=node.name, path=path, node=node, subject=subject, parents=parents)
+                yield Entry(name=node.name, path=path, node=node, subject=subject, module=file.stem, parents=parents)
 
 
 def _parents(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> Iterator[ast.ClassDef]:

@@ -6,6 +6,7 @@ jsonargparse, which knows more about them.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,7 +132,7 @@ def _find_class(name: Any, kinds: Sequence[type], *, where: str, wider: type | N
     """A class of one of the kinds by its name or full path; without a name the kind itself, if it can be built."""
     if name is None and len(set(kinds)) == 1 and not inspect.isabstract(kinds[0]):
         return kinds[0]
-    accepted = {known.__name__: known for kind in kinds for known in _subclasses(kind)}
+    accepted = {known.__name__: known for kind in kinds for known in _known(kind)}
     if isinstance(name, str) and "." in name:
         found = _import(name, where)
         if isinstance(found, type) and issubclass(found, (*kinds, *([wider] if wider else []))):
@@ -146,7 +147,7 @@ def _find_class(name: Any, kinds: Sequence[type], *, where: str, wider: type | N
 
 def public_classes(kind: type) -> list[type]:
     """The classes of a kind that rankdet exports, by name."""
-    found = {known for known in _subclasses(kind) if not public_path(known).startswith(known.__module__)}
+    found = {known for known in _known(kind) if not public_path(known).startswith(known.__module__)}
     return sorted(found, key=lambda known: known.__name__)
 
 
@@ -169,8 +170,6 @@ def _is_ours(kind: Any) -> bool:
 
 
 def _import(path: str, where: str) -> Any:
-    import importlib
-
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
@@ -178,8 +177,16 @@ def _import(path: str, where: str) -> Any:
         raise CommandError(f"{where}: {path} cannot be imported: {error}") from error
 
 
+def _known(kind: type) -> Iterator[type]:
+    """The class and those derived from it that are public and can be built; its package imports its names lazily."""
+    if _is_ours(kind):
+        package = importlib.import_module(".".join(kind.__module__.split(".")[:2]))
+        for name in getattr(package, "__all__", ()):
+            getattr(package, name)
+    yield from _subclasses(kind)
+
+
 def _subclasses(kind: type) -> Iterator[type]:
-    """The class and those derived from it that are public and can be built."""
     if not inspect.isabstract(kind) and not kind.__name__.startswith("_"):
         yield kind
     derived: type

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from rankdet.criteria.positives import Positives, RankedPositives
 from rankdet.losses.masks import dice
-from rankdet.losses.ranking.numbers import accumulator
-from rankdet.losses.ranking.pairs import pairs_of
 from rankdet.ops.boxes import aligned_giou, aligned_iou, centres_and_sizes
 from rankdet.ops.part import Part
 
@@ -151,13 +149,4 @@ class RankWeight(Measure):
         """
         if not isinstance(positives, RankedPositives):
             raise TypeError("RankWeight needs positives that a ranking loss has ranked: weight boxes with it, there")
-        if self.delta_loc == 0:
-            return positives.soft_sampling
-        dtype = accumulator(positives.rank.device)
-        own = torch.stack([positives.class_logits.to(dtype), 1 / positives.rank.to(dtype)])
-        (logits, shares), mine = positives.group.gather(own)
-        if len(logits) == 0:
-            return positives.soft_sampling
-        # H(s_k - s_i) = 1 - H(s_i - s_k)
-        above = pairs_of(logits, logits, self.delta_loc).above(shares[None])[0]
-        return ((shares.sum() - above) / len(logits)).to(positives.rank.dtype)[mine]
+        return positives.ranked.sampling(self.delta_loc)

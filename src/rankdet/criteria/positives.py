@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from torch import Tensor
 
 from rankdet.assign.assignment import Assignment
-from rankdet.losses.ranking.gather import Group
+from rankdet.losses.ranking import Ranked
 from rankdet.ops.predictions import DrawnMasks, Predictions
 
 
@@ -58,10 +58,10 @@ class Positives:
         """The logit of each positive for the class of its object, (M,)."""
         return self.logits.gather(1, self.labels[:, None])[:, 0]
 
-    def with_ranks(self, rank: Tensor, soft_sampling: Tensor, group: Group) -> RankedPositives:
-        """The same positives and where they rank, both (M,), in a ranking of the group."""
+    def with_ranks(self, ranked: Ranked) -> RankedPositives:
+        """The same positives and where they rank."""
         known = {field.name: getattr(self, field.name) for field in fields(Positives)}
-        return RankedPositives(**known, rank=rank, soft_sampling=soft_sampling, group=group)
+        return RankedPositives(**known, ranked=ranked)
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,7 @@ class RankedPositives(Positives):
     """Positives that a ranking loss has ranked, among all priors and classes of the stage.
 
     Attributes:
-        rank: (M,) the rank of each, as its ranking loss counts.
-        soft_sampling: (M,) ``mean over i of [s_k >= s_i] / rank(i)`` of positive k, over all of the group.
-        group: the processes that rank together.
+        ranked: their ranks (M,), and what follows from them.
     """
 
-    rank: Tensor
-    soft_sampling: Tensor
-    group: Group
+    ranked: Ranked

@@ -32,6 +32,7 @@ from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
 from rankdet.losses.boxes import BoxLoss, GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import FocalLoss
 from rankdet.losses.ranking import ALRPLoss, AveragePrecisionLoss, NDCGLoss, Ranked, RankingLoss, RankSortLoss
+from rankdet.losses.ranking.gather import Group
 from rankdet.ops.predictions import Predictions
 
 
@@ -112,6 +113,11 @@ class RankingCriterion(Criterion):
         return self.ranking.gather_across_devices
 
     @property
+    def group(self) -> Group:
+        """The processes that the ranking loss joins."""
+        return self.ranking.processes
+
+    @property
     def quality_channels(self) -> int:
         """1 with a quality branch."""
         return int(self.judged is not None)
@@ -131,7 +137,7 @@ class RankingCriterion(Criterion):
         quality = self.quality(positives)
         ranked = self._rank(predictions, assignment, positives, quality)
         ranking = sum(ranked.terms.values(), predictions.logits.new_zeros(()))
-        weights = self.weighting(positives.with_ranks(ranked.rank, ranked.soft_sampling, group))
+        weights = self.weighting(positives.with_ranks(ranked))
         losses = dict(ranked.terms)
         if predictions.regresses_boxes:
             box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)

@@ -111,6 +111,15 @@ class PerPositiveOfEachImage(Normaliser):
         return positives, positives
 
 
+class PerPositiveOrSample(Normaliser):
+    """By the positives, and without any by the priors that are not ignored (FSAF)."""
+
+    def __call__(self, totals: Totals) -> tuple[Tensor, Tensor]:
+        """See `Normaliser`."""
+        counted = torch.where(totals.positives > 0, totals.positives, totals.samples).clamp(min=1)
+        return counted, counted
+
+
 class BoxesPerPositive(Normaliser):
     """The boxes by the positives, at least 1; the classes, whose loss is a mean already, by nothing (GHM)."""
 
@@ -135,7 +144,7 @@ class ScoreCriterion(Criterion):
         classification: focal loss by default.
         quality: label of the positives, for losses that learn it (quality focal loss).
         mining: which priors are looked at, by their classification losses; None for all. What it leaves out counts
-            nowhere, as if it were ignored.
+            nowhere, as if it were ignored, masks of it included.
         box_loss: loss of each positive's box, with its own weight.
         weighting: weight of each positive in the box loss.
         judged: what a quality branch of the head predicts for the positives (`Centerness`, `BoxIoU`). None: no such
@@ -216,8 +225,10 @@ class ScoreCriterion(Criterion):
 
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """See `Criterion`."""
+        looked_at = None
         if self.mining is not None:
-            assignment = assignment.keep(self._mined(predictions, assignment, self.mining))
+            mined = self._mined(predictions, assignment, self.mining)
+            looked_at, assignment = mined[assignment.positive_index], assignment.keep(mined)
         group = self.group
         positives = Positives.of(predictions, assignment)
         quality = self.quality(positives)
@@ -232,9 +243,9 @@ class ScoreCriterion(Criterion):
         if self.judged is not None:
             judging = judging_losses(predictions, positives, self.judged)
             losses["quality"] = self.judged_weight * group.sum(judging.sum()) / per_class
-        return CriterionOutput(
-            losses, classification.detach(), weights, positive_logs(positives, quality, group), group=group
-        )
+        logs = positive_logs(positives, quality, group)
+        weights = weights if looked_at is None else _spread(weights, looked_at)
+        return CriterionOutput(losses, classification.detach(), weights, logs, group=group)
 
     def _classify(self, predictions: Predictions, assignment: Assignment, quality: Tensor) -> Tensor:
         """Sum of the classification losses of what is looked at."""
@@ -250,3 +261,9 @@ class ScoreCriterion(Criterion):
         logits = without_ignored(predictions.logits.float(), considered)
         losses = self.classification.of_rows(logits, assignment.labels, quality)
         return mining(losses, assignment.labels, [len(of_image) for of_image in predictions.priors.boxes])
+
+
+def _spread(weights: Tensor, looked_at: Tensor) -> Tensor:
+    """Weights of the positives in a mask (M,) -> of all M, 0 outside of it."""
+    place = torch.where(looked_at, looked_at.cumsum(0) - 1, len(weights))
+    return torch.cat((weights, weights.new_zeros(1)))[place]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rankdet.data.dataset import DetectionDataset as DetectionDataset
     from rankdet.data.dataset import Sample as Sample
     from rankdet.data.dataset import Target as Target
+    from rankdet.data.derived import DerivedDetection as DerivedDetection
     from rankdet.data.errors import CorruptImageError as CorruptImageError
     from rankdet.data.errors import DatasetError as DatasetError
     from rankdet.data.errors import ImageTooLargeError as ImageTooLargeError
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from rankdet.data.loader import build_loader as build_loader
     from rankdet.data.loader import collate as collate
     from rankdet.data.module import DetectionData as DetectionData
+    from rankdet.data.one_class import WithoutClasses as WithoutClasses
+    from rankdet.data.proposals import ProposalFiles as ProposalFiles
+    from rankdet.data.proposals import WithProposals as WithProposals
     from rankdet.data.repeat_factor import RepeatFactor as RepeatFactor
     from rankdet.data.repeat_factor import RoundAtRandom as RoundAtRandom
     from rankdet.data.repeat_factor import Rounding as Rounding
@@ -70,6 +74,7 @@ _HOMES = {
     "CorruptImageError": "errors",
     "DatasetError": "errors",
     "DatasetReport": "report",
+    "DerivedDetection": "derived",
     "DetectionBatches": "batches",
     "DetectionData": "module",
     "DetectionDataset": "dataset",
@@ -87,6 +92,7 @@ _HOMES = {
     "Order": "batches",
     "PhotometricDistortion": "augment",
     "PillowBilinear": "interpolation",
+    "ProposalFiles": "proposals",
     "RandomResizeShorter": "transforms",
     "RandomResizeShorterRange": "transforms",
     "RepeatFactor": "repeat_factor",
@@ -107,6 +113,8 @@ _HOMES = {
     "SubsetDetection": "compose",
     "Target": "dataset",
     "VOCDetection": "voc",
+    "WithProposals": "proposals",
+    "WithoutClasses": "one_class",
     "build_loader": "loader",
     "collate": "loader",
     "open_dataset": "sources",

@@ -18,7 +18,7 @@ from torchvision.ops import box_iou
 from torchvision.transforms import v2
 
 from rankdet.data.dataset import Target
-from rankdet.data.transforms import Transform, select_objects
+from rankdet.data.transforms import PLACED, Transform, select_objects
 
 MEAN_COLOUR = (124, 116, 104)
 """RGB of the mean image of ImageNet."""
@@ -135,7 +135,7 @@ class MinIoUCrop(v2.Transform):
         x1, y1, x2, y2 = part.tolist()
         place = {"top": y1, "left": x1, "height": y2 - y1, "width": x2 - x1}
         target = select_objects(target, _centres_inside(part[None], boxes)[0])
-        for key in ("boxes", "masks"):
+        for key in PLACED:
             if key in target:
                 target = {**target, key: v2.functional.crop(target[key], **place)}  # type: ignore[misc, literal-required]
         return v2.functional.crop(image, **place), target

@@ -8,21 +8,18 @@ place (see :mod:`rankdet.data.columns`), so that each reader can refuse it, or m
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Raw, Struct
+from msgspec import Raw
 
-from rankdet.data.columns import Column, boxes, flags, id_lists, names, numbers, texts, whole_numbers
-from rankdet.data.lvis import NEGATIVE, NOT_EXHAUSTIVE
+from rankdet.data.coco_entries import READERS, Entries, File, entries_of, entries_of_structs, mask_text, plain
 from rankdet.data.packed import PackedJSON
 from rankdet.garbage import without_garbage_collection
 
@@ -30,90 +27,9 @@ LISTS = ("images", "annotations", "categories")
 MUST_HOLD = "must hold the lists 'images', 'annotations' and 'categories'"
 SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
 
-_Reader = Callable[[Sequence[Any]], Column]
-_READERS: dict[str, dict[str, _Reader]] = {
-    "images": {
-        "id": whole_numbers,
-        "height": whole_numbers,
-        "width": whole_numbers,
-        "file_name": texts,
-        "coco_url": texts,
-        NEGATIVE: id_lists,
-        NOT_EXHAUSTIVE: id_lists,
-    },
-    "annotations": {
-        "id": whole_numbers,
-        "image_id": whole_numbers,
-        "category_id": whole_numbers,
-        "bbox": boxes,
-        "area": numbers,
-        "iscrowd": flags,
-        "ignore": flags,
-        "difficult": flags,
-    },
-    "categories": {"id": whole_numbers, "name": names},
-}
-_DTYPES: dict[_Reader, Any] = {whole_numbers: np.int64, numbers: np.float64, flags: bool}
-_AT_ONCE = 20_000  # entries of a faulty file decoded at once
-_NOTHING = Raw(b"null")
-
-
-class _Image(Struct, gc=False):
-    """Keys in the order of COCO's files, in which they are found quickest."""
-
-    file_name: str | None = None
-    coco_url: str | None = None
-    height: int | None = None
-    width: int | None = None
-    id: int | None = None
-    neg_category_ids: list[int] | None = None
-    not_exhaustive_category_ids: list[int] | None = None
-
-
-class _Annotation(Struct, gc=False):
-    segmentation: Raw = _NOTHING
-    area: float | None = None
-    iscrowd: int | bool = 0
-    image_id: int | None = None
-    bbox: tuple[float, float, float, float] | None = None
-    category_id: int | None = None
-    id: int | None = None
-    ignore: int | bool = 0
-    difficult: int | bool = 0
-
-
-class _Masked(Struct, gc=False):
-    segmentation: Raw = _NOTHING
-
-
-class _File(Struct):
-    images: list[_Image]
-    annotations: list[_Annotation]
-    categories: list[Any]
-
-
-_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
-    "images": msgspec.json.Decoder(list[_Image]),
-    "annotations": msgspec.json.Decoder(list[_Annotation]),
-}
-
 
 class UnreadableError(ValueError):
     """A file that holds no object of JSON; the message goes on after the name of the file."""
-
-
-@dataclass(frozen=True)
-class Entries:
-    """The entries of one list: columns by key, and (M,) which of them are objects at all."""
-
-    columns: Mapping[str, Column]
-    is_object: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.is_object)
-
-    def __getitem__(self, key: str) -> Column:
-        return self.columns[key]
 
 
 class CocoContent(Mapping[str, Any]):
@@ -129,7 +45,7 @@ class CocoContent(Mapping[str, Any]):
     ('missing', 'annotations[0] of image 7')
     """
 
-    def __init__(self, content: Mapping[str, Any], *, sound: _File | None = None) -> None:
+    def __init__(self, content: Mapping[str, Any], *, sound: File | None = None) -> None:
         self._content = content
         self._structs: dict[str, Sequence[Any]] = {}
         self._items_of: dict[str, Sequence[Any]] = {}
@@ -148,14 +64,14 @@ class CocoContent(Mapping[str, Any]):
         text = file.read_bytes()
         with without_garbage_collection():
             with suppress(ValueError, RecursionError):
-                sound = msgspec.json.decode(text, type=_File)
+                sound = msgspec.json.decode(text, type=File)
                 return cls(_LazyObject(text), sound=sound)
             with suppress(ValueError, RecursionError):
                 return cls(msgspec.json.decode(text, type=dict[str, Raw]))
             return cls(_with_json(text))
 
     def __getitem__(self, key: str) -> Any:
-        return _plain(self._content[key])
+        return plain(self._content[key])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._content)
@@ -186,16 +102,16 @@ class CocoContent(Mapping[str, Any]):
         items = self._items("annotations")
         chosen = [items[place] for place in places.tolist()]
         if all(isinstance(item, Raw) for item in chosen):
-            return PackedJSON(map(_mask_text, chosen))
+            return PackedJSON(map(mask_text, chosen))
         return [item.get("segmentation") if isinstance(item, Mapping) else None for item in chosen]
 
     def entries(self, key: str) -> list[Any]:
         """The entries of a list; none when it is none."""
-        return list(map(_plain, self._items(key)))
+        return list(map(plain, self._items(key)))
 
     def entry(self, key: str, place: int) -> Any:
         """One entry of a list."""
-        return _plain(self._items(key)[place])
+        return plain(self._items(key)[place])
 
     def value(self, key: str, place: int, name: str) -> Any:
         """What one entry of a list has under a name; None if nothing."""
@@ -235,61 +151,23 @@ class CocoContent(Mapping[str, Any]):
         """List, key and places of all values in a state, such as `rankdet.data.columns.IN_TEXT`."""
         for key in LISTS:
             entries: Entries = getattr(self, key)
-            for name in _READERS[key] if key not in self._structs else ():  # those of structs are sound, or not there
+            for name in READERS[key] if key not in self._structs else ():  # those of structs are sound, or not there
                 if len(places := entries[name].places(state)):
                     yield key, name, places
 
     def _read(self, key: str) -> Entries:
         if key in self._structs:
-            return _of_structs(key, self._structs[key])
-        items = self._items(key)
-        starts = range(0, max(len(items), 1), _AT_ONCE)
-        with without_garbage_collection():
-            parts = [_of_block(key, items[start : start + _AT_ONCE]) for start in starts]
-        columns = {name: Column.join([part[name] for part in parts]) for name in _READERS[key]}
-        return Entries(columns, np.concatenate([part.is_object for part in parts]))
+            return entries_of_structs(key, self._structs[key])
+        return entries_of(key, self._items(key))
 
     def _items(self, key: str) -> Sequence[Any]:
         """The entries of a list; those of a file as their text."""
         if key not in self._items_of:
             value = _shallow(self._content.get(key))
-            if isinstance(value, Mapping) and all(isinstance(_plain(each), Mapping) for each in value.values()):
+            if isinstance(value, Mapping) and all(isinstance(plain(each), Mapping) for each in value.values()):
                 value = list(value.values())
             self._items_of[key] = value if isinstance(value, list | tuple) else []
         return self._items_of[key]
-
-
-class _StructColumns(Mapping[str, Column]):
-    """The columns of structs, each read when it is looked at."""
-
-    def __init__(self, key: str, structs: Sequence[Any]) -> None:
-        self._readers, self._structs = _READERS[key], structs
-        self._columns: dict[str, Column] = {}
-
-    def __getitem__(self, name: str) -> Column:
-        if name not in self._columns:
-            self._columns[name] = self._read(name)
-        return self._columns[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._readers)
-
-    def __len__(self) -> int:
-        return len(self._readers)
-
-    def _read(self, name: str) -> Column:
-        """Its values have the right type or are None, in which case nothing is sure."""
-        reader, number = self._readers[name], len(self._structs)
-        values: Iterator[Any] = map(attrgetter(name), self._structs)
-        try:
-            if reader is boxes:
-                sides = np.fromiter(chain.from_iterable(values), np.float64, 4 * number)
-                return Column.alike(sides.reshape(-1, 4))
-            if reader in _DTYPES:
-                return Column.alike(np.fromiter(values, _DTYPES[reader], number))
-        except (TypeError, OverflowError):  # None, or no 64 bits
-            values = map(attrgetter(name), self._structs)
-        return reader(list(values))
 
 
 class _LazyObject(Mapping[str, Any]):
@@ -327,41 +205,10 @@ def _with_json(text: bytes) -> dict[str, Any]:
     raise UnreadableError(f"{MUST_HOLD}, got {type(content).__name__}")
 
 
-def _plain(item: Any) -> Any:
-    """A value as Python has it."""
-    if not isinstance(item, Raw):
-        return item
-    try:
-        return msgspec.json.decode(item)
-    except (ValueError, RecursionError):  # NaN, or bytes that are not UTF-8, as some write into file names
-        return json.loads(bytes(item).decode(errors="surrogateescape"))
-
-
 def _shallow(value: Any) -> Any:
     """The same, the entries of a list or an object as their text."""
     if isinstance(value, Raw):
         for form in (list[Raw], dict[str, Raw]):
             with suppress(ValueError):
                 return msgspec.json.decode(value, type=form)
-    return _plain(value)
-
-
-def _mask_text(item: Raw) -> Raw:
-    try:
-        return msgspec.json.decode(item, type=_Masked).segmentation
-    except ValueError:  # no object
-        return _NOTHING
-
-
-def _of_block(key: str, items: Sequence[Any]) -> Entries:
-    if key in _DECODERS and items and all(isinstance(item, Raw) for item in items):
-        with suppress(ValueError, RecursionError):
-            return _of_structs(key, _DECODERS[key].decode(b"[" + b",".join(items) + b"]"))
-    objects = list(map(_plain, items))
-    is_object = np.array([isinstance(item, Mapping) for item in objects], dtype=bool)
-    found = [item if isinstance(item, Mapping) else {} for item in objects]
-    return Entries({name: read([item.get(name) for item in found]) for name, read in _READERS[key].items()}, is_object)
-
-
-def _of_structs(key: str, structs: Sequence[Any]) -> Entries:
-    return Entries(_StructColumns(key, structs), np.ones(len(structs), dtype=bool))
+    return plain(value)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torchvision import tv_tensors
 
 from rankdet.data.dataset import DetectionDataset, Sample, check_index, make_target
+from rankdet.data.derived import DerivedDetection
 from rankdet.data.errors import CorruptImageError, DatasetError
 from rankdet.data.report import EXAMPLES
 
 logger = logging.getLogger(__name__)
 
 
-class _TolerantDetection(DetectionDataset):
+class _TolerantDetection(DerivedDetection):
     """A dataset in which something else stands for a corrupt image.
 
     The flags of the corrupt images lie in shared memory, so that the main process knows what its workers met.
@@ -32,14 +31,9 @@ class _TolerantDetection(DetectionDataset):
     """
 
     def __init__(self, dataset: DetectionDataset, *, limit: float = 0.1) -> None:
-        self.dataset = dataset
+        super().__init__(dataset)
         self.limit = limit
-        self.categories = dataset.categories
-        self.report = dataset.report
         self._corrupt = torch.zeros(len(dataset), dtype=torch.uint8).share_memory_()
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
         index = check_index(index, len(self))
@@ -58,33 +52,6 @@ class _TolerantDetection(DetectionDataset):
         names = [str(self.image_path(index) or f"image {self.image_ids[index]}") for index in found[:EXAMPLES]]
         more = ", ..." if len(found) > EXAMPLES else ""
         return f"{len(found)} corrupt images were {self._done}: {', '.join(names)}{more}"
-
-    @property
-    def image_ids(self) -> list[int]:
-        """Those of the dataset."""
-        return self.dataset.image_ids
-
-    @property
-    def image_sizes(self) -> list[tuple[int, int]]:
-        """Those of the dataset."""
-        return self.dataset.image_sizes
-
-    @property
-    def has_masks(self) -> bool:
-        """Whether the dataset has."""
-        return self.dataset.has_masks
-
-    def image_path(self, index: int) -> Path | None:
-        """The file of an image, if it has one."""
-        return self.dataset.image_path(index)
-
-    def labels(self, index: int) -> np.ndarray:
-        """The labels of one image's objects."""
-        return self.dataset.labels(index)
-
-    def ground_truth(self) -> dict[str, Any]:
-        """The truth of all images, corrupt ones too."""
-        return self.dataset.ground_truth()
 
     _done: str
 

@@ -25,6 +25,7 @@ class Target(TypedDict):
 
     ``boxes`` (G, 4) xyxy float32; ``labels`` (G,) int64, 0..K-1; ``iscrowd`` (G,) bool, regions to ignore in training;
     ``difficult`` (G,) bool, datasets in the VOC format only; ``masks`` (G, H, W) uint8, only when asked for;
+    ``proposals`` (R, 4) xyxy float32, regions that come with the image, best first, only where there are files of them;
     ``image_id`` as in the annotation file; ``original_size`` (H, W) before any resize.
     """
 
@@ -35,6 +36,7 @@ class Target(TypedDict):
     original_size: tuple[int, int]
     masks: NotRequired[tv_tensors.Mask]
     difficult: NotRequired[torch.Tensor]
+    proposals: NotRequired[tv_tensors.BoundingBoxes]
 
 
 Sample = tuple[tv_tensors.Image, Target]

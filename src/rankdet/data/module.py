@@ -15,6 +15,8 @@ from rankdet.data.corrupt import BlankCorrupt, SkipCorrupt
 from rankdet.data.dataset import DetectionDataset
 from rankdet.data.errors import CLASSES, CorruptImageError, DatasetError
 from rankdet.data.loader import build_loader
+from rankdet.data.one_class import one_class_of
+from rankdet.data.proposals import ProposalFiles, with_proposals
 from rankdet.data.raster import read_size
 from rankdet.data.sampling import EachOnce, Sampling
 from rankdet.data.sources import open_dataset
@@ -42,6 +44,8 @@ class DetectionData:
         sampling: how often training images come in an epoch; None for each once. ``RepeatRare()`` is for long tails.
         skip_empty: leave images without objects out of the training, as the published experiments do.
         min_size: leave images whose shorter side is below so many pixels out of the training.
+        one_class: all objects are of one class, "object", for what tells them from background alone.
+        proposals: files of regions that come with the images, for a detector without a first stage.
 
     `classes`, `masks` and the two rules of omission apply to data that are opened here, not to dataset objects.
 
@@ -74,20 +78,25 @@ class DetectionData:
         sampling: Sampling | None = None,
         skip_empty: bool = True,
         min_size: int = 32,
+        one_class: bool = False,
+        proposals: ProposalFiles | None = None,
     ) -> None:
         if batch_size < 1 or workers < 0:
             raise ValueError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
         self.batch_size, self.workers = batch_size, workers
         self.resize = ResizeShorter() if resize is None else resize
         self.train_transforms = _augmentation(self.resize, train_transforms)
-        self.train = SkipCorrupt(
+        self._tolerant_train = SkipCorrupt(
             _open(train, train_images, classes=classes, masks=masks, seed=0, skip_empty=skip_empty, min_size=min_size)
         )
+        files = proposals or ProposalFiles()
+        self.train = with_proposals(one_class_of(self._tolerant_train, one_class), files.train, everywhere=True)
         self._order = (sampling or EachOnce()).order(self.train)
         validation = _open(val, val_images, classes=classes, masks=masks, seed=1)
         if isinstance(validation, VOCDetection) and isinstance(val, str):
-            validation = _with_classes_of(self.train.categories, validation, val, val_images)
-        self.val = BlankCorrupt(validation)
+            validation = _with_classes_of(self._tolerant_train.categories, validation, val, val_images)
+        self._tolerant_val = BlankCorrupt(validation)
+        self.val = with_proposals(one_class_of(self._tolerant_val, one_class), files.val)
         self._check()
 
     @property
@@ -102,7 +111,7 @@ class DetectionData:
 
     def summary(self) -> str:
         """The corrupt images met so far, for the end of a training; empty when there were none."""
-        return "\n".join(filter(None, (self.train.summary(), self.val.summary())))
+        return "\n".join(filter(None, (self._tolerant_train.summary(), self._tolerant_val.summary())))
 
     def train_loader(self, *, seed: int, rank: int | None = None, world_size: int | None = None) -> DataLoader[Any]:
         """Shuffled batches of one orientation each, augmented; corrupt images are replaced and counted.

@@ -20,6 +20,8 @@ from rankdet.data.interpolation import Antialiased, FloatBilinear, Interpolation
 
 PER_OBJECT = ("boxes", "labels", "iscrowd", "difficult", "masks")
 """The keys of a target that have one row for each object."""
+PLACED = ("boxes", "masks", "proposals")
+"""The keys of a target that lie in the image, so that whatever cuts the image cuts them."""
 
 
 class Transform(v2.Transform):
@@ -210,6 +212,8 @@ class RandomResizeShorterRange(Resize):
 class Sanitise(v2.Transform):
     """Clip boxes to the image and drop objects with a side below `min_size` pixels, with all that belongs to them.
 
+    Proposals that come with the image are clipped as well, and dropped where nothing of them is left.
+
     To be put after whatever crops or shrinks.
     """
 
@@ -220,8 +224,11 @@ class Sanitise(v2.Transform):
     def forward(self, image: tv_tensors.Image, target: Target) -> tuple[tv_tensors.Image, Target]:
         """The image as it was, and a new target."""
         boxes = v2.functional.clamp_bounding_boxes(target["boxes"])
-        sides = boxes[:, 2:] - boxes[:, :2]
-        return image, select_objects({**target, "boxes": boxes}, (sides >= self.min_size).all(1))
+        chosen = select_objects({**target, "boxes": boxes}, _shorter_sides(boxes) >= self.min_size)
+        if "proposals" in chosen:
+            proposals = v2.functional.clamp_bounding_boxes(chosen["proposals"])
+            chosen["proposals"] = _rewrap(proposals[_shorter_sides(proposals) > 0], proposals)
+        return image, chosen
 
 
 def _common_size(inputs: list[Any]) -> tuple[int, int]:
@@ -267,6 +274,11 @@ def keep_ratio(height: int, width: int, *, short: int, long: int) -> tuple[int, 
 
 def _draw(least: int, most: int) -> int:
     return int(torch.randint(least, most + 1, ()))
+
+
+def _shorter_sides(boxes: torch.Tensor) -> torch.Tensor:
+    """(R,) of boxes (R, 4)."""
+    return (boxes[:, 2:] - boxes[:, :2]).amin(1) if len(boxes) else boxes[:, 0]
 
 
 def _sides(**sides: int) -> tuple[int, ...]:

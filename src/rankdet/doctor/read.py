@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankdet.data.files import coco_file, split_off
+from rankdet.data.files import as_path, coco_file, split_off
 from rankdet.doctor.finding import Finding, Severity
 from rankdet.doctor.read_coco import read_coco
 from rankdet.doctor.read_voc import read_voc
@@ -30,8 +30,11 @@ class Source:
 
 
 def read_table(source: Source) -> tuple[Table | None, list[Finding]]:
-    """The table of a dataset, and what was wrong while reading; no table when nothing can be read."""
-    path, split = split_off(source.path)
+    """The table of a dataset, and what was wrong while reading; no table when nothing can be read.
+
+    :class:`rankdet.data.DatasetError` for a source that is no path.
+    """
+    path, split = split_off(str(as_path(source.path, "the path of a COCO file or of a VOC folder")))
     images = None if source.images is None else Path(source.images)
     annotations = coco_file(path)
     with without_garbage_collection():

@@ -50,6 +50,7 @@ class MaskResult(Result, gc=False):
     """A result in an evaluation of masks, in the usual form."""
 
     segmentation: RunLengths
+    mask_score: Any = None
 
 
 class Columns:
@@ -88,7 +89,20 @@ class Columns:
 
     def numbers(self, key: str) -> Floats:
         """Finite numbers."""
-        values = self.values(key)
+        return self._finite(key, self.values(key))
+
+    def scores(self, iou_type: IouType) -> Floats:
+        """Those of boxes, or of masks: ``mask_score`` where an entry has one, else ``score``."""
+        scores = self.values("score")
+        if iou_type == "segm":
+            own = [
+                getattr(entry, "mask_score", None) if self._have_form else entry.get("mask_score")
+                for entry in self.entries
+            ]
+            scores = [score if mask is None else mask for score, mask in zip(scores, own, strict=True)]
+        return self._finite("score", scores)
+
+    def _finite(self, key: str, values: list[Any]) -> Floats:
         column = _array(values)
         if column.dtype.kind not in "if" or column.ndim != 1 or not np.isfinite(column).all():
             for place, value in enumerate(values):

@@ -1,7 +1,8 @@
 """From images to detections in pixels of the images as they are, and from those to COCO results.
 
 A detection of one image is a dict of tensors: ``boxes`` (D, 4) xyxy, ``labels`` (D,) in 0..K-1, ``scores`` (D,), best
-first, and perhaps ``logits`` (D,), whose sigmoid are the scores, and ``masks`` (D, H, W).
+first, and perhaps ``logits`` (D,), whose sigmoid are the scores, ``masks`` (D, H, W), and ``mask_scores`` (D,) by which
+masks are ordered in place of the scores.
 """
 
 from __future__ import annotations
@@ -77,6 +78,12 @@ def detect(model: nn.Module, images: Sequence[Tensor], *, resize: Resize | None 
     ]
 
 
+def answer(model: nn.Module, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]]) -> list[Detection]:
+    """The detections of a model in a batch of images; one that is given its regions (``needs_proposals``) sees them."""
+    found: list[Detection] = model(images, targets) if getattr(model, "needs_proposals", False) else model(images)
+    return found
+
+
 def rescale(detection: Detection, *, from_size: tuple[int, int], to_size: tuple[int, int]) -> Detection:
     """A detection in an image of `to_size` (H, W) that was made in one of `from_size`, on the CPU."""
     height, width = to_size[0] / from_size[0], to_size[1] / from_size[1]
@@ -97,11 +104,13 @@ def _resized(masks: Tensor, size: tuple[int, int]) -> Tensor:
 
 def boxes_only(detection: Detection) -> Detection:
     """A detection without its masks, where only its boxes are wanted: masks of whole images cost time to carry."""
-    return {name: value for name, value in detection.items() if name != "masks"}
+    return {name: value for name, value in detection.items() if name not in ("masks", "mask_scores")}
 
 
 def above(detection: Detection, threshold: float | Sequence[float] | None) -> Detection:
     """The part of a detection whose scores are at least `threshold`: one for all, one per class, or None for all of it.
+
+    Where masks have scores of their own, it is these that count.
 
     >>> found = {"labels": torch.tensor([0, 1, 0]), "scores": torch.tensor([0.9, 0.5, 0.4])}
     >>> above(found, [0.3, 0.6])["scores"]
@@ -112,7 +121,7 @@ def above(detection: Detection, threshold: float | Sequence[float] | None) -> De
     least = torch.as_tensor(threshold, dtype=torch.float64)
     if least.ndim:
         least = least[detection["labels"].long()]
-    kept = exact_scores(detection) >= least
+    kept = detection.get("mask_scores", exact_scores(detection)) >= least
     return {name: value[kept] for name, value in detection.items()}
 
 
@@ -125,6 +134,8 @@ def exact_scores(detection: Detection) -> Tensor:
 
 def to_results(detection: Detection, *, image_id: int, categories: Categories) -> list[dict[str, Any]]:
     """Entries of a COCO results file: original category ids, boxes xywh; run lengths when there are masks.
+
+    Where masks have scores of their own, an entry also has ``mask_score``, which counts when masks are evaluated here.
 
     >>> found = {"boxes": torch.tensor([[1.0, 2, 4, 8]]), "labels": torch.tensor([0]), "scores": torch.tensor([0.5])}
     >>> to_results(found, image_id=7, categories=Categories(names=("cat",), ids=(17,)))
@@ -140,6 +151,9 @@ def to_results(detection: Detection, *, image_id: int, categories: Categories) -
     if "masks" in detection:
         for entry, mask in zip(results, detection["masks"], strict=True):
             entry["segmentation"] = _run_lengths(mask)
+    if "mask_scores" in detection:
+        for entry, score in zip(results, detection["mask_scores"].double().tolist(), strict=True):
+            entry["mask_score"] = score
     return results
 
 

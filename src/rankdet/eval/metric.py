@@ -86,9 +86,10 @@ class DetectionMetric:
         """Adds a batch of images.
 
         ``detections`` have ``boxes`` (D, 4) xyxy, ``labels`` (D,), ``scores`` (D,), and perhaps ``logits`` (D,), which
-        then order them; ``targets`` have ``boxes`` (G, 4), ``labels`` (G,), and perhaps ``iscrowd`` (G,), ``area`` (G,)
-        and ``image_id``. Masks are (D, H, W) and (G, H, W). An image whose id is known replaces what is known of it;
-        targets without an id are images of their own.
+        then order them, and ``mask_scores`` (D,), which order masks in place of both; ``targets`` have ``boxes``
+        (G, 4), ``labels`` (G,), and perhaps ``iscrowd`` (G,), ``area`` (G,) and ``image_id``. Masks are (D, H, W) and
+        (G, H, W). An image whose id is known replaces what is known of it; targets without an id are images of their
+        own.
         """
         if len(detections) != len(targets):
             raise ValueError(f"got detections of {len(detections)} images but targets of {len(targets)}; give one each")
@@ -119,6 +120,8 @@ class DetectionMetric:
         here, there = f"the target of {image}", f"the detections of {image}"
         shapes, found_shapes = _shapes(target, self.iou_type, here), _shapes(found, self.iou_type, there)
         count, found_count = len(shapes), len(found_shapes)
+        if self.iou_type == "segm" and "mask_scores" in found:
+            found = {"labels": found["labels"], "scores": found["mask_scores"]}
         return _Image(
             labels=self._labels(target, count, here),
             shapes=shapes,

@@ -85,7 +85,7 @@ def _detections(
         images=images,
         categories=categories,
         shapes=_shapes(results.columns, truth, conversion, images=images, iou_type=iou_type),
-        scores=results.columns.numbers("score") * conversion.score_scale,
+        scores=results.columns.scores(iou_type) * conversion.score_scale,
     )
 
 

@@ -72,7 +72,8 @@ def load_results(source: Sequence[Entry] | Mapping[str, Any] | PathLike, form: A
     name, content = load(source, "results", ResultsError, form)
     entries, key = _unwrapped(name, content) if isinstance(content, Mapping) else (content, "")
     if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
-        raise ResultsError(f"{name} is not a list of results but {type(entries).__name__}; {_accepted()}")
+        hint = "give its .dataset; " if isinstance(getattr(entries, "dataset", None), Mapping) else ""
+        raise ResultsError(f"{name} is not a list of results but {type(entries).__name__}; {hint}{_accepted()}")
     return LoadedResults(
         name=name,
         columns=Columns(entries, f"entry {{}} of {key}{name}", ResultsError),

@@ -5,6 +5,8 @@ from rankdet.models.dense.atss import ATSS
 from rankdet.models.dense.detector import DenseDetector
 from rankdet.models.dense.fcos import FCOS, fcos_criterion
 from rankdet.models.dense.fovea_box import FoveaBox, fovea_criterion
+from rankdet.models.dense.fsaf import FSAF, fsaf_criterion
+from rankdet.models.dense.fsaf_retinanet import FSAFRetinaNet
 from rankdet.models.dense.paa import PAA, paa_criterion
 from rankdet.models.dense.recipe import AnchorRecipe
 from rankdet.models.dense.retinanet import RetinaNet
@@ -29,19 +31,23 @@ from rankdet.models.masks.prototypes import (
 )
 from rankdet.models.masks.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criterion, solo_criterion
 from rankdet.models.masks.yolact import YOLACT, yolact_criterion
-from rankdet.models.postprocess import CutLast, Postprocess
+from rankdet.models.postprocess import CutLast, Postprocess, SoftPostprocess
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
 from rankdet.models.region.cascade import Cascade, MeanOutput, MeanScore, RoIHead, RoIHeadFactory, StageAverage
 from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
-from rankdet.models.region.detector import TwoStageDetector
+from rankdet.models.region.detector import RegionDetector, TwoStageDetector
 from rankdet.models.region.double_head import DoubleHeadRCNN, double_head_criterion
+from rankdet.models.region.fast_rcnn import FastRCNN
 from rankdet.models.region.faster_rcnn import FasterRCNN, softmax_criterion
+from rankdet.models.region.grid_rcnn import GridBranch, GridRCNN
 from rankdet.models.region.libra import LibraRCNN, libra_criterion
 from rankdet.models.region.mask_branch import MaskBranch
 from rankdet.models.region.mask_rcnn import MaskRCNN
+from rankdet.models.region.mask_scoring import MaskScoringBranch, MaskScoringRCNN
 from rankdet.models.region.proposals import ProposalSelection
 from rankdet.models.region.recipe import RCNN
 from rankdet.models.region.rpn import RPN, RPNFactory, rpn_criterion
+from rankdet.models.region.rpn_detector import RPNDetector, rpn_cross_entropy
 from rankdet.models.region.settings import BY_RANKING, BY_SCORE, CASCADE_BY_SCORE, RegionSettings
 from rankdet.models.region.stage import RoIStage, RoIStageFactory
 from rankdet.models.region.stages import RoIStageTemplate
@@ -69,16 +75,23 @@ __all__ = [
     "DenseStage",
     "DenseStageFactory",
     "Detector",
-    "DynamicMaskDetector",
     "DoubleHeadRCNN",
+    "DynamicMaskDetector",
     "FCOS",
+    "FSAF",
+    "FSAFRetinaNet",
     "FastPostprocess",
+    "FastRCNN",
     "FasterRCNN",
     "FoveaBox",
+    "GridBranch",
+    "GridRCNN",
     "LibraRCNN",
     "Losses",
     "MaskBranch",
     "MaskRCNN",
+    "MaskScoringBranch",
+    "MaskScoringRCNN",
     "MatrixPostprocess",
     "MeanOutput",
     "MeanScore",
@@ -92,7 +105,9 @@ __all__ = [
     "PrototypeMasks",
     "RCNN",
     "RPN",
+    "RPNDetector",
     "RPNFactory",
+    "RegionDetector",
     "RegionSettings",
     "RegionStep",
     "RetinaNet",
@@ -108,6 +123,7 @@ __all__ = [
     "SSD300",
     "SSD512",
     "ScoreVoting",
+    "SoftPostprocess",
     "StageAverage",
     "TopPairs",
     "TopPairsByClass",
@@ -120,12 +136,14 @@ __all__ = [
     "double_head_criterion",
     "fcos_criterion",
     "fovea_criterion",
+    "fsaf_criterion",
     "libra_criterion",
     "load",
     "paa_criterion",
     "plan_of",
     "read_checkpoint",
     "rpn_criterion",
+    "rpn_cross_entropy",
     "smooth_softmax_criterion",
     "softmax_criterion",
     "solo_criterion",

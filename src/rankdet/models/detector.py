@@ -21,7 +21,10 @@ from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.ops.part import Part, made
 
 Detection = dict[str, Tensor]
-"""What was found in an image: boxes (D, 4), labels, scores and logits (D,), perhaps masks (D, H, W)."""
+"""What was found in an image: boxes (D, 4), labels, scores and logits (D,), perhaps masks (D, H, W).
+
+Detectors that judge their masks add ``mask_scores`` (D,), by which masks are ordered in place of the scores.
+"""
 
 
 class Losses(dict[str, Tensor]):
@@ -50,8 +53,11 @@ class Detector(nn.Module, Part, ABC):
     pixels of the image as it was given. Images are a list of CHW tensors, uint8 or floating point in [0, 1]; targets a
     list of dicts with ``boxes`` (G, 4) xyxy, ``labels`` (G,) in 0..K-1 and, optionally, ``iscrowd`` (G,).
 
+    Detectors that are given the regions to look at (``needs_proposals``) want ``proposals`` (R, 4) in the targets, best
+    first, in evaluation as well.
+
     Detectors that draw masks (``needs_masks``, which their classes say already) want ``masks`` (G, H, W) in the
-    targets, and return boolean ``masks`` (D, H, W).
+    targets, and return boolean ``masks`` (D, H, W), perhaps with ``mask_scores`` (D,) of their own.
 
     Args:
         num_classes: K, without a background.
@@ -63,6 +69,7 @@ class Detector(nn.Module, Part, ABC):
     """
 
     needs_masks = False
+    needs_proposals = False
 
     def __init__(
         self,
@@ -94,8 +101,7 @@ class Detector(nn.Module, Part, ABC):
             raise ValueError("a detector in training mode needs targets; call model.eval() to detect")
         if self.training and targets is not None and len(targets) != len(images):
             raise ValueError(f"there must be one target per image; got {len(images)} images, {len(targets)} targets")
-        batch = self.preprocess(images)
-        maps = self.neck(self.backbone(batch.pixels)[-self.inputs :])
+        batch, maps = self.maps_of(images, targets)
         if not self.training:
             return self.detect(maps, batch)
         device = batch.pixels.device
@@ -104,6 +110,15 @@ class Detector(nn.Module, Part, ABC):
         if self.needs_masks:
             check_mask_sizes(targets or (), batch.sizes)
         return self.losses(maps, batch, truth)
+
+    def maps_of(
+        self,
+        images: Sequence[Tensor],
+        targets: Sequence[Mapping[str, Any]] | None = None,  # noqa: ARG002
+    ) -> tuple[ImageBatch, list[Tensor]]:
+        """The batch of some images, with what comes with them in ``targets`` beside objects, and its pyramid maps."""
+        batch = self.preprocess(images)
+        return batch, self.neck(self.backbone(batch.pixels)[-self.inputs :])
 
     def plan(self) -> dict[str, Any]:
         """Plain data from which `rankdet.models.build` makes such a model again; it travels in checkpoints.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from rankdet.models.selection import CandidateSelection, TopPairs, least_logit
 from rankdet.ops.boxes import clip_boxes
-from rankdet.ops.nms import top_after_nms
+from rankdet.ops.matrix_nms import Decay, LinearDecay
+from rankdet.ops.nms import probability_logit, top_after_nms
 from rankdet.ops.part import Part
+from rankdet.ops.soft_nms import soft_nms
 
 
 class Postprocess(Part):
@@ -29,9 +32,11 @@ class Postprocess(Part):
 
     Attributes:
         moves_boxes: whether the boxes of detections depend on scores.
+        decays_scores: whether the scores of detections depend on the boxes around them.
     """
 
     moves_boxes = False
+    decays_scores = False
 
     def __init__(
         self,
@@ -57,26 +62,85 @@ class Postprocess(Part):
     def __call__(self, boxes: Tensor, logits: Tensor, labels: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         """Candidates (D, 4), (D,), (D,) of an image of (height, width) -> boxes, labels, scores, logits, best first."""
         boxes = self.cut(boxes, size)
-        kept = self.select(boxes, logits, labels)
-        return detection_of(boxes[kept], logits[kept], labels[kept])
+        kept, left = self.select(boxes, logits, labels)
+        return detection_of(boxes[kept], left, labels[kept])
 
     def cut(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Boxes (D, 4) cut to an image of (height, width)."""
         return clip_boxes(boxes, (size[0] - self.inset, size[1] - self.inset))
 
-    def select(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Rows of the candidates that become detections, best first; the boxes are cut to the image already."""
+    def select(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the candidates that become detections, best first, and the logits that these then have.
+
+        The boxes are cut to the image already.
+        """
         rows = self.sound(boxes, logits)
-        return rows[self.suppress(boxes[rows], logits[rows], labels[rows])]
+        kept, left = self.suppress(boxes[rows], logits[rows], labels[rows])
+        return rows[kept], left
 
     def sound(self, boxes: Tensor, logits: Tensor) -> Tensor:
         """Rows of the candidates that have an area, a finite logit and a score above the threshold."""
         good = torch.isfinite(logits) & (logits > least_logit(self.score_threshold))
         return (large_enough(boxes, self.least_side) & good).nonzero().squeeze(1)
 
-    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Rows of the sound candidates that no better one stands for, best first; what subclasses may replace."""
-        return top_after_nms(boxes, logits, labels, threshold=self.nms_threshold, limit=self.max_detections)
+    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the sound candidates that no better one stands for, best first, and the logits that they then have.
+
+        This is what subclasses may replace.
+        """
+        kept = top_after_nms(boxes, logits, labels, threshold=self.nms_threshold, limit=self.max_detections)
+        return kept, logits[kept]
+
+
+class SoftPostprocess(Postprocess):
+    """`Postprocess` with `soft_nms`: duplicates lose score instead of being removed (Bodla et al., ICCV 2017).
+
+    The scores of a model trained by ranking are only ordered, and what a duplicate keeps depends on their level: try
+    both decays and ``min_score=0`` with such a model.
+
+    Args as `Postprocess`, and
+
+    Args:
+        score_threshold: lowest score of a candidate before it loses any.
+        nms_threshold: lowest IoU that costs score: 0.3 in the paper and 0.5 in MMDetection, 0 with `GaussianDecay`.
+        max_detections: as `Postprocess`.
+        pre_nms: as `Postprocess`.
+        decay: what is left of a score; by default `LinearDecay`. ``GaussianDecay(sigma=2.0)`` is the paper's Gaussian
+            one, whose sigma of 0.5 divides.
+        min_score: lowest score of a detection, in [0, 1).
+    """
+
+    decays_scores = True
+
+    def __init__(
+        self,
+        *,
+        score_threshold: float | None = None,
+        nms_threshold: float = 0.5,
+        max_detections: int = 100,
+        pre_nms: int = 1000,
+        decay: Decay | None = None,
+        min_score: float = 1e-3,
+    ) -> None:
+        super().__init__(
+            score_threshold=score_threshold,
+            nms_threshold=nms_threshold,
+            max_detections=max_detections,
+            pre_nms=pre_nms,
+        )
+        if not 0 <= min_score < 1:
+            raise ValueError(f"min_score must lie in [0, 1); got {min_score}")
+        self.decay = decay or LinearDecay()
+        self.min_score = min_score
+
+    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Postprocess`."""
+        log_scores = logsigmoid(logits.float())
+        kept, left = soft_nms(
+            boxes, log_scores, labels, decay=self.decay, threshold=self.nms_threshold, limit=self.max_detections
+        )
+        stays = left.exp() >= self.min_score
+        return kept[stays], probability_logit(left[stays])
 
 
 class CutLast(Postprocess):
@@ -88,10 +152,10 @@ class CutLast(Postprocess):
 
     def __call__(self, boxes: Tensor, logits: Tensor, labels: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         """See `Postprocess`."""
-        kept = self.select(boxes, logits, labels)
+        kept, left = self.select(boxes, logits, labels)
         boxes = self.cut(boxes[kept], size)
         inside = large_enough(boxes, self.least_side)
-        return detection_of(boxes[inside], logits[kept][inside], labels[kept][inside])
+        return detection_of(boxes[inside], left[inside], labels[kept][inside])
 
 
 def large_enough(boxes: Tensor, least_side: float | None) -> Tensor:

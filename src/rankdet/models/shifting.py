@@ -30,6 +30,11 @@ def check_shiftable(model: Detector) -> None:
             f"the scores of this {name} are products of a class score and a judged quality: a shift of one factor "
             "changes their order; deploy it with the thresholds in its checkpoint"
         )
+    if model.postprocess.decays_scores:
+        raise ValueError(
+            f"in this {name} duplicates lose a share of their scores (soft-NMS), so that a shift changes their order; "
+            "choose another postprocess, or deploy it with the thresholds in its checkpoint"
+        )
     if model.postprocess.moves_boxes:
         raise ValueError(
             f"the boxes of this {name} are voted on by scores, so that a shift moves them; choose another "

@@ -20,7 +20,9 @@ from rankdet.nn.fpn import (
     PoolLevel,
     Upsampling,
 )
+from rankdet.nn.grid_head import GridHead, GridPredictor, GridPredictorFactory
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
+from rankdet.nn.mask_scoring import MaskIoUHead, MaskJudge, MaskJudgeFactory
 from rankdet.nn.modification import Modification
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.norm import (
@@ -71,6 +73,9 @@ __all__ = [
     "ExtraLevels",
     "FrozenStatistics",
     "GridPriors",
+    "GridHead",
+    "GridPredictor",
+    "GridPredictorFactory",
     "GroupNorm",
     "GroupStatistics",
     "ImageBatch",
@@ -79,6 +84,9 @@ __all__ = [
     "LAYERS_512",
     "MaskFeatures",
     "MaskHead",
+    "MaskIoUHead",
+    "MaskJudge",
+    "MaskJudgeFactory",
     "MaskPredictor",
     "MaskPredictorFactory",
     "Modification",

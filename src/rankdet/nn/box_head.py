@@ -53,7 +53,7 @@ class BoxHead(nn.Module, Part, RegionPredictor):
     Args:
         in_channels: channels of the pooled features.
         num_logits: channels of classification.
-        box_outputs: boxes per region: the number of classes, or 1 for one box shared by all classes.
+        box_outputs: boxes per region: the number of classes, 1 for one box shared by all classes, or 0.
         prior_probability: score of every region and class before training, about.
         pool_size: cells per side of the pooled features.
         convs: 3 x 3 convolutions, of ``conv_channels``.
@@ -91,13 +91,14 @@ class BoxHead(nn.Module, Part, RegionPredictor):
             self.add_module(name, nn.Linear(features, width))
             features = width
         self.classify = nn.Linear(features, num_logits)
-        self.regress = nn.Linear(features, 4 * box_outputs)
+        self.regress = nn.Linear(features, 4 * box_outputs) if box_outputs else None
         for layer in self._connected():
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.normal_(self.regress.weight, std=0.001)
-        nn.init.zeros_(self.regress.bias)
+        if self.regress is not None:
+            nn.init.normal_(self.regress.weight, std=0.001)
+            nn.init.zeros_(self.regress.bias)
         start_at(self.classify, prior_probability)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +106,7 @@ class BoxHead(nn.Module, Part, RegionPredictor):
         hidden = self.convs(pooled).flatten(1)
         for layer in self._connected():
             hidden = F.relu(layer(hidden))
-        return self.classify(hidden), self.regress(hidden)
+        return self.classify(hidden), hidden[:, :0] if self.regress is None else self.regress(hidden)
 
     def _connected(self) -> list[nn.Linear]:
         """The fully connected layers."""

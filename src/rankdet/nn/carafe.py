@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from rankdet.nn.fpn import Upsampling
+from rankdet.ops.precision import without_autocast
 
 _FACTOR = 2
 _MAX_UNFOLDED = 1 << 23
@@ -96,7 +97,7 @@ class _Reassembly(torch.autograd.Function):
     def forward(ctx: Any, cells: Tensor, weights: Tensor) -> Tensor:
         ctx.save_for_backward(cells, weights)
         sums = cells.new_empty(*weights.shape[:-1], cells.shape[-1])
-        with torch.autocast(cells.device.type, enabled=False):
+        with without_autocast(cells.device):
             for rows in _strips(cells, weights):
                 sums[:, rows] = weights[:, rows] @ _neighbourhoods(cells, weights, rows)
         return sums
@@ -108,12 +109,13 @@ class _Reassembly(torch.autograd.Function):
         kernel, width = _kernel(weights), weights.shape[2]
         cells_grad = torch.zeros_like(cells)
         weights_grad = torch.empty_like(weights)
-        for rows in _strips(cells, weights):
-            weights_grad[:, rows] = grad[:, rows] @ _neighbourhoods(cells, weights, rows).mT
-            taps = (weights[:, rows].mT @ grad[:, rows]).unbind(3)
-            for tap, tap_grad in enumerate(taps):
-                y, x = divmod(tap, kernel)
-                cells_grad[:, rows.start + y : rows.stop + y, x : x + width] += tap_grad
+        with without_autocast(cells.device):
+            for rows in _strips(cells, weights):
+                weights_grad[:, rows] = grad[:, rows] @ _neighbourhoods(cells, weights, rows).mT
+                taps = (weights[:, rows].mT @ grad[:, rows]).unbind(3)
+                for tap, tap_grad in enumerate(taps):
+                    y, x = divmod(tap, kernel)
+                    cells_grad[:, rows.start + y : rows.stop + y, x : x + width] += tap_grad
         return cells_grad, weights_grad
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 from rankdet.nn.modification import Modification
+from rankdet.ops.precision import without_autocast
 
 
 class DeformableStages(Modification):
@@ -94,7 +94,7 @@ class ModulatedDeformConv(nn.Module):
         """(N, C, H, W) -> as the convolution it stands for."""
         guidance = self.conv_offset(level)
         split = guidance.shape[1] * 2 // 3
-        with torch.autocast(level.device.type, enabled=False):
+        with without_autocast(level.device):
             sampled = deform_conv2d(
                 level.float(),
                 guidance[:, :split].float(),

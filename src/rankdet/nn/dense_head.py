@@ -86,6 +86,7 @@ class DenseHead(nn.Module, Part, DensePredictor):
         scaled_boxes: whether each level has a learnable factor on its box outputs.
         judges_by_class: whether the quality logits come from the tower of the classes instead of that of the boxes.
         prior_probability: score of every anchor before training (RetinaNet, section 4.1).
+        box_start: the box outputs before training, about.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class DenseHead(nn.Module, Part, DensePredictor):
         scaled_boxes: bool = False,
         judges_by_class: bool = False,
         prior_probability: float = 0.01,
+        box_start: float = 0.0,
     ) -> None:
         super().__init__()
         anchors = same_on_all_levels(anchors_per_cell)
@@ -117,6 +119,8 @@ class DenseHead(nn.Module, Part, DensePredictor):
         self.anchors_per_cell = tuple(anchors_per_cell)
         init_normal(self, std=0.01)
         start_at(self.classify, prior_probability)
+        assert self.regress.bias is not None, "it has one"
+        nn.init.constant_(self.regress.bias, box_start)
 
     @property
     def class_rows(self) -> Mapping[str, ClassRows]:
@@ -125,9 +129,16 @@ class DenseHead(nn.Module, Part, DensePredictor):
 
     def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
         """See `DensePredictor`."""
+        return self.outputs(self.towers(maps))
+
+    def towers(self, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """What the two towers make of each map: features for the classes, and for the boxes."""
+        return [(self.class_tower(features), self.box_tower(features)) for features in maps]
+
+    def outputs(self, towers: Sequence[tuple[Tensor, Tensor]]) -> DenseOutputs:
+        """What the last layers make of that."""
         logits, deltas, quality = [], [], []
-        for level, features in enumerate(maps):
-            for_class, for_box = self.class_tower(features), self.box_tower(features)
+        for level, (for_class, for_box) in enumerate(towers):
             boxes = self.regress(for_box)
             logits.append(flatten_level(self.classify(for_class), self.num_logits))
             deltas.append(flatten_level(boxes if self.scales is None else boxes * self.scales[level], 4))

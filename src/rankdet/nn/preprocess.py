@@ -25,11 +25,13 @@ class ImageBatch:
         sizes: (height, width) of each image before padding: detections are cut to it.
         padded_sizes: the same rounded up to the divisor: cells beyond it lie in padding that only exists because a
             larger image is in the batch.
+        proposals: regions (R_i, 4) of each image that came with it, best first; none where nothing came.
     """
 
     pixels: Tensor
     sizes: tuple[tuple[int, int], ...]
     padded_sizes: tuple[tuple[int, int], ...]
+    proposals: tuple[Tensor, ...] = ()
 
     @property
     def canvas(self) -> tuple[int, int]:

@@ -60,7 +60,11 @@ class RoIPooler(nn.Module, Part, Pooler):
         return level.clamp(0, len(self.strides) - 1).long()
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
-        """Maps, finest first, and regions (R, 4) of images (R,) -> (R, C, S, S). Further maps are left alone."""
+        """Maps, finest first, and regions (R, 4) of images (R,) -> (R, C, S, S). Further maps are left alone.
+
+        Maps in half precision are pooled in float32, and the result is rounded: regions rounded to bfloat16 would be
+        off by whole pixels.
+        """
         levels = self.levels(boxes)
         order = levels.argsort(stable=True)
         regions = torch.cat((image_index[:, None].to(boxes.dtype), boxes), 1)[order]
@@ -71,9 +75,11 @@ class RoIPooler(nn.Module, Part, Pooler):
 
     def _pool(self, features: Tensor, regions: Tensor, stride: float) -> Tensor:
         size = (self.output_size, self.output_size)
-        return roi_align(
-            features, regions.to(features.dtype), size, 1 / stride, self.sampling_ratio, aligned=self.aligned
+        exact = torch.promote_types(features.dtype, torch.float32)
+        pooled: Tensor = roi_align(
+            features.to(exact), regions.to(exact), size, 1 / stride, self.sampling_ratio, aligned=self.aligned
         )
+        return pooled.to(features.dtype)
 
 
 class UnalignedRoIPooler(RoIPooler):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from rankdet.nn.blocks import flatten_level, init_xavier, start_at
 from rankdet.nn.dense_head import DenseOutputs, DensePredictor
 from rankdet.nn.neck import Neck
 from rankdet.nn.norm import Norm
+from rankdet.ops.class_rows import ClassRows
 from rankdet.ops.part import Part
 
 
@@ -146,6 +147,7 @@ class SSDHead(nn.Module, Part, DensePredictor):
                 f"{len(widths)} maps have anchors on {len(anchors_per_cell)} levels; give one set for each"
             )
         self.num_logits = num_logits
+        self.anchors_per_cell = tuple(anchors_per_cell)
         self.quality_channels = quality_channels
 
         def layers(channels: int) -> nn.ModuleList:
@@ -158,6 +160,11 @@ class SSDHead(nn.Module, Part, DensePredictor):
         init_xavier(self)
         for layer in self.class_layers:
             start_at(layer, prior_probability)
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """See `rankdet.ops.class_rows`."""
+        return {f"classify.{level}": ClassRows(groups=anchors) for level, anchors in enumerate(self.anchors_per_cell)}
 
     @property
     def class_layers(self) -> list[nn.Module]:

@@ -2,7 +2,7 @@
 
 from rankdet.ops.boxes import aligned_giou, aligned_iou, pairwise_iou
 from rankdet.ops.coder import BoxCoder, DeltaCoder, LogDistanceCoder, OneSidedDeltaCoder
-from rankdet.ops.distance_coder import PixelDistanceCoder, StrideDistanceCoder
+from rankdet.ops.distance_coder import PixelDistanceCoder, SideDistanceCoder, StrideDistanceCoder
 from rankdet.ops.part import Part
 from rankdet.ops.priors import Priors
 
@@ -14,6 +14,7 @@ __all__ = [
     "Part",
     "PixelDistanceCoder",
     "Priors",
+    "SideDistanceCoder",
     "StrideDistanceCoder",
     "aligned_giou",
     "aligned_iou",

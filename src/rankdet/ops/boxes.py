@@ -46,9 +46,14 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     return aligned_iou(first[:, None], second[None])
 
 
+def aligned_intersection_over_second(first: Tensor, second: Tensor) -> Tensor:
+    """Share of each second box that lies inside its first box, (M, 4), (M, 4) -> (M,), in [0, 1]; shapes broadcast."""
+    return _intersection(first, second) / box_area(second).clamp(min=EPS)
+
+
 def pairwise_intersection_over_second(first: Tensor, second: Tensor) -> Tensor:
     """Share of each second box that lies inside each first box, (G, 4) x (P, 4) -> (G, P), in [0, 1]."""
-    return _intersection(first[:, None], second[None]) / box_area(second).clamp(min=EPS)
+    return aligned_intersection_over_second(first[:, None], second[None])
 
 
 def aligned_giou(first: Tensor, second: Tensor) -> Tensor:

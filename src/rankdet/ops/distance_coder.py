@@ -48,6 +48,39 @@ class PixelDistanceCoder(BoxCoder):
         return boxes_from_distances(points, deltas.to(priors.dtype).clamp(max=MAX_LOG_PIXELS).exp())
 
 
+class SideDistanceCoder(BoxCoder):
+    """Distances from the centre of the prior in units of its sides times ``unit``: top, bottom, left, right (FSAF).
+
+    Distances are at least 1e-4 units, as in training in the published code, which has 0 in detection. A box that does
+    not hold the centre is cut to one that does.
+
+    >>> prior, box = torch.tensor([[-16., -16., 16., 16.]]), torch.tensor([[-20., -10., 12., 30.]])
+    >>> SideDistanceCoder().encode(prior, box)
+    tensor([[0.0781, 0.2344, 0.1562, 0.0938]])
+    """
+
+    def __init__(self, *, unit: float = 4.0) -> None:
+        if not unit > 0:
+            raise ValueError(f"unit must be above 0; got {unit}")
+        self.unit = unit
+
+    def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        """See `BoxCoder.encode`."""
+        points, sizes = centres_and_sizes(priors)
+        left, top, right, bottom = (distances_to_sides(points, boxes) / self._units(sizes)).unbind(-1)
+        return torch.stack((top, bottom, left, right), -1).clamp(min=1e-4)
+
+    def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
+        """See `BoxCoder.decode`. Half precision deltas are decoded in the precision of the priors."""
+        points, sizes = centres_and_sizes(priors)
+        top, bottom, left, right = deltas.to(priors.dtype).clamp(min=1e-4).unbind(-1)
+        return boxes_from_distances(points, torch.stack((left, top, right, bottom), -1) * self._units(sizes))
+
+    def _units(self, sizes: Tensor) -> Tensor:
+        """Width, height, width, height (..., 4)."""
+        return self.unit * torch.cat((sizes, sizes), -1)
+
+
 class StrideDistanceCoder(BoxCoder):
     """Distances from the centre of the prior in units of its sides, cut at 0: FCOS with ``norm_on_bbox``.
 

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from rankdet.ops.precision import without_autocast
+
 
 def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, side: int) -> Tensor:
     """Ground-truth masks seen through regions: (G, H, W), rows (M,) and regions (M, 4) -> (M, side, side) of 0 and 1.
@@ -25,6 +27,32 @@ def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, side: int) -> Tensor
     regions = torch.cat((index[:, None].to(boxes.dtype), boxes.clamp(min=0).minimum(bounds)), 1)
     covered = roi_align(masks[:, None].to(boxes.dtype), regions, (side, side), 1.0, 0, aligned=True)
     return (covered[:, 0] >= 0.5).to(boxes.dtype)
+
+
+def shares_inside(masks: Tensor, index: Tensor, boxes: Tensor) -> Tensor:
+    """Which part of the masks (G, H, W), of the rows (M,), lies in boxes (M, 4): (M,) in [0, 1], 0 of an empty mask.
+
+    A box takes the pixels from that of its upper left corner to that of its lower right one, both counted, whatever
+    their fractions. Masks are added up a few at a time.
+
+    >>> masks = torch.zeros(1, 4, 8)
+    >>> masks[0, 0] = 1
+    >>> shares_inside(masks, torch.tensor([0]), torch.tensor([[0.9, 0., 2.2, 3.]]))
+    tensor([0.3750])
+    """
+    height, width = masks.shape[-2:]
+    x1, y1, x2, y2 = boxes.long().clamp(min=0).unbind(1)
+    left, right = x1.clamp(max=width), (x2 + 1).clamp(max=width)
+    above, below = y1.clamp(max=height), (y2 + 1).clamp(max=height)
+    inside = torch.zeros_like(boxes[:, 0])
+    for start in range(0, len(masks), 16):
+        part = masks[start : start + 16]
+        sums = F.pad(part.to(torch.int32).cumsum(1).cumsum(2), (1, 0, 1, 0))
+        row = (index - start).clamp(0, len(part) - 1)
+        among = sums[row, below, right] - sums[row, above, right] - sums[row, below, left] + sums[row, above, left]
+        share = among / sums[row, -1, -1].clamp(min=1)
+        inside = torch.where(index // 16 == start // 16, share, inside)
+    return inside
 
 
 def shrink_masks(masks: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -135,7 +163,8 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], *, 
     """Mask probabilities of regions, (D, S, S) in boxes (D, 4) -> boolean masks (D, H, W) of an image of (H, W).
 
     Bilinear between the centres of the cells, 0 outside of the box, set from ``threshold`` on. The interpolation is
-    separable, so an image row and an image column each have S weights per box and no sampling grid is formed.
+    separable, so an image row and an image column each have S weights per box and no sampling grid is formed. In
+    float32 also under autocast, and for half inputs: rounded weights would flip pixels.
 
     >>> paste_masks(torch.ones(1, 2, 2), torch.tensor([[1., 1., 3., 3.]]), (4, 4))[0].int()
     tensor([[0, 0, 0, 0],
@@ -145,10 +174,11 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], *, 
     """
     cells = probabilities.shape[-1]
     pasted = []
-    for part, box in zip(probabilities.split(16), boxes.split(16), strict=True):
-        rows = _weights(box[:, 1], box[:, 3], size[0], cells)
-        columns = _weights(box[:, 0], box[:, 2], size[1], cells)
-        pasted.append(rows @ part @ columns.transpose(1, 2) >= threshold)
+    with without_autocast(boxes.device):
+        for part, box in zip(probabilities.float().split(16), boxes.float().split(16), strict=True):
+            rows = _weights(box[:, 1], box[:, 3], size[0], cells)
+            columns = _weights(box[:, 0], box[:, 2], size[1], cells)
+            pasted.append(rows @ part @ columns.transpose(1, 2) >= threshold)
     return torch.cat(pasted) if pasted else probabilities.new_zeros((0, *size), dtype=torch.bool)
 
 

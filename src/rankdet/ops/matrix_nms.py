@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rankdet.ops.part import Part
+from rankdet.ops.precision import without_autocast
 
 
 class Decay(Part, ABC):
@@ -51,7 +52,7 @@ def matrix_nms(masks: Tensor, log_scores: Tensor, labels: Tensor, *, decay: Deca
 
     The score of a mask is multiplied by min over better ones i of its class of f(its overlap with i) / f(the largest
     overlap of i with one better than i): who is likely to be a duplicate itself takes less. Scores never rise, and the
-    best mask of each class keeps its own.
+    best mask of each class keeps its own. In float32 also under autocast, as float16 counts to 65,504 only.
 
     >>> left, more = torch.zeros(4, 4), torch.zeros(4, 4)
     >>> left[:, :2] = more[:, :3] = 1
@@ -59,11 +60,13 @@ def matrix_nms(masks: Tensor, log_scores: Tensor, labels: Tensor, *, decay: Deca
     >>> matrix_nms(masks, log_scores, torch.zeros(2), decay=LinearDecay()).exp()
     tensor([0.9000, 0.2667])
     """
+    log_scores = log_scores.float()
     order = log_scores.argsort(descending=True, stable=True)
-    overlaps = _overlaps_with_better(masks[order], labels[order])
+    with without_autocast(masks.device):
+        overlaps = _overlaps_with_better(masks[order], labels[order])
     largest = overlaps.amax(0, keepdim=True).mT if len(order) else overlaps
     factors = (decay.log(overlaps) - decay.log(largest)).amin(0) if len(order) else log_scores
-    return log_scores + torch.empty_like(log_scores).scatter_(0, order, factors.to(log_scores.dtype))
+    return log_scores + torch.empty_like(log_scores).scatter_(0, order, factors)
 
 
 def _overlaps_with_better(masks: Tensor, labels: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class Predictions:
     Attributes:
         logits: (P, C): C = K for independent sigmoids, K + 1 with the background last for a softmax.
         deltas: (P, 4 B): box regression, one box (B = 1) or one per class (B = K), class after class; (P, 0) from a
-            stage that draws masks and regresses no boxes.
+            stage that regresses no boxes.
         quality_logits: (P, Q): a further logit per prior (centerness, IoU) or none, Q in {0, 1}.
         priors: the P priors, in the same order.
         coder: turns deltas into boxes. Boxes are decoded for the priors asked for, never for all P.
@@ -60,11 +60,11 @@ class Predictions:
         return self.deltas.shape[1] > 0
 
     def boxes_of(self, index: Tensor, deltas: Tensor) -> Tensor:
-        """Boxes (M, 4) of the priors (M,): decoded from deltas (M, 4), or around the masks without regression."""
-        if self.regresses_boxes:
-            return self.coder.decode(self.priors.gather(index), deltas)
-        assert self.masks is not None, "a stage that regresses no boxes draws masks"
-        return self.masks.boxes
+        """Boxes (M, 4) of the priors (M,): decoded from deltas (M, 4); without any around the masks, or the priors."""
+        if self.masks is not None and not self.regresses_boxes:
+            return self.masks.boxes
+        priors = self.priors.gather(index)
+        return self.coder.decode(priors, deltas) if self.regresses_boxes else priors
 
     def deltas_of(self, index: Tensor, labels: Tensor) -> Tensor:
         """Regression (M, 4) of the priors (M,) for the classes (M,)."""

@@ -62,6 +62,13 @@ class Priors:
         device = self.boxes[0].device
         return torch.cat([torch.full((len(b),), i, device=device) for i, b in enumerate(self.boxes)])
 
+    def levels_of(self, index: Tensor) -> Tensor:
+        """Pyramid level of each of the rows (M,); 0 where there are no levels."""
+        if not self.level_sizes:
+            return torch.zeros_like(index)
+        ends = torch.tensor(self.level_sizes, device=index.device).cumsum(0)
+        return torch.bucketize(index % sum(self.level_sizes), ends, right=True)
+
     def select(self, rows: Tensor) -> Priors:
         """The priors in the mask (P,) alone, without levels."""
         kept = [of_image.nonzero().squeeze(1) for of_image in rows.split([len(boxes) for boxes in self.boxes])]

@@ -32,7 +32,8 @@ class Checkpoints(Checkpoint):
     between two steps, such as a signal or an evaluation that fails, is preceded by a checkpoint of that moment, so that
     no step is lost. Files are replaced when they are complete, and only by weights that are finite.
 
-    best.ckpt is for use: it has the weights and what is known of them, not the state of the optimiser. Where AP is
+    best.ckpt is for use: it has the weights that were evaluated and what is known of them, not the state of the
+    optimiser. Where AP is
     undefined, as for validation images without objects, it is that of the last epoch.
 
     Args:
@@ -156,13 +157,14 @@ class Checkpoints(Checkpoint):
             "epoch": task.epochs_done - 1,
             "global_step": trainer.global_step,
             "pytorch-lightning_version": pl.__version__,
-            "state_dict": trainer.strategy.lightning_module_state_dict(),
             RECORD: dict(task.record),
         }
 
         def save() -> None:
             self.folder.confirm()
-            trainer.strategy.checkpoint_io.save_checkpoint(content, self.folder.best)
+            with self.evaluation.weights(task):
+                content["state_dict"] = trainer.strategy.lightning_module_state_dict()
+                trainer.strategy.checkpoint_io.save_checkpoint(content, self.folder.best)
             write_text(self.folder.evaluation, evaluation.to_json())
 
         raise_together(_attempt(save) if trainer.is_global_zero else None)

@@ -15,6 +15,7 @@ from torch import nn
 
 from rankdet.data.module import DetectionData
 from rankdet.eval import iou_types_of
+from rankdet.train.averaging import AverageWeights
 from rankdet.train.checkpoint_io import ReplacingIO
 from rankdet.train.checkpoints import Checkpoints, SaveBeforeEvaluation
 from rankdet.train.display import Display
@@ -29,6 +30,7 @@ from rankdet.train.progress import ShowProgress
 from rankdet.train.schedule import Schedule
 from rankdet.train.settings import settings_of
 from rankdet.train.start import Start
+from rankdet.train.sync_norm import SynchroniseBatchNorm
 from rankdet.train.task import DetectionTask
 
 _EXPECTED_WARNINGS = (
@@ -68,7 +70,8 @@ def make_engine(
     callbacks: Sequence[Callback],
 ) -> pl.Trainer:
     """The trainer with everything that watches it; ValueError if this machine cannot do what the options ask for."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     watchers = _watchers(parts, folder, display=display, interruption=interruption, more=callbacks)
     # Lightning does nothing when all epochs are over, not even evaluate the last one; `Evaluate` takes this back.
     epochs = max(parts.epochs, start.epochs_done + 1 if start.finishes(parts.epochs) else 0)
@@ -142,6 +145,7 @@ def quiet() -> Iterator[None]:
 def _watchers(
     parts: Parts, folder: RunFolder, *, display: Display, interruption: Interruption, more: Sequence[Callback]
 ) -> list[Callback]:
+    average = [AverageWeights(parts.options.ema)] if parts.options.ema is not None else []
     evaluate = Evaluate(
         ground_truth=parts.data.val.ground_truth(),
         categories=parts.data.categories,
@@ -149,11 +153,12 @@ def _watchers(
         every=parts.options.evaluate_every,
         iou_types=iou_types_of(parts.model),
         interruption=interruption,
+        **({"weights": average[0].in_place} if average else {}),
     )
     progress = ShowProgress(display, log_every=parts.options.log_every)
     checkpoints = Checkpoints(folder, evaluation=evaluate, display=display)
     sound = LeaveOutNonFinite(folder, display=display, most=parts.options.most_nonfinite)
-    return [progress, sound, SaveBeforeEvaluation(checkpoints), evaluate, *more, checkpoints]
+    return [progress, sound, *average, SaveBeforeEvaluation(checkpoints), evaluate, *more, checkpoints]
 
 
 def _trainer(options: TrainerOptions, epochs: int, folder: RunFolder, watchers: list[Callback]) -> pl.Trainer:
@@ -166,10 +171,9 @@ def _trainer(options: TrainerOptions, epochs: int, folder: RunFolder, watchers: 
         max_epochs=epochs,
         gradient_clip_val=options.gradient_clip,
         accumulate_grad_batches=options.accumulate,
-        sync_batchnorm=options.sync_batchnorm,
         log_every_n_steps=options.log_every,
         logger=False,
-        plugins=[ReplacingIO()],
+        plugins=[ReplacingIO(), *([SynchroniseBatchNorm()] if options.sync_batchnorm else [])],
         callbacks=watchers,
         default_root_dir=folder.path,
         num_sanity_val_steps=0,

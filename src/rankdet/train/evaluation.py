@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -47,6 +47,7 @@ class Evaluate(Callback):
         every: epochs between two evaluations.
         iou_types: what is evaluated, the headline first (see `iou_types_of`).
         interruption: asked before an evaluation, and while it lasts.
+        weights: puts those that are evaluated into the model of a task, in a block; by default those of the training.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Evaluate(Callback):
         every: int = 1,
         iou_types: Sequence[IouType] = ("bbox",),
         interruption: Interruption | None = None,
+        weights: Callable[[DetectionTask], AbstractContextManager[None]] = lambda _: nullcontext(),
     ) -> None:
         self.evaluator = Evaluator(ground_truth, iou_types=iou_types)
         self.has_objects = any(not row.get("iscrowd") for row in ground_truth["annotations"])
@@ -66,6 +68,7 @@ class Evaluate(Callback):
         self.display = display
         self.interruption = interruption if interruption is not None else Interruption()
         self.every = every
+        self.weights = weights
         self.current: Evaluation | None = None
         self.threshold_note = ""
 
@@ -101,8 +104,9 @@ class Evaluate(Callback):
 
     def _evaluate(self, trainer: pl.Trainer, task: DetectionTask) -> None:
         self.interruption.check(trainer)
-        share_buffers(task)  # what is evaluated is what the first process saves
-        with without_score_threshold(task.model) as threshold:
+        share_buffers(task)  # what the first process has saved is what all go on from
+        with self.weights(task), without_score_threshold(task.model) as threshold:
+            share_buffers(task)  # what is evaluated is what the first process saves
             results = self._results(trainer, task)
         _check_finite(results, task)
         self.current = self.evaluator([row for row in results if row["score"] >= (threshold or 0.0)])

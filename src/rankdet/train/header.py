@@ -30,10 +30,11 @@ def describe_run(
     device: torch.device,
     folder: Path,
     seed: int,
+    steps_per_epoch: int,
     changed: Sequence[Change] = (),
     step: int = 0,
 ) -> str:
-    """A column of facts, for people; `changed` are settings that are others than before `step`."""
+    """A column of facts, for people, and of what looks wrong; `changed` are settings that are others than before."""
     batch = data.batch_size * world_size * options.accumulate
     devices = f"{world_size} device{'s' if world_size > 1 else ''}"
     together = f" x {options.accumulate} accumulated" if options.accumulate > 1 else ""
@@ -50,11 +51,15 @@ def describe_run(
         "seed": str(seed),
         "output": str(folder),
     }
+    if options.ema is not None:
+        facts["weights"] = f"evaluated and saved as a running average (EMA {options.ema:g})"
     if step:
         facts["resumed"] = f"after step {step}"
     if changed:
         facts["changed"] = f"from here on: {', '.join(map(str, changed))}"
-    return "\n".join(f"  {name:<11} {text}" for name, text in facts.items())
+    warnings = schedule.warnings(batch_size=batch, steps_per_epoch=steps_per_epoch)
+    lines = [*facts.items(), *(("warning", text) for text in warnings)]
+    return "\n".join(f"  {name:<11} {text}" for name, text in lines)
 
 
 def describe_model(model: nn.Module) -> str:

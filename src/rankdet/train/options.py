@@ -21,6 +21,8 @@ class TrainerOptions:
         precision: "32-true", "16-mixed" (loss scaling included) or "bf16-mixed".
         gradient_clip: largest norm of the gradient; None for no clipping.
         accumulate: batches whose gradients are added up for one step.
+        ema: decay of a running average of the weights, which is then evaluated and saved in best.ckpt; 0.999 remembers
+            about 1,000 steps. None for none.
         most_nonfinite: steps in a row that may be left out because a loss or a gradient is not finite; one more ends
             the training.
         compile: names of the parts of the model that torch.compile is to compile, such as backbone and neck.
@@ -40,6 +42,7 @@ class TrainerOptions:
     precision: Precision = "32-true"
     gradient_clip: float | None = None
     accumulate: int = 1
+    ema: float | None = None
     most_nonfinite: int = 10
     compile: list[str] | None = None
     sync_batchnorm: bool = False
@@ -64,5 +67,7 @@ class TrainerOptions:
                 f'trainer.strategy must be "auto" or one of the "ddp" kind, got {self.strategy!r}: each device holds '
                 "the whole model, as the weights of a detector are little beside its activations"
             )
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"trainer.ema must be > 0 and < 1, or null, got {self.ema}")
         if self.gradient_clip is not None and self.gradient_clip <= 0:
             raise ValueError(f"trainer.gradient_clip must be > 0 or null, got {self.gradient_clip}")

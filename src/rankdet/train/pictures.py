@@ -13,7 +13,7 @@ from torch import nn
 from rankdet.data.categories import Categories
 from rankdet.data.dataset import Sample
 from rankdet.eval.draw import draw, side_by_side
-from rankdet.eval.inference import above, class_thresholds
+from rankdet.eval.inference import above, answer, class_thresholds
 from rankdet.train.evaluation import evaluating
 from rankdet.train.files import make_folder
 
@@ -38,7 +38,7 @@ def save_pictures(
     saved: list[Path] = []
     for image, target in islice((sample for sample in samples if len(sample[1]["labels"])), count):
         with evaluating(model), torch.no_grad():
-            (found,) = model([image.to(device)])
+            (found,) = answer(model, [image.to(device)], [target])
         shown = above({name: value.cpu() for name, value in found.items()}, least)
         truth, predicted = (draw(image, objects, names=categories.names) for objects in (target, shown))
         path = make_folder(folder) / f"{target['image_id']}.jpg"

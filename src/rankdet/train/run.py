@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
@@ -18,7 +19,7 @@ from rankdet.ops.distributed import is_lost_connection, world_size
 from rankdet.train.attendance import Attendance
 from rankdet.train.display import Display
 from rankdet.train.engine import Parts, make_engine, make_task, open_logs, quiet
-from rankdet.train.errors import TrainingInterrupted
+from rankdet.train.errors import TrainingError, TrainingInterrupted
 from rankdet.train.files import write_text
 from rankdet.train.folder import CONFIG, LAST, PICTURES, RunFolder, claimed_folder, is_first_process
 from rankdet.train.header import describe_device, describe_run
@@ -130,13 +131,13 @@ def fit(
                 "raise schedule.epochs"
             )
             return _finish(engine, parts, folder, display)
-        display.print(_header(parts, engine, folder, changed=changed, step=start.step))
+        display.print(_header(parts, engine, task, folder, changed=changed, step=start.step))
         if transfer is not None:
             display.print(str(transfer))
         if config is not None and engine.is_global_zero:
             write_text(folder.path / CONFIG, config)
         open_logs(engine, folder, start)
-        with _recorded(engine, folder, start, changed), attendance.watching():
+        with _recorded(engine, folder, start, changed), attendance.watching(), interruption.listening():
             _train(engine, task, data, start=start, folder=folder, interruption=interruption)
             return _finish(engine, parts, folder, display)
 
@@ -186,11 +187,13 @@ def check_masks(model: nn.Module, data: DetectionData) -> None:
         if getattr(model, "needs_masks", False) and not dataset.has_masks:
             raise ValueError(
                 f"{type(model).__name__} learns masks, but {dataset.report.source} was opened without them; give "
-                "masks=True to the data, or to the dataset where that is an object itself"
+                "masks=True to the data (--data.masks true), or to the dataset where that is an object itself"
             )
 
 
-def _header(parts: Parts, engine: pl.Trainer, folder: RunFolder, *, changed: Sequence[Change], step: int) -> str:
+def _header(
+    parts: Parts, engine: pl.Trainer, task: DetectionTask, folder: RunFolder, *, changed: Sequence[Change], step: int
+) -> str:
     return describe_run(
         model=parts.model,
         data=parts.data,
@@ -201,6 +204,7 @@ def _header(parts: Parts, engine: pl.Trainer, folder: RunFolder, *, changed: Seq
         device=engine.strategy.root_device,
         folder=folder.path,
         seed=parts.seed,
+        steps_per_epoch=task.steps_per_epoch,
         changed=changed,
         step=step,
     )
@@ -226,8 +230,14 @@ def _train(
 ) -> None:
     loaders = Loaders(data, task, interruption=interruption)
     try:
-        with interruption.listening(), quiet():
+        with quiet():
             engine.fit(task, datamodule=loaders, ckpt_path=start.path, weights_only=True)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"the device has no memory left at step {engine.global_step}: {str(error).splitlines()[0]} Take half of "
+            "data.batch_size and twice of trainer.accumulate, trainer.precision bf16-mixed, or smaller images "
+            "(data.resize)"
+        ) from error
     except (RuntimeError, ConnectionError, SystemExit) as stop:  # Lightning makes an exit of a KeyboardInterrupt
         # A cluster's signal reaches the loading processes too, and where these end, that may be what is seen first.
         asked = isinstance(stop, TrainingInterrupted) or (interruption.requested and not is_lost_connection(stop))

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
+_LONG_WARMUP = 0.1
+
 
 class Decay(ABC):
     """A factor of the learning rate, in [0, 1], as a function of how far the training is."""
@@ -87,6 +89,7 @@ class Schedule:
     Args:
         epochs: times that the training set is gone through, at least 1.
         warmup_iterations: optimiser steps over which the rate grows linearly to its full value; 0 for none.
+        warmup_share: the same as a share of all steps, in [0, 1), in the place of `warmup_iterations`.
         warmup_ratio: share of the rate at the first of them, in [0, 1].
         decay: how the rate falls; None keeps it constant.
         base_batch_size: images of a step, over all devices, that the optimiser's rate is meant for. Stated by presets.
@@ -103,6 +106,7 @@ class Schedule:
         *,
         epochs: int,
         warmup_iterations: int = 0,
+        warmup_share: float | None = None,
         warmup_ratio: float = 0.001,
         decay: Decay | None = None,
         base_batch_size: int | None = None,
@@ -110,12 +114,20 @@ class Schedule:
     ) -> None:
         _check_whole("epochs", epochs, least=1)
         _check_whole("warmup_iterations", warmup_iterations, least=0)
+        if warmup_share is not None and not 0 <= warmup_share < 1:
+            raise ValueError(f"warmup_share must be >= 0 and < 1, got {warmup_share}")
+        if warmup_share is not None and warmup_iterations:
+            raise ValueError(
+                "warmup_share and warmup_iterations are two ways to say how long the warm-up is; set warmup_share to "
+                "null or warmup_iterations to 0"
+            )
         if not 0 <= warmup_ratio <= 1:
             raise ValueError(f"warmup_ratio must be >= 0 and <= 1, got {warmup_ratio}")
         if base_batch_size is not None:
             _check_whole("base_batch_size", base_batch_size, least=1)
         self.epochs = epochs
         self.warmup_iterations = warmup_iterations
+        self.warmup_share = warmup_share
         self.warmup_ratio = warmup_ratio
         self.decay = decay
         self.base_batch_size = base_batch_size
@@ -126,9 +138,18 @@ class Schedule:
         decay = 1.0
         if self.decay is not None:
             decay = self.decay.factor(step, steps_per_epoch=steps_per_epoch, epochs=self.epochs)
-        if step >= self.warmup_iterations:
-            return decay
-        return decay * (1 - (1 - step / self.warmup_iterations) * (1 - self.warmup_ratio))
+        warmup = self.warmup_steps(steps_per_epoch)
+        return decay if step >= warmup else decay * (1 - (1 - step / warmup) * (1 - self.warmup_ratio))
+
+    def warmup_steps(self, steps_per_epoch: int) -> int:
+        """Optimiser steps before the rate has its full value.
+
+        >>> Schedule(epochs=12, warmup_share=0.05).warmup_steps(100)
+        60
+        """
+        if self.warmup_share is None:
+            return self.warmup_iterations
+        return round(self.warmup_share * steps_per_epoch * self.epochs)
 
     def full_rate(self, lr: float, batch_size: int) -> float:
         """The rate after warm-up for steps of `batch_size` images."""
@@ -136,9 +157,8 @@ class Schedule:
 
     def describe(self) -> str:
         """A phrase for the header of a run."""
-        warmup = (
-            f", warm-up {self.warmup_iterations} steps from {self.warmup_ratio:g}" if self.warmup_iterations else ""
-        )
+        length = f"{self.warmup_share:.0%} of the" if self.warmup_share else self.warmup_iterations
+        warmup = f", warm-up {length} steps from {self.warmup_ratio:g}" if length else ""
         decay = self.decay.describe(self.epochs) if self.decay is not None else "constant"
         return f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}{warmup}, {decay}"
 
@@ -154,6 +174,22 @@ class Schedule:
             )
         scaled = lr * batch_size / self.base_batch_size
         return f"{rate:g} as it stands ({meant}; schedule.scale_lr true would make it {scaled:g})"
+
+    def warnings(self, *, batch_size: int, steps_per_epoch: int) -> list[str]:
+        """What looks wrong with the rate of a training whose steps have `batch_size` images, and how to mend it."""
+        found = []
+        warmup, total = self.warmup_steps(steps_per_epoch), steps_per_epoch * self.epochs
+        if warmup > _LONG_WARMUP * total:
+            found.append(
+                f"the rate reaches its full value after {warmup} of {total} steps: the warm-up is long for so few; set "
+                "schedule.warmup_iterations 0 and schedule.warmup_share 0.05, or train for more epochs"
+            )
+        if self.base_batch_size not in (None, batch_size) and not self.scale_lr:
+            found.append(
+                f"the stated rate is for steps of {self.base_batch_size} images, and a step has {batch_size}; set "
+                "schedule.scale_lr true, or a rate for this batch"
+            )
+        return found
 
 
 def _check_whole(name: str, value: int, *, least: int) -> None:

@@ -16,6 +16,7 @@ from typing_extensions import override
 from rankdet.data.loader import Batch
 from rankdet.data.seeding import seed_for
 from rankdet.eval import Evaluation
+from rankdet.eval.inference import answer
 from rankdet.ops.checkpoint import VERSION, model_weights
 from rankdet.train.epochs import end_epoch
 from rankdet.train.optimiser import Optimiser
@@ -149,7 +150,7 @@ class DetectionTask(pl.LightningModule):
 
     @override
     def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Tensor]]:
-        return self.model(batch[0])
+        return answer(self.model, *batch)
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

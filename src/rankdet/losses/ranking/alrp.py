@@ -46,6 +46,7 @@ class ALRPLoss(RankingLoss):
 
     self_step = 1.0
     epsilon = 1e-5
+    groups_at_once = True
 
     def __init__(
         self, *, delta: float = 1.0, tau: float = 0.5, scope: Scope = "batch", gather_across_devices: bool = False
@@ -63,12 +64,14 @@ class ALRPLoss(RankingLoss):
         *,
         positives: Tensor | None = None,
         image_index: Tensor | None = None,
+        group: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         """The classification part; localisation errors are of the M positives in order, (M,), or from their quality."""
-        if localisation_errors is None:
-            return super().forward(logits, targets, positives=positives, image_index=image_index)
-        ranked = self.ranked(logits, targets, localisation_errors, positives=positives, image_index=image_index)
-        return ranked.terms["ranking"]
+        group = self.grouping(image_index, group)
+        quality = None if localisation_errors is None else self.quality_of(localisation_errors)
+        arguments = Arguments(targets=targets, positives=positives, quality=quality, group=group, weight=weight)
+        return self.ranked_by(logits, arguments).terms["ranking"]
 
     def ranked(
         self,
@@ -78,6 +81,8 @@ class ALRPLoss(RankingLoss):
         *,
         positives: Tensor | None = None,
         image_index: Tensor | None = None,
+        group: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Ranked:
         """As `ranked_at`, of dense targets, and with localisation errors (M,) >= 0 of the positives in their order.
 
@@ -85,8 +90,9 @@ class ALRPLoss(RankingLoss):
             ValueError: there are not as many errors as positives, or (on a CPU) one is NaN or negative.
         """
         quality = self.quality_of(localisation_errors)
+        group = self.grouping(image_index, group)
         return self.ranked_by(
-            logits, Arguments(targets=targets, positives=positives, quality=quality, image_index=image_index)
+            logits, Arguments(targets=targets, positives=positives, quality=quality, group=group, weight=weight)
         )
 
     def errors(self, ranking: Ranking) -> Mapping[str, Error]:

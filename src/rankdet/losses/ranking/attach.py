@@ -5,18 +5,16 @@ Shapes: N logits, T terms, M positives of this process, P positives of all proce
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 from rankdet.losses.ranking.negatives import Negatives
 from rankdet.losses.ranking.numbers import widened
-from rankdet.losses.ranking.ranking import Ranked
 from rankdet.losses.ranking.steps import Edges
 
 NO_SECOND_DERIVATIVE = (
@@ -26,35 +24,41 @@ NO_SECOND_DERIVATIVE = (
 )
 
 
+class Rows(Protocol):
+    """What an upstream gradient makes of the errors of the positives."""
+
+    def __call__(self, upstream: Tensor) -> tuple[Tensor, Tensor]:
+        """Upstream, in the shape of the values -> gradient (M,) of the positives, weights (P,) of negatives' steps."""
+        ...
+
+
+NO_FORWARD_DERIVATIVE = (
+    "a ranking loss has no forward derivative: its gradient is an Identity Update, not the derivative of its value; "
+    "use torch.autograd.grad or torch.func.grad"
+)
+
+
 @dataclass(frozen=True)
-class Piece:
-    """The gradients of all terms in one ranking, up to their scale.
+class Gradient:
+    """How the gradient of all terms is written.
 
     Attributes:
-        span: of the ranking's entries among the flattened logits, rows in the order of the `Update`.
-        index: (M,) the positives inside the span.
-        gradients: (T, M) of the positives.
-        weights: (T, P) of the positives' steps, whose sum is the gradient of a negative.
-        edges: of the positives.
-        negatives: in the span.
+        index: (M,) the positives among the flattened logits.
+        rows: what becomes of an upstream gradient.
+        edges: of the P positives.
+        negatives: of this process.
     """
 
-    span: slice
     index: Tensor
-    gradients: Tensor
-    weights: Tensor
+    rows: Rows
     edges: Edges
     negatives: Negatives
 
-    def scaled(self, factor: Tensor | float) -> Piece:
-        """The same gradients times a scalar."""
-        return replace(self, gradients=self.gradients * factor, weights=self.weights * factor)
-
-    def write_gradient(self, gradient: Tensor, logits: Tensor, scale: Tensor) -> None:
-        """Write into zeros (N,), for flattened logits (N,), the sum of the terms' gradients scaled by (T,)."""
-        inside = gradient[self.span]
-        self.negatives.write_gradient(inside, logits[self.span], self.edges, scale @ self.weights)
-        inside.index_copy_(0, self.index, (scale @ self.gradients).to(gradient.dtype))
+    def write(self, logits: Tensor, upstream: Tensor, dtype: torch.dtype) -> Tensor:
+        """(N,) for flattened logits (N,)."""
+        gradients, weights = self.rows(upstream.to(self.edges.centres.dtype))
+        gradient = self.negatives.gradient(logits, self.edges, weights, dtype)
+        return gradient.index_copy_(0, self.index, gradients.to(dtype))
 
 
 @dataclass(frozen=True)
@@ -62,47 +66,37 @@ class Update:
     """Values and gradients of all terms.
 
     Attributes:
-        values: (T,).
-        pieces: one for each ranking that has positives.
-        order: (rows,) int64, how the rows of the logits are sorted before they are cut into spans; None: as they are.
-        standing: (2, M) rank and soft sampling of the positives of this process, in their order.
+        values: (T,), or (T, M) for each positive by itself.
+        standing: gives (2, M) rank and soft sampling of the positives of this process, in their order.
+        sampling: gives their soft sampling (M,) by a step of some delta.
+        written: None where no process has a positive.
     """
 
     values: Tensor
-    standing: Tensor
-    pieces: tuple[Piece, ...] = ()
-    order: Tensor | None = None
+    standing: Callable[[], Tensor]
+    sampling: Callable[[float], Tensor]
+    written: Gradient | None = None
 
-    def gradient(self, logits: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-        """The gradient of the terms weighted by scale (T,), in the shape of the logits."""
-        flat = sorted_rows(logits, self.order).view(-1)
-        gradient = torch.zeros_like(flat, dtype=dtype)  # where no piece writes
-        for piece in self.pieces:
-            piece.write_gradient(gradient, flat, scale.to(piece.weights.dtype))
-        if self.order is None:
-            return gradient.view(logits.shape)
-        rows = gradient.view(self.order.numel(), -1)
-        return torch.empty_like(rows).index_copy_(0, self.order, rows).view(logits.shape)
+    def gradient(self, logits: Tensor, upstream: Tensor, dtype: torch.dtype) -> Tensor:
+        """The gradient of the terms weighted by upstream, in the shape of the logits."""
+        if self.written is None:
+            return torch.zeros_like(logits, dtype=dtype)
+        return self.written.write(logits.contiguous().view(-1), upstream, dtype).view(logits.shape)
 
-    def tensors(self) -> Iterator[Tensor | None]:
-        """What is as large as the logits, for autograd to keep and to free; three for each piece."""
-        for piece in self.pieces:
-            yield from (piece.negatives.interval, piece.negatives.index, piece.negatives.values)
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """What is as large as the logits, for autograd to keep and to free."""
+        return () if self.written is None else self.written.negatives.tensors()
 
     def with_tensors(self, tensors: tuple[Any, ...]) -> Update:
         """The same update around those tensors."""
-        triples = zip(*(iter(tensors),) * 3, strict=True)
-        pieces = (replace(p, negatives=Negatives(*triple)) for p, triple in zip(self.pieces, triples, strict=True))
-        return replace(self, pieces=tuple(pieces))
+        if self.written is None:
+            return self
+        negatives = self.written.negatives.with_tensors(tensors)
+        return replace(self, written=replace(self.written, negatives=negatives))
 
     def without_tensors(self) -> Update:
         """The same update without them."""
-        return self.with_tensors((None, None, None) * len(self.pieces))
-
-
-def sorted_rows(logits: Tensor, order: Tensor | None) -> Tensor:
-    """The logits, contiguous, with their rows, whatever a row is, in the given order; (rows, entries per row)."""
-    return logits.contiguous() if order is None else logits.reshape(order.numel(), -1).index_select(0, order)
+        return self.with_tensors((None,) * len(self.tensors()))
 
 
 class Attach(torch.autograd.Function):
@@ -110,7 +104,7 @@ class Attach(torch.autograd.Function):
 
     @staticmethod
     def forward(logits: Tensor, update: Update, *tensors: Tensor | None) -> tuple[Tensor, ...]:  # noqa: ARG004
-        """T scalars; float32 for 16-bit logits."""
+        """T scalars, or T times (M,); float32 for 16-bit logits."""
         return update.values.to(widened(logits.dtype)).unbind()
 
     @staticmethod
@@ -130,6 +124,15 @@ class Attach(torch.autograd.Function):
         if torch.is_grad_enabled():  # by create_graph=True
             gradient = Once.apply(logits, gradient)
         return gradient, None, *(None for _ in tensors)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> None:  # noqa: ARG004
+        """Raise."""
+        raise RuntimeError(NO_FORWARD_DERIVATIVE)
+
+
+# What torch asks of it in every call, and finds out anew in a twentieth of the time that a small loss takes.
+Attach.forward.__signature__ = inspect.signature(Attach.forward)  # type: ignore[attr-defined]
 
 
 class Once(torch.autograd.Function):
@@ -151,18 +154,8 @@ class Once(torch.autograd.Function):
 
 
 def attach(logits: Tensor, update: Update) -> tuple[Tensor, ...]:
-    """T scalars with the values and the gradients of the update."""
+    """T scalars, or T times (M,), with the values and the gradients of the update."""
     return Attach.apply(logits, update.without_tensors(), *update.tensors())
-
-
-class Source(Protocol):
-    """What `ranking_terms` needs of a loss."""
-
-    term_names: tuple[str, ...]
-
-    def update(self, logits: Tensor, arguments: Arguments, delta: float | None) -> Update:
-        """Values and gradients."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -177,7 +170,8 @@ class Arguments:
         index: (M,) int64 into the flattened logits.
         quality: (M,).
         ignored: bool, shape of the leading dimensions of the logits.
-        image_index: int64, shape of the leading dimensions of the logits.
+        group: int64, shape of the leading dimensions of the logits.
+        weight: shape of the leading dimensions of the logits.
     """
 
     targets: Tensor | None = None
@@ -185,81 +179,9 @@ class Arguments:
     index: Tensor | None = None
     quality: Tensor | None = None
     ignored: Tensor | None = None
-    image_index: Tensor | None = None
+    group: Tensor | None = None
+    weight: Tensor | None = None
 
     def tensors(self) -> list[Tensor | None]:
         """All fields in order. Not ``vars(self).values()``, which torch.compile of torch 2.4 does not follow."""
-        return [self.targets, self.positives, self.index, self.quality, self.ignored, self.image_index]
-
-
-def compiled(logits: Tensor, arguments: Arguments, names: tuple[str, ...], source: int, delta: float | None) -> Ranked:
-    """What a numbered loss with terms of those names makes of the arguments, for compiled code."""
-    values, _, standing = ranking_terms(logits, arguments.tensors(), source, delta)
-    return Ranked(dict(zip(names, values.unbind(), strict=True)), *standing.detach().unbind())
-
-
-# torch.compile sees a ranking loss as one operator. Its arguments are tensors and numbers, so every loss has a number.
-_SOURCES: WeakValueDictionary[int, Source] = WeakValueDictionary()
-_NUMBERS = itertools.count()
-
-
-def numbered(source: Source) -> int:
-    """A number for a loss, valid as long as the loss lives."""
-    number = next(_NUMBERS)
-    _SOURCES[number] = source
-    return number
-
-
-# The schema is written out: torch before 2.6 cannot infer it from annotations that are strings (PEP 563).
-@torch.library.custom_op(
-    "rankdet::ranking_terms",
-    mutates_args=(),
-    schema="(Tensor logits, Tensor?[] arguments, int source, float? delta) -> (Tensor, Tensor, Tensor)",
-)
-def ranking_terms(
-    logits: Tensor, arguments: Sequence[Tensor | None], source: int, delta: float | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Values (T,), gradients (T, shape of the logits) and standing (2, M) of a numbered loss.
-
-    Arguments are the fields of `Arguments`. Of dense targets alone compiled code cannot know M; it is 0 then.
-    """
-    loss = _SOURCES[source]
-    given = Arguments(*arguments)
-    update = loss.update(logits, given, delta)
-    dtype = widened(logits.dtype)
-    units = torch.eye(len(loss.term_names), dtype=dtype, device=logits.device)
-    gradients = torch.stack([update.gradient(logits, unit, dtype) for unit in units])
-    standing = update.standing[:, : _number_of_positives(given)].to(dtype).clone()
-    return update.values.to(dtype), gradients, standing
-
-
-@ranking_terms.register_fake
-def _(
-    logits: Tensor,
-    arguments: Sequence[Tensor | None],
-    source: int,
-    delta: float | None,  # noqa: ARG001
-) -> tuple[Tensor, Tensor, Tensor]:
-    terms = len(_SOURCES[source].term_names)
-    dtype = widened(logits.dtype)
-    shapes = ((terms,), (terms, *logits.shape), (2, _number_of_positives(Arguments(*arguments))))
-    values, gradients, standing = (logits.new_empty(shape, dtype=dtype) for shape in shapes)
-    return values, gradients, standing
-
-
-def _number_of_positives(arguments: Arguments) -> int:
-    return 0 if arguments.quality is None else arguments.quality.shape[0]
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.dtype = inputs[0].dtype
-    ctx.save_for_backward(output[1])
-
-
-def _weigh(ctx: Any, upstream: Tensor, of_gradients: Tensor, of_standing: Tensor) -> tuple[Any, ...]:  # noqa: ARG001
-    (gradients,) = ctx.saved_tensors
-    scale = upstream.view(-1, *[1] * (gradients.ndim - 1))
-    return (scale * gradients).sum(0).to(ctx.dtype), None, None, None
-
-
-ranking_terms.register_autograd(_weigh, setup_context=_keep)
+        return [self.targets, self.positives, self.index, self.quality, self.ignored, self.group, self.weight]

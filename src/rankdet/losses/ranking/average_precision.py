@@ -40,6 +40,7 @@ class AveragePrecisionLoss(RankingLoss):
 
     self_step: float | None = 1.0
     epsilon = 0.0
+    groups_at_once = True
 
     def __init__(
         self,
@@ -55,14 +56,20 @@ class AveragePrecisionLoss(RankingLoss):
     def errors(self, ranking: Ranking) -> Mapping[str, Error]:
         """The share of negatives among what ranks above each positive."""
         error = ranking.false_positives / ranking.rank
-        return {"ranking": RankingError(_interpolated(error, ranking.logits) if self.interpolate else error)}
+        return {"ranking": RankingError(_interpolated(error, ranking) if self.interpolate else error)}
 
     def extra_repr(self) -> str:
         """Shown by print."""
         return f"{super().extra_repr()}, interpolate={self.interpolate}"
 
 
-def _interpolated(error: Tensor, logits: Tensor) -> Tensor:
-    """``out[i] = min of error[k] over s_k <= s_i``; positives with equal logits have equal errors."""
-    order = logits.argsort()
-    return torch.empty_like(error).index_copy_(0, order, error[order].cummin(0).values)
+def _interpolated(error: Tensor, ranking: Ranking) -> Tensor:
+    """``out[i] = min of error[k] over s_k <= s_i`` in the group of i; positives with equal logits have equal errors."""
+    groups = ranking.groups
+    order = groups.argsort(ranking.logits)
+    least = error[order]
+    if groups.index is None:
+        return torch.empty_like(error).index_copy_(0, order, least.cummin(0).values)
+    size = torch.searchsorted(least.sort().values, least)  # whole numbers, which may be made smaller by group, exactly
+    first = (size - groups.index[order] * len(ranking)).cummin(0).indices
+    return torch.empty_like(error).index_copy_(0, order, least[first])

@@ -11,30 +11,26 @@ import copy
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from rankdet.losses.ranking.attach import Arguments, Piece, Update, attach, compiled, numbered, sorted_rows
-from rankdet.losses.ranking.gather import processes
+from rankdet.losses.ranking.attach import Arguments, Update, attach
+from rankdet.losses.ranking.entries import Entries
+from rankdet.losses.ranking.gather import Group, Members, processes
 from rankdet.losses.ranking.negatives import Negatives, locate
-from rankdet.losses.ranking.numbers import accumulator, on_cpu, widened
-from rankdet.losses.ranking.ranking import Error, PositiveError, Ranked, Ranking, RankingError, SortingError
+from rankdet.losses.ranking.numbers import widened
+from rankdet.losses.ranking.operator import as_operator, is_seen_from_outside, numbered
+from rankdet.losses.ranking.ranking import Error, Ranked, Ranking
+from rankdet.losses.ranking.search import Scan
 from rankdet.losses.ranking.steps import Edges
-from rankdet.losses.ranking.targets import (
-    Positives,
-    check_image_index,
-    check_logits,
-    in_sorted_rows,
-    listed,
-    read_targets,
-    split_rows,
-    with_errors,
-)
+from rankdet.losses.ranking.update import GROUPED_BY, update_of
 
-Scope = Literal["batch", "image"]
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+Scope = Literal["batch", "image", "class", "group"]
 
 
 class RankingLoss(nn.Module, ABC):
@@ -46,18 +42,20 @@ class RankingLoss(nn.Module, ABC):
     A batch without positives: every term is 0 and connected to the graph. Without negatives: nothing ranks above a
     positive. Infinite logits rank above or below all finite ones. Equal logits are ties. Sums are taken in float64,
     whatever the dtype of the logits (float32 on MPS); 16-bit logits give float32 values. The host waits for the device
-    to select the positives of dense targets, with `gather_across_devices`, and with `scope="image"`; elsewhere never.
+    to select the positives of dense targets, with `gather_across_devices`, and to find groups; elsewhere never.
 
     Invariant: the gradients of every term over all logits sum to zero (where the author states no `PositiveError`).
 
     Args:
         delta: half-width of the smoothed step H in units of a logit, >= 0; 0 is the hard step.
-        scope: "batch" ranks all logits of a call together, "image" those of each image by themselves and averages the
-            losses of the images that hold a positive.
+        scope: "batch" ranks all logits of a call together; "image" those of each image by themselves, "class" those of
+            each class (the last dimension), "group" those of each group that a call names. Groups are ranked in one
+            pass, and the losses of those that hold a positive are averaged.
         gather_across_devices: rank over the batches of all processes of `torch.distributed`. The value is then the same
             on all of them, and the gradient that of the global loss times their number, so that the mean over the
             processes, which DistributedDataParallel takes, is the gradient of one process with the whole batch; also
-            where some processes have no positive. Every process must call the loss equally often.
+            where some processes have no positive. Every process must call the loss equally often. Which processes may
+            be set as `process_group`, by default all of them.
     """
 
     term_names: tuple[str, ...] = ("ranking",)
@@ -66,6 +64,8 @@ class RankingLoss(nn.Module, ABC):
     """What a positive counts in its own rank; None: H(0), which is 1/2 for delta > 0 and 1 for delta = 0."""
     epsilon: float = 1e-10
     """An error is passed on only to those whose steps sum to more than this."""
+    groups_at_once: bool = False
+    """Whether `errors` and `normaliser` take a ranking of several groups; otherwise they are asked group by group."""
 
     def __init__(self, *, delta: float, scope: Scope = "batch", gather_across_devices: bool = False) -> None:
         super().__init__()
@@ -74,6 +74,7 @@ class RankingLoss(nn.Module, ABC):
         self.delta = _checked(delta)
         self.scope = scope
         self.gather_across_devices = gather_across_devices
+        self._members = Members()
         self.number = numbered(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -89,18 +90,32 @@ class RankingLoss(nn.Module, ABC):
         """The named errors of the positives; called without gradient, with at least one positive."""
 
     def normaliser(self, ranking: Ranking) -> Tensor | float:
-        """What the sums over positives are divided by, a scalar; their number unless overridden."""
-        return float(len(ranking))
+        """What the sums over positives are divided by, a scalar, or (P,) of several groups; their number by default."""
+        return float(len(ranking)) if ranking.weight is None and ranking.groups.number == 1 else ranking.number
 
     def forward(
-        self, logits: Tensor, targets: Tensor, *, positives: Tensor | None = None, image_index: Tensor | None = None
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        positives: Tensor | None = None,
+        image_index: Tensor | None = None,
+        group: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         """The sum of the terms, a scalar; see `terms`."""
-        terms = self.terms(logits, targets, positives=positives, image_index=image_index)
+        terms = self.terms(logits, targets, positives=positives, image_index=image_index, group=group, weight=weight)
         return functools.reduce(torch.add, terms.values())
 
     def terms(
-        self, logits: Tensor, targets: Tensor, *, positives: Tensor | None = None, image_index: Tensor | None = None
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        positives: Tensor | None = None,
+        image_index: Tensor | None = None,
+        group: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The named terms, scalars that add up to the loss, each with its own gradient.
 
@@ -109,11 +124,17 @@ class RankingLoss(nn.Module, ABC):
             targets: same shape; > 0 is a positive with that quality (at most 1), 0 a negative, < 0 ignored.
             positives: same shape, bool; says outright which entries are positives, so that one of quality 0 stays one.
             image_index: shape of the leading dimensions of the logits, int64; the image of each, for `scope="image"`.
+            group: the same, any integers, for `scope="group"`.
+            weight: shape of the leading dimensions of the logits; an entry of weight 2 counts like two of it. At least
+                0, and above 0 for positives.
 
         Raises:
             ValueError: shapes differ, a logit is NaN, or a target is NaN or above 1 (by more than rounding, 1e-3).
         """
-        return self.ranked_by(logits, Arguments(targets=targets, positives=positives, image_index=image_index)).terms
+        arguments = Arguments(
+            targets=targets, positives=positives, group=self.grouping(image_index, group), weight=weight
+        )
+        return self.ranked_by(logits, arguments).terms
 
     def terms_at(
         self,
@@ -123,6 +144,8 @@ class RankingLoss(nn.Module, ABC):
         *,
         ignored: Tensor | None = None,
         image_index: Tensor | None = None,
+        group: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """`terms` from a list of the positives instead of dense targets: quicker, and what detectors have.
 
@@ -132,7 +155,9 @@ class RankingLoss(nn.Module, ABC):
             quality: (M,) their qualities, in 0..1; below 0 for what is worse than useless.
             ignored: bool, shape of the leading dimensions of the logits, such as (P,): rows that take no part. A
                 positive there stays one. None: nothing is ignored.
-            image_index: shape of the leading dimensions of the logits, int64; the image of each, for `scope="image"`.
+            image_index: see `terms`, as the rest.
+            group: see there.
+            weight: see there.
 
         Raises:
             ValueError: shapes do not fit, or (on a CPU, elsewhere nobody looks) an index is out of range or there
@@ -144,7 +169,9 @@ class RankingLoss(nn.Module, ABC):
             >>> RankSortLoss().terms_at(logits, torch.tensor([2]), torch.tensor([0.8]))["ranking"]
             tensor(0.6667)
         """
-        return self.ranked_at(logits, positive_index, quality, ignored=ignored, image_index=image_index).terms
+        return self.ranked_at(
+            logits, positive_index, quality, ignored=ignored, image_index=image_index, group=group, weight=weight
+        ).terms
 
     def ranked_at(
         self,
@@ -154,151 +181,105 @@ class RankingLoss(nn.Module, ABC):
         *,
         ignored: Tensor | None = None,
         image_index: Tensor | None = None,
+        group: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Ranked:
         """The same terms, and the ranks and soft-sampling weights of the positives that came with them."""
+        group = self.grouping(image_index, group)
         return self.ranked_by(
-            logits, Arguments(index=positive_index, quality=quality, ignored=ignored, image_index=image_index)
+            logits, Arguments(index=positive_index, quality=quality, ignored=ignored, group=group, weight=weight)
         )
+
+    def per_positive(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        positives: Tensor | None = None,
+        image_index: Tensor | None = None,
+        group: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The terms before they are averaged: of each positive in order, (M,), each with a gradient of its own.
+
+        What other losses call ``reduction="none"``. The arguments are those of `terms`. A term is the mean of these, or
+        what the loss's `normaliser` makes of their sum.
+
+        Raises:
+            ValueError: the loss gathers across devices, or states a `PositiveError`, whose gradient is that of a sum.
+
+        Example:
+            >>> from rankdet.losses import AveragePrecisionLoss
+            >>> logits, targets = torch.tensor([3.0, 1.0, -2.0, -3.0]), torch.tensor([0, 1, 0, 1])
+            >>> AveragePrecisionLoss(interpolate=False).per_positive(logits, targets)
+            {'ranking': tensor([0.5000, 0.5000])}
+        """
+        if self.gather_across_devices:
+            raise ValueError("per_positive is of one process; make the loss without gather_across_devices")
+        group = self.grouping(image_index, group)
+        arguments = Arguments(targets=targets, positives=positives, group=group, weight=weight)
+        if is_seen_from_outside(logits, arguments):
+            raise ValueError("per_positive does not work in compiled or traced code, or by vmap; terms does")
+        with torch.no_grad():
+            update = update_of(self, logits.detach(), arguments, each=True)
+        return dict(zip(self.term_names, attach(logits, update), strict=True))
+
+    def grouping(self, image_index: Tensor | None, group: Tensor | None) -> Tensor | None:
+        """The argument by which this scope groups; it must be the one that is given."""
+        given = {"image_index": image_index, "group": group}
+        wanted = GROUPED_BY.get(self.scope)
+        for name, of_rows in given.items():
+            if of_rows is not None and name != wanted:
+                scope = next(scope for scope, argument in GROUPED_BY.items() if argument == name)
+                raise ValueError(f'{name} is given but scope is "{self.scope}"; make the loss with scope="{scope}"')
+        if wanted is not None and given[wanted] is None:
+            raise ValueError(f'scope is "{self.scope}" but {wanted} is missing; give that of each row of the logits')
+        return None if wanted is None else given[wanted]
 
     def ranked_by(self, logits: Tensor, arguments: Arguments, *, delta: float | None = None) -> Ranked:
         """What all the other calls come to; delta in the place of the loss's own."""
-        if torch.compiler.is_compiling():
-            return compiled(logits, arguments, self.term_names, self.number, delta)
+        if is_seen_from_outside(logits, arguments):
+            return as_operator(logits, arguments, self.term_names, self.number, delta)
         with torch.no_grad():
             update = self.update(logits.detach(), arguments, delta)
         terms = dict(zip(self.term_names, attach(logits, update), strict=True))
-        return Ranked(terms, *update.standing.to(widened(logits.dtype)).unbind())
+        dtype = widened(logits.dtype)
+        return Ranked(terms, lambda: update.standing().to(dtype), lambda of_delta: update.sampling(of_delta).to(dtype))
 
     def update(self, logits: Tensor, arguments: Arguments, delta: float | None) -> Update:
         """Values and gradients of all terms; for compiled code."""
-        if delta not in (None, self.delta):
-            return self._with(delta).update(logits, arguments, None)
-        found = self._found(logits, arguments)
-        if self.scope == "batch":
-            if arguments.image_index is not None:
-                raise ValueError('image_index is given but scope is "batch"; make the loss with scope="image"')
-            return self._update_of_batch(logits, found)
-        if arguments.image_index is None:
-            raise ValueError('scope is "image" but image_index is missing; give the image of each row of the logits')
-        check_image_index(arguments.image_index, logits)
-        return self._update_of_images(logits, found, arguments.image_index.reshape(-1))
+        loss = self if delta in (None, self.delta) else self._with(delta)
+        device = logits.device.type
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+            return update_of(loss, logits, arguments)
+        with torch.autocast(device, enabled=False):  # which would round the sums where these are float32
+            return update_of(loss, logits, arguments)
 
-    def _with(self, delta: float) -> RankingLoss:
+    @property
+    def process_group(self) -> ProcessGroup | None:
+        """The group of torch.distributed whose processes `gather_across_devices` joins; None: all."""
+        return self._members.group
+
+    @process_group.setter
+    def process_group(self, group: ProcessGroup | None) -> None:
+        self._members = Members(group)
+
+    @property
+    def processes(self) -> Group:
+        """The processes that rank together."""
+        return processes(together=self.gather_across_devices, members=self.process_group)
+
+    def locate(self, entries: Entries, edges: Edges, scan: Scan | None) -> tuple[Negatives, Tensor]:
+        """The negatives among the edges, and their totals per interval; what they stand for may be overridden."""
+        return locate(entries, edges, scan)
+
+    def _with(self, delta: float | None) -> RankingLoss:
         other = copy.copy(self)
         other.delta = _checked(delta)
         return other
 
-    def _found(self, logits: Tensor, arguments: Arguments) -> Positives:
-        if arguments.targets is None:
-            assert arguments.index is not None, "dense targets or a list of positives"
-            assert arguments.quality is not None, "a list of positives has qualities"
-            check_logits(logits)
-            return listed(logits, Positives(arguments.index, arguments.quality.detach(), arguments.ignored))
-        found = read_targets(logits, arguments.targets, arguments.positives)
-        return found if arguments.quality is None else with_errors(found, arguments.quality.detach())
 
-    def _update_of_batch(self, logits: Tensor, found: Positives) -> Update:
-        flat = sorted_rows(logits, None).view(-1)
-        update = self._update_of_one(flat, found, together=self.gather_across_devices)
-        if on_cpu(logits):
-            return update
-        # Elsewhere the logits were not checked.
-        return replace(update, values=torch.where(flat.amax().isnan(), torch.nan, update.values))
-
-    def _update_of_images(self, logits: Tensor, found: Positives, image: Tensor) -> Update:
-        order = None if bool((image.diff() >= 0).all()) else image.argsort(stable=True)
-        flat = sorted_rows(logits, order).view(-1)
-        found = in_sorted_rows(found, order, image.numel(), flat.numel() // max(image.numel(), 1))
-        rows = (image if order is None else image[order]).unique_consecutive(return_counts=True)[1].tolist()
-        values, standing = self._zeros(logits), flat.new_zeros(2, found.index.numel(), dtype=accumulator(flat.device))
-        pieces: list[Piece] = []
-        for span, inside, part in split_rows(found, rows, flat.numel() // max(image.numel(), 1)):
-            update = self._update_of_one(flat[span], part, together=False)
-            values = values + update.values
-            standing[:, inside] = update.standing
-            pieces += [replace(piece, span=span) for piece in update.pieces]
-        group = processes(together=self.gather_across_devices)
-        *sums, images = group.total(torch.cat([values, values.new_full((1,), len(pieces))])).unbind()
-        share = 1 / images.clamp(min=1)
-        scaled = tuple(piece.scaled(share * group.size) for piece in pieces)
-        return Update(torch.stack(sums) * share, standing, scaled, order)
-
-    def _update_of_one(self, flat: Tensor, found: Positives, *, together: bool) -> Update:
-        """One ranking of flattened logits; no pieces where no process has a positive."""
-        group = processes(together=together)
-        dtype = accumulator(flat.device)
-        own = torch.stack([flat.index_select(0, found.index).to(dtype), found.quality.to(dtype)])
-        (logits, quality), mine = group.gather(own)
-        if logits.numel() == 0:
-            return Update(self._zeros(flat), own)
-        edges = Edges(logits, self.delta, widened(flat.dtype))
-        negatives = self._locate(flat, edges, found)
-        false_positives = edges.step_sums(*group.total(negatives.totals(flat, edges)))
-        ranking = Ranking(logits, quality, false_positives, delta=self.delta, self_step=self.self_step)
-        values, gradients, weights = self._rows(ranking)
-        piece = Piece(slice(0, flat.numel()), found.index, gradients[:, mine], weights, edges, negatives)
-        standing = torch.stack([ranking.rank[mine], ranking.soft_sampling[mine]])
-        return Update(values, standing, (piece.scaled(group.size),))
-
-    def _locate(self, flat: Tensor, edges: Edges, found: Positives) -> Negatives:
-        """The negatives; what they stand for may be overridden."""
-        return locate(flat, edges, found)
-
-    def _rows(self, ranking: Ranking) -> tuple[Tensor, Tensor, Tensor]:
-        """Values (T,), gradients of the positives (T, P) and weights of their steps (T, P) of all terms."""
-        errors = self.errors(ranking)
-        if not isinstance(errors, Mapping) or tuple(errors) != self.term_names:
-            given = tuple(errors) if isinstance(errors, Mapping) else type(errors).__name__
-            raise ValueError(
-                f"{type(self).__name__}.errors() returns {given}; accepted is a dict with the names of term_names, in "
-                f"their order: {self.term_names}"
-            )
-        parts = [self._part(name, error, ranking) for name, error in errors.items()]
-        values, gradients, weights = (torch.stack(rows) for rows in zip(*parts, strict=True))
-        scale = self.normaliser(ranking)
-        return values / scale, gradients / scale, weights / scale
-
-    def _part(self, name: str, error: Error, ranking: Ranking) -> tuple[Tensor, Tensor, Tensor]:
-        """Of one error, not yet normalised: value, gradient of the positives, weights of their steps for negatives."""
-        read = functools.partial(_per_positive, name=f"{type(self).__name__}.errors()[{name!r}]", ranking=ranking)
-        nothing = torch.zeros_like(ranking.logits)
-        if isinstance(error, PositiveError):
-            return read(error.value).sum(), read(error.gradient), nothing
-        if not isinstance(error, RankingError | SortingError):
-            raise TypeError(
-                f"{type(self).__name__}.errors()[{name!r}] is a {type(error).__name__}; accepted are RankingError, "
-                f"SortingError and PositiveError"
-            )
-        excess = read(error.current) - read(error.target)
-        value = (excess if error.value is None else read(error.value)).sum()
-        if isinstance(error, RankingError):
-            blamed = ranking.false_positives
-        else:
-            blamed = ranking.rank_among_positives - ranking.rank_among_as_good
-        shared = blamed > self.epsilon
-        handed = torch.where(shared, excess, 0.0)
-        weights = handed / torch.where(shared, blamed, 1.0)
-        if isinstance(error, SortingError):
-            return value, ranking.spread_over_inferior(weights) - handed, nothing
-        return value, -handed, weights
-
-    def _zeros(self, logits: Tensor) -> Tensor:
-        return torch.zeros(len(self.term_names), dtype=accumulator(logits.device), device=logits.device)
-
-
-def _per_positive(values: Tensor | float, *, name: str, ranking: Ranking) -> Tensor:
-    """What an author states of each positive, (P,) in the dtype of the ranking; a number counts for all of them."""
-    if not isinstance(values, Tensor):
-        return torch.full_like(ranking.logits, values)
-    if values.shape != ranking.logits.shape:
-        raise ValueError(
-            f"{name} holds a tensor of shape {tuple(values.shape)}; accepted is an entry for each positive, "
-            f"{tuple(ranking.logits.shape)}; they are summed, and divided by the normaliser, afterwards"
-        )
-    return values.to(ranking.logits.dtype)
-
-
-def _checked(delta: float) -> float:
-    if not 0 <= delta < float("inf"):
+def _checked(delta: float | None) -> float:
+    if delta is None or not 0 <= delta < float("inf"):
         raise ValueError(f"delta is {delta}; accepted is a finite number >= 0, half the width of the step in logits")
     return float(delta)

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from rankdet.losses.ranking.average_precision import AveragePrecisionLoss
 from rankdet.losses.ranking.base import Scope
-from rankdet.losses.ranking.negatives import Negatives, locate, searched
+from rankdet.losses.ranking.entries import Entries
+from rankdet.losses.ranking.negatives import Located, Negatives, interval_search, located
 from rankdet.losses.ranking.numbers import rounded_up
 from rankdet.losses.ranking.rank_sort import RankSortLoss
+from rankdet.losses.ranking.search import Scan, Search
 from rankdet.losses.ranking.steps import Edges
-from rankdet.losses.ranking.targets import Positives
 
 
 class BucketedRankSortLoss(RankSortLoss):
@@ -40,8 +41,9 @@ class BucketedRankSortLoss(RankSortLoss):
     def __init__(self, *, delta: float = 0.5, scope: Scope = "batch") -> None:
         super().__init__(delta=delta, scope=scope)
 
-    def _locate(self, flat: Tensor, edges: Edges, found: Positives) -> Negatives:
-        return _in_buckets(flat, edges, found)
+    def locate(self, entries: Entries, edges: Edges, scan: Scan | None) -> tuple[Negatives, Tensor]:  # noqa: ARG002
+        """See `RankingLoss`."""
+        return _in_buckets(entries, edges)
 
 
 class BucketedAveragePrecisionLoss(AveragePrecisionLoss):
@@ -57,19 +59,42 @@ class BucketedAveragePrecisionLoss(AveragePrecisionLoss):
     def __init__(self, *, delta: float = 1.0, scope: Scope = "batch") -> None:
         super().__init__(delta=delta, interpolate=False, scope=scope)
 
-    def _locate(self, flat: Tensor, edges: Edges, found: Positives) -> Negatives:
-        return _in_buckets(flat, edges, found)
+    def locate(self, entries: Entries, edges: Edges, scan: Scan | None) -> tuple[Negatives, Tensor]:  # noqa: ARG002
+        """See `RankingLoss`."""
+        return _in_buckets(entries, edges)
 
 
-def _in_buckets(flat: Tensor, edges: Edges, found: Positives) -> Negatives:
-    """The negatives of flattened logits, each with the mean of its bucket."""
-    exact = locate(flat, edges, found)
-    logits = exact.chosen(flat).to(edges.located.dtype)
-    bounds = rounded_up(edges.centres.sort().values, logits.dtype)
-    bucket = torch.where(exact.interval > 0, searched(logits, bounds), bounds.numel() + 1)  # the last takes no part
-    number = edges.centres.new_zeros(bounds.numel() + 2)
-    total = number.index_add(0, bucket, logits.to(number.dtype))
-    mean = (total / number.index_add(0, bucket, number.new_ones(()).expand(bucket.shape)).clamp(min=1)).to(logits.dtype)
-    interval = torch.bucketize(mean, edges.located, right=True, out_int32=True)
+def _in_buckets(entries: Entries, edges: Edges) -> tuple[Negatives, Tensor]:
+    """The negatives, each with the mean of its bucket."""
+    exact = located(entries, None, edges)
+    logits = entries.logits.to(edges.located.dtype)
+    bucket, owner = _buckets(logits, entries, edges)
+    takes_part = torch.ones(len(edges), dtype=torch.bool, device=logits.device).index_fill_(0, edges.first, False)
+    nowhere = edges.centres.numel() + edges.groups.number  # one more bucket, whose members take no part
+    bucket = torch.where(takes_part.index_select(0, exact.interval), bucket, nowhere)
+    nothing = edges.centres.new_zeros(nowhere + 1)
+    counts = nothing.new_ones(bucket.shape) if exact.weight is None else exact.weight.to(nothing.dtype)
+    number = nothing.index_add(0, bucket, counts)
+    total = nothing.index_add(0, bucket, logits.to(nothing.dtype) * counts)
+    mean = (total / torch.where(number > 0, number, 1.0)).to(logits.dtype)
+    # Rounding must not carry it out of its bucket.
+    mean = torch.maximum(mean, torch.full_like(mean, torch.inf).scatter_reduce_(0, bucket, logits, "amin"))
+    mean = torch.minimum(mean, torch.full_like(mean, -torch.inf).scatter_reduce_(0, bucket, logits, "amax"))
+    interval = interval_search(edges)(mean, owner)
     interval[-1], mean[-1] = 0, 0.0
-    return Negatives(interval.index_select(0, bucket), exact.index, mean.index_select(0, bucket))
+    found = Located(interval.index_select(0, bucket), None, values=mean.index_select(0, bucket), weight=exact.weight)
+    return found, found.totals(found.chosen(logits), edges)
+
+
+def _buckets(logits: Tensor, entries: Entries, edges: Edges) -> tuple[Tensor, Tensor | None]:
+    """The bucket (N,) of each entry, one more in each group than there are positives, and the group of each bucket."""
+    groups = edges.groups
+    order = groups.argsort(edges.centres)
+    bounds = rounded_up(edges.centres[order], logits.dtype)
+    if groups.index is None or entries.group is None:
+        return Search(bounds)(logits).long(), None
+    group = entries.by_entry(entries.group).long()
+    bucket = Search(bounds, groups.index[order])(logits, group).long() + group
+    number = torch.arange(groups.number, device=logits.device)
+    owner = number.repeat_interleave(groups.each(torch.ones_like(groups.index)) + 1)
+    return bucket, torch.nn.functional.pad(owner, (0, 1))

@@ -39,28 +39,29 @@ class Group:
 
 
 class Together(Group):
-    """All processes of the default group of torch.distributed."""
+    """All processes of a group of torch.distributed, by default of the default group."""
 
-    def __init__(self) -> None:
-        self.size = dist.get_world_size()
+    def __init__(self, members: dist.ProcessGroup | None = None) -> None:
+        self.members = members
+        self.size = dist.get_world_size(members)
 
     def gather(self, rows: Tensor) -> tuple[Tensor, slice]:
         """See `Group`; two collectives, since the numbers of columns differ: the numbers, then the columns, padded."""
         number = torch.tensor([rows.shape[1]], device=rows.device)
         numbers = [torch.empty_like(number) for _ in range(self.size)]
-        dist.all_gather(numbers, number)
+        dist.all_gather(numbers, number, group=self.members)
         counts = torch.cat(numbers).tolist()
         padded = torch.nn.functional.pad(rows, (0, max(counts) - rows.shape[1])).contiguous()
         parts = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(parts, padded)
-        start = sum(counts[: dist.get_rank()])
+        dist.all_gather(parts, padded, group=self.members)
+        start = sum(counts[: dist.get_rank(self.members)])
         gathered = torch.cat([part[:, :count] for part, count in zip(parts, counts, strict=True)], 1)
         return gathered, slice(start, start + rows.shape[1])
 
     def total(self, values: Tensor) -> Tensor:
         """See `Group`."""
         summed = values.detach().clone()
-        dist.all_reduce(summed)
+        dist.all_reduce(summed, group=self.members)
         return summed
 
     def everyone(self, *rows: Tensor) -> tuple[Tensor, ...]:
@@ -80,7 +81,20 @@ class Together(Group):
         return self.size * (values - values.detach())
 
 
-def processes(*, together: bool) -> Group:
-    """All processes, where that is asked for and there are several."""
+class Members:
+    """Which processes are meant. Copies share it, for it is no data: read from a file, all are meant again."""
+
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        self.group = group
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Members:
+        return self
+
+    def __reduce__(self) -> tuple[type[Members], tuple[()]]:
+        return Members, ()
+
+
+def processes(*, together: bool, members: dist.ProcessGroup | None = None) -> Group:
+    """The members (None: all processes), where that is asked for and there are several."""
     initialised = dist.is_available() and dist.is_initialized()
-    return Together() if together and initialised and dist.get_world_size() > 1 else Group()
+    return Together(members) if together and initialised and dist.get_world_size(members) > 1 else Group()

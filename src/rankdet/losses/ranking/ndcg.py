@@ -36,19 +36,27 @@ class NDCGLoss(RankingLoss):
 
     self_step = 1.0
     epsilon = 0.0
+    groups_at_once = True
 
     def __init__(self, *, delta: float = 1.0, scope: Scope = "batch", gather_across_devices: bool = False) -> None:
         super().__init__(delta=delta, scope=scope, gather_across_devices=gather_across_devices)
 
     def errors(self, ranking: Ranking) -> Mapping[str, Error]:
-        """The gain that each positive lacks; which of the best ranks it should have makes no difference to the sum."""
-        lacking = _best_gains(ranking) - _gain(ranking.rank)
-        without_negatives = _best_gains(ranking) - _gain(ranking.rank_among_positives)
+        """The gain that each positive lacks; which of the best ranks it should have makes no difference to the sum.
+
+        Raises:
+            ValueError: entries have weights, which a sum over whole ranks knows nothing of.
+        """
+        if ranking.weight is not None:
+            raise ValueError("NDCG Loss takes no weight; AveragePrecisionLoss does")
+        best = _best_gains(ranking)
+        lacking = best - _gain(ranking.rank)
+        without_negatives = best - _gain(ranking.rank_among_positives)
         return {"ranking": RankingError(lacking, without_negatives, value=lacking)}
 
     def normaliser(self, ranking: Ranking) -> Tensor:
         """The gain of a perfect ranking."""
-        return _best_gains(ranking).sum()
+        return ranking.total(_best_gains(ranking))
 
 
 def _gain(rank: Tensor) -> Tensor:
@@ -56,4 +64,10 @@ def _gain(rank: Tensor) -> Tensor:
 
 
 def _best_gains(ranking: Ranking) -> Tensor:
-    return _gain(torch.arange(1, len(ranking) + 1, dtype=ranking.logits.dtype, device=ranking.logits.device))
+    """(P,) of the places 1, 2, 3, ... of each group, to its positives in any order."""
+    groups = ranking.groups
+    if groups.index is None:
+        place = torch.arange(len(ranking), device=ranking.logits.device)
+    else:
+        place = groups.place(groups.index.argsort(stable=True))
+    return _gain((place + 1).to(ranking.logits.dtype))

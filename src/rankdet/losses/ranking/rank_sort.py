@@ -35,6 +35,7 @@ class RankSortLoss(RankingLoss):
     """
 
     term_names = ("ranking", "sorting")
+    groups_at_once = True
 
     def __init__(self, *, delta: float = 0.5, scope: Scope = "batch", gather_across_devices: bool = False) -> None:
         super().__init__(delta=delta, scope=scope, gather_across_devices=gather_across_devices)

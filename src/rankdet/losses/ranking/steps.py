@@ -9,23 +9,31 @@ As a function of x_j, and as a function of s_i, such a sum is a chain of straigh
 the logits of each interval then give the sums of all P positives, and the height and slope of each line give the
 gradient of every logit. Time O(N log P + P log P), memory O(N + P), nothing approximated.
 
-Shapes: P positives, N logits, I = 2 P + 1 intervals. Interval k holds ``edges[k-1] <= x < edges[k]``; interval 0 lies
-below every edge: nothing there is above any positive.
+Where positives rank in groups, edges are in order of their group, then of their value, and each group begins with an
+edge at -inf. Shapes: P positives, G groups, E = 2 P + G edges and intervals; interval j holds what of its group is not
+below edge j and below edge j + 1. In the first interval of a group nothing is above any positive.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from rankdet.losses.ranking.numbers import finite, rounded_up, suffix_sums
+from rankdet.losses.ranking.groups import Groups
+from rankdet.losses.ranking.numbers import finite, rounded_up, running_sums, suffix_sums
+
+ONE_GROUP = Groups()
 
 
 def step(x: Tensor, delta: float) -> Tensor:
     """The smoothed step H, elementwise; a tie counts half for delta > 0 and fully for delta = 0."""
     if delta == 0:
         return (x >= 0).to(x.dtype)
-    return (x / (2 * delta)).add_(0.5).clamp_(0, 1)
+    # A power of two may be multiplied by its inverse, which is quicker than a division and as exact.
+    exact = math.frexp(2 * delta)[0] == 0.5
+    return (x * (1 / (2 * delta)) if exact else x / (2 * delta)).add_(0.5).clamp_(0, 1)
 
 
 class Edges:
@@ -35,33 +43,57 @@ class Edges:
         logits: (P,) logits of the positives in the accumulator's dtype, P >= 1.
         delta: half-width of the step, >= 0.
         dtype: of the logits to be located; the edges are rounded up to it, which places them all the same.
+        groups: of the positives.
 
     Attributes:
         centres: (P,) the logits of the positives, finite.
-        located: (2 P,) the edges, ascending, in that dtype.
-        origin: (I,) in that dtype, from where the offset of a logit in each interval is measured.
+        located: (E,) the edges, in that dtype.
+        group: (E,) int64, their groups; None for one group.
+        first: (G,) int64, the interval that each group begins with.
+        origin: (E,) in that dtype, from where the offset of a logit in each interval is measured.
+        covered: (E,) whether some ramp covers the interval.
     """
 
-    def __init__(self, logits: Tensor, delta: float, dtype: torch.dtype) -> None:
-        centres = finite(logits)
-        low, high = centres - delta, centres + delta
-        edges = torch.cat([low, high]).sort().values
-        self.centres = centres
+    def __init__(self, logits: Tensor, delta: float, dtype: torch.dtype, groups: Groups = ONE_GROUP) -> None:
+        self.centres = finite(logits)
         self.delta = delta
-        # The first interval of each positive's ramp, and the first above it.
-        self.begin, self.end = torch.searchsorted(edges, torch.stack([low, high]), right=True)
+        self.groups = groups
+        edges = self._sort()
         self.located = rounded_up(edges, dtype)
-        self.origin = finite(torch.cat([self.located[:1], self.located]))
+        self.origin = finite(self.located)
         # Gaps that no ramp covers are squeezed to nothing: sums stay small however far apart the logits lie.
-        one = torch.ones_like(logits)
-        self.covered = (self._per_interval(self.begin, one) - self._per_interval(self.end, one)).cumsum(0) > 0
-        self.length = torch.nn.functional.pad(edges.diff(), (1, 1)) * self.covered
-        self.position = self.length.cumsum(0) - self.length
-        rounding = self.origin.to(edges.dtype) - torch.cat([edges[:1], edges])
-        self.rounding = torch.where(self.covered, rounding, 0.0)
+        one = torch.ones_like(self.centres)
+        self.covered = running_sums(self._in_order(torch.zeros_like(self._bottoms), one, -one)) > 0
+        gaps = torch.where(self.covered[:-1], edges.diff(), 0.0)
+        self.length = torch.nn.functional.pad(gaps, (0, 1))
+        self.position = running_sums(self.length) - self.length
+        self._begin, self._end = self.position[self._ramps]
+        self.rounding = torch.where(self.covered, self.origin.to(edges.dtype) - edges, 0.0)
 
     def __len__(self) -> int:
         return self.origin.numel()
+
+    @property
+    def lowest(self) -> Tensor:
+        """The lowest edge above -inf, a scalar."""
+        return self.located[1] if self.group is None else self.located[self.located > -torch.inf].amin()
+
+    def _sort(self) -> Tensor:
+        """The edges in order; remembers which is which."""
+        centres, number = self.centres, self.groups.number
+        self._bottoms = centres.new_full((number,), -torch.inf)
+        values = torch.cat([self._bottoms, centres - self.delta, centres + self.delta])
+        if self.groups.index is None:
+            self.group, (edges, self._order) = None, values.sort()
+        else:
+            owner = torch.cat([torch.arange(number, device=values.device), *[self.groups.index] * 2])
+            self._order = Groups(owner, number).argsort(values)
+            self.group, edges = owner[self._order], values[self._order]
+        count = torch.arange(edges.numel(), device=edges.device)
+        place = torch.empty_like(count).index_copy_(0, self._order, count)
+        self.first = place[:number]
+        self._ramps = place[number:].view(2, -1)  # the first interval of each positive's ramp, and the first above it
+        return edges
 
     def offsets(self, logits: Tensor, interval: Tensor) -> Tensor:
         """Distance of each logit from the origin of its interval; meaningless, but finite, where no ramp covers it."""
@@ -69,24 +101,33 @@ class Edges:
 
     def step_sums(self, count: Tensor, offset: Tensor) -> Tensor:
         """(P,): sum over all located logits of H(x_j - s_i), from the count and the sum of offsets of each interval."""
-        number, place = suffix_sums(torch.stack([count, offset + count * (self.position + self.rounding)]))
-        above = number[self.end]
+        sums = suffix_sums(torch.stack([count, offset + count * (self.position + self.rounding)]))
+        (begins, above), (place, place_above) = sums[:, self._ramps]
+        number = above
+        if self.groups.index is not None:  # what is ranked above in later groups is not
+            later = torch.nn.functional.pad(sums[0].index_select(0, self.first)[1:], (0, 1))
+            number = above - later[self.groups.index]
         if self.delta == 0:
-            return above
-        ramp = place[self.begin] - place[self.end] - self.position[self.begin] * (number[self.begin] - above)
-        return above + (ramp / (2 * self.delta)).clamp(min=0)
+            return number
+        ramp = place - place_above - self._begin * (begins - above)
+        return number + (ramp / (2 * self.delta)).clamp(min=0)
 
     def lines(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Per interval, height at the origin and slope of ``x -> sum_i w_i H(x - s_i)``; (P,) to two (I,)."""
-        jumps = self._per_interval(self.end, weights)
+        """Per interval, height at the origin and slope of ``x -> sum_i w_i H(x - s_i)``; (P,) to two (E,)."""
+        nothing = torch.zeros_like(weights)
+        total = self.groups.each(weights)
+        down = torch.nn.functional.pad(-total[:-1], (1, 0))  # each group starts from 0 again
         if self.delta == 0:
-            return jumps.cumsum(0), torch.zeros_like(jumps)
-        slope = (self._per_interval(self.begin, weights) - jumps).cumsum(0) * self.covered / (2 * self.delta)
-        rise = slope * self.length
+            height = running_sums(self._in_order(down, nothing, weights))
+            return height.index_fill_(0, self.first, 0), torch.zeros_like(height)
         # Huge logits, next to which delta is nothing or is rounded, have ramps that do not rise all the way.
-        missing = weights * (1 - (self.position[self.end] - self.position[self.begin]) / (2 * self.delta))
-        height = rise.cumsum(0) - rise + self._per_interval(self.end, missing).cumsum(0)
-        return height + slope * self.rounding, slope
+        missing = weights * (1 - (self._end - self._begin) / (2 * self.delta))
+        slope = running_sums(self._in_order(torch.zeros_like(down), weights, -weights))
+        slope = slope * self.covered / (2 * self.delta)
+        rise = slope * self.length
+        height = running_sums(rise) - rise + running_sums(self._in_order(down, nothing, missing))
+        return (height + slope * self.rounding).index_fill_(0, self.first, 0), slope
 
-    def _per_interval(self, interval: Tensor, values: Tensor) -> Tensor:
-        return values.new_zeros(len(self)).index_add_(0, interval, values)
+    def _in_order(self, of_bottoms: Tensor, of_lows: Tensor, of_highs: Tensor) -> Tensor:
+        """What belongs to the edges, in their order, (E,)."""
+        return torch.cat([of_bottoms, of_lows, of_highs]).index_select(0, self._order)

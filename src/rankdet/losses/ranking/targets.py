@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from rankdet.losses.ranking.numbers import on_cpu
+from rankdet.losses.ranking.numbers import alone, on_cpu
+from rankdet.losses.ranking.search import Scan
 
-BLOCK = 64
 ROUNDING = 1e-3  # an IoU may come out a little above 1
 NAN_LOGITS = "logits contain NaN; a step before this one diverged, or an input was not finite"
 
@@ -27,33 +26,20 @@ class Positives:
 
     index: Tensor
     quality: Tensor
-    ignored: Tensor | None
+    ignored: Tensor | None = None
 
 
-def indices_of(values: Tensor, reach: Callable[[Tensor], Tensor]) -> Tensor:
-    """Ascending int64 indices of the values (N,) that reach a bound, as every larger one does; quick where few do."""
-    blocks = values[: values.numel() // BLOCK * BLOCK].view(-1, BLOCK)
-    block = reach(blocks.amax(1)).nonzero().squeeze(1)
-    inside = reach(blocks.index_select(0, block)).view(-1).nonzero().squeeze(1)
-    index = block.index_select(0, inside // BLOCK) * BLOCK + inside % BLOCK
-    rest = reach(values[blocks.numel() :]).nonzero().squeeze(1)
-    return torch.cat([index, rest + blocks.numel()])
-
-
-def check_logits(logits: Tensor) -> None:
-    """Raise unless the logits are floating; on a CPU, where looking costs next to nothing, unless free of NaN too."""
-    _check_dtype(logits)
-    if on_cpu(logits) and logits.numel() and bool(logits.detach().amax().isnan()):
-        raise ValueError(NAN_LOGITS)
-
-
-def _check_dtype(logits: Tensor) -> None:
+def check_dtype(logits: Tensor) -> None:
+    """Raise unless the logits are floating."""
     if not logits.is_floating_point():
         raise TypeError(f"logits are {logits.dtype}; accepted are float16, bfloat16, float32 and float64")
 
 
-def listed(logits: Tensor, found: Positives) -> Positives:
-    """A list of positives, once it is known to fit the logits."""
+def listed(logits: Tensor, scan: Scan, found: Positives) -> Positives:
+    """A list of positives, once it is known to fit the logits; on a CPU, where looking costs little, all is checked.
+
+    Of several processes none complains about values: the others would wait for it, and a loss of NaN tells them.
+    """
     if found.index.ndim != 1 or found.index.dtype != torch.long or found.index.shape != found.quality.shape:
         raise ValueError(
             f"positive_index is {found.index.dtype} of shape {tuple(found.index.shape)}, quality has shape "
@@ -63,6 +49,8 @@ def listed(logits: Tensor, found: Positives) -> Positives:
         raise ValueError(f"ignored is {found.ignored.dtype}; accepted is a boolean mask")
     if found.ignored is not None:
         check_leading("ignored", found.ignored, logits)
+    if on_cpu(logits) and alone() and logits.numel() and bool(scan.greatest().isnan()):
+        raise ValueError(NAN_LOGITS)
     if on_cpu(logits) and found.index.numel():
         _check_distinct(found.index, logits.numel())
     return replace(found, quality=_checked_quality(found.quality))
@@ -75,7 +63,7 @@ def with_errors(found: Positives, quality: Tensor) -> Positives:
             f"localisation_errors have shape {tuple(quality.shape)}, but there are {found.index.numel()} positives; "
             f"give one for each, {tuple(found.index.shape)}, in their order in the flattened targets"
         )
-    if on_cpu(quality) and quality.numel() and not bool(quality.amax() <= 1 + ROUNDING):  # NaN too
+    if on_cpu(quality) and alone() and quality.numel() and not bool(quality.amax() <= 1 + ROUNDING):  # NaN too
         raise ValueError("a localisation error is NaN or below 0; accepted are numbers >= 0, such as 1 - iou")
     return replace(found, quality=quality.clamp(max=1))
 
@@ -94,16 +82,31 @@ def _check_distinct(index: Tensor, number: int) -> None:
 
 def _checked_quality(quality: Tensor) -> Tensor:
     """At most 1: what is above by rounding becomes 1, what is more is an error (on a CPU, elsewhere nobody looks)."""
-    if on_cpu(quality) and quality.numel() and not (most := float(quality.amax())) <= 1 + ROUNDING:  # NaN too
+    looked = on_cpu(quality) and alone() and quality.numel()
+    if looked and not (most := float(quality.amax())) <= 1 + ROUNDING:  # NaN too
         raise ValueError(f"a quality is {most}; accepted is at most 1")
     return quality.clamp(max=1)
 
 
-def check_image_index(image: Tensor, logits: Tensor) -> None:
-    """Raise unless the images are those of some leading dimensions of the logits."""
-    if image.is_floating_point() or image.dtype == torch.bool:
-        raise ValueError(f"image_index is {image.dtype}; accepted is int64, the image of each row of the logits")
-    check_leading("image_index", image, logits)
+def check_index(name: str, index: Tensor, logits: Tensor) -> None:
+    """Raise unless it is an integer for some leading dimensions of the logits."""
+    if index.is_floating_point() or index.dtype == torch.bool:
+        raise ValueError(f"{name} is {index.dtype}; accepted is int64, one number for each row of the logits")
+    check_leading(name, index, logits)
+
+
+def check_weight(weight: Tensor, logits: Tensor, found: Positives) -> None:
+    """Raise unless the weights are those of some leading dimensions, and (on a CPU) above 0 for every positive."""
+    check_leading("weight", weight, logits)
+    if not (on_cpu(weight) and found.index.numel()):
+        return
+    least = float(weight.amin())
+    of_positives = weight.reshape(-1).index_select(0, found.index // (logits.numel() // weight.numel()))
+    if not (least >= 0 and float(of_positives.amin()) > 0):
+        raise ValueError(
+            f"a weight is {least}, that of a positive {float(of_positives.amin())}; accepted are weights from 0 on, "
+            f"and above 0 for positives (to leave a positive out, make its target negative, or ignore its row)"
+        )
 
 
 def check_leading(name: str, rows: Tensor, logits: Tensor) -> None:
@@ -115,23 +118,23 @@ def check_leading(name: str, rows: Tensor, logits: Tensor) -> None:
         )
 
 
-def read_targets(logits: Tensor, targets: Tensor, positives: Tensor | None) -> Positives:
+def read_targets(logits: Tensor, scan: Scan, targets: Tensor, positives: Tensor | None) -> Positives:
     """The positives of dense targets; see `RankingLoss.terms` for what is accepted."""
-    _check_dtype(logits)
     _check_shapes(logits, targets, positives)
     flat = targets.detach().reshape(-1)
     if not flat.is_floating_point():
         flat = flat.to(logits.dtype)
     if flat.numel() == 0:
-        return Positives(torch.zeros(0, dtype=torch.long, device=flat.device), flat, None)
-    extremes = torch.stack([*flat.aminmax(), logits.detach().amax().to(flat.dtype)]).cpu()
+        return Positives(torch.zeros(0, dtype=torch.long, device=flat.device), flat)
+    read = Scan(flat)
+    extremes = torch.stack([flat.amin(), read.greatest(), scan.greatest().to(flat.dtype)]).cpu()
     least, most, logit = (number.item() for number in extremes)  # tolist() fails inside of torch.func up to torch 2.6
-    if logit != logit:
+    if logit != logit and alone():
         raise ValueError(NAN_LOGITS)
     if not most <= 1 + ROUNDING:  # NaN too
         raise ValueError(f"a target is {most}; accepted are a quality of at most 1, 0 for negatives, < 0 for ignored")
     index = (
-        indices_of(flat, lambda value: value > 0) if positives is None else positives.reshape(-1).nonzero().squeeze(1)
+        read.indices_of(lambda value: value > 0) if positives is None else positives.reshape(-1).nonzero().squeeze(1)
     )
     quality = flat.index_select(0, index).clamp(0, 1)
     return Positives(index, quality, (flat < 0).view(logits.shape) if least < 0 else None)
@@ -147,30 +150,3 @@ def _check_shapes(logits: Tensor, targets: Tensor, positives: Tensor | None) -> 
             f"positives are {positives.dtype} of shape {tuple(positives.shape)}; "
             f"accepted is a boolean mask of the shape of the logits, {tuple(logits.shape)}"
         )
-
-
-def in_sorted_rows(found: Positives, order: Tensor | None, rows: int, width: int) -> Positives:
-    """The same positives where the rows of the logits, of some width, are sorted; ignored becomes (rows, any)."""
-    ignored = None if found.ignored is None else _per_row(found.ignored, rows)
-    if order is None:
-        return Positives(found.index, found.quality, ignored)
-    place = torch.empty_like(order).index_copy_(0, order, torch.arange(rows, device=order.device))
-    index = place[found.index // width] * width + found.index % width
-    return Positives(index, found.quality, None if ignored is None else ignored[order])
-
-
-def split_rows(found: Positives, rows: list[int], width: int) -> Iterator[tuple[slice, Tensor, Positives]]:
-    """Cut into runs of so many rows: the span of entries, which positives (P,) lie inside, and those by themselves."""
-    start = 0
-    for number in rows:
-        span = slice(start * width, (start + number) * width)
-        inside = (found.index >= span.start) & (found.index < span.stop)
-        ignored = None if found.ignored is None else found.ignored[start : start + number]
-        yield span, inside, Positives(found.index[inside] - span.start, found.quality[inside], ignored)
-        start += number
-
-
-def _per_row(mask: Tensor, rows: int) -> Tensor:
-    """A mask of leading dimensions as (rows, any); there may be fewer or more rows than the mask has entries."""
-    flat = mask.reshape(-1)
-    return flat.repeat_interleave(max(rows // max(flat.numel(), 1), 1)).view(rows, -1)

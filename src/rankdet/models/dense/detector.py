@@ -62,9 +62,13 @@ class DenseDetector(Detector):
         losses.include(self.stage.loss(self.stage.predict(maps, batch), truth))
         return losses
 
-    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
-        """See `Detector`."""
+    def candidates(self, maps: list[Tensor], batch: ImageBatch) -> Candidates:
+        """What may become detections, before any suppression."""
         predictions, chosen = self.stage.predict(maps, batch), self.postprocess
         levels = self.stage.candidates(predictions, per_level=chosen.pre_nms, selection=chosen.selection)
-        boxes, logits, labels, _ = Candidates.joined(levels)
+        return Candidates.joined(levels)
+
+    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
+        """See `Detector`."""
+        boxes, logits, labels, _ = self.candidates(maps, batch)
         return [self.postprocess(boxes[i], logits[i], labels[i], size) for i, size in enumerate(batch.sizes)]

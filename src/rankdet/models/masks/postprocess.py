@@ -42,9 +42,10 @@ class FastPostprocess(Postprocess):
         )
         self.top = top
 
-    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """See `Postprocess`."""
-        return fast_nms(boxes, logits, labels, threshold=self.nms_threshold, top=self.top, limit=self.max_detections)
+        kept = fast_nms(boxes, logits, labels, threshold=self.nms_threshold, top=self.top, limit=self.max_detections)
+        return kept, logits[kept]
 
 
 class MatrixPostprocess(Part):
@@ -64,6 +65,7 @@ class MatrixPostprocess(Part):
     """
 
     moves_boxes = False
+    decays_scores = True
 
     def __init__(
         self,

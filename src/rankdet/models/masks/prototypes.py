@@ -271,13 +271,10 @@ class PrototypeDetector(Detector):
         found = Candidates.joined(levels)
         detections, chosen = [], []
         for image, size in enumerate(batch.sizes):
-            boxes, logits, labels = (
-                self.postprocess.cut(found.boxes[image], size),
-                found.logits[image],
-                found.labels[image],
-            )
-            kept = self.postprocess.select(boxes, logits, labels)
-            detections.append(detection_of(boxes[kept], logits[kept], labels[kept]))
+            boxes = self.postprocess.cut(found.boxes[image], size)
+            logits, labels = found.logits[image], found.labels[image]
+            kept, left = self.postprocess.select(boxes, logits, labels)
+            detections.append(detection_of(boxes[kept], left, labels[kept]))
             chosen.append(coefficients[image, found.rows[image, kept]])
         mixing = Mixing.of_images(chosen, [detection["boxes"] for detection in detections])
         for detection, masks in zip(detections, self.masks.detect(maps[0], mixing, batch), strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from rankdet.assign.assignment import Assignment
@@ -38,9 +39,11 @@ class Branch(nn.Module, Part, ABC):
 
     Attributes:
         needs_masks: whether it learns from the masks of the objects.
+        rescores: whether it gives detections scores that are not those of their classes.
     """
 
     needs_masks = False
+    rescores = False
 
     @abstractmethod
     def loss(
@@ -53,6 +56,13 @@ class Branch(nn.Module, Part, ABC):
         self, maps: Sequence[Tensor], found: list[Detection], batch: ImageBatch, *, peers: Sequence[Branch]
     ) -> None:
         """Add what it knows to the detections of each image, or put them right, in place; the last stage's is asked."""
+
+
+def some_rows(positives: int, limit: int | None, *, device: torch.device) -> Tensor:
+    """Rows of the positives to learn from, ascending: all, or a random choice of ``limit`` of them."""
+    if limit is None or positives <= limit:
+        return torch.arange(positives, device=device)
+    return torch.randperm(positives, device=device)[:limit].sort().values
 
 
 class BranchFactory(Protocol):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.criteria.criterion import Criterion
 from rankdet.models.dense.stage import DenseStage
 from rankdet.models.detector import Detection, Detector, Losses, class_layers_of
-from rankdet.models.postprocess import Postprocess
-from rankdet.models.region.cascade import RoIHead, RoIHeadFactory
+from rankdet.models.postprocess import Postprocess, detection_of
+from rankdet.models.region.cascade import RoIHead, RoIHeadFactory, branches_of
 from rankdet.models.region.rpn import RPN, RPNFactory
 from rankdet.models.region.settings import RegionSettings
 from rankdet.nn.backbone import Backbone
@@ -23,10 +25,88 @@ from rankdet.ops.class_rows import ClassRows, class_rows_of
 from rankdet.ops.part import made
 
 
-class TwoStageDetector(Detector):
-    """Proposals, then regions.
+class RegionDetector(Detector):
+    """Detects in regions that something proposes; what that is, subclasses say.
 
     Args as `Detector`, and
+
+    Args:
+        num_classes: K, without a background.
+        backbone: images to maps.
+        neck: makes the maps.
+        roi: everything behind the proposals.
+        strides: pixels between the cells of each of the neck's maps; by default those of P2 to P6.
+        postprocess: how detections are chosen.
+        preprocess: normalises, pads and stacks the images.
+        inputs: how many of the backbone's maps the neck takes.
+    """
+
+    rpn: Any
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: Backbone,
+        neck: Neck | NeckFactory,
+        roi: RoIHead | RoIHeadFactory,
+        strides: Sequence[float] | None = None,
+        postprocess: Postprocess | None = None,
+        preprocess: Preprocess | None = None,
+        inputs: int | None = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            backbone=backbone,
+            neck=neck,
+            postprocess=postprocess,
+            preprocess=preprocess,
+            inputs=inputs,
+        )
+        self.strides = tuple(strides or level_strides(backbone, finest=4, levels=5))
+        self.register_module("rpn", None)  # its weights come before those of the regions, in every checkpoint
+        self.roi: RoIHead = made(roi, self.neck.channels, num_classes=num_classes, strides=self.strides)
+        self.needs_masks = self.roi.needs_masks
+
+    @property
+    def criterion(self) -> Criterion:
+        """See `Detector`: what the regions are learned from."""
+        return self.roi.box_stages[0].criterion
+
+    @property
+    def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
+        """See `Detector`; the logits of several stages are averaged. None where a branch scores by something else."""
+        if any(branch.rescores for stage in self.roi.box_stages for branch in branches_of(stage)):
+            return []
+        return [layer for stage in self.roi.box_stages for layer in class_layers_of(stage.head)]
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """See `rankdet.ops.class_rows`: those of the regions; an RPN knows no classes."""
+        return {f"roi.{name}": rows for name, rows in class_rows_of(self.roi).items()}
+
+    @abstractmethod
+    def propose(
+        self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth | None = None
+    ) -> tuple[Losses, list[Tensor]]:
+        """Regions (R_i, 4) of each image, best first; in training, with objects, what is learned from them."""
+
+    def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
+        """See `Detector`."""
+        losses, proposals = self.propose(maps, batch, truth)
+        losses.merge(self.roi.losses(maps, proposals, truth, batch))
+        return losses
+
+    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
+        """See `Detector`."""
+        _, proposals = self.propose(maps, batch)
+        return self.roi.detect(maps, proposals, batch, self.postprocess)
+
+
+class TwoStageDetector(RegionDetector):
+    """Proposals, then regions.
+
+    Args as `RegionDetector`, and
 
     Args:
         num_classes: K, without a background.
@@ -36,6 +116,7 @@ class TwoStageDetector(Detector):
         rpn: makes the proposals; by default `RPN`.
         settings: samplers and coders of the first stage, and which of its boxes are proposals; what it leaves open is
             as published for the criterion of the regions.
+        strides: as `RegionDetector`.
         postprocess: how detections are chosen.
         preprocess: normalises, pads and stacks the images.
         inputs: how many of the backbone's maps the neck takes.
@@ -50,6 +131,7 @@ class TwoStageDetector(Detector):
         roi: RoIHead | RoIHeadFactory,
         rpn: DenseStage | RPNFactory | None = None,
         settings: RegionSettings | None = None,
+        strides: Sequence[float] | None = None,
         postprocess: Postprocess | None = None,
         preprocess: Preprocess | None = None,
         inputs: int | None = None,
@@ -58,50 +140,39 @@ class TwoStageDetector(Detector):
             num_classes=num_classes,
             backbone=backbone,
             neck=neck,
+            roi=roi,
+            strides=strides,
             postprocess=postprocess,
             preprocess=preprocess,
             inputs=inputs,
         )
-        strides = level_strides(backbone, finest=4, levels=5)
-        regions: RoIHead = made(roi, self.neck.channels, num_classes=num_classes, strides=strides)
-        follows = regions.box_stages[0].criterion
+        follows = self.criterion
         self.settings = (settings or RegionSettings()).completed(follows)
-        self.rpn: Any = made(rpn or RPN, self.neck.channels, follows=follows, settings=self.settings, strides=strides)
-        self.roi = regions
-        self.needs_masks = regions.needs_masks
+        self.rpn = made(rpn or RPN, self.neck.channels, follows=follows, settings=self.settings, strides=self.strides)
         self._register_load_state_dict_pre_hook(_rename, with_module=True)  # public from torch 2.5 on
 
-    @property
-    def criterion(self) -> Criterion:
-        """See `Detector`: what the regions are learned from."""
-        return self.roi.box_stages[0].criterion
-
-    @property
-    def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
-        """See `Detector`; the logits of several stages are averaged."""
-        return [layer for stage in self.roi.box_stages for layer in class_layers_of(stage.head)]
-
-    @property
-    def class_rows(self) -> Mapping[str, ClassRows]:
-        """See `rankdet.ops.class_rows`: those of the regions; an RPN knows no classes."""
-        return {f"roi.{name}": rows for name, rows in class_rows_of(self.roi).items()}
-
-    def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
-        """See `Detector`."""
-        losses = Losses()
-        predictions = self.rpn.predict(maps, batch)
-        losses.include(self.rpn.loss(predictions, truth.without_classes()), prefix="rpn_")
-        losses.merge(self.roi.losses(maps, self._proposals(predictions, batch), truth, batch))
-        return losses
-
-    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
-        """See `Detector`."""
-        proposals = self._proposals(self.rpn.predict(maps, batch), batch)
-        return self.roi.detect(maps, proposals, batch, self.postprocess)
-
-    def _proposals(self, predictions: Any, batch: ImageBatch) -> list[Tensor]:
+    def propose(
+        self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth | None = None
+    ) -> tuple[Losses, list[Tensor]]:
+        """See `RegionDetector`."""
         assert self.settings.proposals is not None, "settings are complete"
-        return self.settings.proposals(self.rpn, predictions, batch)
+        losses, predictions = Losses(), self.rpn.predict(maps, batch)
+        if truth is not None:
+            losses.include(self.rpn.loss(predictions, truth.without_classes()), prefix="rpn_")
+        return losses, self.settings.proposals(self.rpn, predictions, batch)
+
+    @torch.no_grad()
+    def proposals(self, images: Sequence[Tensor], *, keep: int | None = None) -> list[Detection]:
+        """What the first stage proposes in each image, in evaluation mode: as detections of one class, 0.
+
+        ``keep`` is how many of an image at most, by default as many as the regions get.
+        """
+        batch, maps = self.maps_of(images)
+        selection = self.settings.proposals
+        assert selection is not None, "settings are complete"
+        selection = selection if keep is None else selection.keeping(keep)
+        found = selection.scored(self.rpn, self.rpn.predict(maps, batch), batch)
+        return [detection_of(boxes, logits, torch.zeros_like(logits, dtype=torch.long)) for boxes, logits in found]
 
     def current_names(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of today: those of masks once stood beside the stages that they belong to."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,13 +14,47 @@ from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions, cross_entropy_masks
 from rankdet.models.detector import Detection
-from rankdet.models.region.branch import Branch, RegionStep
+from rankdet.models.region.branch import Branch, RegionStep, some_rows
 from rankdet.models.region.stage import LEVELS
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
 from rankdet.nn.preprocess import ImageBatch
 from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler
 from rankdet.ops.masks import crop_masks, paste_masks
 from rankdet.ops.part import made
+
+
+class Regions(NamedTuple):
+    """Boxes (R, 4) to be drawn, the class (R,) and the image (R,) of each; images do not descend."""
+
+    boxes: Tensor
+    labels: Tensor
+    image_index: Tensor
+
+
+class Drawing(NamedTuple):
+    """Mask logits (R, S, S) of regions, and the pooled features (R, C, s, s) that they were drawn from."""
+
+    logits: Tensor
+    features: Tensor
+
+
+@dataclass(frozen=True)
+class MaskStep:
+    """The masks of a training step.
+
+    Attributes:
+        rows: (M,), the positive of the stage that each belongs to.
+        objects: (M,), its object among those of the batch.
+        regions: the M regions.
+        drawing: their masks.
+        targets: (M, S, S), what they shall be, 0 and 1.
+    """
+
+    rows: Tensor
+    objects: Tensor
+    regions: Regions
+    drawing: Drawing
+    targets: Tensor
 
 
 class MaskBranch(Branch):
@@ -63,28 +98,31 @@ class MaskBranch(Branch):
         self, maps: Sequence[Tensor], step: RegionStep, truth: GroundTruth, *, peers: Sequence[Branch]
     ) -> CriterionOutput:
         """See `Branch`."""
+        return self.compare(self.draw_positives(maps, step, truth, peers=peers), step)
+
+    def draw_positives(
+        self, maps: Sequence[Tensor], step: RegionStep, truth: GroundTruth, *, peers: Sequence[Branch]
+    ) -> MaskStep:
+        """Draw the positives of the stage, or as many as the limit says."""
         assert isinstance(truth, InstanceTruth), "needs_masks makes the detector read masks"
         assignment, priors = step.assignment, step.predictions.priors
-        rows = self._rows(len(assignment.positive_index), assignment.labels.device)
-        regions = assignment.positive_index[rows]
-        boxes, image_index = priors.gather(regions), priors.image_index[regions]
-        logits = self.draw(maps, boxes, assignment.labels[regions], image_index, peers=peers)
-        targets = mask_targets(truth, assignment.matched_index[rows], boxes, image_index, side=logits.shape[-1])
-        output: CriterionOutput = self.criterion(MaskPredictions(logits), MaskAssignment(targets, rows), step.output)
+        rows = some_rows(len(assignment.positive_index), self.limit, device=assignment.labels.device)
+        index, objects = assignment.positive_index[rows], assignment.matched_index[rows]
+        regions = Regions(priors.gather(index), assignment.labels[index], priors.image_index[index])
+        drawing = self.draw(maps, regions, peers=peers)
+        targets = mask_targets(truth, objects, regions, side=drawing.logits.shape[-1])
+        return MaskStep(rows, objects, regions, drawing, targets)
+
+    def compare(self, masks: MaskStep, step: RegionStep) -> CriterionOutput:
+        """What is learned from the masks of a step."""
+        targets = MaskAssignment(masks.targets, masks.rows)
+        output: CriterionOutput = self.criterion(MaskPredictions(masks.drawing.logits), targets, step.output)
         return output
 
-    def draw(
-        self,
-        maps: Sequence[Tensor],
-        boxes: Tensor,
-        labels: Tensor,
-        image_index: Tensor,
-        *,
-        peers: Sequence[Branch],  # noqa: ARG002
-    ) -> Tensor:
-        """Mask logits (R, S, S) of regions (R, 4) of images (R,) for the classes (R,); subclasses may ask ``peers``."""
-        logits: Tensor = self.head(self.pooler(maps, boxes, image_index), labels)
-        return logits
+    def draw(self, maps: Sequence[Tensor], regions: Regions, *, peers: Sequence[Branch]) -> Drawing:  # noqa: ARG002
+        """Draw regions, each for its class; subclasses may ask ``peers``."""
+        features = self.pooler(maps, regions.boxes, regions.image_index)
+        return Drawing(self.head(features, regions.labels), features)
 
     def complete(
         self, maps: Sequence[Tensor], found: list[Detection], batch: ImageBatch, *, peers: Sequence[Branch]
@@ -93,25 +131,30 @@ class MaskBranch(Branch):
         counts = [len(detection["boxes"]) for detection in found]
         boxes = torch.cat([detection["boxes"] for detection in found])
         labels = torch.cat([detection["labels"] for detection in found])
-        image_index = torch.repeat_interleave(torch.tensor(counts, device=boxes.device))
+        regions = Regions(boxes, labels, torch.repeat_interleave(torch.tensor(counts, device=boxes.device)))
         drawn = [
-            peer.draw(maps, boxes, labels, image_index, peers=peers[: number + 1]).float().sigmoid()
+            peer.draw(maps, regions, peers=peers[: number + 1])
             for number, peer in enumerate(peers)
             if isinstance(peer, MaskBranch)
         ]
-        probabilities = torch.stack(drawn).mean(0).split(counts)
+        probabilities = torch.stack([drawing.logits.float().sigmoid() for drawing in drawn]).mean(0).split(counts)
         for detection, masks, size in zip(found, probabilities, batch.sizes, strict=True):
             detection["masks"] = paste_masks(masks, detection["boxes"], size)
+        self.say_more(found, regions, drawn[-1])
 
-    def _rows(self, positives: int, device: torch.device) -> Tensor:
-        """Positives to learn from, ascending, among all of the stage."""
-        if self.limit is None or positives <= self.limit:
-            return torch.arange(positives, device=device)
-        return torch.randperm(positives, device=device)[: self.limit].sort().values
+    def say_more(self, found: list[Detection], regions: Regions, drawing: Drawing) -> None:
+        """Add to detections what the masks of this stage say beside; nothing here."""
 
 
-def mask_targets(truth: InstanceTruth, objects: Tensor, boxes: Tensor, image_index: Tensor, *, side: int) -> Tensor:
-    """Masks (M, side, side) of the objects (rows of the batch) as seen through the boxes, which ascend by image."""
-    counts = (image_index == torch.arange(truth.num_images, device=boxes.device)[:, None]).sum(1).tolist()
-    images = zip(truth.masks, truth.offsets, objects.split(counts), boxes.split(counts), strict=True)
-    return torch.cat([crop_masks(masks, rows - start, seen_by, side) for masks, start, rows, seen_by in images])
+def mask_targets(truth: InstanceTruth, objects: Tensor, regions: Regions, *, side: int) -> Tensor:
+    """Masks (M, side, side) of the objects (M,), rows of the batch, as seen through their regions."""
+    images = of_each_image(truth, objects, regions)
+    return torch.cat([crop_masks(masks, rows, boxes, side) for masks, rows, boxes in images])
+
+
+def of_each_image(truth: InstanceTruth, objects: Tensor, regions: Regions) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Masks of each image, the objects among them that its regions belong to, and their boxes."""
+    images = torch.arange(truth.num_images, device=regions.boxes.device)
+    counts = (regions.image_index == images[:, None]).sum(1).tolist()
+    parts = zip(truth.masks, truth.offsets, objects.split(counts), regions.boxes.split(counts), strict=True)
+    return [(masks, rows - start, boxes) for masks, start, rows, boxes in parts]

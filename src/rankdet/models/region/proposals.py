@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -47,19 +49,37 @@ class ProposalSelection(Part):
         self.add_objects = add_objects
         self.least_side = least_side
 
-    @torch.no_grad()
     def __call__(self, stage: DenseStage, predictions: Predictions, batch: ImageBatch) -> list[Tensor]:
         """Predictions of the first stage -> one (R_i, 4) tensor per image, best first, cut to the image."""
+        return [boxes for boxes, _ in self.scored(stage, predictions, batch)]
+
+    @torch.no_grad()
+    def scored(self, stage: DenseStage, predictions: Predictions, batch: ImageBatch) -> list[tuple[Tensor, Tensor]]:
+        """The same with their logits (R_i,)."""
         per_level = self.per_level_training if stage.training else self.per_level_evaluation
-        limit = self.keep_training if stage.training and self.keep_training is not None else self.keep
         levels = list(stage.candidates(predictions, per_level=per_level))
         boxes, logits, _, _ = Candidates.joined(levels)
         sizes = [candidates.logits.shape[1] for candidates in levels]
         level = torch.cat([torch.full((n,), i, device=logits.device) for i, n in enumerate(sizes)])
+        limit = self.limit(training=stage.training)
         return [self._of_image(boxes[i], logits[i], level, size, limit) for i, size in enumerate(batch.sizes)]
 
-    def _of_image(self, boxes: Tensor, logits: Tensor, level: Tensor, size: tuple[int, int], limit: int) -> Tensor:
+    def limit(self, *, training: bool) -> int:
+        """Proposals per image, at most."""
+        return self.keep_training if training and self.keep_training is not None else self.keep
+
+    def keeping(self, number: int) -> ProposalSelection:
+        """The same that keeps so many of an image in evaluation, and lets each level send as many."""
+        changed = copy.copy(self)
+        changed.keep = number
+        changed.per_level_evaluation = max(number, self.per_level_evaluation)
+        return changed
+
+    def _of_image(
+        self, boxes: Tensor, logits: Tensor, level: Tensor, size: tuple[int, int], limit: int
+    ) -> tuple[Tensor, Tensor]:
         boxes = clip_boxes(boxes, size)
         sound = (large_enough(boxes, self.least_side) & torch.isfinite(logits)).nonzero().squeeze(1)
         boxes, logits, level = boxes[sound], logits[sound], level[sound]
-        return boxes[top_after_nms(boxes, logits, level, threshold=self.nms_threshold, limit=limit)]
+        kept = top_after_nms(boxes, logits, level, threshold=self.nms_threshold, limit=limit)
+        return boxes[kept], logits[kept]

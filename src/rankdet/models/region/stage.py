@@ -42,7 +42,8 @@ class RoIStage(nn.Module, Part):
         head: by default `BoxHead`.
         coder: how boxes are regressed; by default `DeltaCoder`.
         sampler: regions to learn from; all by default.
-        box_outputs: boxes per region; by default one for each class, 1 for one box shared by all.
+        box_outputs: boxes per region; by default one for each class, 1 for one box shared by all, 0 for the region
+            itself.
         add_objects: whether the objects themselves join the proposals in training, as in the published code; they do by
             default.
         branches: what else it says of its positives and of detections; nothing by default.
@@ -75,7 +76,7 @@ class RoIStage(nn.Module, Part):
             head or BoxHead,
             getattr(self.pooler, "channels", in_channels),
             num_logits=criterion.num_logits(num_classes),
-            box_outputs=box_outputs or num_classes,
+            box_outputs=num_classes if box_outputs is None else box_outputs,
             prior_probability=criterion.prior_score,
         )
         self.coder = coder or DeltaCoder()
@@ -118,8 +119,7 @@ class RoIStage(nn.Module, Part):
         logits = self.criterion.detection_logits(predictions.logits, predictions.quality_logits)
         classes = torch.where(labels >= 0, labels, logits.argmax(1))
         rows = torch.arange(len(classes), device=classes.device)
-        regions = torch.cat(predictions.priors.boxes)
-        boxes = predictions.coder.decode(regions, predictions.deltas_of(rows, classes))
+        boxes = predictions.boxes_of(rows, predictions.deltas_of(rows, classes))
         counts = [len(of_image) for of_image in predictions.priors.boxes]
         return [clip_boxes(part, size) for part, size in zip(boxes.split(counts), batch.sizes, strict=True)]
 
@@ -128,9 +128,9 @@ class RoIStage(nn.Module, Part):
         """All (region, class) pairs: boxes (R_i K, 4), logits and classes (R_i K,) of each image."""
         logits = self.criterion.detection_logits(predictions.logits, predictions.quality_logits).float()
         regions, classes = logits.shape
-        priors = torch.cat(predictions.priors.boxes)[:, None].expand(-1, classes, -1)
-        deltas = predictions.deltas.unflatten(1, (-1, 4)).expand(-1, classes, -1)
-        boxes = predictions.coder.decode(priors, deltas)
+        boxes = torch.cat(predictions.priors.boxes)[:, None].expand(-1, classes, -1)
+        if predictions.regresses_boxes:
+            boxes = predictions.coder.decode(boxes, predictions.deltas.unflatten(1, (-1, 4)).expand(-1, classes, -1))
         labels = torch.arange(classes, device=logits.device).expand(regions, -1)
         sizes = [len(of_image) for of_image in predictions.priors.boxes]
         parts = zip(boxes.split(sizes), logits.split(sizes), labels.split(sizes), strict=True)
