@@ -18,8 +18,8 @@ class FastRCNNOnGrid(FastRCNN):
 
     needs_proposals = False
 
-    def maps_of(self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]] | None = None):
-        return super().maps_of(images, [{"proposals": _grid(image)} for image in images])
+    def batch_of(self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]] | None = None):
+        return super().batch_of(images, [{"proposals": _grid(image)} for image in images])
 
 
 class RPNOfAnyClasses(RPNDetector):
