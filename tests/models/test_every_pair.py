@@ -331,36 +331,6 @@ def whole_image(height: int, width: int) -> dict[str, Tensor]:
     }
 
 
-FAMILIES = {
-    recipe for recipe, _ in PAIRS if not any(issubclass(recipe, other) for other, _ in PAIRS if other != recipe)
-}
-FIRST_PAIRS = list(
-    {recipe: (recipe, criterion) for recipe, criterion in reversed(PAIRS) if recipe in FAMILIES}.values()
-)
-
-
-@pytest.mark.parametrize(
-    ("recipe", "criterion", "dtype"),
-    [(*pair, torch.bfloat16) for pair in PAIRS] + [(*pair, torch.float16) for pair in FIRST_PAIRS],
-    ids=lambda part: getattr(part, "__name__", str(part)),
-)
-def test_autocast_learns_and_detects(recipe, criterion, dtype, images):
-    """Half precision stays in the network: losses, boxes and logits are float32. float16 is slow: once a family."""
-    torch.manual_seed(0)
-    model = make(recipe, criterion)
-    with torch.autocast("cpu", dtype=dtype):
-        losses = model(images, [target(4, 96), target(0, 50)])
-    for name, loss in losses.items():
-        assert loss.dtype == torch.float32, name
-        assert torch.isfinite(loss), name
-    sum(losses.values()).backward()
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
-    with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
-        detections = model.eval()(images)
-    assert {found[name].dtype for found in detections for name in ("boxes", "logits", "scores")} == {torch.float32}
-    assert all(len(found["boxes"]) for found in detections)
-
-
 @pytest.mark.parametrize("recipe", [ATSS, *(pytest.param(r, marks=pytest.mark.slow) for r in (FasterRCNN, YOLACT))])
 def test_a_compiled_backbone_gives_the_same_losses(recipe, images):
     model = make(recipe, ranking)

@@ -60,6 +60,7 @@ class TridentStage(nn.Sequential):
 
     def _run(self, features: Tensor, dilation: int) -> Tensor:
         for block in self:
-            block.conv2.dilation = block.conv2.padding = (dilation, dilation)
+            convolution: Any = block.conv2
+            convolution.dilation = convolution.padding = (dilation, dilation)
         found: Tensor = super().forward(features)
         return found
