@@ -33,9 +33,11 @@ from rankdet.models.masks.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criter
 from rankdet.models.masks.yolact import YOLACT, yolact_criterion
 from rankdet.models.postprocess import CutLast, Postprocess, SoftPostprocess
 from rankdet.models.pyramid_detector import PyramidDetector
+from rankdet.models.queries.deformable_detr import DeformableDETR, DeformableDETRNetwork, deformable_detr_criterion
 from rankdet.models.queries.detector import QueryDetector
 from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs
 from rankdet.models.queries.postprocess import TopPostprocess
+from rankdet.models.queries.recipe import detr_criterion, query_ranking_criterion
 from rankdet.models.queries.stage import QueryStage
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
 from rankdet.models.region.cascade import Cascade, MeanOutput, MeanScore, RoIHead, RoIHeadFactory, StageAverage
@@ -76,6 +78,8 @@ __all__ = [
     "CheckpointError",
     "CoefficientStage",
     "CutLast",
+    "DeformableDETR",
+    "DeformableDETRNetwork",
     "DenseDetector",
     "DenseStage",
     "DenseStageFactory",
@@ -145,6 +149,8 @@ __all__ = [
     "VotingPostprocess",
     "YOLACT",
     "build",
+    "deformable_detr_criterion",
+    "detr_criterion",
     "dice_ranking_criterion",
     "double_head_criterion",
     "fcos_criterion",
@@ -154,6 +160,7 @@ __all__ = [
     "load",
     "paa_criterion",
     "plan_of",
+    "query_ranking_criterion",
     "read_checkpoint",
     "rpn_criterion",
     "rpn_cross_entropy",
