@@ -38,6 +38,7 @@ from rankdet.models.queries.detector import QueryDetector
 from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs
 from rankdet.models.queries.postprocess import TopPostprocess
 from rankdet.models.queries.recipe import detr_criterion, query_ranking_criterion
+from rankdet.models.queries.rt_detr import RT_DETR_VARIANTS, RTDETRNetwork, RTDETRv2, rt_detr_criterion
 from rankdet.models.queries.stage import QueryStage
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
 from rankdet.models.region.cascade import Cascade, MeanOutput, MeanScore, RoIHead, RoIHeadFactory, StageAverage
@@ -124,6 +125,9 @@ __all__ = [
     "RPNDetector",
     "RPNFactory",
     "RegionDetector",
+    "RTDETRNetwork",
+    "RTDETRv2",
+    "RT_DETR_VARIANTS",
     "RegionSettings",
     "RegionStep",
     "RetinaNet",
@@ -164,6 +168,7 @@ __all__ = [
     "read_checkpoint",
     "rpn_criterion",
     "rpn_cross_entropy",
+    "rt_detr_criterion",
     "smooth_softmax_criterion",
     "softmax_criterion",
     "solo_criterion",

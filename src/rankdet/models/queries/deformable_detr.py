@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from rankdet.assign.assignment import Assigner
 from rankdet.assign.ground_truth import GroundTruth
@@ -21,7 +21,14 @@ from rankdet.criteria.score_based import ScoreCriterion
 from rankdet.losses.classification import FocalLoss
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.queries.detector import QueryDetector
-from rankdet.models.queries.library import LibraryNetwork, config_of, library, library_targets, pixel_mask
+from rankdet.models.queries.library import (
+    LibraryNetwork,
+    MapsAndMasks,
+    config_of,
+    library,
+    library_targets,
+    pixel_mask,
+)
 from rankdet.models.queries.outputs import LayerOutputs, QueryOutputs, image_frames
 from rankdet.models.queries.postprocess import TopPostprocess
 from rankdet.models.queries.recipe import detr_criterion, query_ranking_criterion
@@ -36,20 +43,6 @@ from rankdet.ops.class_rows import ClassRows
 def deformable_detr_criterion() -> ScoreCriterion:
     """The original loss: focal loss of weight 2, L1 of weight 5, GIoU of weight 2."""
     return detr_criterion(FocalLoss(weight=2.0))
-
-
-class MapsAndMasks(nn.Module):
-    """A backbone as the library wants it: each map with the mask of the images in its size."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone: Any = backbone
-        self.intermediate_channel_sizes = list(backbone.channels)
-
-    def forward(self, pixels: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Pixels (N, 3, H, W) and mask (N, H, W) -> maps and their masks (N, h, w)."""
-        resize = nn.functional.interpolate
-        return [(level, resize(mask[None].float(), size=level.shape[-2:])[0].bool()) for level in self.backbone(pixels)]
 
 
 class DeformableDETRNetwork(LibraryNetwork):
@@ -151,10 +144,11 @@ class DeformableDETR(QueryDetector):
         matcher: who is positive; by default `HungarianMatcher`.
         postprocess: how detections are chosen; by default the best 100 pairs of query and class, as published.
 
+    >>> import torch
     >>> small = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
     >>> model = DeformableDETR(num_classes=5, backbone="resnet18", queries=20, options=small)
     >>> target = {"boxes": torch.tensor([[8., 8., 40., 40.]]), "labels": torch.tensor([2])}
-    >>> list(model([torch.rand(3, 64, 64)], [target]))[:4]
+    >>> list(model([torch.rand(3, 64, 64)] * 2, [target] * 2))[:4]
     ['ranking', 'sorting', 'box1', 'box2']
     """
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.models.queries.outputs import QueryNetwork, QueryOutputs
+from rankdet.nn.backbone import Backbone
 from rankdet.nn.preprocess import ImageBatch
 from rankdet.nn.weights import weights_wanted
 from rankdet.ops.class_rows import ClassRows, class_rows_of, is_counter
@@ -96,6 +97,20 @@ class LibraryNetwork(nn.Module, QueryNetwork):
     @abstractmethod
     def forward(self, batch: ImageBatch, truth: GroundTruth | None) -> QueryOutputs:
         """See `QueryNetwork`."""
+
+
+class MapsAndMasks(nn.Module):
+    """A backbone as the library wants it: each map with the mask of the images in its size."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone: Any = backbone
+        self.intermediate_channel_sizes = list(backbone.channels)
+
+    def forward(self, pixels: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Pixels (N, 3, H, W) and mask (N, H, W) -> maps and their masks (N, h, w)."""
+        resize = nn.functional.interpolate
+        return [(level, resize(mask[None].float(), size=level.shape[-2:])[0].bool()) for level in self.backbone(pixels)]
 
 
 def library_targets(truth: GroundTruth | None, frames: Sequence[Tensor]) -> list[dict[str, Tensor]] | None:
