@@ -25,6 +25,7 @@ from rankdet.models import (
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
+    DeformableDETR,
     DoubleHeadRCNN,
     DynamicRCNN,
     FasterRCNN,
@@ -43,6 +44,7 @@ from rankdet.models import (
     RetinaNet,
     RoIStage,
     RPNDetector,
+    RTDETRv2,
     ScratchDet300,
     SOLOv2,
     SOLOv2Light,
@@ -138,6 +140,11 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
         "resnet50", norm=FrozenStatistics(), modifications=[DeformableStages(stages=(5,))]
     ),
 }
+OF_A_LIBRARY = {
+    "DeformableDETR": of_recipe(DeformableDETR),
+    "RTDETRv2": lambda: RTDETRv2(num_classes=80, variant="r18"),
+}
+MODELS |= OF_A_LIBRARY
 
 
 def lines_of(name: str) -> list[str]:
@@ -149,6 +156,8 @@ def lines_of(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_names_and_shapes_are_those_of_before(name: str):
+    if name in OF_A_LIBRARY:
+        pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
     assert lines_of(name) == (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
 
 
