@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "look for what is wrong with a dataset, and write a repaired copy",
     "report": "one HTML page with numbers, curves, errors and images, of a run or of a file of results",
     "calibrate": "put the best score threshold of every class of a model at 0.5",
+    "data": "write a dataset in another format: COCO, VOC or YOLO",
     "convert": "make a checkpoint of weights of MMDetection, torchvision or Detectron2",
     "show": "what there is: detectors, losses, presets; the resolved configuration; the environment",
 }

@@ -19,9 +19,10 @@ from rankdet.data.errors import CLASSES, CorruptImageError, DatasetError
 from rankdet.data.loader import build_loader
 from rankdet.data.one_class import one_class_of
 from rankdet.data.proposals import ProposalFiles, with_proposals
-from rankdet.data.raster import read_size
+from rankdet.data.raster import read_header
 from rankdet.data.sampling import EachOnce, Sampling
-from rankdet.data.sources import open_dataset
+from rankdet.data.semantic import with_semantics
+from rankdet.data.sources import of_split, open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, Sanitise
 from rankdet.data.voc import VOCDetection
 
@@ -32,7 +33,8 @@ class DetectionData:
     """Training and validation data; what can be known to be wrong before a training is found here.
 
     Args:
-        train: a dataset, or what :func:`rankdet.data.open_dataset` takes: a COCO file, a VOC folder, ``"shapes"``.
+        train: a dataset, or what :func:`rankdet.data.open_dataset` takes: a COCO file, a VOC folder, a YOLO file,
+            ``"shapes"``.
         val: as `train`; ``"shapes"`` gives images that are not those of the training.
         train_images: the folder of the training images, where it is not found by itself.
         val_images: the folder of the validation images, where it is not found by itself.
@@ -48,6 +50,7 @@ class DetectionData:
         min_size: leave images whose shorter side is below so many pixels out of the training.
         one_class: all objects are of one class, "object", for what tells them from background alone.
         proposals: files of regions that come with the images, for a detector without a first stage.
+        semantic: folder with a semantic map of each training image, as COCO-stuff has them; see `WithSemantics`.
 
     `classes`, `masks` and the two rules of omission apply to data that are opened here, not to dataset objects.
 
@@ -82,6 +85,7 @@ class DetectionData:
         min_size: int = 32,
         one_class: bool = False,
         proposals: ProposalFiles | None = None,
+        semantic: str | None = None,
     ) -> None:
         if batch_size < 1 or workers < 0:
             raise ValueError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
@@ -93,8 +97,9 @@ class DetectionData:
         )
         files = proposals or ProposalFiles()
         self.train = with_proposals(one_class_of(self._tolerant_train, one_class), files.train, everywhere=True)
+        self.train = with_semantics(self.train, semantic)
         self._order = (sampling or EachOnce()).order(self.train)
-        validation = _open(val, val_images, classes=classes, masks=masks, seed=1)
+        validation = _open(of_split(val, "val"), val_images, classes=classes, masks=masks, seed=1)
         if isinstance(validation, VOCDetection) and isinstance(val, str):
             validation = _with_classes_of(self._tolerant_train.categories, validation, val, val_images)
         self._tolerant_val = BlankCorrupt(validation)
@@ -227,7 +232,8 @@ def _probe(dataset: DetectionDataset) -> None:
         if path is None:
             return
         try:
-            height, width = read_size(path)
+            header = read_header(path)
+            height, width = header.turned_size if dataset.turns_upright else header.size
         except CorruptImageError as error:
             faults.append(str(error))
             continue
