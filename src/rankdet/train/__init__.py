@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rankdet.train.optimiser import AdamW as AdamW
     from rankdet.train.optimiser import Optimiser as Optimiser
     from rankdet.train.options import TrainerOptions as TrainerOptions
+    from rankdet.train.parameter_groups import LayerDecay as LayerDecay
     from rankdet.train.parameter_groups import ParameterGroup as ParameterGroup
     from rankdet.train.rehearsal import rehearse as rehearse
     from rankdet.train.run import Run as Run
@@ -34,6 +35,7 @@ _HOMES = {
     "Decay": "schedule",
     "DetectionTask": "task",
     "Optimiser": "optimiser",
+    "LayerDecay": "parameter_groups",
     "ParameterGroup": "parameter_groups",
     "Run": "run",
     "SGD": "optimiser",
