@@ -11,6 +11,7 @@ import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
+from functools import cache
 from typing import Any
 
 from rankdet.cli.errors import CommandError, near
@@ -138,7 +139,7 @@ def _find_class(name: Any, kinds: Sequence[type], *, where: str, wider: type | N
     """A class of one of the kinds by its name or full path; without a name the kind itself, if it can be built."""
     if name is None and len(set(kinds)) == 1 and not inspect.isabstract(kinds[0]):
         return kinds[0]
-    accepted = {known.__name__: known for kind in kinds for known in _known(kind)}
+    accepted = {known.__name__: known for kind in kinds for known in _subclasses(kind)}
     if isinstance(name, str) and "." in name:
         found = _import(name, where)
         if isinstance(found, type) and issubclass(found, (*kinds, *([wider] if wider else []))):
@@ -153,7 +154,7 @@ def _find_class(name: Any, kinds: Sequence[type], *, where: str, wider: type | N
 
 def public_classes(kind: type) -> list[type]:
     """The classes of a kind that rankdet exports, by name."""
-    found = {known for known in _known(kind) if not public_path(known).startswith(known.__module__)}
+    found = {known for known in _subclasses(kind) if not public_path(known).startswith(known.__module__)}
     return sorted(found, key=lambda known: known.__name__)
 
 
@@ -183,21 +184,23 @@ def _import(path: str, where: str) -> Any:
         raise CommandError(f"{where}: {path} cannot be imported: {error}") from error
 
 
-def _known(kind: type) -> Iterator[type]:
-    """The class and those derived from it that are public and can be built; its package imports its names lazily."""
-    if _is_ours(kind):
-        package = importlib.import_module(".".join(kind.__module__.split(".")[:2]))
-        for name in getattr(package, "__all__", ()):
-            getattr(package, name)
-    yield from _subclasses(kind)
-
-
 def _subclasses(kind: type) -> Iterator[type]:
+    """The class and those derived from it that are public and can be built."""
+    _import_all(public_path(kind).rpartition(".")[0])
     if not inspect.isabstract(kind) and not kind.__name__.startswith("_"):
         yield kind
     derived: type
     for derived in kind.__subclasses__():
         yield from _subclasses(derived)
+
+
+@cache
+def _import_all(package: str) -> None:
+    """Import what a package of rankdet exports on demand: a class that nobody has imported derives from nothing yet."""
+    if package.startswith("rankdet."):
+        module = importlib.import_module(package)
+        for name in getattr(module, "__all__", ()):
+            getattr(module, name)
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
