@@ -29,6 +29,7 @@ from rankdet.models import (
     build,
     double_head_criterion,
     dynamic_criterion,
+    fcos_criterion,
     fovea_criterion,
     fsaf_criterion,
     libra_criterion,
@@ -41,7 +42,7 @@ from rankdet.models import (
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import DeformableStages, without_pretrained_weights
+from rankdet.nn import HRFPN, BatchStatistics, DeformableStages, without_pretrained_weights
 from rankdet.ops.part import arguments_of
 
 FOLDER = presets_folder()
@@ -111,6 +112,7 @@ TRAINING = {
     "faster_rcnn/rank_sort_c4_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "faster_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/rank_sort_hrnet_w32_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_dpool_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "faster_rcnn/rank_sort_r50_100e_ssd512_coco": (0.024, 32, LATE),
@@ -123,6 +125,7 @@ TRAINING = {
     "faster_rcnn/softmax_mdpool_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_giou_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_giou_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_hrnet_w32_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_ohem_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
@@ -131,6 +134,10 @@ TRAINING = {
     "fovea_box/alrp_r50_100e_ssd512_coco": (0.008, 32, LATE),
     "fovea_box/average_precision_r50_100e_ssd512_coco": (0.002, 32, LATE),
     "fovea_box/focal_r50_100e_ssd512_coco": (0.02, 32, LATE),
+    "fcos/focal_r50_1x_coco": (0.01, 16, X1),
+    "fcos/focal_tricks_r50_1x_coco": (0.01, 16, X1),
+    "fcos/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "fcos/rank_sort_tricks_r50_1x_coco": (0.008, 16, X1),
     "fsaf/focal_r50_1x_coco": (0.01, 16, X1),
     "fsaf/rank_sort_r50_1x_coco": (0.008, 16, X1),
     "fsaf/retinanet_focal_r50_1x_coco": (0.01, 16, X1),
@@ -148,6 +155,8 @@ TRAINING = {
     "htc/softmax_r50_20e_coco": (0.02, 16, (20, (16, 19))),
     "libra/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "libra/softmax_r50_1x_coco": (0.02, 16, X1),
+    "m2det/rank_sort_vgg16_320_160e_coco": (0.004, 64, (160, (110, 130, 150))),
+    "m2det/softmax_vgg16_320_160e_coco": (0.004, 64, (160, (110, 130, 150))),
     "mask_rcnn/rank_sort_carafe_r101_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
@@ -187,6 +196,8 @@ TRAINING = {
     "rpn/l1_r50_1x_coco": (0.02, 16, X1),
     "rpn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "rpn/smooth_l1_r50_1x_coco": (0.02, 16, X1),
+    "scratch_det/rank_sort_root_resnet34_300_260e_coco": (0.05, 400, (260, (170, 230, 250))),
+    "scratch_det/softmax_root_resnet34_300_260e_coco": (0.05, 400, (260, (170, 230, 250))),
     "solov2/focal_r101_3x_coco": (0.01, 16, X3),
     "solov2/light_focal_r34_3x_coco": (0.02, 32, X3),
     "solov2/light_rank_sort_r34_3x_coco": (0.012, 32, X3),
@@ -202,6 +213,26 @@ TRAINING = {
 }
 
 
+def of_prefix(name: str, table: dict[str, Any], default: Any) -> Any:
+    """What a table says of presets whose names begin so, the first that fits."""
+    return next((value for prefix, value in table.items() if name.startswith(prefix)), default)
+
+
+# The largest norm of the gradient, the share of the rate at the first step, the lowest score, the IoU of suppression.
+CLIPPED = {"fcos/focal_r50": 35.0, "fsaf/focal": 10.0, "fsaf/retinanet_focal": 10.0, "guided_anchoring": 35.0}
+CLIPPED |= dict.fromkeys(("retinanet/ghm", "solov2", "yolact/softmax"), 35.0)
+WARMUP = {"fcos/focal": 0.3333, "scratch_det": 0.3333, "m2det": 0.00025}
+WARMUP |= {"yolact": 0.1, "solov2": 0.01, "grid_rcnn": 0.0125}
+SCORES = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4, "m2det/softmax": 0.1}
+SCORES |= dict.fromkeys(("m2det", "scratch_det", "ssd"), 0.02)
+SCORES |= {"grid_rcnn": 0.03} | dict.fromkeys(("guided_anchoring/faster", "htc", "rfcn"), 0.001)
+OVERLAPS = dict.fromkeys(("atss", "fcos/focal_tricks", "fcos/rank_sort_tricks", "paa"), 0.6)
+OVERLAPS |= {"m2det/softmax": 0.3} | dict.fromkeys(("m2det", "scratch_det", "ssd"), 0.45)
+OVERLAPS |= dict.fromkeys(("grid_rcnn", "rfcn"), 0.3)
+SQUARE = ("m2det/", "ssd/", "scratch_det/")  # detectors of square images
+BIASES = ["neck.*.bias", "stage.head.classify.bias", "stage.head.regress.bias", "stage.head.judge.bias"]
+
+
 def test_all_published_presets_have_their_training_below():
     assert sorted(TRAINING) == PUBLISHED
 
@@ -211,20 +242,20 @@ def test_trains_as_published(name: str):
     settings, (rate, batch, (epochs, drops)) = resolved(name), TRAINING[name]
     detector, schedule, decay = name.split("/")[0], settings["schedule"], settings["schedule"]["decay"]
     assert settings["optimiser"][CLASS] == "rankdet.train.SGD"
-    weight_decay = 5e-4 if detector in ("ssd", "yolact") else 1e-4
-    expected = {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay, "groups": []}
-    assert settings["optimiser"][ARGUMENTS] == expected
+    weight_decay = 5e-4 if detector in ("m2det", "ssd", "scratch_det", "yolact") else 1e-4
+    groups = [{"names": BIASES, "rate": 2.0, "decay": 0.0, "vectors": False}] if name.startswith("fcos/focal") else []
+    stated = {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay, "groups": groups}
+    assert settings["optimiser"][ARGUMENTS] == stated
     assert (schedule["epochs"], schedule["base_batch_size"]) == (epochs, batch)
     if drops is None:
         assert decay == {CLASS: "rankdet.train.Cosine", ARGUMENTS: {"final": 0.0}}
     else:
         assert decay == {CLASS: "rankdet.train.Steps", ARGUMENTS: {"milestones": list(drops), "gamma": 0.1}}
-    long = {"grid_rcnn": 3665}.get(detector, 500)
-    assert schedule["warmup_iterations"] == (1000 if name.startswith("yolact/softmax") else long)
-    assert schedule["warmup_ratio"] == {"yolact": 0.1, "solov2": 0.01, "grid_rcnn": 0.0125}.get(detector, 0.001)
-    clipped = detector in ("solov2", "guided_anchoring") or name.startswith(("yolact/softmax", "retinanet/ghm"))
-    norm = 10.0 if detector == "fsaf" and "focal" in name else 35.0 if clipped else None
-    assert settings["trainer"]["gradient_clip"] == norm
+    assert schedule["warmup_iterations"] == of_prefix(
+        name, {"yolact/softmax": 1000, "grid_rcnn": 3665, "m2det": 0}, 500
+    )
+    assert schedule["warmup_ratio"] == of_prefix(name, WARMUP, 0.001)
+    assert settings["trainer"]["gradient_clip"] == of_prefix(name, CLIPPED, None)
     assert settings["data"]["skip_empty"] is True
     assert settings["data"]["one_class"] is (name in ONE_CLASS)
 
@@ -236,7 +267,7 @@ def test_images_are_of_the_published_sizes(name: str):
     if name.startswith("yolact"):
         assert tested == transforms == {"height": 550, "width": 550}
         assert settings["train_transforms"][0] == {CLASS: "rankdet.data.Sanitise", ARGUMENTS: {"min_size": 4.0}}
-    elif name.startswith("ssd"):
+    elif name.startswith(SQUARE):
         side = int(name.split("_")[-3])
         assert tested == transforms == {"height": side, "width": side}
     elif "light" in name:
@@ -265,7 +296,7 @@ def sizes_in_training(name: str) -> dict[str, Any] | None:
     sizes = [size_of(item) for item in transforms if "Resize" in item[CLASS]]
     assert len(sizes) <= 1
     assert not transforms or transforms[-1][CLASS].endswith("RandomHorizontalFlip")
-    if "ssd" in name or "yolact" in name:  # ssd/... and ..._ssd512_...
+    if name.startswith(SQUARE) or "ssd" in name or "yolact" in name:  # ssd/... and ..._ssd512_...
         kinds = [item[CLASS].rpartition(".")[2] for item in transforms if "Sanitise" not in item[CLASS]]
         assert kinds[:3] == ["PhotometricDistortion", "Expand", "MinIoUCrop"]
     return sizes[0] if sizes else None
@@ -278,26 +309,20 @@ def test_chooses_detections_as_published(name: str):
         expected = {"score_threshold": None, "nms_threshold": 0.7, "max_detections": 1000, "pre_nms": 1000}
         assert {key: settings[key] for key in expected} == expected
         return
-    lvis = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4}
-    squares = name.startswith("ssd")
-    others = {"ssd": 0.02, "grid_rcnn": 0.03, "htc": 0.001, "rfcn": 0.001}
-    if name.startswith("guided_anchoring/faster"):
-        others["guided_anchoring"] = 0.001
-    assert settings["score_threshold"] == lvis.get(name, others.get(name.split("/")[0], 0.05))
-    assert settings["max_detections"] == (300 if name in lvis else 200 if squares else 100)
+    assert settings["score_threshold"] == of_prefix(name, SCORES, 0.05)
+    most = 300 if name.endswith("_lvis") else 200 if name.startswith(SQUARE) else 100
+    assert settings["max_detections"] == most
     if name.startswith("solov2"):
         assert (settings["class_threshold"], settings["pre_nms"]) == (0.2 if "rank_sort" in name else 0.1, 500)
     else:
-        assert settings["nms_threshold"] == {"atss": 0.6, "paa": 0.6, "ssd": 0.45, "grid_rcnn": 0.3, "rfcn": 0.3}.get(
-            name.split("/")[0], 0.5
-        )
+        assert settings["nms_threshold"] == of_prefix(name, OVERLAPS, 0.5)
         assert settings["pre_nms"] == 1000
 
 
 BACKBONES = {"r34": "resnet34", "r50": "resnet50", "r101": "resnet101", "x101": "resnext101_64x4d"}
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("ssd")])
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("ssd/")])
 def test_ssd_has_its_vgg_and_the_colours_of_its_weights(name: str):
     model = model_of(name)
     assert type(model).__name__ == f"SSD{name.split('_')[-3]}"
@@ -306,10 +331,14 @@ def test_ssd_has_its_vgg_and_the_colours_of_its_weights(name: str):
     assert (plan["divisor"], plan["std"]) == (1, [1 / 255] * 3)
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.startswith("ssd")])
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.startswith(SQUARE)])
 def test_has_the_backbone_and_pyramid_of_its_name(name: str):
     parts = name.split("/")[1].split("_")
     backbone = model_of(name).backbone
+    if "hrnet" in parts:
+        assert (backbone.name, backbone.weights, backbone.frozen_stages) == ("hrnet_w32", "ms_in1k", 0)
+        assert (type(backbone.norm), type(model_of(name).neck)) == (BatchStatistics, HRFPN)
+        return
     plain = next(BACKBONES[part] for part in parts if part in BACKBONES)
     grouped = (f"{plain}_gn", "a1h_in1k")
     assert (backbone.name, backbone.weights) == (grouped if "gn" in parts else (plain, "tv_in1k"))
@@ -331,9 +360,11 @@ def test_number_of_parameters():
         "double_head/softmax_r50_1x_coco": 47.341,
         "fast_rcnn/softmax_r50_1x_coco": 41.159,
         "faster_rcnn/softmax_carafe_r50_1x_coco": 47.359,
+        "faster_rcnn/softmax_hrnet_w32_1x_coco": 47.280,
         "faster_rcnn/softmax_dpool_r50_1x_coco": 97.738,
         "faster_rcnn/softmax_mdpool_r50_1x_coco": 149.323,
         "faster_rcnn/softmax_r50_1x_coco": 41.753,
+        "fcos/focal_r50_1x_coco": 32.295,
         "fovea_box/focal_r50_100e_ssd512_coco": 36.420,
         "fsaf/focal_r50_1x_coco": 36.420,
         "grid_rcnn/softmax_r50_2x_coco": 64.548,
@@ -374,6 +405,7 @@ def test_number_of_parameters_of_solov2():
         ("rpn/l1_r50_1x_coco", functools.partial(rpn_cross_entropy, beta=0.0)),
         ("paa/focal_r50_1x_coco", paa_criterion),
         ("fovea_box/focal_r50_100e_ssd512_coco", fovea_criterion),
+        ("fcos/focal_r50_1x_coco", fcos_criterion),
         ("fsaf/focal_r50_1x_coco", fsaf_criterion),
         ("yolact/softmax_r50_55e_coco", yolact_criterion),
         ("solov2/focal_r101_3x_coco", solo_criterion),

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from rankdet.data.transforms import Sanitise as Sanitise
     from rankdet.data.transforms import resize_from_dict as resize_from_dict
     from rankdet.data.voc import VOCDetection as VOCDetection
+    from rankdet.data.yolo import YOLODetection as YOLODetection
 
 _HOMES = {
     "Antialiased": "interpolation",
@@ -114,6 +115,7 @@ _HOMES = {
     "SubsetDetection": "compose",
     "Target": "dataset",
     "VOCDetection": "voc",
+    "YOLODetection": "yolo",
     "WithProposals": "proposals",
     "WithSemantics": "semantic",
     "WithoutClasses": "one_class",

@@ -53,6 +53,8 @@ class DetectionDataset(Dataset[Sample], ABC):
 
     categories: Categories
     report: DatasetReport
+    turns_upright: bool = False
+    """Whether images are turned as their EXIF orientation says, and sizes are those of the turned ones."""
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -8,9 +8,11 @@ from rankdet.models.dense.fovea_box import FoveaBox, fovea_criterion
 from rankdet.models.dense.fsaf import FSAF, fsaf_criterion
 from rankdet.models.dense.fsaf_retinanet import FSAFRetinaNet
 from rankdet.models.dense.guided import GuidedRetinaNet, GuidedStage
+from rankdet.models.dense.m2det import M2Det, m2det_anchors
 from rankdet.models.dense.paa import PAA, paa_criterion
 from rankdet.models.dense.recipe import AnchorRecipe
 from rankdet.models.dense.retinanet import RetinaNet
+from rankdet.models.dense.scratch_det import ScratchDet300
 from rankdet.models.dense.settings import (
     NINE_BY_RANKING,
     NINE_BY_SCORE,
@@ -34,9 +36,12 @@ from rankdet.models.masks.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criter
 from rankdet.models.masks.yolact import YOLACT, yolact_criterion
 from rankdet.models.postprocess import CutLast, Postprocess, SoftPostprocess
 from rankdet.models.pyramid_detector import PyramidDetector
+from rankdet.models.queries.deformable_detr import DeformableDETR, DeformableDETRNetwork, deformable_detr_criterion
 from rankdet.models.queries.detector import QueryDetector
 from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs
 from rankdet.models.queries.postprocess import TopPostprocess
+from rankdet.models.queries.recipe import detr_criterion, query_ranking_criterion
+from rankdet.models.queries.rt_detr import RT_DETR_VARIANTS, RTDETRNetwork, RTDETRv2, rt_detr_criterion
 from rankdet.models.queries.stage import QueryStage
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
 from rankdet.models.region.c4 import FasterRCNNC4, TridentNet
@@ -66,6 +71,9 @@ from rankdet.models.selection import CandidateSelection, TopPairs, TopPairsByCla
 from rankdet.models.spec import PlanError, build, spec_of
 
 __all__ = [
+    "M2Det",
+    "m2det_anchors",
+    "ScratchDet300",
     "ATSS",
     "AnchorRecipe",
     "AnchorSettings",
@@ -82,6 +90,8 @@ __all__ = [
     "CheckpointError",
     "CoefficientStage",
     "CutLast",
+    "DeformableDETR",
+    "DeformableDETRNetwork",
     "DenseDetector",
     "DenseStage",
     "DenseStageFactory",
@@ -137,6 +147,9 @@ __all__ = [
     "RPNDetector",
     "RPNFactory",
     "RegionDetector",
+    "RTDETRNetwork",
+    "RTDETRv2",
+    "RT_DETR_VARIANTS",
     "RegionSettings",
     "RegionStep",
     "RetinaNet",
@@ -164,6 +177,8 @@ __all__ = [
     "VotingPostprocess",
     "YOLACT",
     "build",
+    "deformable_detr_criterion",
+    "detr_criterion",
     "dice_ranking_criterion",
     "double_head_criterion",
     "dynamic_criterion",
@@ -174,9 +189,11 @@ __all__ = [
     "load",
     "paa_criterion",
     "plan_of",
+    "query_ranking_criterion",
     "read_checkpoint",
     "rpn_criterion",
     "rpn_cross_entropy",
+    "rt_detr_criterion",
     "smooth_softmax_criterion",
     "softmax_criterion",
     "solo_criterion",

@@ -24,9 +24,11 @@ from rankdet.nn.fpn import (
 )
 from rankdet.nn.grid_head import GridHead, GridPredictor, GridPredictorFactory
 from rankdet.nn.guided_head import GuidedDenseHead, GuidedOutputs, GuidedPredictor, GuidedRPNHead
+from rankdet.nn.hrfpn import HRFPN
 from rankdet.nn.last_stage import LastStage, LastStageHead
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
 from rankdet.nn.mask_scoring import MaskIoUHead, MaskJudge, MaskJudgeFactory
+from rankdet.nn.mlfpn import MLFPN
 from rankdet.nn.modification import Modification
 from rankdet.nn.neck import Neck, NeckFactory, NoNeck
 from rankdet.nn.norm import (
@@ -45,6 +47,7 @@ from rankdet.nn.position_sensitive import PositionSensitivePooler, VotingHead
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.nn.pyramid import backbone_of, level_strides, pyramid_on
 from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler, UnalignedRoIPooler
+from rankdet.nn.root_resnet import RootResNet
 from rankdet.nn.rounded_anchors import RoundedAnchors
 from rankdet.nn.semantic_head import (
     ContextPooler,
@@ -64,6 +67,9 @@ from rankdet.nn.weights import without_pretrained_weights
 from rankdet.nn.yolact import CoefficientHead, PrototypeNet
 
 __all__ = [
+    "MLFPN",
+    "RootResNet",
+    "HRFPN",
     "CARAFE",
     "FPN",
     "AnchorGenerator",

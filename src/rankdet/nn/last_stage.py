@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +45,7 @@ class LastStage(nn.Module, Part):
         self.norm = whole.norm
         self.dilation = dilation
         self.in_channels, self.channels = whole.channels
-        self.layer4: Any = whole.network.layer4
+        self.layer4: nn.Module = whole.network.get_submodule("layer4")
         if dilation > 1:
             _dilate(self.layer4, dilation)
 

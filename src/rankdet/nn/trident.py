@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,7 @@ class TridentStage(nn.Sequential):
 
     def _run(self, features: Tensor, dilation: int) -> Tensor:
         for block in self:
-            block.conv2.dilation = block.conv2.padding = (dilation, dilation)
+            convolution: Any = block.conv2
+            convolution.dilation = convolution.padding = (dilation, dilation)
         found: Tensor = super().forward(features)
         return found

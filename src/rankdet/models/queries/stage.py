@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdet.assign.assignment import Assigner, Assignment
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.assign.hungarian import HungarianMatcher
 from rankdet.criteria.criterion import Criterion, CriterionOutput
+from rankdet.losses.classification import ABSENT
 from rankdet.models.detector import Losses
 from rankdet.models.queries.outputs import QueryOutputs
 from rankdet.ops.part import Part
@@ -149,9 +151,12 @@ def _together(truths: Sequence[GroundTruth]) -> GroundTruth:
 
 
 def _joined(layers: Sequence[Predictions]) -> Predictions:
-    """The images of all, one after another."""
+    """The images of all, one after another; classes that a layer does not know are as good as impossible there."""
     first = layers[0]
-    logits = torch.cat([layer.logits.detach() for layer in layers])
+    widest = max(layer.logits.shape[1] for layer in layers)
+    logits = torch.cat(
+        [F.pad(layer.logits.detach(), (0, widest - layer.logits.shape[1]), value=ABSENT) for layer in layers]
+    )
     priors = Priors(
         tuple(boxes for layer in layers for boxes in layer.priors.boxes),
         tuple(valid for layer in layers for valid in layer.priors.valid),

@@ -180,7 +180,7 @@ class Cascade(RoIHead):
         logits = []
         for number, stage in enumerate(self.box_stages):
             predictions = stage.predict(maps, Priors.proposals(proposals))
-            logits.append(predictions.logits)
+            logits.append(predictions.logits.float())
             if number + 1 < len(self.stages):
                 unknown = torch.full((len(predictions.logits),), -1, device=predictions.logits.device)
                 proposals = stage.refine(predictions, unknown, batch)
