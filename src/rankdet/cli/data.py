@@ -17,7 +17,7 @@ OPTIONS = {
     "to": Option("FORMAT", "the format to write: coco, voc or yolo"),
     "output": Option("FOLDER", "where to write; it must not exist"),
     "val": Option("DATA", "the validation data that go with DATA, of any format"),
-    "image-folder": Option("FOLDER", "where the images of DATA are, if that is not found by itself"),
+    "image-folder": Option("FOLDER", "where the images of DATA are, if it is not found automatically"),
     "val-image-folder": Option("FOLDER", "the same for --val"),
     "copy": Option(None, "copy the images instead of linking to them"),
     "help": HELP,

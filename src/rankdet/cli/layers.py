@@ -1,4 +1,4 @@
-"""The layers of an experiment's configuration, put on one another: files in their order, then command-line options.
+"""The layers of an experiment's configuration, layered: files in their order, then command-line options.
 
 A file is a mapping; a key may name another file that has its value, relative to its own, and ``base`` names a file that
 lies below it. Later layers win, key by key. Objects are the exception: one of another class replaces the whole object,

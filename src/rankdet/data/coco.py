@@ -36,7 +36,7 @@ class CocoDetection(AnnotatedImages):
 
     Args:
         annotations: the JSON file.
-        images: the folder of the images; found by itself when None: beside the file, in ``images`` or a folder named
+        images: the folder of the images; found automatically when None: beside the file, in ``images``, or in one named
             after the split (``train2017`` for ``instances_train2017.json``), or in those one level up.
         masks: give masks too; objects without a usable segmentation are then left out, and counted.
         classes: use only these categories, by name; the others count as background.

@@ -30,14 +30,14 @@ _PROBED = 32  # images whose headers are read before a training
 
 
 class DetectionData:
-    """Training and validation data; what can be known to be wrong before a training is found here.
+    """Training and validation data; everything that can be checked before a training is checked here.
 
     Args:
         train: a dataset, or what :func:`rankdet.data.open_dataset` takes: a COCO file, a VOC folder, a YOLO file,
             ``"shapes"``.
         val: as `train`; ``"shapes"`` gives images that are not those of the training.
-        train_images: the folder of the training images, where it is not found by itself.
-        val_images: the folder of the validation images, where it is not found by itself.
+        train_images: the folder of the training images, where it is not found automatically.
+        val_images: the folder of the validation images, where it is not found automatically.
         classes: use only these classes, by name and in this order, in both.
         masks: give masks too.
         batch_size: images in a batch, on each process.

@@ -37,7 +37,7 @@ def open_dataset(
             VOC XML files, with a split after a colon if wanted (``VOC2007:trainval``); the YAML file of a YOLO dataset
             or its folder (``data.yaml:val``, the training data without a split); or ``"shapes"``, the built-in dataset
             with 1,000 images.
-        images: the folder of the images, where it is not found by itself; YOLO's file says it.
+        images: the folder of the images, where it is not found automatically; YOLO's file says it.
         masks: give masks too.
         classes: use only these classes, by name.
         skip_empty: leave out images without objects.

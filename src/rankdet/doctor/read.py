@@ -23,7 +23,7 @@ class Source:
     Args:
         path: a COCO or LVIS annotation file, a folder with one, a VOC folder, or the YAML file of a YOLO dataset, with
             a split after a colon if wanted.
-        images: the folder of the images, where it is not found by itself.
+        images: the folder of the images, where it is not found automatically.
         classes: the classes in use, by name; None for all.
     """
 
