@@ -46,7 +46,7 @@ from rankdet.nn import HRFPN, BatchStatistics, DeformableStages, without_pretrai
 from rankdet.ops.part import arguments_of
 
 FOLDER = presets_folder()
-OVERLAYS = {"small", "fine_tune"}  # put on others, no experiments of their own
+OVERLAYS = {"small", "finetune"}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
 PUBLISHED = [name for name in NAMES if "/" in name]
 ONE_CLASS = [name for name in NAMES if name.startswith(("rpn/", "guided_anchoring/rpn"))]
