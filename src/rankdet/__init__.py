@@ -1,9 +1,9 @@
 """rankdet: train object detectors and instance segmenters by ranking.
 
 The subpackages are the floors of the house, from the ground up: ``ops``; ``losses``, ``assign`` and ``nn``;
-``criteria``; ``models``; and beside them ``data``, ``eval``, ``doctor``, ``report``, ``train`` and ``cli``. `Predictor`
-puts a trained model to use. Nothing is imported until it is asked for, so that ``from rankdet.losses import
-RankSortLoss`` needs torch alone.
+``criteria``; ``models``; and beside them ``data``, ``eval``, ``doctor``, ``report``, ``convert``, ``train`` and
+``cli``. `Predictor` puts a trained model to use. Nothing is imported until it is asked for, so that ``from
+rankdet.losses import RankSortLoss`` needs torch alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "assign",
     "cli",
+    "convert",
     "criteria",
     "data",
     "doctor",

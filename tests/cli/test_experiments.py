@@ -79,6 +79,8 @@ def test_every_table_that_was_asked_for_is_there():
         assert re.search(rf"Rank & Sort, tables?.*\b{table}\b", headings), table
     for table in (2, 4, 7, 8, "A.12"):
         assert re.search(rf"aLRP, table {table}:", headings), table
+    for table in range(5, 11):
+        assert re.search(rf"MMDetection, table {table}:", headings), table
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if "/" in name])

@@ -124,6 +124,9 @@ CRITERIA: dict[str, Callable[..., Criterion]] = {
     "NDCG, sum of mixed weights": _mixed_weights,
     "RS, smooth rank weights, judged": _smooth_rank_weights,
     "aLRP, equal weights": _uniform,
+    "RS sorted within objects": lambda *, together: RankingCriterion(
+        ranking=RankSortLoss(sorting_scope="object", sorting_delta=1.0, gather_across_devices=together)
+    ),
     "RS by image": _by_image,
     "RS by image, smooth rank weights": _weights_by_image,
     "aLRP by class": _alrp_by_class,

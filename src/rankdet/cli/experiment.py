@@ -32,7 +32,7 @@ SECTIONS = {
     "schedule": Section(Schedule, needed=True),
     "trainer": Section(TrainerOptions),
     "seed": Section(help="of weights, order, augmentation and every step; a whole number, 0 by default"),
-    "output": Section(help="folder of the run; by default a new one in runs, called as the last --config"),
+    "output": Section(help="folder of the run; by default a new one in runs, named after the last --config"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, MagnitudeBalance, Task, TaskBalance, ValueBalance
 from rankdet.criteria.correlated import Correlated
-from rankdet.criteria.criterion import Criterion, CriterionOutput, Weighted
+from rankdet.criteria.criterion import Around, Criterion, CriterionOutput, Weighted
 from rankdet.criteria.judging import Fusion, GeometricMean, Product
 from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions, SemanticCriterion
 from rankdet.criteria.measures import (
@@ -35,11 +35,14 @@ from rankdet.criteria.score_based import (
     ScoreCriterion,
     Totals,
 )
+from rankdet.criteria.semantic import CellCriterion
 from rankdet.ops.predictions import DrawnMasks, Predictions
 
 __all__ = [
+    "Around",
     "BoxIoU",
     "BoxesPerPositive",
+    "CellCriterion",
     "Centerness",
     "ClassScore",
     "ConstantBalance",

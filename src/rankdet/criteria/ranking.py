@@ -177,6 +177,9 @@ class RankingCriterion(Criterion):
             quality,
             ignored=~assignment.considered(classes),
             image_index=predictions.priors.image_index if by_image else None,
+            sorting_group={"batch": None, "image": positives.images, "object": positives.objects}[
+                self.ranking.sorting_scope
+            ],
         )
 
 
