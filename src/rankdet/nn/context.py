@@ -129,7 +129,7 @@ class GeneralisedAttention(nn.Module):
 
     def _parts(self, layer: nn.Linear, maps: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, heads, C / heads, H, W)."""
-        found = layer(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        found: Tensor = layer(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return found.unflatten(1, (self.heads, -1))
 
     def _places(self, layer: nn.Linear, cells: int, keys: int, *, like: Tensor) -> Tensor:
@@ -138,7 +138,8 @@ class GeneralisedAttention(nn.Module):
         number = torch.arange(self.channels // 4, device=like.device)
         waves = apart[..., None] / 1000 ** (4 / self.channels * number)
         embedded = torch.cat((waves.sin(), waves.cos()), -1).to(layer.weight.dtype)
-        return (layer(embedded) / math.sqrt(2)).unflatten(-1, (self.heads, -1)).to(like.dtype)
+        places: Tensor = layer(embedded) / math.sqrt(2)
+        return places.unflatten(-1, (self.heads, -1)).to(like.dtype)
 
 
 def _added(query: Tensor | None, bias: Tensor | None) -> Tensor:
