@@ -210,6 +210,8 @@ def _of_region_head(head: BoxHead, ours: str, place: str, rows: Mapping[str, Cha
     for number, name in enumerate(("first", "second", "third", "fourth")):
         yield Match(f"{ours}.{name}", tuple(f"{start}.shared_fcs.{number}" for start in starts))
     yield Match(f"{ours}.classify", tuple(f"{start}.fc_cls" for start in starts), rows["classify"])
+    if head.regress is None:
+        return
     shared = head.regress.out_features == 4
     yield Match(f"{ours}.regress", tuple(f"{start}.fc_reg" for start in starts), SAME if shared else rows["regress"])
 
