@@ -19,6 +19,7 @@ COMMANDS = {
     "report": "one HTML page with numbers, curves, errors and images, of a run or of a file of results",
     "calibrate": "put the best score threshold of every class of a model at 0.5",
     "convert": "make a checkpoint of weights of MMDetection, torchvision or Detectron2",
+    "export": "write a detector as a graph, ONNX or torch's own, and compare the two",
     "show": "what there is: detectors, losses, presets; the resolved configuration; the environment",
 }
 WRONG_INPUT, INTERRUPTED = 2, 130
