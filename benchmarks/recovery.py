@@ -141,8 +141,8 @@ def fill(own: Path, whole: Path, generator: random.Random) -> Trial:
     if generator.random() < 0.7:
         trap = Trap("a step ends", generator.randint(1, 11), int(signal.SIGTERM))
         trial.codes.append(train(own, Setting(), trap=trap, output=output).codes)
-    used = sum(path.stat().st_size for path in (own / "disk").rglob("*") if path.is_file())
-    (own / "disk" / "other").write_bytes(b"x" * (KILOBYTES * 1024 - used - generator.randint(0, 60_000)))
+    room = shutil.disk_usage(own / "disk").free
+    (own / "disk" / "other").write_bytes(b"x" * max(0, room - generator.randint(0, 60_000)))
     before = (output / "last.ckpt").read_bytes() if (output / "last.ckpt").exists() else None
     ended = train(own, Setting(), output=output)
     trial.codes.append(ended.codes)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
 from rankdet.losses import PositiveError, Ranking, RankingError, RankingLoss, SortingError
 
@@ -51,37 +50,25 @@ class KendallLoss(RankingLoss):
 
     def errors(self, ranking: Ranking) -> Mapping[str, SortingError]:
         """The inferior positives above each, of which there should be none; a pair has one of two to err on."""
-        inferior = ranking.rank_among_positives - ranking.rank_among_as_good
-        return {"sorting": SortingError(2 * inferior / max(len(ranking) - 1, 1))}
+        return {"sorting": SortingError(2 * ranking.inferior / max(len(ranking) - 1, 1))}
 
 
-class CorrelationLoss(RankingLoss):
-    """One minus the concordance of the positives' scores with their quality.
+class QualityLoss(RankingLoss):
+    """The mean squared difference of the positives' scores and their quality, the Brier score of one detection each.
 
-    Kahraman, Oksuz, Kalkan, Akbas, "Correlation Loss: Enforcing Correlation between Classification and Localization",
-    AAAI 2023, with Lin's concordance coefficient and the gradient on the scores alone. Its coefficient wants scores and
-    qualities to be equal, not only in the same order.
+    Not about an order: a term to stand beside others, for scores that mean what they say.
     """
 
-    term_names = ("correlation",)
+    term_names = ("quality",)
 
     def __init__(self) -> None:
         super().__init__(delta=0)
 
     def errors(self, ranking: Ranking) -> Mapping[str, PositiveError]:
-        """The gradient by torch.func; no one else is to blame."""
-
-        def error(logits: Tensor) -> Tensor:
-            return 1 - concordance(logits.sigmoid(), ranking.quality)
-
-        gradient, value = torch.func.grad_and_value(error)(ranking.logits)
-        return {"correlation": PositiveError(value.expand(len(ranking)), gradient * len(ranking))}
-
-
-def concordance(x: Tensor, y: Tensor) -> Tensor:
-    """Lin's coefficient: 1 if x equals y, 0 if they have nothing to do with one another."""
-    covariance = ((x - x.mean()) * (y - y.mean())).mean()
-    return 2 * covariance / (x.var(correction=0) + y.var(correction=0) + (x.mean() - y.mean()) ** 2 + 1e-12)
+        """No one else is to blame, and the gradient is the derivative."""
+        score = ranking.logits.sigmoid()
+        miss = score - ranking.quality
+        return {"quality": PositiveError(miss**2, 2 * miss * score * (1 - score))}
 
 
 def descend(loss: RankingLoss, *, steps: int, rate: float) -> tuple[float, float]:
@@ -100,6 +87,6 @@ def descend(loss: RankingLoss, *, steps: int, rate: float) -> tuple[float, float
 
 
 if __name__ == "__main__":
-    for loss in (PrecisionAtKLoss(k=20), KendallLoss(), CorrelationLoss()):
+    for loss in (PrecisionAtKLoss(k=20), KendallLoss(), QualityLoss()):
         before, after = descend(loss, steps=200, rate=5)
         print(f"{loss}: {before:.3f} before, {after:.3f} after 200 steps")

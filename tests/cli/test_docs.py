@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rankdet.cli import COMMANDS, convert, export, predict, proposals, train
+from rankdet.cli import COMMANDS, convert, data, export, predict, proposals, train
 from rankdet.cli import eval as evaluation
 from rankdet.cli.experiment import Experiment
 from rankdet.cli.options import read_options
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-PAGES = [DOCS / f"{name}.md" for name in ("command-line", "training", "scaling-and-recovery", "data")]
+PAGES = [
+    DOCS / f"{name}.md" for name in ("command-line", "training", "scaling-and-recovery", "data", "from-ultralytics")
+]
 OF_CONVERT = [DOCS / f"{name}.md" for name in ("from-mmdetection", "from-torchvision")]
 DEPLOY = [DOCS / "deploy.md"]
 
@@ -42,6 +44,8 @@ def test_shown_commands_are_accepted(line: str):
         given = read_options(arguments, convert.OPTIONS, plain=1)
         if given.own["from"] == "mmdet":
             Experiment(files=[given.own["preset"]], overrides=given.overrides, complete=False)
+    elif command == "data":
+        assert read_options(arguments, data.OPTIONS, plain=2).plain[0] == "convert"
     elif command in ("train", "eval", "proposals"):
         options = {"train": train, "eval": evaluation, "proposals": proposals}[command].OPTIONS
         given = read_options(arguments, options)

@@ -27,12 +27,17 @@ from rankdet.cli.signatures import check
 from rankdet.criteria import alrp_criterion, average_precision_criterion
 from rankdet.models import (
     build,
+    deformable_detr_criterion,
     double_head_criterion,
+    dynamic_criterion,
+    fcos_criterion,
     fovea_criterion,
     fsaf_criterion,
     libra_criterion,
     paa_criterion,
+    query_ranking_criterion,
     rpn_cross_entropy,
+    rt_detr_criterion,
     smooth_softmax_criterion,
     softmax_criterion,
     solo_criterion,
@@ -40,14 +45,15 @@ from rankdet.models import (
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import without_pretrained_weights
+from rankdet.nn import HRFPN, BatchStatistics, DeformableStages, without_pretrained_weights
 from rankdet.ops.part import arguments_of
 
 FOLDER = presets_folder()
-OVERLAYS = {"small", "fine_tune"}  # put on others, no experiments of their own
+OVERLAYS = {"small", "finetune"}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
-PUBLISHED = [name for name in NAMES if "/" in name]
-ONE_CLASS = [name for name in NAMES if name.startswith("rpn/")]
+OF_TRANSFORMERS = [name for name in NAMES if name.startswith(("deformable_detr/", "rt_detr/"))]
+PUBLISHED = [name for name in NAMES if "/" in name and name not in OF_TRANSFORMERS]
+ONE_CLASS = [name for name in NAMES if name.startswith(("rpn/", "guided_anchoring/rpn"))]
 FILES = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
 PARTS = [file for file in FILES if file not in preset_names()]
 
@@ -70,6 +76,8 @@ def built(model: dict[str, Any], *, classes: int = 80) -> nn.Module:
 
 
 def model_of(name: str) -> nn.Module:
+    if name in OF_TRANSFORMERS:
+        pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
     return built(resolved(name)["model"], classes=1203 if name.endswith("_lvis") else 1 if name in ONE_CLASS else 80)
 
 
@@ -99,39 +107,71 @@ TRAINING = {
     "cascade_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "double_head/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "double_head/softmax_r50_1x_coco": (0.02, 16, X1),
+    "dynamic_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "dynamic_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "fast_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "fast_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/alrp_r50_100e_ssd512_coco": (0.012, 32, LATE),
     "faster_rcnn/alrp_r50_1x_coco": (0.009, 16, X1),
     "faster_rcnn/focal_r50_1x_coco": (0.01, 16, X1),
+    "faster_rcnn/rank_sort_attention_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/rank_sort_c4_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "faster_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/rank_sort_hrnet_w32_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/rank_sort_dpool_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "faster_rcnn/rank_sort_r50_100e_ssd512_coco": (0.024, 32, LATE),
     "faster_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/rank_sort_soft_nms_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/softmax_attention_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_c4_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_carafe_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_dpool_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_mdpool_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_giou_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_giou_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_hrnet_w32_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_ohem_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/softmax_soft_nms_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_smooth_l1_r50_1x_coco": (0.02, 16, X1),
     "fovea_box/alrp_r50_100e_ssd512_coco": (0.008, 32, LATE),
     "fovea_box/average_precision_r50_100e_ssd512_coco": (0.002, 32, LATE),
     "fovea_box/focal_r50_100e_ssd512_coco": (0.02, 32, LATE),
+    "fcos/focal_r50_1x_coco": (0.01, 16, X1),
+    "fcos/focal_tricks_r50_1x_coco": (0.01, 16, X1),
+    "fcos/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "fcos/rank_sort_tricks_r50_1x_coco": (0.008, 16, X1),
     "fsaf/focal_r50_1x_coco": (0.01, 16, X1),
     "fsaf/rank_sort_r50_1x_coco": (0.008, 16, X1),
     "fsaf/retinanet_focal_r50_1x_coco": (0.01, 16, X1),
     "fsaf/retinanet_rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "grid_rcnn/rank_sort_r50_2x_coco": (0.012, 16, (25, (17, 23))),
+    "grid_rcnn/softmax_r50_2x_coco": (0.02, 16, (25, (17, 23))),
+    "guided_anchoring/faster_rcnn_rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "guided_anchoring/faster_rcnn_softmax_r50_1x_coco": (0.02, 16, X1),
+    "guided_anchoring/retinanet_focal_r50_1x_coco": (0.01, 16, X1),
+    "guided_anchoring/retinanet_rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "guided_anchoring/rpn_rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "guided_anchoring/rpn_smooth_l1_r50_1x_coco": (0.02, 16, X1),
+    "htc/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "htc/softmax_r50_1x_coco": (0.02, 16, X1),
+    "htc/softmax_r50_20e_coco": (0.02, 16, (20, (16, 19))),
     "libra/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "libra/softmax_r50_1x_coco": (0.02, 16, X1),
+    "m2det/rank_sort_vgg16_320_160e_coco": (0.004, 64, (160, (110, 130, 150))),
+    "m2det/softmax_vgg16_320_160e_coco": (0.004, 64, (160, (110, 130, 150))),
     "mask_rcnn/rank_sort_carafe_r101_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
     "mask_rcnn/rank_sort_carafe_x101_dcn_480_960_3x_coco": (0.012, 16, X3),
+    "mask_rcnn/rank_sort_gc_r50_1x_coco": (0.012, 16, X1),
     "mask_rcnn/rank_sort_r101_640_800_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "mask_rcnn/rank_sort_r50_1x_lvis": (0.012, 16, X1),
+    "mask_rcnn/softmax_gc_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_gn_4conv1fc_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_r50_1x_lvis": (0.02, 16, X1),
@@ -157,9 +197,13 @@ TRAINING = {
     "retinanet/ghm_r50_1x_coco": (0.01, 16, X1),
     "retinanet/rank_sort_ghm_r50_1x_coco": (0.008, 16, X1),
     "retinanet/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "rfcn/rank_sort_r101_1x_coco": (0.012, 16, X1),
+    "rfcn/softmax_r101_1x_coco": (0.02, 16, X1),
     "rpn/l1_r50_1x_coco": (0.02, 16, X1),
     "rpn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "rpn/smooth_l1_r50_1x_coco": (0.02, 16, X1),
+    "scratch_det/rank_sort_root_resnet34_300_260e_coco": (0.05, 400, (260, (170, 230, 250))),
+    "scratch_det/softmax_root_resnet34_300_260e_coco": (0.05, 400, (260, (170, 230, 250))),
     "solov2/focal_r101_3x_coco": (0.01, 16, X3),
     "solov2/light_focal_r34_3x_coco": (0.02, 32, X3),
     "solov2/light_rank_sort_r34_3x_coco": (0.012, 32, X3),
@@ -168,9 +212,31 @@ TRAINING = {
     "ssd/rank_sort_vgg16_512_120e_coco": (0.002, 64, (120, (80, 110))),
     "ssd/softmax_vgg16_300_120e_coco": (0.002, 64, (120, (80, 110))),
     "ssd/softmax_vgg16_512_120e_coco": (0.002, 64, (120, (80, 110))),
+    "trident/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "trident/softmax_r50_1x_coco": (0.02, 16, X1),
     "yolact/rank_sort_r50_55e_coco": (0.006, 32, (55, None)),
     "yolact/softmax_r50_55e_coco": (0.008, 64, (55, (20, 42, 49, 52))),
 }
+
+
+def of_prefix(name: str, table: dict[str, Any], default: Any) -> Any:
+    """What a table says of presets whose names begin so, the first that fits."""
+    return next((value for prefix, value in table.items() if name.startswith(prefix)), default)
+
+
+# The largest norm of the gradient, the share of the rate at the first step, the lowest score, the IoU of suppression.
+CLIPPED = {"fcos/focal_r50": 35.0, "fsaf/focal": 10.0, "fsaf/retinanet_focal": 10.0, "guided_anchoring": 35.0}
+CLIPPED |= dict.fromkeys(("retinanet/ghm", "solov2", "yolact/softmax"), 35.0)
+WARMUP = {"fcos/focal": 0.3333, "scratch_det": 0.3333, "m2det": 0.00025}
+WARMUP |= {"yolact": 0.1, "solov2": 0.01, "grid_rcnn": 0.0125}
+SCORES = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4, "m2det/softmax": 0.1}
+SCORES |= dict.fromkeys(("m2det", "scratch_det", "ssd"), 0.02)
+SCORES |= {"grid_rcnn": 0.03} | dict.fromkeys(("guided_anchoring/faster", "htc", "rfcn"), 0.001)
+OVERLAPS = dict.fromkeys(("atss", "fcos/focal_tricks", "fcos/rank_sort_tricks", "paa"), 0.6)
+OVERLAPS |= {"m2det/softmax": 0.3} | dict.fromkeys(("m2det", "scratch_det", "ssd"), 0.45)
+OVERLAPS |= dict.fromkeys(("grid_rcnn", "rfcn"), 0.3)
+SQUARE = ("m2det/", "ssd/", "scratch_det/")  # detectors of square images
+BIASES = ["neck.*.bias", "stage.head.classify.bias", "stage.head.regress.bias", "stage.head.judge.bias"]
 
 
 def test_all_published_presets_have_their_training_below():
@@ -182,18 +248,20 @@ def test_trains_as_published(name: str):
     settings, (rate, batch, (epochs, drops)) = resolved(name), TRAINING[name]
     detector, schedule, decay = name.split("/")[0], settings["schedule"], settings["schedule"]["decay"]
     assert settings["optimiser"][CLASS] == "rankdet.train.SGD"
-    weight_decay = 5e-4 if detector in ("ssd", "yolact") else 1e-4
-    assert settings["optimiser"][ARGUMENTS] == {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay}
+    weight_decay = 5e-4 if detector in ("m2det", "ssd", "scratch_det", "yolact") else 1e-4
+    groups = [{"names": BIASES, "rate": 2.0, "decay": 0.0, "vectors": False}] if name.startswith("fcos/focal") else []
+    stated = {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay, "groups": groups}
+    assert settings["optimiser"][ARGUMENTS] == stated
     assert (schedule["epochs"], schedule["base_batch_size"]) == (epochs, batch)
     if drops is None:
         assert decay == {CLASS: "rankdet.train.Cosine", ARGUMENTS: {"final": 0.0}}
     else:
         assert decay == {CLASS: "rankdet.train.Steps", ARGUMENTS: {"milestones": list(drops), "gamma": 0.1}}
-    assert schedule["warmup_iterations"] == (1000 if name.startswith("yolact/softmax") else 500)
-    assert schedule["warmup_ratio"] == {"yolact": 0.1, "solov2": 0.01}.get(detector, 0.001)
-    clipped = detector == "solov2" or name.startswith(("yolact/softmax", "retinanet/ghm"))
-    norm = 10.0 if detector == "fsaf" and "focal" in name else 35.0 if clipped else None
-    assert settings["trainer"]["gradient_clip"] == norm
+    assert schedule["warmup_iterations"] == of_prefix(
+        name, {"yolact/softmax": 1000, "grid_rcnn": 3665, "m2det": 0}, 500
+    )
+    assert schedule["warmup_ratio"] == of_prefix(name, WARMUP, 0.001)
+    assert settings["trainer"]["gradient_clip"] == of_prefix(name, CLIPPED, None)
     assert settings["data"]["skip_empty"] is True
     assert settings["data"]["one_class"] is (name in ONE_CLASS)
 
@@ -205,7 +273,7 @@ def test_images_are_of_the_published_sizes(name: str):
     if name.startswith("yolact"):
         assert tested == transforms == {"height": 550, "width": 550}
         assert settings["train_transforms"][0] == {CLASS: "rankdet.data.Sanitise", ARGUMENTS: {"min_size": 4.0}}
-    elif name.startswith("ssd"):
+    elif name.startswith(SQUARE):
         side = int(name.split("_")[-3])
         assert tested == transforms == {"height": side, "width": side}
     elif "light" in name:
@@ -234,7 +302,7 @@ def sizes_in_training(name: str) -> dict[str, Any] | None:
     sizes = [size_of(item) for item in transforms if "Resize" in item[CLASS]]
     assert len(sizes) <= 1
     assert not transforms or transforms[-1][CLASS].endswith("RandomHorizontalFlip")
-    if "ssd" in name or "yolact" in name:  # ssd/... and ..._ssd512_...
+    if name.startswith(SQUARE) or "ssd" in name or "yolact" in name:  # ssd/... and ..._ssd512_...
         kinds = [item[CLASS].rpartition(".")[2] for item in transforms if "Sanitise" not in item[CLASS]]
         assert kinds[:3] == ["PhotometricDistortion", "Expand", "MinIoUCrop"]
     return sizes[0] if sizes else None
@@ -244,23 +312,61 @@ def sizes_in_training(name: str) -> dict[str, Any] | None:
 def test_chooses_detections_as_published(name: str):
     settings = vars(model_of(name).postprocess)
     if name in ONE_CLASS:
-        assert settings == {"score_threshold": None, "nms_threshold": 0.7, "max_detections": 1000, "pre_nms": 1000}
+        expected = {"score_threshold": None, "nms_threshold": 0.7, "max_detections": 1000, "pre_nms": 1000}
+        assert {key: settings[key] for key in expected} == expected
         return
-    lvis = {"mask_rcnn/rank_sort_r50_1x_lvis": 0.6, "mask_rcnn/softmax_r50_1x_lvis": 1e-4}
-    squares = name.startswith("ssd")
-    assert settings["score_threshold"] == lvis.get(name, 0.02 if squares else 0.05)
-    assert settings["max_detections"] == (300 if name in lvis else 200 if squares else 100)
+    assert settings["score_threshold"] == of_prefix(name, SCORES, 0.05)
+    most = 300 if name.endswith("_lvis") else 200 if name.startswith(SQUARE) else 100
+    assert settings["max_detections"] == most
     if name.startswith("solov2"):
         assert (settings["class_threshold"], settings["pre_nms"]) == (0.2 if "rank_sort" in name else 0.1, 500)
     else:
-        assert settings["nms_threshold"] == {"atss": 0.6, "paa": 0.6, "ssd": 0.45}.get(name.split("/")[0], 0.5)
+        assert settings["nms_threshold"] == of_prefix(name, OVERLAPS, 0.5)
         assert settings["pre_nms"] == 1000
+
+
+# The rate and its factor for the backbone, the images of a step, the epochs, and after which of them the rate drops.
+OF_QUERIES = {
+    "deformable_detr/focal_r50_50e_coco": (2e-4, 0.1, 32, 50, (40,), 0.1),
+    "deformable_detr/rank_sort_r50_12e_coco": (2e-4, 0.1, 16, 12, (10, 11), 0.2),
+    "rt_detr/rank_sort_r18_120e_coco": (1e-4, 1.0, 16, 120, (), None),
+    "rt_detr/varifocal_r18_120e_coco": (1e-4, 1.0, 16, 120, (), None),
+}
+
+
+@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+def test_transformers_train_as_published(name: str):
+    rate, backbone, batch, epochs, drops, gamma = OF_QUERIES[name]
+    settings = resolved(name)
+    optimiser, schedule = settings["optimiser"], settings["schedule"]
+    assert optimiser[CLASS] == "rankdet.train.AdamW"
+    assert (optimiser[ARGUMENTS]["lr"], optimiser[ARGUMENTS]["weight_decay"]) == (rate, 1e-4)
+    (group,) = optimiser[ARGUMENTS]["groups"]
+    assert group["rate"] == backbone
+    assert (schedule["epochs"], schedule["base_batch_size"]) == (epochs, batch)
+    assert (schedule["decay"] or {ARGUMENTS: {}})[ARGUMENTS] == (
+        {"milestones": list(drops), "gamma": gamma} if drops else {}
+    )
+    assert settings["trainer"]["gradient_clip"] == 0.1
+    assert settings["data"]["skip_empty"] is False
+
+
+def test_the_criteria_of_transformers_are_those_of_their_papers():
+    pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
+    for name, make in {
+        "deformable_detr/focal_r50_50e_coco": deformable_detr_criterion,
+        "rt_detr/varifocal_r18_120e_coco": rt_detr_criterion,
+        "rt_detr/rank_sort_r18_120e_coco": query_ranking_criterion,
+    }.items():
+        assert spec_of(model_of(name).criterion) == spec_of(make()), name
+    matcher = model_of("deformable_detr/rank_sort_r50_12e_coco").stage.matcher
+    assert (matcher.class_cost, matcher.box_cost, matcher.giou_cost) == (4, 5, 2)
 
 
 BACKBONES = {"r34": "resnet34", "r50": "resnet50", "r101": "resnet101", "x101": "resnext101_64x4d"}
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("ssd")])
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("ssd/")])
 def test_ssd_has_its_vgg_and_the_colours_of_its_weights(name: str):
     model = model_of(name)
     assert type(model).__name__ == f"SSD{name.split('_')[-3]}"
@@ -269,19 +375,24 @@ def test_ssd_has_its_vgg_and_the_colours_of_its_weights(name: str):
     assert (plan["divisor"], plan["std"]) == (1, [1 / 255] * 3)
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.startswith("ssd")])
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.startswith(SQUARE)])
 def test_has_the_backbone_and_pyramid_of_its_name(name: str):
     parts = name.split("/")[1].split("_")
     backbone = model_of(name).backbone
+    if "hrnet" in parts:
+        assert (backbone.name, backbone.weights, backbone.frozen_stages) == ("hrnet_w32", "ms_in1k", 0)
+        assert (type(backbone.norm), type(model_of(name).neck)) == (BatchStatistics, HRFPN)
+        return
     plain = next(BACKBONES[part] for part in parts if part in BACKBONES)
     grouped = (f"{plain}_gn", "a1h_in1k")
     assert (backbone.name, backbone.weights) == (grouped if "gn" in parts else (plain, "tv_in1k"))
     assert backbone.frozen_stages == (0 if name.startswith("yolact") else 1)
     groups = 1 if name.startswith("retinanet") else 4
     wanted = [{"stages": (3, 4, 5), "groups": groups}] if "dcn" in parts else []
-    assert [{"stages": found.stages, "groups": found.groups} for found in backbone.modifications] == wanted
+    deformable = [found for found in backbone.modifications if isinstance(found, DeformableStages)]
+    assert [{"stages": found.stages, "groups": found.groups} for found in deformable] == wanted
     pyramid = getattr(model_of(name).neck, "pyramid", model_of(name).neck)
-    upsampling = arguments_of(pyramid)["upsampling"]
+    upsampling = arguments_of(pyramid).get("upsampling")
     assert (type(upsampling).__name__ == "CARAFE") == ("carafe" in parts)
 
 
@@ -293,10 +404,17 @@ def test_number_of_parameters():
         "double_head/softmax_r50_1x_coco": 47.341,
         "fast_rcnn/softmax_r50_1x_coco": 41.159,
         "faster_rcnn/softmax_carafe_r50_1x_coco": 47.359,
+        "faster_rcnn/softmax_hrnet_w32_1x_coco": 47.280,
+        "faster_rcnn/softmax_dpool_r50_1x_coco": 97.738,
+        "faster_rcnn/softmax_mdpool_r50_1x_coco": 149.323,
         "faster_rcnn/softmax_r50_1x_coco": 41.753,
+        "fcos/focal_r50_1x_coco": 32.295,
         "fovea_box/focal_r50_100e_ssd512_coco": 36.420,
         "fsaf/focal_r50_1x_coco": 36.420,
         "grid_rcnn/softmax_r50_2x_coco": 64.548,
+        "guided_anchoring/faster_rcnn_softmax_r50_1x_coco": 42.341,
+        "guided_anchoring/retinanet_focal_r50_1x_coco": 37.600,
+        "htc/softmax_r50_1x_coco": 80.258,
         "libra/softmax_r50_1x_coco": 42.016,
         "mask_rcnn/softmax_gn_4conv1fc_r50_1x_coco": 45.711,
         "mask_rcnn/softmax_r50_1x_coco": 44.396,
@@ -305,6 +423,7 @@ def test_number_of_parameters():
         "retinanet/focal_r50_1x_coco": 37.969,
         "retinanet/ghm_r50_1x_coco": 37.969,
         "ssd/softmax_vgg16_300_120e_coco": 34.305,
+        "trident/softmax_r50_1x_coco": 33.845,
         "yolact/softmax_r50_55e_coco": 35.294,
     }.items():
         assert round(sum(p.numel() for p in model_of(name).parameters()) / 1e6, 3) == millions, name
@@ -324,11 +443,13 @@ def test_number_of_parameters_of_solov2():
         ("faster_rcnn/softmax_r50_1x_coco", softmax_criterion),
         ("cascade_rcnn/softmax_r50_1x_coco", smooth_softmax_criterion),
         ("double_head/softmax_r50_1x_coco", double_head_criterion),
+        ("dynamic_rcnn/softmax_r50_1x_coco", dynamic_criterion),
         ("libra/softmax_r50_1x_coco", libra_criterion),
         ("rpn/smooth_l1_r50_1x_coco", rpn_cross_entropy),
         ("rpn/l1_r50_1x_coco", functools.partial(rpn_cross_entropy, beta=0.0)),
         ("paa/focal_r50_1x_coco", paa_criterion),
         ("fovea_box/focal_r50_100e_ssd512_coco", fovea_criterion),
+        ("fcos/focal_r50_1x_coco", fcos_criterion),
         ("fsaf/focal_r50_1x_coco", fsaf_criterion),
         ("yolact/softmax_r50_55e_coco", yolact_criterion),
         ("solov2/focal_r101_3x_coco", solo_criterion),
@@ -442,7 +563,10 @@ def differs(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
     """Whether two experiments do, also where one states what the other takes by itself where nothing is stated."""
     if one is None or other is None or {**one, "model": None} != {**other, "model": None}:
         return one != other
-    return one != other and spec_of(built(one["model"])) != spec_of(built(other["model"]))
+    if one == other:
+        return False
+    classes = 1 if one["model"][CLASS].endswith("RPNDetector") else 80
+    return spec_of(built(one["model"], classes=classes)) != spec_of(built(other["model"], classes=classes))
 
 
 def references(file: str) -> set[str]:

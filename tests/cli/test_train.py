@@ -45,7 +45,7 @@ def test_every_key_is_an_option(rankdet, tiny: Path, tmp_path: Path):
     assert "epoch 2/2" in outcome.out
     assert weights(tmp_path / "out" / "last.ckpt")["model.classify.weight"].shape[1] == 4
     written = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
-    assert written["optimiser"]["init_args"] == {"lr": 0.1, "momentum": 0.5, "weight_decay": 1e-4}
+    assert written["optimiser"]["init_args"] == {"lr": 0.1, "momentum": 0.5, "weight_decay": 1e-4, "groups": []}
     assert written["schedule"]["decay"]["class_path"] == "rankdet.train.Cosine"
     assert (written["seed"], written["data"]["batch_size"]) == (7, 2)
 
@@ -77,6 +77,27 @@ def test_the_number_of_classes_follows_from_the_data(rankdet, tiny: Path, tmp_pa
     sizes = ["--data.train.init_args.num_classes", 5, "--data.val.init_args.num_classes", 5]
     assert rankdet("train", "--config", tiny, "--output", "five", *sizes).code == 0
     assert weights(tmp_path / "five" / "last.ckpt")["model.classify.weight"].shape[0] == 5
+
+
+STOP_EARLY = "[{class_path: EarlyStopping, init_args: {monitor: AP, mode: max, patience: 1}}]"
+
+
+def test_a_dry_run_keeps_nothing(rankdet, tiny: Path, tmp_path: Path):
+    outcome = rankdet("train", "--config", tiny, "--dry-run", "--trainer.callbacks", STOP_EARLY)
+    assert outcome.code == 0, outcome.err
+    assert "The dry run is over: " in outcome.out
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == []
+    outcome = rankdet("train", "--config", tiny, "--dry-run", "--resume", "runs/tiny/last.ckpt")
+    assert outcome.code == 2
+    assert "leave out --resume" in outcome.err
+
+
+def test_callbacks_are_options_and_stand_in_the_resolved_configuration(rankdet, tiny: Path):
+    outcome = rankdet("show", "config", "--config", tiny, "--trainer.callbacks", STOP_EARLY)
+    assert yaml.safe_load(outcome.out)["trainer"]["callbacks"] == yaml.safe_load(STOP_EARLY)
+    outcome = rankdet("train", "--config", tiny, "--trainer.callbacks", "[{class_path: EarlyStoping}]")
+    assert outcome.code == 2
+    assert "there is no EarlyStoping" in outcome.err
 
 
 def test_help_explains_every_key(rankdet):

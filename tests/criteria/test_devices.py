@@ -15,6 +15,7 @@ from rankdet.criteria import (
     BoxIoU,
     Centerness,
     ConstantBalance,
+    Correlated,
     Criterion,
     EpochBalance,
     HardNegatives,
@@ -40,11 +41,13 @@ from rankdet.criteria import (
 )
 from rankdet.losses import (
     ALRPLoss,
+    APELoss,
     AveragePrecisionLoss,
     GHMClassificationLoss,
     GHMRegressionLoss,
     NDCGLoss,
     RankSortLoss,
+    SpearmanLoss,
 )
 from rankdet.losses.classification import QualityFocalLoss, SoftmaxCrossEntropyLoss
 from rankdet.ops import DeltaCoder, Priors
@@ -121,6 +124,9 @@ CRITERIA: dict[str, Callable[..., Criterion]] = {
     "NDCG, sum of mixed weights": _mixed_weights,
     "RS, smooth rank weights, judged": _smooth_rank_weights,
     "aLRP, equal weights": _uniform,
+    "RS sorted within objects": lambda *, together: RankingCriterion(
+        ranking=RankSortLoss(sorting_scope="object", sorting_delta=1.0, gather_across_devices=together)
+    ),
     "RS by image": _by_image,
     "RS by image, smooth rank weights": _weights_by_image,
     "aLRP by class": _alrp_by_class,
@@ -131,6 +137,10 @@ CRITERIA: dict[str, Callable[..., Criterion]] = {
     "PAA": _score(weighting=BoxIoU(), judged=BoxIoU(), normaliser=PerPositiveOrImage()),
     "GHM": _ghm,
     "RS beside GHM-R": _rank_sort_ghm,
+    "focal and Spearman": lambda *, together: Correlated(
+        ScoreCriterion(gather_across_devices=together), correlation=SpearmanLoss()
+    ),
+    "APE": lambda *, together: RankingCriterion(ranking=APELoss(gather_across_devices=together)),
     "SSD": _score(classification=SoftmaxCrossEntropyLoss(), normaliser=PerPositiveOfEachImage()),
     "FoveaBox": _score(normaliser=PerPositiveAndImage()),
 }

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rankdet.losses import (
     ALRPLoss,
+    APELoss,
     AveragePrecisionLoss,
     BucketedAveragePrecisionLoss,
     BucketedRankSortLoss,
@@ -35,12 +36,14 @@ LOSSES: dict[str, tuple[Callable[[float], RankingLoss], Callable[..., reference.
         lambda s, y, delta: reference.average_precision(s, y, delta=delta, interpolate=False),
     ),
     "ALRPLoss": (lambda delta: ALRPLoss(delta=delta), reference.alrp),
+    "APELoss": (lambda delta: APELoss(delta=delta), reference.adaptive_pairs),
     "NDCGLoss": (lambda delta: NDCGLoss(delta=delta), reference.ndcg),
 }
 CLASSES = (
     RankSortLoss,
     AveragePrecisionLoss,
     ALRPLoss,
+    APELoss,
     NDCGLoss,
     BucketedRankSortLoss,
     BucketedAveragePrecisionLoss,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import groups
 from benchmarks import losses as benchmark
 from rankdet.losses import ALRPLoss, AveragePrecisionLoss, NDCGLoss, RankingLoss, RankSortLoss
 
@@ -42,6 +43,25 @@ def test_the_benchmark_reports_what_it_measured(tmp_path: Path):
     page = output.with_suffix(".md").read_text()
     assert "Peak extra memory as a multiple of the logits" in page
     assert plot.read_text().startswith("<?xml")
+
+
+def test_the_benchmark_of_groups_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(groups, "SIZES", ((8, 32, 2), (4, 20, 2)))
+    threads = torch.get_num_threads()
+    groups.main(["--seconds", "0", "--output", str(tmp_path / "groups.md")])
+    torch.set_num_threads(threads)
+    assert "| AP, all at once |" in (tmp_path / "groups.md").read_text()
+
+
+def test_groups_are_compared_with_the_same_measure():
+    logits, targets = groups.problem(6, 50, 4)
+    named = groups.methods(6, 50, 4)
+    torch.testing.assert_close(
+        named["Rank & Sort, in groups"](logits, targets), named["Rank & Sort, a loop over the rows"](logits, targets)
+    )
+    plain = AveragePrecisionLoss(delta=0.5, interpolate=False, scope="group")
+    expected = plain(logits, targets, group=torch.arange(6))
+    torch.testing.assert_close(groups.from_pairs(logits, targets), expected)
 
 
 def test_missed_goals_are_named():

@@ -156,3 +156,9 @@ def test_localisation_errors_of_ones_own(problem: Problem, data: st.DataObject):
     classification, _ = alrp_loss(logits, targets, torch.tensor(errors, dtype=torch.float64), delta=problem.delta)
     expected = reference.alrp(problem.logits, problem.targets, delta=problem.delta, errors=errors)
     assert_same_terms({"ranking": classification}, logits, expected, 1e-11)
+
+
+def test_the_formula_of_adaptive_pairs_is_the_published_one():
+    assert reference.published_adaptive_pairs([1.0, 0.0], [0.5, -2.0, 0.2], [0.6, 0.9]) == pytest.approx(
+        0.468591, abs=1e-6
+    )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from examples.own_ranking_losses import CorrelationLoss
+from examples.own_ranking_losses import QualityLoss
 from rankdet.losses import NDCGLoss, Ranking, RankingError, RankingLoss, RankSortLoss
 from tests.losses.problems import CLASSES, DELTAS, gradients, random_problem
 
@@ -119,7 +119,7 @@ def test_what_has_no_terms_of_each_positive():
     with pytest.raises(ValueError, match="per_positive is of one process"):
         RankSortLoss(gather_across_devices=True).per_positive(logits, targets)
     with pytest.raises(ValueError, match="PositiveError, whose gradient is that of a sum"):
-        CorrelationLoss().per_positive(logits, targets)
+        QualityLoss().per_positive(logits, targets)
 
 
 class RankSeen(RankingLoss):

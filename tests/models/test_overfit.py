@@ -38,16 +38,20 @@ from rankdet.models import (
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
+    DeformableDETR,
     FasterRCNN,
     FoveaBox,
     MaskRCNN,
     ProposalSelection,
     RegionSettings,
     RetinaNet,
+    RTDETRv2,
     SOLOv2,
     dice_ranking_criterion,
     fovea_criterion,
     paa_criterion,
+    query_ranking_criterion,
+    rt_detr_criterion,
     softmax_criterion,
     solo_criterion,
     yolact_criterion,
@@ -151,6 +155,22 @@ CASES += [
     solov2(dice_ranking_criterion, lr=1e-3, steps=300),
     solov2(solo_criterion),
 ]
+WIDTHS = {"d_model": 64, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+HYBRID = {"encoder_hidden_dim": 64, "decoder_in_channels": [64] * 3, "num_denoising": 10, "hidden_expansion": 0.5}
+
+
+def rt_detr(criterion: Callable[[], Criterion]) -> Case:
+    settings = {"num_classes": 3, "backbone": "test_resnet", "queries": 30, "options": {**WIDTHS, **HYBRID}}
+    return Case(f"RTDETRv2-{criterion.__name__}", lambda: RTDETRv2(**settings, criterion=criterion()))
+
+
+def deformable_detr(criterion: Callable[[], Criterion]) -> Case:
+    options = {**WIDTHS, "encoder_layers": 1, "dropout": 0.0}
+    settings = {"num_classes": 3, "backbone": "test_resnet", "queries": 30, "options": options}
+    return Case(f"DeformableDETR-{criterion.__name__}", lambda: DeformableDETR(**settings, criterion=criterion()))
+
+
+TRANSFORMERS = [rt_detr(query_ranking_criterion), rt_detr(rt_detr_criterion), deformable_detr(query_ranking_criterion)]
 
 
 @cache
@@ -190,6 +210,17 @@ def average_precision(model: nn.Module, *, masks: bool) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_four_images_are_learned(case: Case):
+    learn(case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TRANSFORMERS, ids=lambda case: case.name)
+def test_four_images_are_learned_by_transformers(case: Case):
+    pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
+    learn(case)
+
+
+def learn(case: Case) -> None:
     torch.manual_seed(0)
     images, targets, _ = four_images()
     model = case.make()

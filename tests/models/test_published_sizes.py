@@ -22,6 +22,7 @@ from rankdet.models import (
     FasterRCNN,
     MaskRCNN,
     RetinaNet,
+    ScratchDet300,
     fsaf_criterion,
     softmax_criterion,
     ssd_criterion,
@@ -54,7 +55,7 @@ def test_number_of_parameters(recipe, criterion, millions: float):
 
 @pytest.mark.parametrize(
     ("recipe", "parameters"),
-    [(SSD300, 34_305_206), (SSD512, 36_038_196)],
+    [(SSD300, 34_305_206), (SSD512, 36_038_196), (ScratchDet300, 28_171_052)],
 )
 def test_number_of_parameters_of_ssd(recipe, parameters: int):
     """That of SSD512 follows from its list of layers."""

@@ -19,26 +19,37 @@ from rankdet.models import (
     ATSS,
     FSAF,
     PAA,
+    RFCN,
     SSD300,
     SSD512,
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
+    DeformableDETR,
     DoubleHeadRCNN,
+    DynamicRCNN,
     FasterRCNN,
     FastRCNN,
     FoveaBox,
     FSAFRetinaNet,
     GridRCNN,
+    GuidedFasterRCNN,
+    GuidedRetinaNet,
+    HybridTaskCascade,
     LibraRCNN,
+    M2Det,
     MaskBranch,
     MaskRCNN,
     MaskScoringRCNN,
     RetinaNet,
     RoIStage,
     RPNDetector,
+    RTDETRv2,
+    ScratchDet300,
     SOLOv2,
     SOLOv2Light,
+    TridentNet,
+    dynamic_criterion,
     fovea_criterion,
     paa_criterion,
     solo_criterion,
@@ -51,16 +62,21 @@ from rankdet.nn import (
     VGG16,
     BoxHead,
     ConvLevelsOnPath,
+    DeformableRoIPooler,
     DeformableStages,
     FrozenStatistics,
     GroupNorm,
     MaskHead,
     PoolLevel,
+    RootResNet,
+    SemanticHead,
     TimmBackbone,
 )
 
 FOLDER = Path(__file__).parent / "keys"
 RECIPES = (
+    RFCN,
+    TridentNet,
     ATSS,
     RetinaNet,
     PAA,
@@ -71,6 +87,9 @@ RECIPES = (
     CascadeMaskRCNN,
     DoubleHeadRCNN,
     GridRCNN,
+    GuidedFasterRCNN,
+    GuidedRetinaNet,
+    HybridTaskCascade,
     LibraRCNN,
     MaskScoringRCNN,
     FastRCNN,
@@ -93,10 +112,17 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
     "PAA-original": of_recipe(PAA, criterion=paa_criterion()),
     "FoveaBox-original": of_recipe(FoveaBox, criterion=fovea_criterion()),
     "SSD512-original": of_recipe(SSD512, criterion=ssd_criterion()),
+    "ScratchDet300-original": lambda: ScratchDet300(num_classes=80, criterion=ssd_criterion()),
+    "M2Det": of_recipe(M2Det),
     "FSAFRetinaNet": of_recipe(FSAFRetinaNet, criterion=ScoreCriterion()),
     "YOLACT-original": of_recipe(YOLACT, criterion=yolact_criterion(), semantic=SemanticCriterion()),
     "SOLOv2-original": of_recipe(SOLOv2, criterion=solo_criterion()),
     "FasterRCNN-carafe": of_recipe(FasterRCNN, neck=partial(FPN, extra_levels=ConvLevelsOnPath(), upsampling=CARAFE())),
+    "DynamicRCNN-original": of_recipe(DynamicRCNN, criterion=dynamic_criterion()),
+    "FasterRCNN-deformable": of_recipe(
+        FasterRCNN, stage=partial(RoIStage, pooler=partial(DeformableRoIPooler, modulated=True))
+    ),
+    "HybridTaskCascade-semantic": of_recipe(HybridTaskCascade, semantic=SemanticHead),
     "MaskRCNN-normalised": of_recipe(
         MaskRCNN,
         neck=partial(FPN, extra_levels=PoolLevel(), norm=GroupNorm()),
@@ -107,12 +133,18 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
         ),
     ),
     "Backbone-vgg16": VGG16,
+    "Backbone-root_resnet34": RootResNet,
     "Backbone-resnet50": lambda: TimmBackbone("resnet50", norm=FrozenStatistics()),
     "Backbone-resnet50-scratch": lambda: TimmBackbone("resnet50"),
     "Backbone-resnet50-deformable": lambda: TimmBackbone(
         "resnet50", norm=FrozenStatistics(), modifications=[DeformableStages(stages=(5,))]
     ),
 }
+OF_A_LIBRARY = {
+    "DeformableDETR": of_recipe(DeformableDETR),
+    "RTDETRv2": lambda: RTDETRv2(num_classes=80, variant="r18"),
+}
+MODELS |= OF_A_LIBRARY
 
 
 def lines_of(name: str) -> list[str]:
@@ -124,6 +156,8 @@ def lines_of(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_names_and_shapes_are_those_of_before(name: str):
+    if name in OF_A_LIBRARY:
+        pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
     assert lines_of(name) == (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
 
 

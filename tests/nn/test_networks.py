@@ -22,7 +22,10 @@ from rankdet.nn import (
     RoIPooler,
     RPNHead,
     TimmBackbone,
+    backbone_of,
+    level_strides,
     octave_scales,
+    pyramid_on,
 )
 
 CORNERS = [[-22.6274, -11.3137, 22.6274, 11.3137], [-16.0, -16, 16, 16], [-11.3137, -22.6274, 11.3137, 22.6274]]
@@ -41,6 +44,44 @@ def test_any_timm_pyramid_serves_as_backbone(name: str):
 def test_channels_last_transformers_are_turned():
     maps = TimmBackbone("swin_tiny_patch4_window7_224", norm=BatchStatistics())(torch.zeros(1, 3, 224, 224))
     assert [tuple(m.shape[1:]) for m in maps] == [(96, 56, 56), (192, 28, 28), (384, 14, 14), (768, 7, 7)]
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "strides"),
+    [
+        ("swin_tiny_patch4_window7_224", (96, 192, 384, 768), (4, 8, 16, 32)),
+        ("hrnet_w18_small", (16, 32, 64, 128), (4, 8, 16, 32)),
+        ("vit_tiny_patch16_224", (192,), (16,)),
+        ("vit_small_patch14_dinov2", (384,), (14,)),
+    ],
+)
+def test_images_of_any_size_have_maps_of_their_size(name: str, channels, strides):
+    """Windows, HRNet's exchange and position embeddings; the widths of HRNet are its own, not those of a classifier."""
+    with torch.device("meta"):
+        backbone = TimmBackbone(name, strides=strides)
+        assert backbone.channels == channels
+        for size in ((97, 131), (1, 33)):
+            assert [tuple(level.shape[1:]) for level in backbone(torch.zeros(1, 3, *size))] == [
+                (width, *(-(-side // stride) for side in size)) for width, stride in zip(channels, strides, strict=True)
+            ]
+
+
+def test_plain_transformers_have_a_pyramid_at_any_size():
+    size = (97, 131)
+    with torch.device("meta"):
+        backbone = backbone_of("vit_small_patch14_dinov2")
+        neck = pyramid_on(backbone, levels=4, channels=8, extra_levels=PoolLevel())(backbone.channels)
+        levels = neck(backbone(torch.zeros(1, 3, *size)))
+    strides = level_strides(backbone, finest=4, levels=5)
+    assert strides == (3.5, 7, 14, 28, 56)
+    cells = [-(-side // 14) for side in size]
+    assert [tuple(level.shape[2:]) for level in levels[:3]] == [tuple(side * n for side in cells) for n in (4, 2, 1)]
+    assert [tuple(level.shape[2:]) for level in levels[3:]] == [tuple(-(-side // n) for side in cells) for n in (2, 4)]
+
+
+def test_a_network_of_one_image_size_is_refused():
+    with pytest.raises(ValueError, match="takes images of one size alone"), torch.device("meta"):
+        TimmBackbone("maxvit_tiny_tf_224")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import log2
+from math import exp, log, log2
 
 Terms = dict[str, tuple[float, list[float]]]
 Numbers = Sequence[float]
@@ -169,3 +169,37 @@ def bucketed(logits: Numbers, y: Numbers, *, delta: float) -> list[float]:
         members = [s[k] for k, other in bucket.items() if other == own]
         out[j] = float(sum(members) / len(members))
     return out
+
+
+def adaptive_pairs(logits: Numbers, y: Numbers, *, delta: float, positives: Sequence[int] | None = None) -> Terms:
+    """APE Loss (CVPR 2022), Equations 5 and 7 with the step H, split by who is to blame; the self step is H(0)."""
+    pos, neg = split(y, positives)
+    s, quality = exact(logits), exact(y)
+    gradients, values, erring = [[Fraction(0)] * len(s) for _ in range(2)], [Fraction(0)] * 2, 0
+    for i in pos:
+        steps = {k: step(s[k] - s[i], delta) for k in pos + neg}
+        inferior = [k for k in pos if y[k] < y[i]]
+        rank = sum(steps.values())
+        erring += sum(steps[k] for k in neg + inferior) > 1e-10
+        for term, blamed in enumerate((neg, inferior)):
+            for k in blamed:
+                share = quality[i] * steps[k] / rank
+                values[term] += share
+                if sum(steps[j] for j in blamed) > 1e-10:
+                    gradients[term][i] -= share
+                    gradients[term][k] += share
+    ranking, sorting = (rounded(*both, max(erring, 1)) for both in zip(values, gradients, strict=True))
+    return {"ranking": ranking, "sorting": sorting}
+
+
+def published_adaptive_pairs(positives: Numbers, negatives: Numbers, quality: Numbers, *, slope: float = 8) -> float:
+    """The value of the published program: -ln(1 - sigmoid) of each pair, weighed by quality over rank."""
+    reach, losses = -4 / slope, []
+    for x, q in zip(positives, quality, strict=True):
+        better = [k - x for k, of in zip(positives, quality, strict=True) if of >= q and k - x > reach]
+        worse = [k - x for k, of in zip(positives, quality, strict=True) if of < q and k - x > reach]
+        false = worse + [k - x for k in negatives if k - x > reach]
+        rank = sum(1 / (1 + exp(-slope * apart)) for apart in false + better)
+        if false:
+            losses.append(sum(log(1 + exp(slope * apart)) for apart in false) * q / rank / slope)
+    return sum(losses) / max(len(losses), 1)

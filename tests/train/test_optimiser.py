@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rankdet.train import SGD, AdamW, ParameterGroup
+from rankdet.train import SGD, AdamW, LayerDecay, ParameterGroup
 from rankdet.train.parameter_groups import in_groups_of_today
 
 
@@ -49,6 +49,29 @@ def test_impossible_settings_are_refused(make, message: str):
 
 def small() -> nn.Module:
     return nn.ModuleDict({"backbone": nn.Linear(3, 3), "head": nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))})
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layers"), [("resnet18", 8), ("convnext_atto", 15), ("swin_tiny_patch4_window7_224", 15)]
+)
+def test_each_layer_learns_slower_than_the_next(backbone: str, layers: int):
+    """As many layers as blocks and steps between stages, and a stem; what is no backbone has the whole rate."""
+    from rankdet.nn import TimmBackbone
+
+    with torch.device("meta"):
+        model = nn.ModuleDict({"backbone": TimmBackbone(backbone), "head": nn.Linear(2, 2)})
+    groups = SGD(lr=1.0, groups=[LayerDecay(rate=0.5)]).build(model, lr=1.0).param_groups
+    rates = {name: group["lr"] for group in groups for name in group["names"]}
+    assert rates["head.weight"] == 1.0
+    inner = [rate for name, rate in rates.items() if name.startswith("backbone.")]
+    assert sorted(set(inner)) == [0.5**depth for depth in range(layers + 1, 0, -1)]
+    ordered = [rates[name] for name, _ in model.named_parameters() if name.startswith("backbone.")]
+    assert ordered == sorted(ordered), "the nearer to the image, the slower"
+
+
+def test_a_layer_decay_that_grows_is_refused():
+    with pytest.raises(ValueError, match=r"the rate of LayerDecay must be <= 1, got 1\.5"):
+        LayerDecay(rate=1.5)
 
 
 def test_factors_of_groups_multiply():

@@ -84,7 +84,7 @@ def test_what_looks_wrong_with_the_rate_is_said():
     def said(schedule: Schedule, steps_per_epoch: int = 52) -> str:
         return " ".join(schedule.warnings(batch_size=4, steps_per_epoch=steps_per_epoch))
 
-    assert "after 500 of 624 steps" in said(ONE_X)
+    assert "takes 500 steps, and the whole training has 624" in said(ONE_X)
     assert "schedule.warmup_share 0.05" in said(ONE_X)
     assert said(ONE_X, steps_per_epoch=500) == ""
     unscaled = Schedule(epochs=12, base_batch_size=16, scale_lr=False)

@@ -7,6 +7,8 @@ from rankdet.assign.centre_region import CentreRegion
 from rankdet.assign.fovea import FoveaAssigner
 from rankdet.assign.fsaf import FSAFAssigner
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
+from rankdet.assign.guided import ApproximateMaxIoU
+from rankdet.assign.hungarian import ClassCost, CriterionCost, FocalCost, HungarianMatcher, Pairs, SoftmaxCost
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.paa import PAAAssigner
 from rankdet.assign.points import PointAssigner
@@ -18,6 +20,7 @@ __all__ = [
     "BACKGROUND",
     "IGNORE",
     "ATSSAssigner",
+    "ApproximateMaxIoU",
     "Assigner",
     "Assignment",
     "BestPriors",
@@ -27,18 +30,24 @@ __all__ = [
     "CellGrid",
     "CentreCells",
     "CentreRegion",
+    "ClassCost",
+    "CriterionCost",
     "FSAFAssigner",
     "FirstObject",
+    "FocalCost",
     "FoveaAssigner",
     "GroundTruth",
+    "HungarianMatcher",
     "InstanceTruth",
     "IoUBalancedSampler",
     "KeepAll",
     "LastObject",
     "MaxIoU",
     "PAAAssigner",
+    "Pairs",
     "PointAssigner",
     "RandomSampler",
     "Reach",
     "Sampler",
+    "SoftmaxCost",
 ]

@@ -100,6 +100,18 @@ class Assignment:
             ignored_pairs=pairs,
         )
 
+    def part(self, rows: slice, positives: slice, *, first_object: int) -> Assignment:
+        """The priors in ``rows`` alone, among them all of ``positives``; objects are counted from ``first_object``."""
+        assert self.ignored_pairs is None, "ignored pairs are not divided"
+        return replace(
+            self,
+            labels=self.labels[rows],
+            positive_index=self.positive_index[positives] - rows.start,
+            matched_index=self.matched_index[positives] - first_object,
+            matched_boxes=self.matched_boxes[positives],
+            overlaps=None if self.overlaps is None else self.overlaps[rows],
+        )
+
     def keep(self, kept: Tensor) -> Assignment:
         """The same with every prior outside the mask (P,) ignored."""
         still = kept[self.positive_index].nonzero().squeeze(1)

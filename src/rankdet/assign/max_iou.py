@@ -115,7 +115,7 @@ class MaxIoU(Assigner):
         claims = torch.full_like(matches, -1)
         at_once = max(1, MAX_OVERLAPS // len(priors))
         for start in range(0, len(objects), at_once):
-            iou = pairwise_iou(objects[start : start + at_once], priors).masked_fill_(~considered, -1)
+            iou = self.overlaps(objects[start : start + at_once], priors).masked_fill_(~considered, -1)
             most, row = iou.max(dim=0)
             matches = torch.where(most > overlap, row + start, matches)
             overlap = torch.maximum(overlap, most)
@@ -123,6 +123,10 @@ class MaxIoU(Assigner):
                 claimed = self.low_quality.claims(iou)
                 claims = torch.where(claimed >= 0, claimed + start, claims)
         return overlap, matches, claims
+
+    def overlaps(self, objects: Tensor, priors: Tensor) -> Tensor:
+        """What objects (G, 4) and priors (P, 4) are compared by, (G, P); subclasses may compare something else."""
+        return pairwise_iou(objects, priors)
 
     def _in_crowd(self, priors: Tensor, crowd: Tensor) -> Tensor:
         if self.crowd_overlap is None or len(crowd) == 0:

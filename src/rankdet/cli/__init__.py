@@ -12,12 +12,13 @@ from rankdet.streams import say_what_can_be_said
 
 COMMANDS = {
     "train": "train a detector, from a preset or a configuration of your own",
-    "eval": "AP and oLRP of a checkpoint, or of a file of results of any tool",
+    "eval": "AP and oLRP of a checkpoint, or of a file of results from any tool",
     "predict": "detect objects in images: pictures and a file of COCO results",
     "proposals": "write the regions that a detector's first stage proposes to a file",
     "check": "look for what is wrong with a dataset, and write a repaired copy",
     "report": "one HTML page with numbers, curves, errors and images, of a run or of a file of results",
     "calibrate": "put the best score threshold of every class of a model at 0.5",
+    "data": "write a dataset in another format: COCO, VOC or YOLO",
     "convert": "make a checkpoint of weights of MMDetection, torchvision or Detectron2",
     "export": "write a detector as a graph, ONNX or torch's own, and compare the two",
     "show": "what there is: detectors, losses, presets; the resolved configuration; the environment",

@@ -21,7 +21,7 @@ FOUND = 1
 OPTIONS = {
     "val": Option("DATA", "the validation data that go with DATA: classes and images are compared, too"),
     "images": Option(None, "decode all images: corrupt, equal and plain ones, and wrong sizes, are found"),
-    "image-folder": Option("FOLDER", "where the images of DATA are, if that is not found by itself"),
+    "image-folder": Option("FOLDER", "where the images of DATA are, if it is not found automatically"),
     "val-image-folder": Option("FOLDER", "the same for --val"),
     "preset": Option("NAME", "compare objects with the anchors of this preset or configuration; same as --config"),
     "config": CONFIG,

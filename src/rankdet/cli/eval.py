@@ -22,7 +22,7 @@ OPTIONS = {
     "proposals": Option("FILE", "instead of a checkpoint: proposals as COCO results; prints their recall"),
     "panoptic": Option("FILE", "instead of a checkpoint: panoptic results in COCO's format, their PNG files beside it"),
     "annotations": Option(
-        "DATA", "with --results or --proposals: the ground truth, a COCO or LVIS file or a VOC folder"
+        "DATA", "with --results or --proposals: the ground truth, a COCO or LVIS file, a VOC folder or a YOLO file"
     ),
     "threshold": Option("SCORE", "also print the LRP of the detections with at least this score"),
     "convert": CONVERT,
@@ -209,24 +209,36 @@ def _write_results(target: Path, results: list[dict[str, object]]) -> None:
 
 
 def _annotations(given: Given, subject: str) -> Path | dict[str, Any]:
-    """The ground truth, a COCO or LVIS file or the content of a VOC folder."""
+    """The ground truth, a COCO or LVIS file or the content of another dataset."""
     from rankdet.data.files import coco_file
+    from rankdet.data.yolo_folder import of_split
 
     if "annotations" not in given.own:
-        raise CommandError(f"--{subject} needs --annotations, the ground truth: a COCO or LVIS file, or a VOC folder")
+        raise CommandError(
+            f"--{subject} needs --annotations, the ground truth: a COCO or LVIS file, a VOC folder or a YOLO file"
+        )
     if given.files or given.overrides:
         raise CommandError(f"--{subject} needs no configuration; leave out --config and the keys of a configuration")
     if "save-results" in given.own:
         raise CommandError("--save-results goes with --checkpoint; these detections are in a file already")
-    place = Path(given.own["annotations"])
+    source = str(of_split(given.own["annotations"], "val"))
+    place = Path(source)
     if file := place if place.is_file() else coco_file(place):
-        return file
+        return file  # which is no YAML file: those have a split by now
     from rankdet.data import VOCDetection, open_dataset
 
-    dataset = open_dataset(given.own["annotations"], shapes_seed=1)
+    dataset = open_dataset(source, masks=_wants_masks(given, source), shapes_seed=1)
     if isinstance(dataset, VOCDetection):
         print(f"In {given.own['annotations']} {dataset.ids_in_words()}")
     return dataset.ground_truth()
+
+
+def _wants_masks(given: Given, source: str) -> bool:
+    """Whether the masks of a YOLO dataset are to be read."""
+    from rankdet.data.files import split_off
+    from rankdet.data.yolo_folder import yolo_file
+
+    return given.take("iou-type") == "segm" and yolo_file(split_off(source)[0]) is not None
 
 
 def _json_target(given: Given) -> Path | None:

@@ -34,7 +34,7 @@ class Validation:
 
     Args:
         val: a dataset, or what `rankdet.data.open_dataset` takes.
-        val_images: the folder of the images, where it is not found by itself.
+        val_images: the folder of the images, where it is not found automatically.
         classes: use only these classes, by name and in this order.
         masks: give masks too.
         batch_size: images in a batch.

@@ -1,4 +1,4 @@
-"""The layers of an experiment's configuration, put on one another: files in their order, then command-line options.
+"""The layers of an experiment's configuration, layered: files in their order, then command-line options.
 
 A file is a mapping; a key may name another file that has its value, relative to its own, and ``base`` names a file that
 lies below it. Later layers win, key by key. Objects are the exception: one of another class replaces the whole object,
@@ -18,10 +18,14 @@ import yaml
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.presets import find_config
+from rankdet.data.yolo_folder import describes_dataset
+from rankdet.yaml_text import LimitError, parse_yaml
 
 Tree = dict[str, Any]
 CLASS, ARGUMENTS = "class_path", "init_args"
 OUTPUT, BASE = "output", "base"
+_DATASETS = ("data.train", "data.val")
+"""Keys whose value may be the YAML file of a YOLO dataset."""
 
 
 class _Named(Tree):
@@ -125,7 +129,7 @@ def _read_mapping(path: Path, within: tuple[Path, ...]) -> Tree:
     if path in within:
         raise CommandError(f"{path} names itself, through {' and '.join(map(str, within))}; break the circle")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -150,7 +154,9 @@ def parse_value(text: str) -> Any:
     (0.1, [1, 2], 'a: b: c')
     """
     try:
-        value = yaml.safe_load(text)
+        value = parse_yaml(text)
+    except LimitError as error:
+        raise CommandError(f"the value {text[:40]}... cannot be used: {error}") from error
     except yaml.YAMLError:
         return text
     if isinstance(value, str | int | float | bool | list | dict) or text.strip().lower() in ("null", "~", ""):
@@ -169,15 +175,23 @@ def _number(value: Any) -> Any:
 
 
 def _included(value: Any, path: Path, within: tuple[Path, ...]) -> Any:
-    if isinstance(value, str) and value.endswith((".yaml", ".yml")):
+    if isinstance(value, str) and _is_layer(value, beside=path):
         return _Named(read_file(_named(value, path), within=within))
     if isinstance(value, dict):
         return {key: _included(inner, path, within) for key, inner in value.items()}
     return _number(value)
 
 
+def _is_layer(value: str, *, beside: Path = Path()) -> bool:
+    """Whether a value is the name of a file that has its value; that of a YOLO dataset is one itself."""
+    if not value.endswith((".yaml", ".yml")):
+        return False
+    return not any(place.is_file() and describes_dataset(place) for place in (Path(value), beside.parent / value))
+
+
 def _nested(key: str, value: Any) -> Tree:
-    if key != OUTPUT and isinstance(value, str) and value.endswith((".yaml", ".yml")):
+    may_be_absent = key == OUTPUT or (key in _DATASETS and not Path(str(value)).exists())
+    if isinstance(value, str) and not may_be_absent and _is_layer(value):
         value = _Named(read_file(find_config(value)))
     for part in reversed(key.split(".")):
         value = {part: value}

@@ -50,7 +50,7 @@ class Output(ABC):
 
 
 class Pictures(Output):
-    """A picture of each image, called as the image is below the folder.
+    """A picture of each image, named after the image's path below the folder.
 
     Args:
         folder: where they go.

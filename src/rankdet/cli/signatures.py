@@ -11,6 +11,7 @@ import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
+from functools import cache
 from typing import Any
 
 from rankdet.cli.errors import CommandError, near
@@ -74,9 +75,10 @@ def _check_object(
             meant = f"; did you mean {key}.{ARGUMENTS}.{name}?" if name in parameters_of(found) else ""
             raise CommandError(f"{origin}: unknown key {key}.{name}{meant} (an object has {CLASS} and {ARGUMENTS})")
     configuration.inherit(key, value := {**value, CLASS: found.__qualname__})
-    arguments = value.get(ARGUMENTS) or {}
+    where = f"{key}.{ARGUMENTS}"
+    arguments = _as_mapping(value.get(ARGUMENTS) or {}, f"{configuration.origin(where)}: {where}")
     given = _given_to(found, kinds, arguments, where=f"{origin}: {key}", wider=wider)
-    _check_arguments(configuration, f"{key}.{ARGUMENTS}", arguments, found, given)
+    _check_arguments(configuration, where, arguments, found, given)
     return {CLASS: public_path(found), ARGUMENTS: arguments}
 
 
@@ -97,8 +99,7 @@ def _check_arguments(
     configuration: Configuration, key: str, arguments: Any, owner: type, given: frozenset[str]
 ) -> None:
     """The arguments of one constructor; objects among them are spelt out in place."""
-    if not isinstance(arguments, dict):
-        raise CommandError(f"{configuration.origin(key)}: {key} must be a mapping of arguments, got {arguments!r}")
+    arguments = _as_mapping(arguments, f"{configuration.origin(key)}: {key}")
     parameters = parameters_of(owner)
     for name in arguments:
         if name not in parameters:
@@ -119,6 +120,12 @@ def _check_arguments(
             arguments[name] = _check_value(configuration, f"{key}.{name}", value, hints[name], kinds)
 
 
+def _as_mapping(arguments: Any, where: str) -> dict[str, Any]:
+    if not isinstance(arguments, dict):
+        raise CommandError(f"{where} must be a mapping of arguments, got {arguments!r}")
+    return arguments
+
+
 def _check_value(configuration: Configuration, key: str, value: Any, hint: Any, kinds: Sequence[Kind]) -> Any:
     if isinstance(value, list):
         return [_check_value(configuration, f"{key}[{row}]", item, hint, kinds) for row, item in enumerate(value)]
@@ -132,13 +139,13 @@ def _find_class(name: Any, kinds: Sequence[type], *, where: str, wider: type | N
     """A class of one of the kinds by its name or full path; without a name the kind itself, if it can be built."""
     if name is None and len(set(kinds)) == 1 and not inspect.isabstract(kinds[0]):
         return kinds[0]
-    accepted = {known.__name__: known for kind in kinds for known in _known(kind)}
+    accepted = {known.__name__: known for kind in kinds for known in _subclasses(kind)}
     if isinstance(name, str) and "." in name:
         found = _import(name, where)
         if isinstance(found, type) and issubclass(found, (*kinds, *([wider] if wider else []))):
             return found
         raise CommandError(f"{where}: {name} is no {_names(kinds)}{near(name.rpartition('.')[2], accepted)}")
-    if name in accepted:
+    if isinstance(name, str) and name in accepted:
         return accepted[name]
     known = ", ".join(sorted(accepted)[:20]) + (", ..." if len(accepted) > 20 else "")
     said = f"there is no {_names(kinds)} called {name}{near(str(name), accepted)}" if name else f"{CLASS} is missing"
@@ -147,7 +154,7 @@ def _find_class(name: Any, kinds: Sequence[type], *, where: str, wider: type | N
 
 def public_classes(kind: type) -> list[type]:
     """The classes of a kind that rankdet exports, by name."""
-    found = {known for known in _known(kind) if not public_path(known).startswith(known.__module__)}
+    found = {known for known in _subclasses(kind) if not public_path(known).startswith(known.__module__)}
     return sorted(found, key=lambda known: known.__name__)
 
 
@@ -177,21 +184,23 @@ def _import(path: str, where: str) -> Any:
         raise CommandError(f"{where}: {path} cannot be imported: {error}") from error
 
 
-def _known(kind: type) -> Iterator[type]:
-    """The class and those derived from it that are public and can be built; its package imports its names lazily."""
-    if _is_ours(kind):
-        package = importlib.import_module(".".join(kind.__module__.split(".")[:2]))
-        for name in getattr(package, "__all__", ()):
-            getattr(package, name)
-    yield from _subclasses(kind)
-
-
 def _subclasses(kind: type) -> Iterator[type]:
+    """The class and those derived from it that are public and can be built."""
+    _import_all(public_path(kind).rpartition(".")[0])
     if not inspect.isabstract(kind) and not kind.__name__.startswith("_"):
         yield kind
     derived: type
     for derived in kind.__subclasses__():
         yield from _subclasses(derived)
+
+
+@cache
+def _import_all(package: str) -> None:
+    """Import what a package of rankdet exports on demand: a class that nobody has imported derives from nothing yet."""
+    if package.startswith("rankdet."):
+        module = importlib.import_module(package)
+        for name in getattr(module, "__all__", ()):
+            getattr(module, name)
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

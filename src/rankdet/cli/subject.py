@@ -11,12 +11,17 @@ from rankdet.cli.errors import CommandError
 from rankdet.cli.options import Given
 from rankdet.cli.presets import preset_names
 from rankdet.data.files import split_off
+from rankdet.data.yolo_folder import describes_dataset, of_split
 from rankdet.doctor import Source
 
 if TYPE_CHECKING:
     from rankdet.cli.experiment import Experiment
 
-_ON_DISK = {"rankdet.data.CocoDetection": "annotations", "rankdet.data.VOCDetection": "root"}
+_ON_DISK = {
+    "rankdet.data.CocoDetection": "annotations",
+    "rankdet.data.VOCDetection": "root",
+    "rankdet.data.YOLODetection": "file",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ def find_subject(given: Given) -> Subject:
     subject = _interpret(given)
     for source in filter(None, (subject.train, subject.val)):
         if not split_off(source.path)[0].exists():
-            raise CommandError(f"there is no file or folder {source.path}; name a COCO file (*.json) or a VOC folder")
+            accepted = "a COCO file (*.json), a VOC folder or a YOLO file (data.yaml)"
+            raise CommandError(f"there is no file or folder {source.path}; name {accepted}")
     return subject
 
 
@@ -48,7 +54,7 @@ def _interpret(given: Given) -> Subject:
         files, data = [data, *files], None
     if data is None and not files:
         raise CommandError(
-            "what is to be checked? Give a COCO file, a VOC folder, or the configuration of an experiment"
+            "what is to be checked? Give a COCO file, a VOC folder, a YOLO file, or the configuration of an experiment"
         )
     if data is None:
         return _of_experiment(files, given.overrides, given)
@@ -66,7 +72,7 @@ def _interpret(given: Given) -> Subject:
 
 def _is_configuration(data: str) -> bool:
     if data.endswith((".yaml", ".yml")):
-        return True
+        return not describes_dataset(Path(data))
     return not Path(data).exists() and data in preset_names()
 
 
@@ -74,7 +80,8 @@ def _pair(data: str, given: Given) -> tuple[Source, Source | None]:
     val, folder = given.take("val"), given.take("val-image-folder")
     if folder is not None and val is None:
         raise CommandError("--val-image-folder says where the images of --val are; give --val too")
-    return Source(data, images=given.take("image-folder")), None if val is None else Source(val, images=folder)
+    train = Source(str(of_split(data, "train")), images=given.take("image-folder"))
+    return train, None if val is None else Source(str(of_split(val, "val")), images=folder)
 
 
 def _as_overrides(pair: tuple[Source, Source | None]) -> list[tuple[str, str]]:
@@ -107,7 +114,7 @@ def _source(settings: Mapping[str, Any], part: str) -> Source | None:
     data = settings[part]
     if isinstance(data, str):
         same = {"images": settings[f"{part}_images"], "classes": settings["classes"]}
-        return None if data == "shapes" else Source(data, **same)
+        return None if data == "shapes" else Source(str(of_split(data, part)), **same)
     stated = data["init_args"]
     key = _ON_DISK.get(data["class_path"])
     if key is None:
@@ -115,7 +122,7 @@ def _source(settings: Mapping[str, Any], part: str) -> Source | None:
     split = stated.get("split")
     return Source(
         str(stated[key]) + (f":{split}" if isinstance(split, str) else ""),
-        images=None if stated["images"] is None else str(stated["images"]),
+        images=None if stated.get("images") is None else str(stated["images"]),
         classes=stated["classes"] if isinstance(stated["classes"], list) else None,
     )
 

@@ -23,6 +23,7 @@ OPTIONS = {
     "fresh": Option(
         "PARTS", "parts of the model that do not come from --start-from, such as stage.head.regress,neck.*"
     ),
+    "dry-run": Option(None, "check everything, make three steps, detect in some images, keep nothing"),
     "help": HELP,
 }
 USAGE = """\
@@ -35,8 +36,9 @@ examples:
   rankdet train --config atss/rank_sort_r50_1x_coco --data.train instances_train.json --data.val instances_val.json
   rankdet train --config demo --model.init_args.backbone resnet34 --schedule.epochs 20 --output runs/longer
   rankdet train --resume runs/demo/last.ckpt
+  rankdet train --config demo --dry-run
   rankdet train --config demo --output runs/mine --resume auto
-  rankdet train --config fine_tune --start-from runs/coco/best.ckpt --data.train train.json --data.val val.json
+  rankdet train --config finetune --start-from runs/coco/best.ckpt --data.train train.json --data.val val.json
 """
 
 
@@ -56,6 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         resume=given.take("resume"),
         start_from=given.take("start-from"),
         fresh=[part for part in (given.take("fresh") or "").split(",") if part],
+        dry_run="dry-run" in given.own,
     )
     return 0
 
@@ -67,8 +70,11 @@ def train(
     resume: str | None,
     start_from: str | None = None,
     fresh: Sequence[str] = (),
+    dry_run: bool = False,
 ) -> None:
     """Read, build and train."""
+    if dry_run and resume not in (None, "auto"):
+        raise CommandError("--dry-run tries a training from its beginning; leave out --resume")
     with without_garbage_collection():
         import torch
 
@@ -79,8 +85,23 @@ def train(
     torch.manual_seed(experiment.seed)
     parts = experiment.build(start_from=start_from)
 
-    from rankdet.train import fit
+    from rankdet.train import fit, rehearse
 
+    if dry_run:
+        said = rehearse(
+            model=parts.model,
+            data=parts.data,
+            optimiser=parts.optimiser,
+            schedule=parts.schedule,
+            trainer=parts.trainer,
+            output=experiment.output,
+            start_from=start_from,
+            fresh=fresh,
+            seed=experiment.seed,
+            name=experiment.name,
+        )
+        print(said)
+        return
     fit(
         model=parts.model,
         data=parts.data,

@@ -142,7 +142,7 @@ def _retinanet(classes: int, network: Network) -> Detector:
     )
 
 
-def _of_body(model: Detector, *, finest: int) -> Iterator[Match]:
+def _of_body(model: DenseDetector | TwoStageDetector, *, finest: int) -> Iterator[Match]:
     """Backbone and pyramid, whose levels are called by the logarithm of their stride."""
     ours, theirs = "backbone.network", "backbone.bottom_up"
     yield Match(f"{ours}.conv1.weight", (f"{theirs}.stem.conv1.weight",), Reversed())
@@ -191,6 +191,7 @@ def _of_masks(ours: str) -> Iterator[Match]:
 
 
 def _of_retinanet(model: Detector) -> Iterator[Match]:
+    assert isinstance(model, DenseDetector), "built as such"
     yield from _of_body(model, finest=3)
     yield Match("stage.head.class_tower", ("head.cls_subnet",))
     yield Match("stage.head.box_tower", ("head.bbox_subnet",))

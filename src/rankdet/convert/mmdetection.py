@@ -26,6 +26,7 @@ from rankdet.models import (
     FoveaBox,
     MaskBranch,
     PrototypeDetector,
+    PyramidDetector,
     TwoStageDetector,
     VotingPostprocess,
 )
@@ -137,6 +138,9 @@ def matches(model: Detector, *, blue_first: bool = False, background_first: bool
         blue_first: whether its images are blue, green, red.
         background_first: whether that is the first class of a softmax, as in MMDetection 1.
     """
+    unknown = ConversionError(f"no names of MMDetection are known for a {type(model).__name__} with its parts")
+    if not isinstance(model, PyramidDetector):
+        raise unknown
     found = [Match("backbone.network.conv1.weight", ("backbone.conv1.weight",), Reversed())] if blue_first else []
     found += [Match("backbone.network", ("backbone",)), *_of_neck(model.neck, "neck", "neck")]
     if isinstance(model, TwoStageDetector):
@@ -148,7 +152,7 @@ def matches(model: Detector, *, blue_first: bool = False, background_first: bool
     elif isinstance(model, DenseDetector) and isinstance(model.stage.head, DenseHead):
         found += _of_dense(model.stage.head)
     else:
-        raise ConversionError(f"no names of MMDetection are known for a {type(model).__name__} with its parts")
+        raise unknown
     return found
 
 

@@ -1,17 +1,20 @@
 """Criteria: what a detector learns from, as objects beside the model; see `Criterion`."""
 
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, MagnitudeBalance, Task, TaskBalance, ValueBalance
-from rankdet.criteria.criterion import Criterion, CriterionOutput, Weighted
+from rankdet.criteria.correlated import Correlated
+from rankdet.criteria.criterion import Around, Criterion, CriterionOutput, Weighted
 from rankdet.criteria.judging import Fusion, GeometricMean, Product
 from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions, SemanticCriterion
 from rankdet.criteria.measures import (
     BoxIoU,
     Centerness,
+    ClassScore,
     MaskDice,
     MeanOf,
     Measure,
     NormalisedGIoU,
     RankWeight,
+    RelativeIoU,
     Score,
     Uniform,
 )
@@ -32,13 +35,18 @@ from rankdet.criteria.score_based import (
     ScoreCriterion,
     Totals,
 )
+from rankdet.criteria.semantic import CellCriterion
 from rankdet.ops.predictions import DrawnMasks, Predictions
 
 __all__ = [
+    "Around",
     "BoxIoU",
     "BoxesPerPositive",
+    "CellCriterion",
     "Centerness",
+    "ClassScore",
     "ConstantBalance",
+    "Correlated",
     "Criterion",
     "CriterionOutput",
     "DrawnMasks",
@@ -71,6 +79,7 @@ __all__ = [
     "RankedPositives",
     "RankingCriterion",
     "Reduction",
+    "RelativeIoU",
     "Score",
     "ScoreCriterion",
     "SemanticCriterion",

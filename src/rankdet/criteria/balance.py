@@ -69,16 +69,28 @@ class ValueBalance(TaskBalance):
     loss; only its gradient tells how the task fares. A task loss of 0 stays 0 (the published code divides by it).
 
     A perfect ranking has the value 0, and then the boxes stop learning, however far they are off. With the thousands of
-    priors of a dense detector that does not happen; with a few queries or regions it does: take a `ConstantBalance`
-    there.
+    priors of a dense detector that does not happen; with a few queries or regions it does. The remedy is a ``least``
+    above 0: with 1 the boxes weigh as much as the ranking where it is the worse of the two, and otherwise as they do
+    unbalanced.
+
+    Args:
+        least: lambda is never below it; 0 is as published.
 
     >>> ValueBalance()(torch.tensor(0.5), torch.tensor(2.0))
     tensor(2.)
+    >>> ValueBalance(least=1)(torch.tensor(0.5), torch.tensor(0.0))
+    tensor(0.5000)
     """
+
+    def __init__(self, *, least: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= least < float("inf"):
+            raise ValueError(f"least must be a finite number >= 0, the smallest weight of the task; got {least}")
+        self.least = least
 
     def forward(self, task_loss: Tensor, classification_value: Tensor) -> Tensor:
         """See `TaskBalance`."""
-        return _ratio(classification_value, task_loss.detach()) * task_loss
+        return _ratio(classification_value, task_loss.detach()).clamp(min=self.least) * task_loss
 
 
 class MagnitudeBalance(TaskBalance):

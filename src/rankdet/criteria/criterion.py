@@ -108,18 +108,16 @@ class Criterion(nn.Module, Part, ABC):
         """Losses of one stage over all images and levels of the batch on this process, or on all of the group."""
 
 
-class Weighted(Criterion):
-    """Another criterion with all of its losses times a factor.
+class Around(Criterion):
+    """A criterion around another one, which says all that the one within says; `forward` is what it changes.
 
-    >>> from rankdet.criteria import ScoreCriterion
-    >>> Weighted(ScoreCriterion(), weight=0.5).num_logits(80)
-    80
+    Attributes:
+        criterion: the one within.
     """
 
-    def __init__(self, criterion: Criterion, *, weight: float) -> None:
+    def __init__(self, criterion: Criterion) -> None:
         super().__init__()
         self.criterion = criterion
-        self.weight = weight
 
     @property
     def ranks(self) -> bool:
@@ -130,6 +128,11 @@ class Weighted(Criterion):
     def gathers(self) -> bool:
         """As the criterion within."""
         return self.criterion.gathers
+
+    @property
+    def group(self) -> Group:
+        """As the criterion within."""
+        return self.criterion.group
 
     @property
     def quality_channels(self) -> int:
@@ -156,6 +159,19 @@ class Weighted(Criterion):
     def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
         """As the criterion within."""
         return self.criterion.cost(predictions, candidates)
+
+
+class Weighted(Around):
+    """Another criterion with all of its losses times a factor.
+
+    >>> from rankdet.criteria import ScoreCriterion
+    >>> Weighted(ScoreCriterion(), weight=0.5).num_logits(80)
+    80
+    """
+
+    def __init__(self, criterion: Criterion, *, weight: float) -> None:
+        super().__init__(criterion)
+        self.weight = weight
 
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """See `Criterion`."""

@@ -49,6 +49,21 @@ class BoxIoU(Measure):
         return aligned_iou(positives.boxes, positives.targets)
 
 
+class RelativeIoU(Measure):
+    """IoU of the predicted box with its object, over the best such IoU in its image.
+
+    The target of `PositionSupervisedLoss`: the best box of an image has 1, however far it is off.
+    """
+
+    def __call__(self, positives: Positives) -> Tensor:
+        """See `Measure`."""
+        overlap = aligned_iou(positives.boxes, positives.targets)
+        # Positives come image by image, so that their images can be numbered without asking how many there are.
+        image = (positives.images.diff(prepend=positives.images[:1]) != 0).cumsum(0)
+        best = torch.zeros_like(overlap).scatter_reduce(0, image, overlap, "amax")[image]
+        return overlap / torch.where(best > 0, best, 1.0)
+
+
 class NormalisedGIoU(Measure):
     """(1 + GIoU) / 2 of the predicted box with its object: tells boxes apart that do not even touch it.
 
@@ -104,6 +119,14 @@ class Score(Measure):
     def __call__(self, positives: Positives) -> Tensor:
         """See `Measure`."""
         return positives.logits.float().sigmoid().amax(1)
+
+
+class ClassScore(Measure):
+    """The score of the positive for the class of its object."""
+
+    def __call__(self, positives: Positives) -> Tensor:
+        """See `Measure`."""
+        return positives.class_logits.float().sigmoid()
 
 
 class Centerness(Measure):

@@ -25,6 +25,8 @@ class Positives:
         priors: (M, 4).
         boxes: (M, 4), decoded and detached.
         targets: (M, 4), boxes of the objects.
+        objects: (M,), which object of the batch each belongs to.
+        images: (M,), the image of each.
         masks: their masks, where the stage draws them before it is judged.
     """
 
@@ -35,6 +37,8 @@ class Positives:
     priors: Tensor
     boxes: Tensor
     targets: Tensor
+    objects: Tensor
+    images: Tensor
     masks: DrawnMasks | None = field(default=None, kw_only=True)
 
     @classmethod
@@ -46,8 +50,18 @@ class Positives:
         priors = predictions.priors.gather(index)
         boxes = predictions.boxes_of(index, deltas.detach())
         logits = predictions.logits.detach()[index]
-        objects = assignment.matched_boxes
-        return cls(index, labels, logits, deltas, priors, boxes, objects, masks=predictions.masks)
+        return cls(
+            index,
+            labels,
+            logits,
+            deltas,
+            priors,
+            boxes,
+            targets=assignment.matched_boxes,
+            objects=assignment.matched_index,
+            images=predictions.priors.images_of(index),
+            masks=predictions.masks,
+        )
 
     def __len__(self) -> int:
         """M."""

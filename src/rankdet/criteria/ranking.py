@@ -11,9 +11,10 @@ The functions at the end are the other ranking losses with the parts that they w
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankdet.assign.assignment import Assignment
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, Task, TaskBalance, ValueBalance
@@ -29,7 +30,7 @@ from rankdet.criteria.judging import Fusion, Product, fused_logits, judging_loss
 from rankdet.criteria.measures import BoxIoU, Measure, NormalisedGIoU, RankWeight, Score, Uniform
 from rankdet.criteria.positives import Positives
 from rankdet.criteria.reduction import Reduction, WeightedMean, WeightedSum
-from rankdet.losses.boxes import BoxLoss, GIoULoss, SmoothL1Loss
+from rankdet.losses.boxes import BoxLoss, GIoULoss, SmoothL1Loss, SumOfBoxLosses
 from rankdet.losses.classification import FocalLoss
 from rankdet.losses.ranking import ALRPLoss, AveragePrecisionLoss, NDCGLoss, Ranked, RankingLoss, RankSortLoss
 from rankdet.losses.ranking.gather import Group
@@ -45,7 +46,8 @@ class RankingCriterion(Criterion):
         ranking: the ranking loss over all (prior, class) pairs of the stage; RS Loss by default. If it gathers across
             devices, boxes, masks and the quality branch are weighted, averaged and balanced over all devices too.
         quality: label of the positives, for losses that sort them.
-        box_loss: loss of each positive's box.
+        box_loss: loss of each positive's box, or several, each reduced and balanced by itself (``box1``, ``box2``):
+            then their weights vanish under a `ValueBalance`, as in BRS-DETR (Yavuz et al., ECCV 2024).
         weighting: weight of each positive's box loss; `RankWeight` looks at the ranking too.
         reduction: how the weighted box losses become one number.
         balance: how the box loss is scaled beside the ranking loss.
@@ -63,7 +65,7 @@ class RankingCriterion(Criterion):
         *,
         ranking: RankingLoss | None = None,
         quality: Measure | None = None,
-        box_loss: BoxLoss | None = None,
+        box_loss: BoxLoss | Sequence[BoxLoss] | None = None,
         weighting: Measure | None = None,
         reduction: Reduction | None = None,
         balance: TaskBalance | None = None,
@@ -75,7 +77,7 @@ class RankingCriterion(Criterion):
         super().__init__()
         self.ranking = ranking or RankSortLoss()
         self.quality = quality or BoxIoU()
-        self.box_loss = box_loss or GIoULoss()
+        self.box_loss = nn.ModuleList(box_loss) if isinstance(box_loss, Sequence) else box_loss or GIoULoss()
         self.weighting = weighting or Score()
         self.reduction = reduction or WeightedMean()
         self.balance = balance or ValueBalance()
@@ -83,7 +85,9 @@ class RankingCriterion(Criterion):
         self.judged_weight = judged_weight
         self.fusion = fusion or Product()
         self.loss_weight = loss_weight
-        check_gathering(self.box_loss, gathers=self.ranking.gather_across_devices)
+        if not self.box_losses:
+            raise ValueError("box_loss names no loss; leave it out for 1 - GIoU")
+        check_gathering(*self.box_losses.values(), gathers=self.ranking.gather_across_devices)
         for name, measure in {"quality": self.quality, "judged": self.judged}.items():
             if measure is not None and measure.needs_ranks:
                 raise ValueError(
@@ -118,6 +122,13 @@ class RankingCriterion(Criterion):
         return self.ranking.processes
 
     @property
+    def box_losses(self) -> dict[str, BoxLoss]:
+        """The losses of the boxes, by the names that they are reported by."""
+        if isinstance(self.box_loss, nn.ModuleList):
+            return {f"box{number}": loss for number, loss in enumerate(self.box_loss, 1)}  # type: ignore[misc]
+        return {"box": self.box_loss}
+
+    @property
     def quality_channels(self) -> int:
         """1 with a quality branch."""
         return int(self.judged is not None)
@@ -128,7 +139,8 @@ class RankingCriterion(Criterion):
 
     def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
         """See `Criterion`. Focal loss of the logits plus the loss of the box, as in the paper's code for PAA."""
-        return candidate_cost(predictions, candidates, classification=self._candidate_loss, box_loss=self.box_loss)
+        boxes = SumOfBoxLosses(list(self.box_losses.values()))
+        return candidate_cost(predictions, candidates, classification=self._candidate_loss, box_loss=boxes)
 
     def forward(self, predictions: Predictions, assignment: Assignment) -> CriterionOutput:
         """See `Criterion`."""
@@ -140,9 +152,10 @@ class RankingCriterion(Criterion):
         weights = self.weighting(positives.with_ranks(ranked))
         losses = dict(ranked.terms)
         if predictions.regresses_boxes:
-            box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
-            box = Task(self.reduction(*group.everyone(box_losses, weights)), predictions.deltas, group)
-            losses["box"] = self.balance.between(box, Task(ranking, predictions.logits, group))
+            for name, box_loss in self.box_losses.items():
+                of_each = box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
+                box = Task(self.reduction(*group.everyone(of_each, weights)), predictions.deltas, group)
+                losses[name] = self.balance.between(box, Task(ranking, predictions.logits, group))
         if self.judged is not None:
             (judging,) = group.everyone(judging_losses(predictions, positives, self.judged))
             losses["quality"] = self.judged_weight * weighted_mean(judging, torch.ones_like(judging))
@@ -164,6 +177,9 @@ class RankingCriterion(Criterion):
             quality,
             ignored=~assignment.considered(classes),
             image_index=predictions.priors.image_index if by_image else None,
+            sorting_group={"batch": None, "image": positives.images, "object": positives.objects}[
+                self.ranking.sorting_scope
+            ],
         )
 
 

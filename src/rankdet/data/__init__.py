@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from rankdet.data.sampling import EachOnce as EachOnce
     from rankdet.data.sampling import RepeatRare as RepeatRare
     from rankdet.data.sampling import Sampling as Sampling
+    from rankdet.data.semantic import WithSemantics as WithSemantics
     from rankdet.data.shapes import Shapes as Shapes
     from rankdet.data.sources import open_dataset as open_dataset
     from rankdet.data.transforms import FixedResize as FixedResize
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from rankdet.data.transforms import Sanitise as Sanitise
     from rankdet.data.transforms import resize_from_dict as resize_from_dict
     from rankdet.data.voc import VOCDetection as VOCDetection
+    from rankdet.data.yolo import YOLODetection as YOLODetection
 
 _HOMES = {
     "Antialiased": "interpolation",
@@ -115,7 +117,9 @@ _HOMES = {
     "SubsetDetection": "compose",
     "Target": "dataset",
     "VOCDetection": "voc",
+    "YOLODetection": "yolo",
     "WithProposals": "proposals",
+    "WithSemantics": "semantic",
     "WithoutClasses": "one_class",
     "build_loader": "loader",
     "collate": "loader",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torchvision import tv_tensors
 
 from rankdet.data.categories import Categories
 from rankdet.data.dataset import DetectionDataset, Sample, check_index, make_target
@@ -58,7 +59,7 @@ class AnnotatedImages(DetectionDataset):
     def __getitem__(self, index: int) -> Sample:
         index = check_index(index, len(self))
         height, width = (int(side) for side in self._sizes[index])
-        image = read_image(self.folder / self.files[index], size=(height, width))
+        image = self.read(self.folder / self.files[index], size=(height, width))
         table, rows = self.annotations, self.annotations.usable_rows(index)
         return image, make_target(
             table.boxes[rows],
@@ -69,6 +70,10 @@ class AnnotatedImages(DetectionDataset):
             masks=self._masks(rows, (height, width)),
             difficult=None if table.difficult is None else table.difficult[rows],
         )
+
+    def read(self, path: Path, *, size: tuple[int, int]) -> tv_tensors.Image:
+        """The image in a file, whose annotated size (H, W) it must have."""
+        return read_image(path, size=size)
 
     @property
     def image_ids(self) -> list[int]:

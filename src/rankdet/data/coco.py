@@ -36,7 +36,7 @@ class CocoDetection(AnnotatedImages):
 
     Args:
         annotations: the JSON file.
-        images: the folder of the images; found by itself when None: beside the file, in ``images`` or a folder named
+        images: the folder of the images; found automatically when None: beside the file, in ``images``, or in one named
             after the split (``train2017`` for ``instances_train2017.json``), or in those one level up.
         masks: give masks too; objects without a usable segmentation are then left out, and counted.
         classes: use only these categories, by name; the others count as background.
@@ -71,7 +71,7 @@ class CocoDetection(AnnotatedImages):
     ) -> None:
         file = as_path(annotations, "the path of a COCO file")
         with without_garbage_collection():
-            read = _read(file, classes, masks=masks)
+            read = read_columns(CocoFile(file), classes, masks=masks)
         table, names, federation = read.table, read.names, read.federation
         counts = table.object_counts() if skip_empty else None
         called = Called("image {}", read.ids)
@@ -96,7 +96,7 @@ class CocoDetection(AnnotatedImages):
 
 
 @dataclass(frozen=True)
-class _Read:
+class Columns:
     """What an annotation file says; all that it was read from can be forgotten."""
 
     ids: np.ndarray
@@ -109,12 +109,12 @@ class _Read:
     federation: Federation | None
 
 
-def _read(file: Path, classes: Sequence[str] | None, *, masks: bool) -> _Read:
-    content = CocoFile(file)
+def read_columns(content: CocoFile, classes: Sequence[str] | None, *, masks: bool) -> Columns:
+    """All of an annotation file that a dataset keeps; `DatasetError` for what is wrong with it."""
     categories = content.categories(classes)
     table, faults = content.annotations(categories, masks=masks)
     names, from_url = content.file_names()
-    return _Read(
+    return Columns(
         ids=content.image_ids,
         sizes=content.sizes,
         names=names,

@@ -26,11 +26,11 @@ _IDS = {"id", "image_id", "category_id"}
 
 
 class CocoFile:
-    """An annotation file; every method checks what it reads."""
+    """An annotation file, or the same content from elsewhere; every method checks what it reads."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, content: CocoContent | None = None) -> None:
         self.file = file
-        self.content = _read(file)
+        self.content = content or _read(file)
         self.image_ids = self._required("images", "id")
         if not len(self.image_ids):
             raise DatasetError(f"{file} has no images: the list 'images' is empty; give a file with images")
@@ -76,7 +76,7 @@ class CocoFile:
         chosen = chosen[stable_order(owners[chosen])]
         owners, sizes = owners[chosen], self.sizes[owners[chosen]]
         all_ids, faults = self._annotation_ids()
-        names = Called("annotation {} of image {}", all_ids[chosen], self.image_ids[owners])
+        names = self.names_of(all_ids[chosen], owners)
         xywh = self._boxes(chosen)
         try:
             clean = clean_boxes(xywh, sizes, names=names)
@@ -100,6 +100,10 @@ class CocoFile:
             segmentations=packed.segmentations if packed else None,
         )
         return table, [*read_nevertheless(self.content), *clean.faults, *faults, *(packed.faults if packed else ())]
+
+    def names_of(self, ids: np.ndarray, owners: np.ndarray) -> Called:
+        """How messages call annotations, by their ids and the places of their images."""
+        return Called("annotation {} of image {}", ids, self.image_ids[owners])
 
     def _references(self, categories: Categories) -> tuple[np.ndarray, np.ndarray]:
         """The place of each annotation's image, and its label: -1 for a category that is not in use."""

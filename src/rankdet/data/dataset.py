@@ -26,6 +26,7 @@ class Target(TypedDict):
     ``boxes`` (G, 4) xyxy float32; ``labels`` (G,) int64, 0..K-1; ``iscrowd`` (G,) bool, regions to ignore in training;
     ``difficult`` (G,) bool, datasets in the VOC format only; ``masks`` (G, H, W) uint8, only when asked for;
     ``proposals`` (R, 4) xyxy float32, regions that come with the image, best first, only where there are files of them;
+    ``semantic`` (1, H, W) uint8, one more than the class of each pixel and 0 unknown, only where there are such maps;
     ``image_id`` as in the annotation file; ``original_size`` (H, W) before any resize.
     """
 
@@ -37,6 +38,7 @@ class Target(TypedDict):
     masks: NotRequired[tv_tensors.Mask]
     difficult: NotRequired[torch.Tensor]
     proposals: NotRequired[tv_tensors.BoundingBoxes]
+    semantic: NotRequired[tv_tensors.Mask]
 
 
 Sample = tuple[tv_tensors.Image, Target]
@@ -51,6 +53,8 @@ class DetectionDataset(Dataset[Sample], ABC):
 
     categories: Categories
     report: DatasetReport
+    turns_upright: bool = False
+    """Whether images are turned as their EXIF orientation says, and sizes are those of the turned ones."""
 
     @abstractmethod
     def __len__(self) -> int: ...

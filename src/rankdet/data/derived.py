@@ -17,6 +17,7 @@ class DerivedDetection(DetectionDataset):
         self.dataset = dataset
         self.categories = dataset.categories
         self.report = dataset.report
+        self.turns_upright = dataset.turns_upright
 
     def __len__(self) -> int:
         return len(self.dataset)

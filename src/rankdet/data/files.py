@@ -142,9 +142,10 @@ def as_path(source: object, wanted: str) -> Path:
 
 
 def split_off(source: str) -> tuple[Path, str | None]:
-    """A folder and the name of a split after the last colon, unless the whole is a path."""
+    """A folder or YAML file and the name of a split after the last colon, unless the whole is a path."""
     before, colon, split = source.rpartition(":")
-    if colon and not Path(source).exists() and Path(before).is_dir():
+    is_home = Path(before).is_dir() or before.lower().endswith((".yaml", ".yml"))
+    if colon and not Path(source).exists() and is_home:
         return Path(before), split
     return Path(source), None
 

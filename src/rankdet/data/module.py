@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,29 +12,33 @@ from torchvision.transforms import v2
 
 from rankdet.data.batches import group_by_orientation
 from rankdet.data.categories import Categories
+from rankdet.data.compose import SubsetDetection
 from rankdet.data.corrupt import BlankCorrupt, SkipCorrupt
 from rankdet.data.dataset import DetectionDataset
 from rankdet.data.errors import CLASSES, CorruptImageError, DatasetError
 from rankdet.data.loader import build_loader
 from rankdet.data.one_class import one_class_of
 from rankdet.data.proposals import ProposalFiles, with_proposals
-from rankdet.data.raster import read_size
+from rankdet.data.raster import read_header
 from rankdet.data.sampling import EachOnce, Sampling
+from rankdet.data.semantic import with_semantics
 from rankdet.data.sources import open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, Sanitise
 from rankdet.data.voc import VOCDetection
+from rankdet.data.yolo_folder import of_split
 
 _PROBED = 32  # images whose headers are read before a training
 
 
 class DetectionData:
-    """Training and validation data; what can be known to be wrong before a training is found here.
+    """Training and validation data; everything that can be checked before a training is checked here.
 
     Args:
-        train: a dataset, or what :func:`rankdet.data.open_dataset` takes: a COCO file, a VOC folder, ``"shapes"``.
+        train: a dataset, or what :func:`rankdet.data.open_dataset` takes: a COCO file, a VOC folder, a YOLO file,
+            ``"shapes"``.
         val: as `train`; ``"shapes"`` gives images that are not those of the training.
-        train_images: the folder of the training images, where it is not found by itself.
-        val_images: the folder of the validation images, where it is not found by itself.
+        train_images: the folder of the training images, where it is not found automatically.
+        val_images: the folder of the validation images, where it is not found automatically.
         classes: use only these classes, by name and in this order, in both.
         masks: give masks too.
         batch_size: images in a batch, on each process.
@@ -46,6 +51,7 @@ class DetectionData:
         min_size: leave images whose shorter side is below so many pixels out of the training.
         one_class: all objects are of one class, "object", for what tells them from background alone.
         proposals: files of regions that come with the images, for a detector without a first stage.
+        semantic: folder with a semantic map of each training image, as COCO-stuff has them; see `WithSemantics`.
 
     `classes`, `masks` and the two rules of omission apply to data that are opened here, not to dataset objects.
 
@@ -80,6 +86,7 @@ class DetectionData:
         min_size: int = 32,
         one_class: bool = False,
         proposals: ProposalFiles | None = None,
+        semantic: str | None = None,
     ) -> None:
         if batch_size < 1 or workers < 0:
             raise ValueError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
@@ -91,8 +98,9 @@ class DetectionData:
         )
         files = proposals or ProposalFiles()
         self.train = with_proposals(one_class_of(self._tolerant_train, one_class), files.train, everywhere=True)
+        self.train = with_semantics(self.train, semantic)
         self._order = (sampling or EachOnce()).order(self.train)
-        validation = _open(val, val_images, classes=classes, masks=masks, seed=1)
+        validation = _open(of_split(val, "val"), val_images, classes=classes, masks=masks, seed=1)
         if isinstance(validation, VOCDetection) and isinstance(val, str):
             validation = _with_classes_of(self._tolerant_train.categories, validation, val, val_images)
         self._tolerant_val = BlankCorrupt(validation)
@@ -112,6 +120,19 @@ class DetectionData:
     def summary(self) -> str:
         """The corrupt images met so far, for the end of a training; empty when there were none."""
         return "\n".join(filter(None, (self._tolerant_train.summary(), self._tolerant_val.summary())))
+
+    def to_learn_by_heart(self, count: int) -> DetectionData:
+        """The first `count` training images that have objects, without augmentation, to train on and to validate on."""
+        with_objects = (index for index in range(len(self.train)) if len(self.train.labels(index)))
+        few = SubsetDetection(self.train, list(itertools.islice(with_objects, count)))
+        return DetectionData(
+            train=few,
+            val=few,
+            batch_size=min(self.batch_size, len(few)),
+            workers=self.workers,
+            resize=self.resize,
+            train_transforms=[self.resize],
+        )
 
     def train_loader(self, *, seed: int, rank: int | None = None, world_size: int | None = None) -> DataLoader[Any]:
         """Shuffled batches of one orientation each, augmented; corrupt images are replaced and counted.
@@ -212,7 +233,8 @@ def _probe(dataset: DetectionDataset) -> None:
         if path is None:
             return
         try:
-            height, width = read_size(path)
+            header = read_header(path)
+            height, width = header.turned_size if dataset.turns_upright else header.size
         except CorruptImageError as error:
             faults.append(str(error))
             continue

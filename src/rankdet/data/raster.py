@@ -126,7 +126,7 @@ def _lower_bytes(image: ImageFile.ImageFile) -> list[Any]:
 
 
 def _header(image: Image.Image) -> Header:
-    # Pillow turns a TIFF by itself, and decodes a PNG without EXIF to look for it behind the pixels.
+    # Pillow turns a TIFF unasked, and decodes a PNG without EXIF to look for it behind the pixels.
     has_exif = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
     orientation = image.getexif().get(_ORIENTATION, _UPRIGHT) if has_exif else _UPRIGHT
     known = isinstance(orientation, int) and 1 <= orientation <= 8

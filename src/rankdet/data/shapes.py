@@ -26,6 +26,7 @@ from rankdet.data.report import DatasetReport
 from rankdet.data.scenes import CLUTTER, NOBODY, SHAPES, Canvas, Piece, Scene, paint
 
 _LAYOUT, _PAINT = 0, 1  # random streams of an image
+_MOST_IMAGES, _MOST_OBJECTS = 10_000_000, 1000  # beyond, lists of ids or one image take gigabytes or minutes
 _TRIES = 8  # places tried for a piece before it is given up
 
 
@@ -73,10 +74,11 @@ class Shapes(DetectionDataset):
         masks: bool = False,
     ) -> None:
         self.size: tuple[int, int] = (image_size, image_size) if isinstance(image_size, int) else (*image_size,)
-        _check("length", length, 1, math.inf)
+        _check("length", length, 1, _MOST_IMAGES)
         _check("seed", seed, 0, 2**32 - 1)
         _check("image_size", min(self.size), 16, 8192)
         _check("num_classes", num_classes, 1, len(SHAPES))
+        _check("objects", objects[1], 0, _MOST_OBJECTS)
         _check("objects", objects[0], 0, objects[1])
         _check("sizes", sizes[0], 0.01, sizes[1])
         _check("empty", empty, 0, 1)

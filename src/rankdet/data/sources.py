@@ -12,6 +12,8 @@ from rankdet.data.errors import NO_MASKS, DatasetError
 from rankdet.data.files import as_path, coco_file, split_off
 from rankdet.data.shapes import Shapes
 from rankdet.data.voc import VOCDetection
+from rankdet.data.yolo import YOLODetection
+from rankdet.data.yolo_folder import yolo_file
 
 SHAPES = "shapes"
 _SHAPES_LENGTH = 1000
@@ -31,9 +33,10 @@ def open_dataset(
 
     Args:
         source: a COCO annotation file (``*.json``) or a folder with ``annotations.json``; a VOC folder or a folder of
-            VOC XML files, with a split after a colon if wanted (``VOC2007:trainval``); or ``"shapes"``, the built-in
-            dataset with 1,000 images.
-        images: the folder of the images, where it is not found by itself.
+            VOC XML files, with a split after a colon if wanted (``VOC2007:trainval``); the YAML file of a YOLO dataset
+            or its folder (``data.yaml:val``, the training data without a split); or ``"shapes"``, the built-in dataset
+            with 1,000 images.
+        images: the folder of the images, where it is not found automatically; YOLO's file says it.
         masks: give masks too.
         classes: use only these classes, by name.
         skip_empty: leave out images without objects.
@@ -49,14 +52,22 @@ def open_dataset(
     """
     if str(source) == SHAPES:
         return _open_shapes(images, masks=masks, classes=classes, seed=shapes_seed)
-    path, split = split_off(str(as_path(source, "the path of a COCO file or of a VOC folder")))
+    path, split = split_off(str(as_path(source, "the path of a COCO file, a VOC folder or a YOLO file")))
     annotations = coco_file(path)
     if annotations is not None:
         names = classes.names if isinstance(classes, Categories) else classes
         return CocoDetection(annotations, images, masks=masks, classes=names, skip_empty=skip_empty, min_size=min_size)
+    if (file := yolo_file(path)) is not None:
+        if images is not None:
+            raise DatasetError(
+                f"{file} says itself where its images are; correct it there, and leave the image folder out"
+            )
+        names = classes.names if isinstance(classes, Categories) else classes
+        return YOLODetection(file, split=split, masks=masks, classes=names, skip_empty=skip_empty, min_size=min_size)
     if not path.is_dir():
         problem = "is" if path.exists() else "does not exist, and is"
-        raise DatasetError(f"{path} {problem} neither a COCO annotation file (*.json), nor a VOC folder, nor 'shapes'")
+        others = "nor a VOC folder, nor a YOLO file (data.yaml), nor 'shapes'"
+        raise DatasetError(f"{path} {problem} neither a COCO annotation file (*.json), {others}")
     if masks:
         raise DatasetError(f"{path} is in the VOC format, which has no masks; use a COCO file, or {NO_MASKS}")
     return VOCDetection(path, images, split=split, classes=classes, skip_empty=skip_empty, min_size=min_size)

@@ -20,7 +20,7 @@ from rankdet.data.interpolation import Antialiased, FloatBilinear, Interpolation
 
 PER_OBJECT = ("boxes", "labels", "iscrowd", "difficult", "masks")
 """The keys of a target that have one row for each object."""
-PLACED = ("boxes", "masks", "proposals")
+PLACED = ("boxes", "masks", "proposals", "semantic")
 """The keys of a target that lie in the image, so that whatever cuts the image cuts them."""
 
 

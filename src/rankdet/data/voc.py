@@ -36,8 +36,8 @@ class VOCDetection(AnnotatedImages):
 
     Args:
         root: a VOC folder (with ``Annotations``, ``JPEGImages``, ``ImageSets/Main``), or a folder of XML files.
-        images: the folder of the images; found by itself when None (``JPEGImages`` or ``images`` in or beside `root`,
-            or `root` itself). How an image is found: :class:`rankdet.data.voc_folder.VOCImages`.
+        images: the folder of the images; found automatically when None (``JPEGImages`` or ``images`` in or beside
+            `root`, or `root` itself). How an image is found: :class:`rankdet.data.voc_folder.VOCImages`.
         split: the annotation files to use, without ending: a list, or the name of a file in ``ImageSets/Main`` such as
             ``"trainval"``, see :meth:`rankdet.data.voc_folder.VOCFolder.split`; None for all.
         classes: the classes, in label order; objects of other classes count as background. Names must occur in the

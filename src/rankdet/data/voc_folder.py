@@ -133,7 +133,7 @@ def _stem(text: str, known: Mapping[str, str]) -> str | None:
 class VOCImages:
     """The images in one folder, by the annotation file and by what it says in ``<filename>``.
 
-    An image belongs to the annotation file that is called as it is; ``<filename>``, which often stems from another
+    An image belongs to the annotation file of the same name; ``<filename>``, which often stems from another
     machine or from before a renaming, helps where there is none. Its ending and folders need not be right.
 
     Args:

@@ -18,6 +18,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 """The elements of a ``<bndbox>``."""
 _NAMES = ("name", "filename")  # what is used of the texts of a file
 _MOST_PIXELS = 1e9
+_DEEPEST = 100  # levels of elements; annotations have four
 _TRUE = ("1", "true", "yes")
 
 
@@ -70,11 +71,24 @@ def _content(file: Path) -> bytes:
 
 
 def _parse(text: str, file: Path) -> Element:
-    builder = TreeBuilder()
+    builder, depth = TreeBuilder(), 0
     parser = expat.ParserCreate()
     parser.buffer_text = True
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _DEEPEST:
+            raise DatasetError(f"{file} has elements in more than {_DEEPEST} levels; restore it, or remove it")
+        builder.start(tag, attributes)
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag)
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
     parser.CharacterDataHandler = builder.data
 
     def refuse(*_: object) -> None:

@@ -109,6 +109,18 @@ class LeaveOutFiles(Repair):
 
 
 @dataclass(frozen=True, eq=False)
+class LeaveOutLines(Repair):
+    """Lines of YOLO's label files that cannot be used, and are in no table."""
+
+    number: int
+
+    def apply(self, draft: Draft) -> str:
+        """See `Repair`."""
+        del draft
+        return counted("label {line/lines} left out (cannot be used)", self.number)
+
+
+@dataclass(frozen=True, eq=False)
 class LeaveOutNameless(Repair):
     """Objects of VOC files without a class, which are in no table."""
 

@@ -63,6 +63,8 @@ def _check_headers(table: Table, looks: Mapping[int, Look]) -> Iterator[Finding]
     stated = {row: (int(table.images.sizes[row, 0]), int(table.images.sizes[row, 1])) for row in headers}
     wrong = [row for row, header in headers.items() if min(stated[row]) > 0 and stated[row] != header.size]
     turned = np.array([row for row in wrong if headers[row].turned_size == stated[row]], dtype=np.int64)
+    if table.format == "YOLO":  # whose images are turned when they are read
+        headers, wrong, turned = {}, [row for row in wrong if row not in set(turned.tolist())], turned[:0]
     other = np.setdiff1d(np.array(wrong, dtype=np.int64), turned)
     yield from find(
         "annotated-after-turning",

@@ -38,6 +38,14 @@ def read_coco(
     if content is None:
         remedy = "name a COCO annotation file: an object with the lists 'images', 'annotations' and 'categories'"
         return None, [Finding("unreadable-file", Severity.ERROR, problem, 1, remedy, (str(file),))]
+    candidates = coco_image_folders(file) if images is None else [images]
+    return table_of(content, source=file, candidates=candidates, classes=classes)
+
+
+def table_of(
+    content: CocoContent, *, source: Path, candidates: Sequence[Path], classes: Sequence[str] | None
+) -> tuple[Table, list[Finding]]:
+    """The table of what an annotation file holds, whose images are in one of some folders, and what is wrong in it."""
     image_ids, category_ids = number_words(content, "images"), number_words(content, "categories")
     image_columns, flat_names = _read_images(content, image_ids)
     every_class = class_columns = _read_classes(content, category_ids)
@@ -54,14 +62,14 @@ def read_coco(
     findings += _check_entries(content, "categories", every_class.entries, "have a whole number 'id' and a 'name'")
     findings += [*_nameless(content, every_class), *_check_objects(content, objects)]
     table = Table(
-        source=file,
+        source=source,
         format="COCO" if image_columns.lists is None else "LVIS",
         images=image_columns,
         objects=objects,
         classes=class_columns,
         content=content,
     )
-    return _locate(table, coco_image_folders(file) if images is None else [images], flat_names), findings
+    return _locate(table, candidates, flat_names), findings
 
 
 def _parse(file: Path) -> tuple[CocoContent | None, str]:

@@ -193,7 +193,7 @@ def _check_names(files: Sequence[_File], images: VOCImages | None) -> Iterator[F
         Severity.WARNING,
         np.arange(len(misled)),
         what="annotation {file names/files name} another image in <filename> than the one of {its/their} own name",
-        remedy="look with --preview whether the boxes fit: the image that is called as the file is the one used",
+        remedy="look with --preview whether the boxes fit: the image that has the name of the file is the one used",
         example=lambda row: f"{misled[row][0].stem}.xml names {misled[row][1]}",
     )
 

@@ -15,6 +15,7 @@ from rankdet.doctor.placement import Links, Placement, names_within, store_uprig
 from rankdet.doctor.table import Table
 from rankdet.doctor.write_coco import write_coco
 from rankdet.doctor.write_voc import write_voc
+from rankdet.doctor.write_yolo import write_yolo
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ def write_repaired(parts: Sequence[Part], folder: Path, *, placement: Placement 
     """Write repaired copies into a folder, which appears complete or not at all; what was changed in each part.
 
     A COCO or LVIS dataset becomes ``annotations.json`` with its images in ``images``, a VOC dataset ``Annotations``
-    with ``JPEGImages``; all of them are datasets that :func:`rankdet.data.open_dataset` takes by their folder. Keys
-    and elements that no repair changes stay as they are. Names of image files that lead out of the image folder are
-    changed so that they do not.
+    with ``JPEGImages``, a YOLO dataset ``data.yaml`` with ``images`` and ``labels``; all of them are datasets that
+    :func:`rankdet.data.open_dataset` takes by their folder. Keys and elements that no repair changes stay as they are.
+    Names of image files that lead out of the image folder are changed so that they do not.
 
     Args:
         parts: what is to be repaired.
@@ -63,10 +64,10 @@ def _write(part: Part, folder: Path, placement: Placement) -> list[str]:
     draft = Draft(part.table)
     changes = [said for said in (finding.repair.apply(draft) for finding in part.findings if finding.repair) if said]
     changes += _move_inside(draft)
-    is_voc = part.table.format == "VOC"
     folder.mkdir(exist_ok=True)
-    (write_voc if is_voc else write_coco)(draft, folder)
-    _place_images(draft, folder / ("JPEGImages" if is_voc else "images"), placement)
+    write = {"VOC": write_voc, "YOLO": write_yolo}.get(part.table.format, write_coco)
+    write(draft, folder)
+    _place_images(draft, folder / ("JPEGImages" if write is write_voc else "images"), placement)
     return changes
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Format = Literal["COCO", "LVIS", "VOC"]
+Format = Literal["COCO", "LVIS", "VOC", "YOLO"]
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Files:
 class Table:
     """One dataset.
 
-    ``source`` is the annotation file or folder, ``content`` the parsed file (COCO) or the names of the annotation files
-    (VOC), from which a repaired copy is written.
+    ``source`` is the annotation file or folder, ``content`` the parsed file (COCO; of YOLO, the same in that form) or
+    the names of the annotation files (VOC), from which a repaired copy is written.
     """
 
     source: Path
@@ -112,13 +112,16 @@ class Table:
     def image_name(self, row: int) -> str:
         """How a finding calls an image."""
         file = self.images.files[row]
-        return file if self.format == "VOC" else f"image {self.images.ids[row]} ({file})"
+        return file if self.format in ("VOC", "YOLO") else f"image {self.images.ids[row]} ({file})"
 
     def object_name(self, row: int) -> str:
         """How a finding calls an object."""
         image, number = int(self.objects.images[row]), self.objects.ids[row]
         if self.format == "VOC":
             return f"object {number} of {self.content[image]}"
+        if self.format == "YOLO":
+            line = self.content.value("annotations", int(self.objects.entries[row]), "line")
+            return f"line {line} of the labels of {self.images.files[image]}"
         where = self.image_name(image) if image >= 0 else f"image {self.objects.image_ids[row]}"
         return f"annotation {number} of {where}"
 

@@ -16,6 +16,11 @@ Entry = dict[str, Any]
 
 def write_coco(draft: Draft, folder: Path) -> None:
     """Write ``annotations.json``: the original's content but for what the draft changes."""
+    (folder / "annotations.json").write_text(json.dumps(repaired(draft)), encoding="utf-8")
+
+
+def repaired(draft: Draft) -> dict[str, Any]:
+    """The content of the file with the changes of the draft."""
     images = [*_images(draft)]
     left_out = set(draft.table.images.ids[~draft.keeps_image].tolist()) - {entry["id"] for entry in images}
     annotations = [entry for entry in _annotations(draft) if entry.get("image_id") not in left_out]
@@ -24,7 +29,7 @@ def write_coco(draft: Draft, folder: Path) -> None:
     lists = {"images": images, "annotations": annotations, "categories": [*_categories(draft)]}
     content = draft.table.content
     changed = {key: listed for key, listed in lists.items() if content.has_entries(key)}
-    (folder / "annotations.json").write_text(json.dumps({**content.others(), **changed}), encoding="utf-8")
+    return {**content.others(), **changed}
 
 
 def _images(draft: Draft) -> Iterator[Entry]:

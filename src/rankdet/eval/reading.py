@@ -138,13 +138,13 @@ def load(source: Any, kind: str, error: type[ValueError], form: Any = Any) -> tu
         return path.name, _parsed(path.read_bytes(), form)
     except OSError as cause:
         raise error(f"cannot read the {kind} {path}: {cause.strerror or cause}") from cause
-    except ValueError as cause:
+    except (ValueError, RecursionError) as cause:
         raise error(f"the {kind} {path} is not a JSON file: {cause}") from cause
 
 
 def _parsed(text: bytes, form: Any) -> Any:
     """JSON in the ``form``, a type, if it has it; else what `json.loads` gives, in less than half its time."""
     for wanted in (form, Any):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             return msgspec.json.decode(text, type=wanted)
     return json.loads(text)  # what msgspec refuses and json does not: NaN, 1e999, lone surrogates, other encodings

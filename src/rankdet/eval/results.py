@@ -1,4 +1,4 @@
-"""Reads results of any tool, and says what is wrong with them entry by entry.
+"""Reads results from any tool, and says what is wrong with them entry by entry.
 
 COCO's list of results, the same list within an object, and folders of Ultralytics' txt files. Results that cannot be
 understood are errors; of those that can, `suspicions` says whether they are likely to be what they seem.

@@ -1,4 +1,4 @@
-"""Opens results of any tool, and says what is wrong with them as a whole: a list, or a list within an object."""
+"""Opens results from any tool, and says what is wrong with them as a whole: a list, or a list within an object."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         BoxLoss,
         CIoULoss,
         DIoULoss,
+        DynamicSmoothL1Loss,
         GIoULoss,
         IoULoss,
         LogIoULoss,
@@ -27,9 +28,18 @@ if TYPE_CHECKING:
         QualityFocalLoss,
         SoftmaxCrossEntropyLoss,
     )
+    from rankdet.losses.classification_quality import (
+        GIoUAwareFocalLoss,
+        IABCELoss,
+        MALLoss,
+        PositionSupervisedLoss,
+        VarifocalLoss,
+    )
+    from rankdet.losses.correlation import ConcordanceLoss, CorrelationLoss, PearsonLoss, SpearmanLoss
     from rankdet.losses.gradient_harmonising import GHMClassificationLoss, GHMRegressionLoss
     from rankdet.losses.ranking import (
         ALRPLoss,
+        APELoss,
         AveragePrecisionLoss,
         BucketedAveragePrecisionLoss,
         BucketedRankSortLoss,
@@ -47,6 +57,7 @@ if TYPE_CHECKING:
 # The module of each public name; a new loss is one line here.
 _MODULES = {
     "ALRPLoss": "ranking",
+    "APELoss": "ranking",
     "AveragePrecisionLoss": "ranking",
     "BalancedL1Loss": "boxes",
     "BinaryCrossEntropyLoss": "classification",
@@ -56,14 +67,22 @@ _MODULES = {
     "BucketedRankSortLoss": "ranking",
     "CIoULoss": "boxes",
     "ClassificationLoss": "classification",
+    "ConcordanceLoss": "correlation",
+    "CorrelationLoss": "correlation",
     "DIoULoss": "boxes",
+    "DynamicSmoothL1Loss": "boxes",
     "FocalLoss": "classification",
+    "GIoUAwareFocalLoss": "classification_quality",
     "GHMClassificationLoss": "gradient_harmonising",
     "GHMRegressionLoss": "gradient_harmonising",
     "GIoULoss": "boxes",
+    "IABCELoss": "classification_quality",
     "IoULoss": "boxes",
     "LogIoULoss": "boxes",
+    "MALLoss": "classification_quality",
     "NDCGLoss": "ranking",
+    "PearsonLoss": "correlation",
+    "PositionSupervisedLoss": "classification_quality",
     "PositiveError": "ranking",
     "QualityFocalLoss": "classification",
     "RankSortLoss": "ranking",
@@ -75,10 +94,13 @@ _MODULES = {
     "SmoothL1Loss": "boxes",
     "SoftmaxCrossEntropyLoss": "classification",
     "SortingError": "ranking",
+    "SpearmanLoss": "correlation",
+    "VarifocalLoss": "classification_quality",
 }
 
 __all__ = [
     "ALRPLoss",
+    "APELoss",
     "AveragePrecisionLoss",
     "BalancedL1Loss",
     "BinaryCrossEntropyLoss",
@@ -88,14 +110,22 @@ __all__ = [
     "BucketedRankSortLoss",
     "CIoULoss",
     "ClassificationLoss",
+    "ConcordanceLoss",
+    "CorrelationLoss",
     "DIoULoss",
+    "DynamicSmoothL1Loss",
     "FocalLoss",
+    "GIoUAwareFocalLoss",
     "GHMClassificationLoss",
     "GHMRegressionLoss",
     "GIoULoss",
+    "IABCELoss",
     "IoULoss",
     "LogIoULoss",
+    "MALLoss",
     "NDCGLoss",
+    "PearsonLoss",
+    "PositionSupervisedLoss",
     "PositiveError",
     "QualityFocalLoss",
     "RankSortLoss",
@@ -107,6 +137,8 @@ __all__ = [
     "SmoothL1Loss",
     "SoftmaxCrossEntropyLoss",
     "SortingError",
+    "SpearmanLoss",
+    "VarifocalLoss",
 ]
 
 

@@ -174,6 +174,36 @@ class SmoothL1Loss(BoxLoss):
         )
 
 
+class DynamicSmoothL1Loss(BoxLoss):
+    """Smooth L1 loss on the deltas whose ``beta`` follows the training (Zhang et al., Dynamic R-CNN, ECCV 2020).
+
+    A stage that knows how far its regions are off sets the buffer ``beta``, which is 1 at first.
+
+    >>> import torch
+    >>> from rankdet.ops import DeltaCoder
+    >>> prior, loss = torch.tensor([[0., 0., 10., 10.]]), DynamicSmoothL1Loss()
+    >>> deltas = torch.tensor([[0.5, 0., 0., 0.]])
+    >>> float(loss(deltas, prior, prior, DeltaCoder())), float(loss.beta.fill_(0.25))
+    (0.125, 0.25)
+    >>> float(loss(deltas, prior, prior, DeltaCoder()))
+    0.375
+    """
+
+    beta: Tensor
+
+    def __init__(self, *, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+        self.register_buffer("beta", torch.tensor(1.0))
+
+    def forward(self, deltas: Tensor, priors: Tensor, targets: Tensor, coder: BoxCoder) -> Tensor:
+        """See `BoxLoss`."""
+        encoded = coder.encode(priors, targets)
+        apart = (deltas.to(encoded.dtype) - encoded).abs()
+        losses = torch.where(apart < self.beta, apart.square() / (2 * self.beta), apart - self.beta / 2)
+        return self.weight * losses.sum(1)
+
+
 class BalancedL1Loss(BoxLoss):
     """Balanced L1 loss on the deltas, summed over the four, times ``weight`` (Pang et al., Libra R-CNN, CVPR 2019).
 

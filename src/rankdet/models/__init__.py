@@ -7,9 +7,12 @@ from rankdet.models.dense.fcos import FCOS, fcos_criterion
 from rankdet.models.dense.fovea_box import FoveaBox, fovea_criterion
 from rankdet.models.dense.fsaf import FSAF, fsaf_criterion
 from rankdet.models.dense.fsaf_retinanet import FSAFRetinaNet
+from rankdet.models.dense.guided import GuidedRetinaNet, GuidedStage
+from rankdet.models.dense.m2det import M2Det, m2det_anchors
 from rankdet.models.dense.paa import PAA, paa_criterion
 from rankdet.models.dense.recipe import AnchorRecipe
 from rankdet.models.dense.retinanet import RetinaNet
+from rankdet.models.dense.scratch_det import ScratchDet300
 from rankdet.models.dense.settings import (
     NINE_BY_RANKING,
     NINE_BY_SCORE,
@@ -32,20 +35,33 @@ from rankdet.models.masks.prototypes import (
 from rankdet.models.masks.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criterion, solo_criterion
 from rankdet.models.masks.yolact import YOLACT, yolact_criterion
 from rankdet.models.postprocess import CutLast, Postprocess, SoftPostprocess
+from rankdet.models.pyramid_detector import PyramidDetector
+from rankdet.models.queries.deformable_detr import DeformableDETR, DeformableDETRNetwork, deformable_detr_criterion
+from rankdet.models.queries.detector import QueryDetector
+from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs
+from rankdet.models.queries.postprocess import TopPostprocess
+from rankdet.models.queries.recipe import detr_criterion, query_ranking_criterion
+from rankdet.models.queries.rt_detr import RT_DETR_VARIANTS, RTDETRNetwork, RTDETRv2, rt_detr_criterion
+from rankdet.models.queries.stage import QueryStage
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
+from rankdet.models.region.c4 import FasterRCNNC4, TridentNet
 from rankdet.models.region.cascade import Cascade, MeanOutput, MeanScore, RoIHead, RoIHeadFactory, StageAverage
 from rankdet.models.region.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN, smooth_softmax_criterion
 from rankdet.models.region.detector import RegionDetector, TwoStageDetector
 from rankdet.models.region.double_head import DoubleHeadRCNN, double_head_criterion
+from rankdet.models.region.dynamic import DynamicRCNN, DynamicStage, RisingStandard, dynamic_criterion
 from rankdet.models.region.fast_rcnn import FastRCNN
 from rankdet.models.region.faster_rcnn import FasterRCNN, softmax_criterion
 from rankdet.models.region.grid_rcnn import GridBranch, GridRCNN
+from rankdet.models.region.guided import GuidedFasterRCNN, GuidedRPN
+from rankdet.models.region.htc import FlowingMaskBranch, HybridTaskCascade, InterleavedCascade
 from rankdet.models.region.libra import LibraRCNN, libra_criterion
 from rankdet.models.region.mask_branch import MaskBranch
 from rankdet.models.region.mask_rcnn import MaskRCNN
 from rankdet.models.region.mask_scoring import MaskScoringBranch, MaskScoringRCNN
 from rankdet.models.region.proposals import ProposalSelection
 from rankdet.models.region.recipe import RCNN
+from rankdet.models.region.rfcn import RFCN
 from rankdet.models.region.rpn import RPN, RPNFactory, rpn_criterion
 from rankdet.models.region.rpn_detector import RPNDetector, rpn_cross_entropy
 from rankdet.models.region.settings import BY_RANKING, BY_SCORE, CASCADE_BY_SCORE, RegionSettings
@@ -55,6 +71,9 @@ from rankdet.models.selection import CandidateSelection, TopPairs, TopPairsByCla
 from rankdet.models.spec import PlanError, build, spec_of
 
 __all__ = [
+    "M2Det",
+    "m2det_anchors",
+    "ScratchDet300",
     "ATSS",
     "AnchorRecipe",
     "AnchorSettings",
@@ -71,21 +90,35 @@ __all__ = [
     "CheckpointError",
     "CoefficientStage",
     "CutLast",
+    "DeformableDETR",
+    "DeformableDETRNetwork",
     "DenseDetector",
     "DenseStage",
     "DenseStageFactory",
+    "Denoising",
     "Detector",
     "DoubleHeadRCNN",
     "DynamicMaskDetector",
+    "DynamicRCNN",
+    "DynamicStage",
     "FCOS",
     "FSAF",
     "FSAFRetinaNet",
     "FastPostprocess",
     "FastRCNN",
     "FasterRCNN",
+    "FasterRCNNC4",
+    "FlowingMaskBranch",
     "FoveaBox",
     "GridBranch",
     "GridRCNN",
+    "GuidedFasterRCNN",
+    "GuidedRPN",
+    "GuidedRetinaNet",
+    "GuidedStage",
+    "HybridTaskCascade",
+    "InterleavedCascade",
+    "LayerOutputs",
     "LibraRCNN",
     "Losses",
     "MaskBranch",
@@ -103,14 +136,24 @@ __all__ = [
     "ProposalSelection",
     "PrototypeDetector",
     "PrototypeMasks",
+    "PyramidDetector",
+    "QueryDetector",
+    "QueryNetwork",
+    "QueryOutputs",
+    "QueryStage",
     "RCNN",
+    "RFCN",
     "RPN",
     "RPNDetector",
     "RPNFactory",
     "RegionDetector",
+    "RTDETRNetwork",
+    "RTDETRv2",
+    "RT_DETR_VARIANTS",
     "RegionSettings",
     "RegionStep",
     "RetinaNet",
+    "RisingStandard",
     "RoIHead",
     "RoIHeadFactory",
     "RoIStage",
@@ -127,13 +170,18 @@ __all__ = [
     "StageAverage",
     "TopPairs",
     "TopPairsByClass",
+    "TopPostprocess",
     "TopPriors",
+    "TridentNet",
     "TwoStageDetector",
     "VotingPostprocess",
     "YOLACT",
     "build",
+    "deformable_detr_criterion",
+    "detr_criterion",
     "dice_ranking_criterion",
     "double_head_criterion",
+    "dynamic_criterion",
     "fcos_criterion",
     "fovea_criterion",
     "fsaf_criterion",
@@ -141,9 +189,11 @@ __all__ = [
     "load",
     "paa_criterion",
     "plan_of",
+    "query_ranking_criterion",
     "read_checkpoint",
     "rpn_criterion",
     "rpn_cross_entropy",
+    "rt_detr_criterion",
     "smooth_softmax_criterion",
     "softmax_criterion",
     "solo_criterion",

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from rankdet.models.budget import limited
 from rankdet.models.spec import Spec, build
 from rankdet.models.upgrade import upgraded
 from rankdet.nn.weights import without_pretrained_weights
@@ -32,15 +33,21 @@ def load(path: str | Path, *, model: nn.Module | None = None, trusted: Sequence[
             tensors that differ.
     """
     content = read_checkpoint(path)
+    weights = model_weights(content)
     if model is None:
         plan = plan_of(content[KEY])
         if plan is None:
             raise CheckpointError(
                 f"{path} holds weights but no plan of the model; give the model: load(path, model=...)"
             )
-        with without_pretrained_weights():
+        with without_pretrained_weights(), limited(**_budget(weights)):
             model = build(plan, trusted=trusted)
-    weights = model_weights(content)
     check_weights(weights, model, path)
     model.load_state_dict(weights)
     return model.eval()
+
+
+def _budget(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """What building a model may take whose weights are known: more than they are can only be refused later."""
+    elements = sum(weight.numel() for weight in weights.values())
+    return {"elements": 4 * elements + 50_000_000, "tensors": 20 * len(weights) + 10_000}

@@ -14,11 +14,8 @@ from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.shifting import check_shiftable, shift_layers
 from rankdet.models.spec import PlanError, spec_of
-from rankdet.nn.backbone import Backbone
-from rankdet.nn.neck import Neck, NeckFactory
-from rankdet.nn.network import require
 from rankdet.nn.preprocess import ImageBatch, Preprocess
-from rankdet.ops.part import Part, made
+from rankdet.ops.part import Part
 
 Detection = dict[str, Tensor]
 """What was found in an image: boxes (D, 4), labels, scores and logits (D,), perhaps masks (D, H, W).
@@ -61,36 +58,21 @@ class Detector(nn.Module, Part, ABC):
 
     Args:
         num_classes: K, without a background.
-        backbone: images to maps.
-        neck: maps of the backbone to those that heads see; a factory is given the channels of the maps it takes.
         postprocess: how detections are chosen; by default `Postprocess`.
         preprocess: normalises, pads and stacks the images; by default for ImageNet's colours.
-        inputs: how many of the backbone's maps the neck takes, the coarsest ones; all by default.
     """
 
     needs_masks = False
     needs_proposals = False
 
     def __init__(
-        self,
-        *,
-        num_classes: int,
-        backbone: Backbone,
-        neck: Neck | NeckFactory,
-        postprocess: Postprocess | None = None,
-        preprocess: Preprocess | None = None,
-        inputs: int | None = None,
+        self, *, num_classes: int, postprocess: Postprocess | None = None, preprocess: Preprocess | None = None
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1 (the background does not count); got {num_classes}")
-        require(backbone, Backbone, "channels", "strides")
         self.num_classes = num_classes
         self.preprocess = preprocess or Preprocess()
-        self.backbone: Any = backbone
-        self.inputs = min(inputs or len(backbone.channels), len(backbone.channels))
-        self.neck: Any = made(neck, tuple(backbone.channels[-self.inputs :]))
-        require(self.neck, Neck, "channels")
         self.postprocess: Any = postprocess or Postprocess()
 
     def forward(
@@ -101,24 +83,23 @@ class Detector(nn.Module, Part, ABC):
             raise ValueError("a detector in training mode needs targets; call model.eval() to detect")
         if self.training and targets is not None and len(targets) != len(images):
             raise ValueError(f"there must be one target per image; got {len(images)} images, {len(targets)} targets")
-        batch, maps = self.maps_of(images, targets)
+        batch = self.batch_of(images, targets)
         if not self.training:
-            return self.detect(maps, batch)
+            return self.detections_in(batch)
         device = batch.pixels.device
         kind = InstanceTruth if self.needs_masks else GroundTruth
         truth = kind.from_targets(targets or (), num_classes=self.num_classes, device=device)
         if self.needs_masks:
             check_mask_sizes(targets or (), batch.sizes)
-        return self.losses(maps, batch, truth)
+        return self.losses_of(batch, truth)
 
-    def maps_of(
+    def batch_of(
         self,
         images: Sequence[Tensor],
         targets: Sequence[Mapping[str, Any]] | None = None,  # noqa: ARG002
-    ) -> tuple[ImageBatch, list[Tensor]]:
-        """The batch of some images, with what comes with them in ``targets`` beside objects, and its pyramid maps."""
-        batch = self.preprocess(images)
-        return batch, self.neck(self.backbone(batch.pixels)[-self.inputs :])
+    ) -> ImageBatch:
+        """The batch of some images, with what comes with them in ``targets`` beside objects."""
+        return self.preprocess(images)
 
     def plan(self) -> dict[str, Any]:
         """Plain data from which `rankdet.models.build` makes such a model again; it travels in checkpoints.
@@ -161,12 +142,12 @@ class Detector(nn.Module, Part, ABC):
         shift_layers(self.class_layers, shifts)
 
     @abstractmethod
-    def losses(self, maps: list[Tensor], batch: ImageBatch, truth: GroundTruth) -> Losses:
-        """Losses of a batch given its pyramid maps and objects."""
+    def losses_of(self, batch: ImageBatch, truth: GroundTruth) -> Losses:
+        """Losses of a batch with these objects."""
 
     @abstractmethod
-    def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
-        """Detections of each image of a batch given its pyramid maps."""
+    def detections_in(self, batch: ImageBatch) -> list[Detection]:
+        """Detections of each image of a batch."""
 
 
 def class_layers_of(predictor: nn.Module) -> Sequence[nn.Conv2d | nn.Linear]:

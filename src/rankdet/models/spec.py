@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import nn
 
+from rankdet.models.budget import limited
 from rankdet.ops.part import Kind, arguments_of, hints_of, kinds_of, parameters_of, remember
 
 
@@ -102,13 +103,14 @@ def build(spec: Mapping[str, Any], *, trusted: Sequence[str] | None = ("rankdet"
     asks for: a plan may come from a file of unknown origin. None trusts every package: for plans of one's own.
 
     Raises:
-        PlanError: naming the place in the plan.
+        PlanError: naming the place in the plan; also for a model beyond all sizes (`rankdet.models.budget`).
 
     >>> model = build({"class_path": "ATSS", "init_args": {"num_classes": 3, "backbone": "resnet18", "channels": 32}})
     >>> model.num_classes
     3
     """
-    model = _build(spec, trusted, "model", [Kind(nn.Module)])
+    with limited():
+        model = _build(spec, trusted, "model", [Kind(nn.Module)])
     if not isinstance(model, nn.Module):
         raise PlanError(f"the plan describes a {type(model).__name__}, not a model")
     return model

@@ -14,6 +14,7 @@ from rankdet.nn.blocks import init_xavier
 from rankdet.nn.fpn import FPN, PoolLevel
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.ops.part import Part, made
+from rankdet.ops.precision import without_autocast
 
 
 class BalancedPyramid(nn.Module, Part, Neck):
@@ -78,6 +79,7 @@ class NonLocal(nn.Module):
     def forward(self, level: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
         query, key, value = (layer(level).flatten(2) for layer in (self.query, self.key, self.value))
-        likeness = (query.mT.float() @ key.float()).softmax(-1)
-        mixed = (value.float() @ likeness.mT).to(value.dtype)
+        with without_autocast(level.device):  # sums over channels may be larger than float16 holds
+            likeness = (query.mT.float() @ key.float()).softmax(-1)
+            mixed = (value.float() @ likeness.mT).to(value.dtype)
         return level + self.out(mixed.unflatten(2, level.shape[-2:]))

@@ -16,16 +16,19 @@ def conv_block(
     *,
     kernel: int = 3,
     stride: int = 1,
+    padding: int | None = None,
     norm: Norm | None = None,
     relu: bool = True,
 ) -> list[nn.Module]:
-    """A convolution that keeps the size, its normalisation if any (which says whether it has a bias), and a ReLU.
+    """A convolution, its normalisation if any (which says whether the convolution has a bias), and a ReLU.
+
+    The convolution keeps the size, divided by its stride, unless ``padding`` says otherwise.
 
     >>> [type(layer).__name__ for layer in conv_block(4, 8)]
     ['Conv2d', 'ReLU']
     """
-    padding, bias = kernel // 2, norm is None or norm.conv_bias
-    layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding, bias=bias)]
+    around, bias = kernel // 2 if padding is None else padding, norm is None or norm.conv_bias
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=around, bias=bias)]
     if norm is not None:
         layers.append(norm.build(out_channels))
     if relu:

@@ -160,6 +160,7 @@ class RPNHead(nn.Module, Part, DensePredictor):
         quality_channels: none; an RPN has no quality branch.
         prior_probability: score of every anchor before training, about.
         convs: shared convolutions, at least 1.
+        channels: of these; by default as many as the maps have.
     """
 
     def __init__(
@@ -171,6 +172,7 @@ class RPNHead(nn.Module, Part, DensePredictor):
         quality_channels: int = 0,
         prior_probability: float = 0.5,
         convs: int = 1,
+        channels: int | None = None,
     ) -> None:
         super().__init__()
         if quality_channels:
@@ -179,10 +181,11 @@ class RPNHead(nn.Module, Part, DensePredictor):
         in_channels = same_on_all_levels(in_channels, what="channels")
         self.num_logits = num_logits
         self.anchors_per_cell = tuple(anchors_per_cell)
-        self.tower = nn.Conv2d(in_channels, in_channels, 3, padding=1)
-        self.further = conv_tower(in_channels, in_channels, stacked=convs - 1)
-        self.classify = nn.Conv2d(in_channels, anchors * num_logits, 1)
-        self.regress = nn.Conv2d(in_channels, anchors * 4, 1)
+        channels = channels or in_channels
+        self.tower = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.further = conv_tower(channels, channels, stacked=convs - 1)
+        self.classify = nn.Conv2d(channels, anchors * num_logits, 1)
+        self.regress = nn.Conv2d(channels, anchors * 4, 1)
         init_normal(self, std=0.01)
         start_at(self.classify, prior_probability)
 

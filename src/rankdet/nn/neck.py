@@ -6,9 +6,10 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankdet.nn.network import Network
+from rankdet.ops.part import Part
 
 
 class Neck(Network):
@@ -25,6 +26,23 @@ class Neck(Network):
     @abstractmethod
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """See the class."""
+
+
+class NoNeck(nn.Module, Part, Neck):
+    """The maps of the backbone as they are.
+
+    >>> NoNeck((1024,)).channels
+    1024
+    """
+
+    def __init__(self, in_channels: Sequence[int]) -> None:
+        super().__init__()
+        self.in_channels = tuple(in_channels)
+        self.channels = self.in_channels[0] if len(self.in_channels) == 1 else self.in_channels
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """See `Neck`."""
+        return list(maps)
 
 
 class NeckFactory(Protocol):

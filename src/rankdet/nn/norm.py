@@ -50,11 +50,18 @@ class GroupNorm(Norm):
 
 
 class BatchNorm(Norm):
-    """Batch normalisation whose statistics are those of the images of one device."""
+    """Batch normalisation whose statistics are those of the images of one device.
+
+    Args:
+        momentum: how much of the running statistics each batch makes up, in [0, 1].
+    """
+
+    def __init__(self, *, momentum: float = 0.1) -> None:
+        self.momentum = momentum
 
     def build(self, channels: int) -> nn.Module:
         """See `Norm`."""
-        return nn.BatchNorm2d(channels)
+        return nn.BatchNorm2d(channels, momentum=self.momentum)
 
 
 class SyncBatchNorm(Norm):

@@ -26,12 +26,14 @@ class ImageBatch:
         padded_sizes: the same rounded up to the divisor: cells beyond it lie in padding that only exists because a
             larger image is in the batch.
         proposals: regions (R_i, 4) of each image that came with it, best first; none where nothing came.
+        semantic: (N, H, W) uint8, one more than the class of each pixel, 0 unknown; None where nothing came.
     """
 
     pixels: Tensor
     sizes: tuple[tuple[int, int], ...]
     padded_sizes: tuple[tuple[int, int], ...]
     proposals: tuple[Tensor, ...] = ()
+    semantic: Tensor | None = None
 
     @property
     def canvas(self) -> tuple[int, int]:

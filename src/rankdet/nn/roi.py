@@ -70,10 +70,11 @@ class RoIPooler(nn.Module, Part, Pooler):
         regions = torch.cat((image_index[:, None].to(boxes.dtype), boxes), 1)[order]
         counts = (levels == torch.arange(len(self.strides), device=levels.device)[:, None]).sum(1).tolist()
         by_level = zip(maps, regions.split(counts), self.strides, strict=False)
-        pooled = torch.cat([self._pool(*of_level) for of_level in by_level])
+        pooled = torch.cat([self.pool(*of_level) for of_level in by_level])
         return pooled[order.argsort()]
 
-    def _pool(self, features: Tensor, regions: Tensor, stride: float) -> Tensor:
+    def pool(self, features: Tensor, regions: Tensor, stride: float) -> Tensor:
+        """A map of a stride and regions (R, 5), each behind the number of its image -> (R, C, S, S)."""
         size = (self.output_size, self.output_size)
         exact = torch.promote_types(features.dtype, torch.float32)
         pooled: Tensor = roi_align(

@@ -113,7 +113,7 @@ class SSDNeck(nn.Module, Part, Neck):
         """See `Neck`."""
         levels, last = [self.l2_norm(maps[0]), *maps[1:]], maps[-1]
         for layer, extra in zip(self.layers, self.extra, strict=True):
-            last = extra(_at_least(last, layer.kernel - 2 * layer.padding))
+            last = extra(at_least(last, layer.kernel - 2 * layer.padding))
             levels.append(last)
         return levels
 
@@ -179,7 +179,7 @@ class SSDHead(nn.Module, Part, DensePredictor):
         return DenseOutputs(logits, deltas, quality)
 
 
-def _at_least(level: Tensor, side: int) -> Tensor:
+def at_least(level: Tensor, side: int) -> Tensor:
     """A map with at least so many rows and columns."""
     below, right = (max(0, side - size) for size in level.shape[-2:])
     return F.pad(level, (0, right, 0, below)) if below or right else level

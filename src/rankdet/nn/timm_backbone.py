@@ -36,7 +36,7 @@ class TimmBackbone(nn.Module, Part, Backbone):
         strides: strides of the maps to return; (4, 8, 16, 32) are C2..C5, the single map of a plain ViT has the stride
             of its patches (14 or 16; put a `SimplePyramid` behind it).
         frozen_stages: 0 trains everything, 1 keeps the stem and the first stage as they are, and so on. By default 1
-            with pretrained weights, 0 without.
+            with pretrained weights, 0 without; always 0 for HRNet, whose stages are not apart from one another.
         norm: what happens to batch normalisation; by default `FrozenStatistics` with pretrained weights and
             `GroupStatistics` without.
         options: further arguments for ``timm.create_model``, such as ``output_stride`` or ``drop_path_rate``.
@@ -67,7 +67,7 @@ class TimmBackbone(nn.Module, Part, Backbone):
         weights = weights if weights is not None else tag or None
         self.name = name
         self.weights = weights
-        self.frozen_stages = frozen_stages if frozen_stages is not None else int(weights is not None)
+        self.frozen_stages = frozen_stages if frozen_stages is not None else _frozen_by_default(name, weights)
         self.options = {**_options_of(name), **(options or {})}
         self.network = _create(name, weights, strides, self.options)
         self.strides = tuple(strides)
@@ -134,6 +134,10 @@ def _options_of(name: str) -> dict[str, Any]:
     taken = _parameters(name)
     options = {option: value for option, value in _SIZE_OPTIONS.items() if option in taken}
     return options | (_HRNET if name.startswith("hrnet") else {})
+
+
+def _frozen_by_default(name: str, weights: str | Path | None) -> int:
+    return int(weights is not None and not name.startswith("hrnet"))
 
 
 def _wants_multiples(name: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,11 +35,30 @@ def weights_wanted(weights: str | Path | None) -> bool:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a local file, .safetensors or what `torch.load` reads with ``weights_only``."""
+    """The tensors of a local file, .safetensors or what `torch.load` reads with ``weights_only``.
+
+    ValueError, naming the file, for one that cannot be read or holds anything else.
+    """
+    try:
+        state = _load(path)
+    except Exception as error:  # whatever the readers stumble over in a file that is none
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"the weights {path} cannot be read, as .safetensors or .pth of tensors: {first_line}"
+        ) from error
+    found = next((state[key] for key in ("state_dict", "model") if key in state), state) if _is_dict(state) else state
+    if not _is_dict(found) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ValueError(f"the weights {path} are no tensors by name; save the model's state_dict")
+    return found
+
+
+def _load(path: Path) -> Any:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    found: dict[str, Tensor] = next((state[key] for key in ("state_dict", "model") if key in state), state)
-    return found
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rankdet.ops.checkpoint_form import misfit
+
 KEY = "rankdet"
 PREFIX = "model."
 VERSION = 2
@@ -58,6 +60,8 @@ def _read(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content or KEY not in content:
         raise CheckpointError(f"{path} was not written by rankdet: it has no {KEY!r} entry beside its weights")
+    if wrong := misfit(content, key=KEY):
+        raise CheckpointError(f"{path} was not written by rankdet, or was changed: {wrong}")
     return content
 
 

@@ -103,3 +103,25 @@ class LogDistanceCoder(BoxCoder):
         centres, sizes = centres_and_sizes(priors)
         distances = deltas.to(priors.dtype).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * sizes[..., :1]
         return torch.cat((centres - distances[..., :2], centres + distances[..., 2:]), -1)
+
+
+class FrameCoder(BoxCoder):
+    """Centre and size of a box as shares of its prior, the frame of an image: what a DETR regresses.
+
+    >>> frame, box = torch.tensor([[0., 0., 200., 100.]]), torch.tensor([[50., 10., 150., 30.]])
+    >>> FrameCoder().encode(frame, box)
+    tensor([[0.5000, 0.2000, 0.5000, 0.2000]])
+    """
+
+    def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        """See `BoxCoder.encode`."""
+        _, sides = centres_and_sizes(priors)
+        centres, sizes = centres_and_sizes(boxes)
+        return torch.cat(((centres - priors[..., :2]) / sides, sizes / sides), -1)
+
+    def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
+        """See `BoxCoder.decode`. Half precision deltas are decoded in the precision of the priors."""
+        _, sides = centres_and_sizes(priors)
+        shares = deltas.to(priors.dtype)
+        centres, halves = priors[..., :2] + shares[..., :2] * sides, shares[..., 2:] * sides / 2
+        return torch.cat((centres - halves, centres + halves), -1)

@@ -17,9 +17,9 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     ...     float(exact), exact.dtype, (ones @ ones.mT).dtype
     (300.0, torch.float32, torch.bfloat16)
     """
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def has_float64(device: torch.device) -> bool:

@@ -69,6 +69,11 @@ class Priors:
         ends = torch.tensor(self.level_sizes, device=index.device).cumsum(0)
         return torch.bucketize(index % sum(self.level_sizes), ends, right=True)
 
+    def images_of(self, index: Tensor) -> Tensor:
+        """Images (M,) int64 of the rows (M,) asked for."""
+        starts = torch.tensor(self.offsets[1:], device=index.device)
+        return torch.searchsorted(starts, index, right=True)
+
     def select(self, rows: Tensor) -> Priors:
         """The priors in the mask (P,) alone, without levels."""
         kept = [of_image.nonzero().squeeze(1) for of_image in rows.split([len(boxes) for boxes in self.boxes])]

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from rankdet.train.optimiser import AdamW as AdamW
     from rankdet.train.optimiser import Optimiser as Optimiser
     from rankdet.train.options import TrainerOptions as TrainerOptions
+    from rankdet.train.parameter_groups import LayerDecay as LayerDecay
     from rankdet.train.parameter_groups import ParameterGroup as ParameterGroup
+    from rankdet.train.rehearsal import rehearse as rehearse
     from rankdet.train.run import Run as Run
     from rankdet.train.run import fit as fit
     from rankdet.train.schedule import Cosine as Cosine
@@ -33,6 +35,7 @@ _HOMES = {
     "Decay": "schedule",
     "DetectionTask": "task",
     "Optimiser": "optimiser",
+    "LayerDecay": "parameter_groups",
     "ParameterGroup": "parameter_groups",
     "Run": "run",
     "SGD": "optimiser",
@@ -43,6 +46,7 @@ _HOMES = {
     "TrainingInterrupted": "errors",
     "end_epoch": "epochs",
     "fit": "run",
+    "rehearse": "rehearsal",
     "Transfer": "transfer",
     "transfer_weights": "transfer",
 }

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -20,9 +20,9 @@ from rankdet.train.checkpoint_io import ReplacingIO
 from rankdet.train.checkpoints import Checkpoints, SaveBeforeEvaluation
 from rankdet.train.display import Display
 from rankdet.train.evaluation import Evaluate
-from rankdet.train.folder import METRICS, RunFolder
+from rankdet.train.folder import RunFolder
 from rankdet.train.interruption import Interruption, leave_signals_alone
-from rankdet.train.metrics_file import Curves, MetricsFile
+from rankdet.train.loggers import check_installed, open_loggers
 from rankdet.train.nonfinite import LeaveOutNonFinite
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.options import TrainerOptions
@@ -72,6 +72,7 @@ def make_engine(
     """The trainer with everything that watches it; ValueError if this machine cannot do what the options ask for."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    check_installed(parts.options.loggers)
     watchers = _watchers(parts, folder, display=display, interruption=interruption, more=callbacks)
     # Lightning does nothing when all epochs are over, not even evaluate the last one; `Evaluate` takes this back.
     epochs = max(parts.epochs, start.epochs_done + 1 if start.finishes(parts.epochs) else 0)
@@ -83,12 +84,28 @@ def make_engine(
     return engine
 
 
-def open_logs(engine: pl.Trainer, folder: RunFolder, start: Start) -> None:
+def open_logs(engine: pl.Trainer, folder: RunFolder, start: Start, *, names: Sequence[str]) -> None:
     """Log to the files of the run, behind what they have of the steps before."""
-    engine.loggers = [
-        MetricsFile(folder.path / METRICS, last_step=start.step),
-        Curves(folder.path),
-    ]
+    engine.loggers = open_loggers(names, folder.path, last_step=start.step)
+
+
+def resolved(parts: Parts, engine: pl.Trainer) -> Parts:
+    """The parts with the epochs that they make of ``schedule.least_steps`` and ``trainer.max_steps``.
+
+    An epoch that is cut short is cut by the engine.
+    """
+    most = parts.options.max_steps
+    if most is not None:
+        engine.limit_train_batches = min(batches_of_epoch(parts, engine), most * engine.accumulate_grad_batches)
+    steps = -(-batches_of_epoch(parts, engine) // engine.accumulate_grad_batches)
+    return replace(parts, schedule=parts.schedule.for_epochs_of(steps, most_steps=most))
+
+
+def batches_of_epoch(parts: Parts, engine: pl.Trainer) -> int:
+    """Batches of each process in an epoch, as far as it is trained."""
+    batches = len(parts.data.train_loader(seed=parts.seed, rank=0, world_size=engine.world_size))
+    limit = engine.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else batches
 
 
 def make_task(engine: pl.Trainer, parts: Parts) -> DetectionTask:
@@ -97,7 +114,8 @@ def make_task(engine: pl.Trainer, parts: Parts) -> DetectionTask:
     if callable(plan := getattr(parts.model, "plan", None)):
         record["model"] = plan()
     compile_parts(parts.model, parts.options.compile or [])
-    batches = len(parts.data.train_loader(seed=parts.seed, rank=0, world_size=engine.world_size))
+    recompute_parts(parts.model, parts.options.recompute or [])
+    batches = batches_of_epoch(parts, engine)
     steps = -(-batches // engine.accumulate_grad_batches)
     engine.log_every_n_steps = min(engine.log_every_n_steps, steps)  # type: ignore[attr-defined]  # once an epoch
     return DetectionTask(
@@ -127,10 +145,28 @@ def compile_parts(model: nn.Module, names: Sequence[str]) -> None:
     The names of its weights stay what they are.
     """
     for name in names:
-        if not isinstance(part := getattr(model, name, None), nn.Module):
-            known = ", ".join(name for name, _ in model.named_children())
-            raise ValueError(f"trainer.compile: {type(model).__name__} has no part {name}; it has {known}")
-        part.compile()
+        _part(model, name, option="trainer.compile").compile()
+
+
+def recompute_parts(model: nn.Module, names: Sequence[str]) -> None:
+    """Have these parts of a model keep fewer activations; ValueError for a part that it has not, or that cannot."""
+    for name in names:
+        able = [inner for inner in _part(model, name, option="trainer.recompute").modules() if _can_recompute(inner)]
+        if not able:
+            raise ValueError(f"trainer.recompute: the {name} of {type(model).__name__} cannot; timm's backbones can")
+        for inner in able:
+            inner.set_grad_checkpointing(True)  # type: ignore[operator]
+
+
+def _can_recompute(module: nn.Module) -> bool:
+    return callable(getattr(module, "set_grad_checkpointing", None))
+
+
+def _part(model: nn.Module, name: str, *, option: str) -> nn.Module:
+    if not isinstance(part := getattr(model, name, None), nn.Module):
+        known = ", ".join(name for name, _ in model.named_children())
+        raise ValueError(f"{option}: {type(model).__name__} has no part {name}; it has {known}")
+    return part
 
 
 @contextmanager

@@ -100,7 +100,7 @@ class Evaluate(Callback):
         if self.is_due(pl_module):
             self._evaluate(trainer, pl_module)
             assert self.current is not None, "set above"
-            pl_module.log_dict(self.current.metrics, rank_zero_only=True, logger=False)  # for callbacks that monitor it
+            pl_module.log_dict(self.current.metrics, logger=False)  # for callbacks that monitor it, on any process
 
     def _evaluate(self, trainer: pl.Trainer, task: DetectionTask) -> None:
         self.interruption.check(trainer)

@@ -174,7 +174,7 @@ def read_owner(path: Path) -> tuple[Owner | None, str]:
     text = read_text(path)
     try:
         return Owner(**json.loads(text)), text
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None, text
 
 

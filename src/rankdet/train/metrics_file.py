@@ -86,13 +86,21 @@ def _text(name: str, value: float) -> str:
 
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The names of the columns, and the rows without their empty cells."""
+    """The names of the columns, and the rows without their empty cells; ValueError for a file that is no such table."""
     if not path.exists():
         return [], []
-    with path.open(newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        rows = [{name: value for name, value in row.items() if value} for row in table]
-        return list(table.fieldnames or []), rows
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            rows = [{name: value for name, value in row.items() if value} for row in table]
+        for row in rows:
+            int(row["step"])
+            if None in row:
+                raise ValueError(f"the row of step {row['step']} has more cells than there are columns")
+    except (KeyError, ValueError, csv.Error) as error:
+        what = "a row has no step" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} is not the metrics.csv of a training: {what}; restore it, or remove it") from error
+    return list(table.fieldnames or []), rows
 
 
 class Curves(TensorBoardLogger):

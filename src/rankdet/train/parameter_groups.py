@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 NAMES, RATE = "names", "rate"
+_LAYER = re.compile(r".*\bblocks\.\d+|.*?\b(?:layers?|stages?)_?\d+(?:\.(?:\d+|downsample))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +61,54 @@ class ParameterGroup:
             return False
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
+    def rates(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
+        """The factor of the rate for each parameter that belongs to it, by name."""
+        return {name: self.rate for name, parameter in parameters.items() if self.matches(name, parameter)}
+
     def __repr__(self) -> str:
         factors = {"rate": self.rate, "decay": self.decay}
         said = " and ".join(f"{factor:g} of the {what}" for what, factor in factors.items() if factor != 1) or "as all"
         return f"{'vectors of ' if self.vectors else ''}{', '.join(self.patterns)}: {said}"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LayerDecay(ParameterGroup):
+    """Layers learn the slower the nearer they are to the image: the last at `rate`, the one before at its square, ...
+
+    A layer is a block of the network, such as ``layer3.2`` of a ResNet or ``blocks.7`` of a transformer. What comes
+    before the first of them is one layer. Source: Clark et al., "ELECTRA", 2020; Bao et al., "BEiT", 2022.
+
+    Attributes:
+        names: of the parameters; those of the backbone by default, in the order of its layers.
+        rate: factor from a layer to the one before, in (0, 1].
+
+    >>> network = nn.ModuleDict({name: nn.Linear(2, 2, bias=False) for name in ("stem", "layer1", "layer2")})
+    >>> LayerDecay(names="*", rate=0.5).rates(dict(network.named_parameters()))
+    {'stem.weight': 0.125, 'layer1.weight': 0.25, 'layer2.weight': 0.5}
+    """
+
+    names: str | Sequence[str] = "backbone.*"
+    rate: float = 0.75
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rate > 1:
+            raise ValueError(f"the rate of LayerDecay must be <= 1, got {self.rate}")
+
+    def rates(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
+        """See `ParameterGroup`."""
+        places: dict[str, int] = {}
+        layer, seen = "", {""}
+        for name, parameter in parameters.items():
+            if self.matches(name, parameter):
+                found = _LAYER.match(name)
+                layer = found[0] if found else layer  # what stands between two blocks goes with the one before
+                seen.add(layer)
+                places[name] = len(seen)
+        return {name: self.rate ** (len(seen) + 1 - place) for name, place in places.items()}
+
+    def __repr__(self) -> str:
+        return f"layers of {', '.join(self.patterns)}: {self.rate:g} of the rate from each to the one before"
 
 
 def grouped_parameters(
@@ -86,12 +132,13 @@ def grouped_parameters(
         raise ValueError("the model has no parameter that needs a gradient; unfreeze some before training")
     for group in groups:
         _check_matches(group, trained)
+    rates = [group.rates(trained) for group in groups]
     by_factors: dict[tuple[float, float], dict[str, nn.Parameter]] = {}
     for name, parameter in trained.items():
         rate = decay = 1.0
-        for group in groups:
-            if group.matches(name, parameter):
-                rate, decay = rate * group.rate, decay * group.decay
+        for group, of_group in zip(groups, rates, strict=True):
+            if name in of_group:
+                rate, decay = rate * of_group[name], decay * group.decay
         by_factors.setdefault((rate, decay), {})[name] = parameter
     return [
         {

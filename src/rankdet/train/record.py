@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rankdet.environment import facts
 from rankdet.train.errors import TrainingInterrupted
 from rankdet.train.files import write_text
@@ -20,6 +22,7 @@ from rankdet.train.lock import Owner
 from rankdet.train.settings import Change
 
 RUNNING, FINISHED, STOPPED = "running", "finished", "stopped"
+_UNKNOWN = {"began": "?", "command": "?", "host": "?", "environment": {}}  # not what they are in this process
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,8 @@ def read_sessions(path: Path) -> list[Session]:
     """What was written down; nothing where there is no such file, or one that cannot be understood."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return [Session(**{**row, "changed": tuple(row["changed"])}) for row in content["sessions"]]
-    except (OSError, ValueError, TypeError, KeyError):
+        return [msgspec.convert({**_UNKNOWN, **row}, Session) for row in content["sessions"]]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return []
 
 

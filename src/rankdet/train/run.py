@@ -17,8 +17,9 @@ from rankdet.eval import Evaluation
 from rankdet.ops.checkpoint import KEY, model_weights, read_checkpoint
 from rankdet.ops.distributed import is_lost_connection, world_size
 from rankdet.train.attendance import Attendance
+from rankdet.train.callbacks import build_callbacks
 from rankdet.train.display import Display
-from rankdet.train.engine import Parts, make_engine, make_task, open_logs, quiet
+from rankdet.train.engine import Parts, make_engine, make_task, open_logs, quiet, resolved
 from rankdet.train.errors import TrainingError, TrainingInterrupted
 from rankdet.train.files import write_text
 from rankdet.train.folder import CONFIG, LAST, PICTURES, RunFolder, claimed_folder, is_first_process
@@ -105,7 +106,9 @@ def fit(
     """
     check_classes(model, data)
     check_masks(model, data)
-    parts = Parts(model, data, optimiser, schedule, trainer if trainer is not None else TrainerOptions(), seed)
+    options = trainer if trainer is not None else TrainerOptions()
+    data = data.to_learn_by_heart(options.overfit) if options.overfit is not None else data
+    parts = Parts(model, data, optimiser, schedule, options, seed)
     checkpoint = _checkpoint(resume, output)
     start = Start.read(checkpoint, model) if checkpoint is not None else Start()
     transfer = _transfer(start_from, fresh, resume, start, parts)
@@ -118,8 +121,9 @@ def fit(
             start=start,
             display=display,
             interruption=interruption,
-            callbacks=[attendance, *callbacks],
+            callbacks=[attendance, *build_callbacks(parts.options.callbacks or []), *callbacks],
         )
+        parts = resolved(parts, engine)
         task = make_task(engine, parts)
         task.record |= transfer.as_record() if transfer is not None else {}
         changed = start.check(task, data.categories)
@@ -136,9 +140,9 @@ def fit(
             display.print(str(transfer))
         if config is not None and engine.is_global_zero:
             write_text(folder.path / CONFIG, config)
-        open_logs(engine, folder, start)
+        open_logs(engine, folder, start, names=parts.options.loggers)
         with _recorded(engine, folder, start, changed), attendance.watching(), interruption.listening():
-            _train(engine, task, data, start=start, folder=folder, interruption=interruption)
+            _train(engine, task, parts.data, start=start, folder=folder, interruption=interruption)
             return _finish(engine, parts, folder, display)
 
 

@@ -7,6 +7,7 @@ resumed run continues at exactly the rate it was interrupted at.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -88,6 +89,7 @@ class Schedule:
 
     Args:
         epochs: times that the training set is gone through, at least 1.
+        least_steps: optimiser steps that the training has at least: for few images there are more epochs.
         warmup_iterations: optimiser steps over which the rate grows linearly to its full value; 0 for none.
         warmup_share: the same as a share of all steps, in [0, 1), in the place of `warmup_iterations`.
         warmup_ratio: share of the rate at the first of them, in [0, 1].
@@ -105,6 +107,7 @@ class Schedule:
         self,
         *,
         epochs: int,
+        least_steps: int = 0,
         warmup_iterations: int = 0,
         warmup_share: float | None = None,
         warmup_ratio: float = 0.001,
@@ -113,6 +116,7 @@ class Schedule:
         scale_lr: bool = True,
     ) -> None:
         _check_whole("epochs", epochs, least=1)
+        _check_whole("least_steps", least_steps, least=0)
         _check_whole("warmup_iterations", warmup_iterations, least=0)
         if warmup_share is not None and not 0 <= warmup_share < 1:
             raise ValueError(f"warmup_share must be >= 0 and < 1, got {warmup_share}")
@@ -126,12 +130,28 @@ class Schedule:
         if base_batch_size is not None:
             _check_whole("base_batch_size", base_batch_size, least=1)
         self.epochs = epochs
+        self.least_steps = least_steps
         self.warmup_iterations = warmup_iterations
         self.warmup_share = warmup_share
         self.warmup_ratio = warmup_ratio
         self.decay = decay
         self.base_batch_size = base_batch_size
         self.scale_lr = scale_lr
+
+    def for_epochs_of(self, steps: int, *, most_steps: int | None = None) -> Schedule:
+        """The schedule of a training whose epochs have so many steps, and which has so many at most.
+
+        >>> schedule = Schedule(epochs=12, least_steps=1000)
+        >>> schedule.for_epochs_of(500).epochs, schedule.for_epochs_of(50).epochs
+        (12, 20)
+        >>> schedule.for_epochs_of(50, most_steps=149).epochs
+        2
+        """
+        resolved = copy.copy(self)
+        resolved.epochs = max(self.epochs, math.ceil(self.least_steps / steps))
+        if most_steps is not None:
+            resolved.epochs = max(1, min(resolved.epochs, most_steps // steps))
+        return resolved
 
     def factor(self, step: int, *, steps_per_epoch: int) -> float:
         """What the full rate is multiplied by at an optimiser step, counted from 0 at the start of the training."""
@@ -181,7 +201,7 @@ class Schedule:
         warmup, total = self.warmup_steps(steps_per_epoch), steps_per_epoch * self.epochs
         if warmup > _LONG_WARMUP * total:
             found.append(
-                f"the rate reaches its full value after {warmup} of {total} steps: the warm-up is long for so few; set "
+                f"the warm-up takes {warmup} steps, and the whole training has {total}; set "
                 "schedule.warmup_iterations 0 and schedule.warmup_share 0.05, or train for more epochs"
             )
         if self.base_batch_size not in (None, batch_size) and not self.scale_lr:

@@ -162,7 +162,7 @@ def _check_patterns(patterns: Sequence[str], state: Mapping[str, Tensor]) -> Non
     for pattern in patterns:
         if not any(_means(pattern, name) for name in state):
             near = get_close_matches(pattern, state, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; they are called as {next(iter(state))}"
+            hint = f"; did you mean {near[0]}?" if near else f"; they are named like {next(iter(state))}"
             raise ValueError(f"fresh names {pattern}, but no tensor of the model is called so{hint}")
 
 

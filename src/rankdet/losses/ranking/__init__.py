@@ -1,6 +1,7 @@
 """Ranking losses: torch and the standard library, nothing else."""
 
 from rankdet.losses.ranking.alrp import ALRPLoss
+from rankdet.losses.ranking.ape import APELoss
 from rankdet.losses.ranking.average_precision import AveragePrecisionLoss
 from rankdet.losses.ranking.balance import SelfBalance
 from rankdet.losses.ranking.base import RankingLoss, Scope
@@ -11,6 +12,7 @@ from rankdet.losses.ranking.ranking import PositiveError, Ranked, Ranking, Ranki
 
 __all__ = [
     "ALRPLoss",
+    "APELoss",
     "AveragePrecisionLoss",
     "BucketedAveragePrecisionLoss",
     "BucketedRankSortLoss",

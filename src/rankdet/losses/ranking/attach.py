@@ -172,6 +172,7 @@ class Arguments:
         ignored: bool, shape of the leading dimensions of the logits.
         group: int64, shape of the leading dimensions of the logits.
         weight: shape of the leading dimensions of the logits.
+        sorting_group: (M,) int64, beside an index.
     """
 
     targets: Tensor | None = None
@@ -181,7 +182,9 @@ class Arguments:
     ignored: Tensor | None = None
     group: Tensor | None = None
     weight: Tensor | None = None
+    sorting_group: Tensor | None = None
 
     def tensors(self) -> list[Tensor | None]:
         """All fields in order. Not ``vars(self).values()``, which torch.compile of torch 2.4 does not follow."""
-        return [self.targets, self.positives, self.index, self.quality, self.ignored, self.group, self.weight]
+        of_positives = [self.targets, self.positives, self.index, self.quality]
+        return [*of_positives, self.ignored, self.group, self.weight, self.sorting_group]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 Scope = Literal["batch", "image", "class", "group"]
+SortingScope = Literal["batch", "image", "object"]
 
 
 class RankingLoss(nn.Module, ABC):
@@ -66,12 +67,14 @@ class RankingLoss(nn.Module, ABC):
     """An error is passed on only to those whose steps sum to more than this."""
     groups_at_once: bool = False
     """Whether `errors` and `normaliser` take a ranking of several groups; otherwise they are asked group by group."""
+    sorting_scope: SortingScope = "batch"
+    """Within what a loss that sorts does so: among all positives that rank together, unless it says otherwise."""
 
     def __init__(self, *, delta: float, scope: Scope = "batch", gather_across_devices: bool = False) -> None:
         super().__init__()
         if scope not in get_args(Scope):
             raise ValueError(f"scope is {scope!r}; accepted are {' and '.join(map(repr, get_args(Scope)))}")
-        self.delta = _checked(delta)
+        self.delta = checked_delta(delta)
         self.scope = scope
         self.gather_across_devices = gather_across_devices
         self._members = Members()
@@ -146,6 +149,7 @@ class RankingLoss(nn.Module, ABC):
         image_index: Tensor | None = None,
         group: Tensor | None = None,
         weight: Tensor | None = None,
+        sorting_group: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """`terms` from a list of the positives instead of dense targets: quicker, and what detectors have.
 
@@ -158,6 +162,8 @@ class RankingLoss(nn.Module, ABC):
             image_index: see `terms`, as the rest.
             group: see there.
             weight: see there.
+            sorting_group: (M,) int64, the image or the object of each positive, for a `sorting_scope` other than
+                "batch". Those of other processes are other ones.
 
         Raises:
             ValueError: shapes do not fit, or (on a CPU, elsewhere nobody looks) an index is out of range or there
@@ -170,7 +176,14 @@ class RankingLoss(nn.Module, ABC):
             tensor(0.6667)
         """
         return self.ranked_at(
-            logits, positive_index, quality, ignored=ignored, image_index=image_index, group=group, weight=weight
+            logits,
+            positive_index,
+            quality,
+            ignored=ignored,
+            image_index=image_index,
+            group=group,
+            weight=weight,
+            sorting_group=sorting_group,
         ).terms
 
     def ranked_at(
@@ -183,11 +196,20 @@ class RankingLoss(nn.Module, ABC):
         image_index: Tensor | None = None,
         group: Tensor | None = None,
         weight: Tensor | None = None,
+        sorting_group: Tensor | None = None,
     ) -> Ranked:
         """The same terms, and the ranks and soft-sampling weights of the positives that came with them."""
         group = self.grouping(image_index, group)
         return self.ranked_by(
-            logits, Arguments(index=positive_index, quality=quality, ignored=ignored, group=group, weight=weight)
+            logits,
+            Arguments(
+                index=positive_index,
+                quality=quality,
+                ignored=ignored,
+                group=group,
+                weight=weight,
+                sorting_group=sorting_group,
+            ),
         )
 
     def per_positive(
@@ -220,6 +242,7 @@ class RankingLoss(nn.Module, ABC):
         arguments = Arguments(targets=targets, positives=positives, group=group, weight=weight)
         if is_seen_from_outside(logits, arguments):
             raise ValueError("per_positive does not work in compiled or traced code, or by vmap; terms does")
+        self._check_sorting(arguments)
         with torch.no_grad():
             update = update_of(self, logits.detach(), arguments, each=True)
         return dict(zip(self.term_names, attach(logits, update), strict=True))
@@ -238,6 +261,7 @@ class RankingLoss(nn.Module, ABC):
 
     def ranked_by(self, logits: Tensor, arguments: Arguments, *, delta: float | None = None) -> Ranked:
         """What all the other calls come to; delta in the place of the loss's own."""
+        self._check_sorting(arguments)
         if is_seen_from_outside(logits, arguments):
             return as_operator(logits, arguments, self.term_names, self.number, delta)
         with torch.no_grad():
@@ -273,13 +297,22 @@ class RankingLoss(nn.Module, ABC):
         """The negatives among the edges, and their totals per interval; what they stand for may be overridden."""
         return locate(entries, edges, scan)
 
+    def _check_sorting(self, arguments: Arguments) -> None:
+        if (arguments.sorting_group is None) is not (self.sorting_scope == "batch"):
+            missing = "missing; give that of each positive to terms_at or ranked_at"
+            raise ValueError(
+                f'sorting_scope is "{self.sorting_scope}" but sorting_group is '
+                f"{missing if arguments.sorting_group is None else 'given; make the loss with another sorting_scope'}"
+            )
+
     def _with(self, delta: float | None) -> RankingLoss:
         other = copy.copy(self)
-        other.delta = _checked(delta)
+        other.delta = checked_delta(delta)
         return other
 
 
-def _checked(delta: float | None) -> float:
+def checked_delta(delta: float | None, name: str = "delta") -> float:
+    """The delta, once it is known to be one."""
     if delta is None or not 0 <= delta < float("inf"):
-        raise ValueError(f"delta is {delta}; accepted is a finite number >= 0, half the width of the step in logits")
+        raise ValueError(f"{name} is {delta}; accepted is a finite number >= 0, half the width of the step in logits")
     return float(delta)

@@ -25,6 +25,7 @@ class Everyone:
         weight: (P,) as how many each counts; None: as one.
         groups: which rank together.
         group: (P,) the number of the group of each; None where all entries are one group.
+        sorting_group: (P,) int64, which are sorted among themselves, none of two processes; None: all.
         present: (G,) ascending, the numbers of the groups that have any; None there too.
         mine: which of them are this process's.
     """
@@ -35,6 +36,7 @@ class Everyone:
     weight: Tensor | None
     groups: Groups
     group: Tensor | None
+    sorting_group: Tensor | None
     present: Tensor | None
     mine: slice
 
@@ -49,13 +51,16 @@ class Everyone:
         if weight is not None:
             own.append(weight.reshape(-1).index_select(0, index // (flat.numel() // weight.numel())).to(dtype))
         numbers = [index] if owners is None else [index, owners.of(index, flat.numel())]
+        if found.sorting_group is not None:
+            numbers.append(found.sorting_group * processes.size + processes.rank)
         (logits, quality, *weights), mine = processes.gather(torch.stack(own))
         if processes.size > 1:
             numbers = list(processes.gather(torch.stack(numbers))[0])
         weight = weights[0] if weights else None
         group = None if owners is None else numbers[1]
         groups, present = (Groups(), None) if group is None else _groups(group)
-        return cls(logits, quality, numbers[0], weight, groups, group, present, mine)
+        sorting_group = None if found.sorting_group is None else numbers[-1]
+        return cls(logits, quality, numbers[0], weight, groups, group, sorting_group, present, mine)
 
 
 def _groups(number: Tensor) -> tuple[Groups, Tensor]:

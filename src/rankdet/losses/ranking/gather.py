@@ -20,6 +20,7 @@ class Group:
     """Processes whose batches count as one; here a process with its own batch, or the only one there is."""
 
     size = 1
+    rank = 0
 
     def gather(self, rows: Tensor) -> tuple[Tensor, slice]:
         """The columns of all processes, in their order, and which of them are this one's; (R, P) to (R, all P)."""
@@ -44,6 +45,7 @@ class Together(Group):
     def __init__(self, members: dist.ProcessGroup | None = None) -> None:
         self.members = members
         self.size = dist.get_world_size(members)
+        self.rank = dist.get_rank(members)
 
     def gather(self, rows: Tensor) -> tuple[Tensor, slice]:
         """See `Group`; two collectives, since the numbers of columns differ: the numbers, then the columns, padded."""
@@ -54,7 +56,7 @@ class Together(Group):
         padded = torch.nn.functional.pad(rows, (0, max(counts) - rows.shape[1])).contiguous()
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(parts, padded, group=self.members)
-        start = sum(counts[: dist.get_rank(self.members)])
+        start = sum(counts[: self.rank])
         gathered = torch.cat([part[:, :count] for part, count in zip(parts, counts, strict=True)], 1)
         return gathered, slice(start, start + rows.shape[1])
 

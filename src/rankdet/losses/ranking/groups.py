@@ -43,6 +43,13 @@ class Groups:
         """The size of the group of each positive, (P,); or () for one group."""
         return self.total(torch.ones_like(like))
 
+    def split(self, by: Tensor) -> Groups:
+        """The groups of those that are in one group here and have one number, (P,) int64, there."""
+        present, index = by.unique(return_inverse=True)
+        if self.index is not None:
+            present, index = (index + present.numel() * self.index).unique(return_inverse=True)
+        return Groups(index, present.numel())
+
     @cached_property
     def starts(self) -> Tensor:
         """(number,) int64, where each group starts when the positives are sorted."""

@@ -56,13 +56,13 @@ class Parts:
 
     Attributes:
         parts: one for each term.
-        sorts: for which of them inferior positives are to blame.
+        sorts: the ranking by which inferior positives are to blame for them; None for those for which they are not.
         separable: whether the update of each positive is known by itself.
         divisor: (P,) or (), what the sums over positives, of each group, are divided by.
     """
 
     parts: tuple[Part, ...]
-    sorts: tuple[bool, ...]
+    sorts: tuple[Ranking | None, ...]
     separable: bool
     divisor: Tensor | float
 
@@ -70,7 +70,7 @@ class Parts:
         """(T, P), not divided."""
         return torch.stack([part.value for part in self.parts])
 
-    def updates(self, scale: Tensor | float, ranking: Ranking) -> tuple[Tensor, Tensor]:
+    def updates(self, scale: Tensor | float) -> tuple[Tensor, Tensor]:
         """Gradients of the positives and weights of the negatives' steps, two (T, P).
 
         Errors are scaled by (T, P), by (P,), or by a number.
@@ -80,8 +80,8 @@ class Parts:
             rows = scale if scale.ndim == 2 else [scale] * len(parts)
             parts, after = tuple(part.scaled(row) for part, row in zip(parts, rows, strict=True)), 1.0
         gradients = [
-            ranking.spread_over_inferior(part.on_inferior) - part.promotion if sorts else -part.promotion
-            for part, sorts in zip(parts, self.sorts, strict=True)
+            -part.promotion if among is None else among.spread_over_inferior(part.on_inferior) - part.promotion
+            for part, among in zip(parts, self.sorts, strict=True)
         ]
         return torch.stack(gradients) * after, torch.stack([part.on_negatives for part in parts]) * after
 
@@ -92,7 +92,8 @@ def parts_of(loss: Stated, ranking: Ranking) -> Parts:
         return _parts(loss, ranking)
     nothing = torch.zeros_like(ranking.logits)
     joined = [Part(*(nothing.clone() for _ in fields(Part))) for _ in loss.term_names]
-    divisor, sorts, separable = torch.ones_like(nothing), (False,) * len(joined), True
+    divisor, separable = torch.ones_like(nothing), True
+    sorts: tuple[Ranking | None, ...] = ()
     for group in range(ranking.groups.number):
         place, alone = ranking.of_group(group)
         own = _parts(loss, alone)
@@ -100,7 +101,9 @@ def parts_of(loss: Stated, ranking: Ranking) -> Parts:
             for field in fields(Part):
                 getattr(whole, field.name).index_copy_(0, place, getattr(part, field.name))
         divisor[place] = torch.as_tensor(own.divisor, dtype=divisor.dtype, device=divisor.device)
-        sorts, separable = own.sorts, own.separable
+        assert all(among in (None, alone) for among in own.sorts), "another ranking takes groups_at_once"
+        sorts = tuple(None if among is None else ranking for among in own.sorts)
+        separable = own.separable
     return Parts(tuple(joined), sorts, separable, divisor)
 
 
@@ -114,7 +117,7 @@ def _parts(loss: Stated, ranking: Ranking) -> Parts:
             f"{loss.term_names}"
         )
     parts = tuple(_part(f"{name}.errors()[{term!r}]", error, ranking, loss.epsilon) for term, error in errors.items())
-    sorts = tuple(isinstance(error, SortingError) for error in errors.values())
+    sorts = tuple(_among(error, ranking) for error in errors.values())
     separable = not any(isinstance(error, PositiveError) for error in errors.values())
     return Parts(parts, sorts, separable, loss.normaliser(ranking))
 
@@ -133,14 +136,19 @@ def _part(name: str, error: Error, ranking: Ranking, epsilon: float) -> Part:
         excess = excess - read(error.target)
     excess = ranking.counted(excess)
     value = excess if error.value is None else ranking.counted(read(error.value))
-    if isinstance(error, RankingError):
-        blamed = ranking.false_positives
-    else:
-        blamed = ranking.rank_among_positives - ranking.rank_among_as_good
+    among = _among(error, ranking)
+    blamed = ranking.false_positives if among is None else among.inferior
     shared = blamed > epsilon
     promotion = torch.where(shared, excess, 0.0)
     weights = promotion / torch.where(shared, blamed, 1.0)
     return Part(value, promotion, *((weights, nothing) if isinstance(error, RankingError) else (nothing, weights)))
+
+
+def _among(error: Error, ranking: Ranking) -> Ranking | None:
+    """By which ranking inferior positives are to blame; None if they are not."""
+    if not isinstance(error, SortingError):
+        return None
+    return ranking if error.among is None else error.among
 
 
 def _per_positive(values: Tensor | float, *, name: str, ranking: Ranking) -> Tensor:

@@ -10,8 +10,9 @@ Tests compare with the double loop over pairs in ``tests/reference/ranking.py``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
-from rankdet.losses.ranking.base import RankingLoss, Scope
+from rankdet.losses.ranking.base import RankingLoss, Scope, SortingScope, checked_delta
 from rankdet.losses.ranking.ranking import Error, Ranking, RankingError, SortingError
 
 
@@ -23,7 +24,17 @@ class RankSortLoss(RankingLoss):
         ranking: N_FP(i) / rank(i)
         sorting: sum_k H(s_k - s_i) (1 - y_k) / rank+(i), less the same over the k with y_k >= y_i alone
 
-    Invariants: both terms lie in [0, 1); the gradients of each sum to zero; no negative is promoted.
+    Invariants: both terms lie in [0, 1) (sorting times its weight); the gradients of each sum to zero; no negative is
+    promoted.
+
+    Args:
+        delta: half-width of the smoothed step in logits, >= 0.
+        scope: see `RankingLoss`.
+        gather_across_devices: see there.
+        sorting_weight: factor on the sorting term; 1 in the paper.
+        sorting_delta: half-width of the step among positives in the sorting term; None: ``delta``, as in the paper.
+        sorting_scope: which positives are sorted among themselves: "batch", as in the paper, all that rank together;
+            "image" or "object" those alone that have one image or one object, as ``sorting_group`` of `terms_at` says.
 
     Example:
         >>> import torch
@@ -37,15 +48,33 @@ class RankSortLoss(RankingLoss):
     term_names = ("ranking", "sorting")
     groups_at_once = True
 
-    def __init__(self, *, delta: float = 0.5, scope: Scope = "batch", gather_across_devices: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        delta: float = 0.5,
+        scope: Scope = "batch",
+        gather_across_devices: bool = False,
+        sorting_weight: float = 1.0,
+        sorting_delta: float | None = None,
+        sorting_scope: SortingScope = "batch",
+    ) -> None:
         super().__init__(delta=delta, scope=scope, gather_across_devices=gather_across_devices)
+        if not 0 <= sorting_weight < float("inf"):
+            raise ValueError(f"sorting_weight is {sorting_weight}; accepted is a finite number >= 0, 1 in the paper")
+        if sorting_scope not in get_args(SortingScope):
+            accepted = " and ".join(map(repr, get_args(SortingScope)))
+            raise ValueError(f"sorting_scope is {sorting_scope!r}; accepted are {accepted}")
+        self.sorting_weight = sorting_weight
+        self.sorting_delta = None if sorting_delta is None else checked_delta(sorting_delta, "sorting_delta")
+        self.sorting_scope = sorting_scope
 
     def errors(self, ranking: Ranking) -> Mapping[str, Error]:
         """Equations 7 and 8: the share of negatives above; the mean lack of quality above, and its least value."""
-        lack = 1 - ranking.quality
-        current = ranking.above(lack) / ranking.rank_among_positives
-        target = ranking.as_good_above(lack) / ranking.rank_among_as_good
+        among = ranking.among(self.delta if self.sorting_delta is None else self.sorting_delta)
+        lack = self.sorting_weight * (1 - ranking.quality)
+        current = among.above(lack) / among.rank_among_positives
+        target = among.as_good_above(lack) / among.rank_among_as_good
         return {
             "ranking": RankingError(ranking.false_positives / ranking.rank),
-            "sorting": SortingError(current, target),
+            "sorting": SortingError(current, target, among=among),
         }

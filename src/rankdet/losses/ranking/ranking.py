@@ -41,12 +41,14 @@ class RankingError:
 class SortingError:
     """An error of each positive for which the positives of lower quality above it are to blame.
 
-    Attributes: as those of `RankingError`.
+    Attributes: as those of `RankingError`, and
+        among: the ranking whose steps count, where it is another than that of the loss; see `Ranking.among`.
     """
 
     current: Tensor | float
     target: Tensor | float = 0.0
     value: Tensor | float | None = None
+    among: Ranking | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Ranking:
         false_positives: (P,) N_FP, the negatives above each positive, each counted by its step.
         rank_among_positives: (P,) rank+, the steps of all positives.
         rank_among_as_good: (P,) the steps of the positives of at least the same quality.
+        inferior: (P,) the steps of the positives of lower quality.
         rank: (P,) rank+ and N_FP together.
         self_step: what a positive counts in its own ranks and sums.
         groups: which positives rank together.
@@ -129,6 +132,7 @@ class Ranking:
         index: Tensor | None = None,
         columns: int = 1,
         weight: Tensor | None = None,
+        sorting_group: Tensor | None = None,
     ) -> None:
         self.logits = logits
         self.quality = quality
@@ -139,6 +143,8 @@ class Ranking:
         self._index = index
         self._columns = columns
         self.weight = weight
+        self._sorting_group = sorting_group
+        self._stated_self_step = self_step
         natural = 1.0 if delta == 0 else 0.5
         self.self_step = natural if self_step is None else self_step
         self._correction: Tensor | float = self.self_step - natural
@@ -191,6 +197,11 @@ class Ranking:
         return self._rank_among_as_good
 
     @property
+    def inferior(self) -> Tensor:
+        """(P,) the steps of the positives of lower quality."""
+        return self.rank_among_positives - self.rank_among_as_good
+
+    @property
     def rank(self) -> Tensor:
         """See the class."""
         return self.rank_among_positives + self.false_positives
@@ -238,6 +249,21 @@ class Ranking:
             index=self.index[place],
             columns=self._columns,
             weight=None if self.weight is None else self.weight[place],
+            sorting_group=None if self._sorting_group is None else self._sorting_group[place],
+        )
+
+    def among(self, delta: float) -> Ranking:
+        """The same positives without negatives, by a step of some delta, and each within its sorting group."""
+        if delta == self.delta and self._sorting_group is None:
+            return self
+        return Ranking(
+            self.logits,
+            self.quality,
+            torch.zeros_like(self.false_positives),
+            delta=delta,
+            self_step=self._stated_self_step,
+            groups=self.groups if self._sorting_group is None else self.groups.split(self._sorting_group),
+            weight=self.weight,
         )
 
     def _with_self(self, sums: Callable[[Tensor], Tensor], weights: Tensor) -> Tensor:

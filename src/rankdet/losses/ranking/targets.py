@@ -22,11 +22,13 @@ class Positives:
         index: (P,) int64, distinct.
         quality: (P,) in 0..1.
         ignored: bool, shape of the leading dimensions of the logits; None: nothing is ignored.
+        sorting_group: (P,) int64, which of them are sorted among themselves; None: all.
     """
 
     index: Tensor
     quality: Tensor
     ignored: Tensor | None = None
+    sorting_group: Tensor | None = None
 
 
 def check_dtype(logits: Tensor) -> None:
@@ -44,6 +46,12 @@ def listed(logits: Tensor, scan: Scan, found: Positives) -> Positives:
         raise ValueError(
             f"positive_index is {found.index.dtype} of shape {tuple(found.index.shape)}, quality has shape "
             f"{tuple(found.quality.shape)}; accepted are int64 of shape (M,) and numbers of shape (M,)"
+        )
+    groups = found.sorting_group
+    if groups is not None and (groups.dtype != torch.long or groups.shape != found.index.shape):
+        raise ValueError(
+            f"sorting_group is {groups.dtype} of shape {tuple(groups.shape)}; accepted is int64, one number for each "
+            f"positive, {tuple(found.index.shape)}"
         )
     if found.ignored is not None and found.ignored.dtype != torch.bool:
         raise ValueError(f"ignored is {found.ignored.dtype}; accepted is a boolean mask")

@@ -85,7 +85,8 @@ def _found(logits: Tensor, scan: Scan, arguments: Arguments) -> Positives:
     if arguments.targets is None:
         assert arguments.index is not None, "dense targets or a list of positives"
         assert arguments.quality is not None, "a list of positives has qualities"
-        return listed(logits, scan, Positives(arguments.index, arguments.quality.detach(), arguments.ignored))
+        given = (arguments.index, arguments.quality.detach(), arguments.ignored, arguments.sorting_group)
+        return listed(logits, scan, Positives(*given))
     found = read_targets(logits, scan, arguments.targets, arguments.positives)
     return found if arguments.quality is None else with_errors(found, arguments.quality.detach())
 
@@ -136,6 +137,7 @@ def _ranked(
         index=everyone.index,
         columns=columns,
         weight=everyone.weight,
+        sorting_group=everyone.sorting_group,
     )
     parts = parts_of(loss, ranking)
     if each and not parts.separable:
@@ -147,11 +149,11 @@ def _ranked(
     sampling = functools.cache(lambda delta: ranking.soft_sampling(delta)[mine])
     standing = functools.cache(lambda: torch.stack([ranking.rank[mine], sampling(0.0)]))
     if each:
-        gradient = Gradient(found.index, Each(parts, ranking), edges, negatives)
+        gradient = Gradient(found.index, Each(parts), edges, negatives)
         return Update(parts.values(), standing, sampling, gradient)
     scale = 1 / (parts.divisor * overall)
     values = (parts.values() * scale).sum(1)
-    gradients, weights = parts.updates(scale * processes.size, ranking)
+    gradients, weights = parts.updates(scale * processes.size)
     gradient = Gradient(found.index, Means(gradients[:, mine], weights), edges, negatives)
     return Update(processes.total(values) if by_image else values, standing, sampling, gradient)
 
@@ -204,9 +206,8 @@ class Each:
     """The same of terms that are given for each positive."""
 
     parts: Parts
-    ranking: Ranking
 
     def __call__(self, upstream: Tensor) -> tuple[Tensor, Tensor]:
         """Upstream (T, M) -> (M,) and (M,)."""
-        gradients, weights = self.parts.updates(upstream, self.ranking)
+        gradients, weights = self.parts.updates(upstream)
         return gradients.sum(0), weights.sum(0)

@@ -10,18 +10,19 @@ from torch import Tensor, nn
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.criteria.criterion import Criterion
 from rankdet.models.dense.stage import Candidates, DenseStage, DenseStageFactory
-from rankdet.models.detector import Detection, Detector, Losses, class_layers_of
+from rankdet.models.detector import Detection, Losses, class_layers_of
 from rankdet.models.postprocess import Postprocess
+from rankdet.models.pyramid_detector import PyramidDetector
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.ops.part import made
 
 
-class DenseDetector(Detector):
+class DenseDetector(PyramidDetector):
     """One dense stage on a pyramid.
 
-    Args as `Detector`, and ``stage``, which a factory makes from the channels of the neck and K.
+    Args as `PyramidDetector`, and ``stage``, which a factory makes from the channels of the neck and K.
     """
 
     def __init__(

@@ -59,6 +59,11 @@ def anchors_512() -> SSDAnchors:
     )
 
 
+def plain_pixels() -> Preprocess:
+    """No padding, and a standard deviation of 1 / 255: pixels of 0 to 255 less the mean."""
+    return Preprocess(mean=IMAGENET_MEAN, std=MEAN_ALONE, divisor=1)
+
+
 def vgg_or(backbone: str | Backbone) -> Backbone:
     """``vgg16``, perhaps with weights (``vgg16.IMAGENET1K_FEATURES``), or any other backbone with strides 8 and 16."""
     if isinstance(backbone, str) and backbone.partition(".")[0] == VGG16.name:
@@ -104,7 +109,6 @@ class SSD300(DenseDetector):
         backbone = vgg_or(backbone)
         head, anchors = head or SSDHead, anchors or anchors_300()
         assigner = assigner or MaxIoU(low_quality=BestPriors(ties=False))
-        plain = Preprocess(mean=IMAGENET_MEAN, std=MEAN_ALONE, divisor=1)
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
@@ -117,7 +121,7 @@ class SSD300(DenseDetector):
                 criterion=criterion or RankingCriterion(),
             ),
             postprocess=postprocess or Postprocess(nms_threshold=0.45, max_detections=200),
-            preprocess=preprocess or (plain if isinstance(backbone, VGG16) else Preprocess(divisor=1)),
+            preprocess=preprocess or (plain_pixels() if isinstance(backbone, VGG16) else Preprocess(divisor=1)),
         )
         self.settle(head=head, anchors=anchors, assigner=assigner)
 

@@ -102,6 +102,10 @@ class DenseStage(nn.Module, Part):
         output: CriterionOutput = self.criterion(predictions, self.assign(predictions, truth))
         return output
 
+    def detection_logits(self, predictions: Predictions) -> Tensor:
+        """Logits (P, K) of what may become detections."""
+        return self.criterion.detection_logits(predictions.logits, predictions.quality_logits)
+
     @torch.no_grad()
     def candidates(
         self, predictions: Predictions, *, per_level: int, selection: CandidateSelection | None = None
@@ -110,7 +114,7 @@ class DenseStage(nn.Module, Part):
         select = selection or TopPairs()
         priors = predictions.priors
         images = priors.num_images
-        logits = self.criterion.detection_logits(predictions.logits, predictions.quality_logits)
+        logits = self.detection_logits(predictions)
         of_classes = self.criterion.class_logits(predictions.logits)
         classes = logits.shape[1]
         sizes = list(priors.level_sizes)

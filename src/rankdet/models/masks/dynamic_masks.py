@@ -19,9 +19,10 @@ from rankdet.criteria.balance import ConstantBalance
 from rankdet.criteria.criterion import Criterion
 from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions
 from rankdet.losses.masks import DiceLoss
-from rankdet.models.detector import Detection, Detector, Losses
+from rankdet.models.detector import Detection, Losses
 from rankdet.models.masks.postprocess import MatrixPostprocess
 from rankdet.models.postprocess import detection_of
+from rankdet.models.pyramid_detector import PyramidDetector
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.preprocess import ImageBatch, Preprocess
@@ -170,12 +171,12 @@ class CellStageFactory(Protocol):
         """See the class."""
 
 
-class DynamicMaskDetector(Detector):
+class DynamicMaskDetector(PyramidDetector):
     """One stage of cells on a pyramid: SOLOv2, put together from parts.
 
     Its detections have boxes too, those that just enclose the masks.
 
-    Args as `Detector`, and ``stage``, which a factory makes from the channels of the neck and K.
+    Args as `PyramidDetector`, and ``stage``, which a factory makes from the channels of the neck and K.
     """
 
     needs_masks = True

@@ -22,8 +22,9 @@ from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPrediction
 from rankdet.losses.masks import AreaNormalised, MaskCrossEntropyLoss
 from rankdet.losses.ranking.gather import Group
 from rankdet.models.dense.stage import Candidates, DenseStage
-from rankdet.models.detector import Detection, Detector, Losses, class_layers_of
+from rankdet.models.detector import Detection, Losses, class_layers_of
 from rankdet.models.postprocess import Postprocess, detection_of
+from rankdet.models.pyramid_detector import PyramidDetector
 from rankdet.nn.anchors import GridPriors
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.neck import Neck, NeckFactory
@@ -189,10 +190,10 @@ class CoefficientStageFactory(Protocol):
         """See the class."""
 
 
-class PrototypeDetector(Detector):
+class PrototypeDetector(PyramidDetector):
     """One dense stage whose head gives mask coefficients beside classes and boxes, and the prototypes they mix.
 
-    Args as `Detector`, and
+    Args as `PyramidDetector`, and
 
     Args:
         stage: with a `CoefficientHead`.

@@ -45,6 +45,9 @@ class Branch(nn.Module, Part, ABC):
     needs_masks = False
     rescores = False
 
+    def join(self, earlier: Sequence[Branch]) -> None:
+        """Be put into a cascade behind these branches of its kind, which happens once; nothing to do here."""
+
     @abstractmethod
     def loss(
         self, maps: Sequence[Tensor], step: RegionStep, truth: GroundTruth, *, peers: Sequence[Branch]

@@ -114,6 +114,9 @@ class Cascade(RoIHead):
         )
         self.weights = tuple(nth(weights, number) for number in range(len(stages)))
         self.average = average or MeanOutput()
+        for number, stage in enumerate(self.box_stages):
+            for place, branch in enumerate(branches_of(stage)):
+                branch.join(self.peers(number, place)[:-1])
 
     @property
     def box_stages(self) -> Sequence[RoIStage]:
@@ -145,6 +148,16 @@ class Cascade(RoIHead):
         is_object = step.is_object.split([len(of_image) for of_image in boxes])
         return [of_image[~added] for of_image, added in zip(boxes, is_object, strict=True)]
 
+    def branch_step(
+        self,
+        number: int,  # noqa: ARG002
+        step: RegionStep,
+        truth: GroundTruth,  # noqa: ARG002
+        batch: ImageBatch,  # noqa: ARG002
+    ) -> RegionStep:
+        """What the branches of a stage learn from; here what the stage itself has learned from."""
+        return step
+
     def losses(
         self, maps: Sequence[Tensor], proposals: Sequence[Tensor], truth: GroundTruth, batch: ImageBatch
     ) -> Losses:
@@ -152,7 +165,9 @@ class Cascade(RoIHead):
         losses = Losses()
         for number, step in enumerate(self.train_stages(maps, proposals, truth, batch)):
             outputs = [step.output]
-            for place, branch in enumerate(branches_of(self.box_stages[number])):
+            if branches := branches_of(self.box_stages[number]):
+                step = self.branch_step(number, step, truth, batch)
+            for place, branch in enumerate(branches):
                 outputs.append(branch.loss(maps, step, truth, peers=self.peers(number, place)))
             for output in outputs:
                 losses.include(output, prefix=self.prefix(number), weight=self.weights[number])
@@ -165,7 +180,7 @@ class Cascade(RoIHead):
         logits = []
         for number, stage in enumerate(self.box_stages):
             predictions = stage.predict(maps, Priors.proposals(proposals))
-            logits.append(predictions.logits)
+            logits.append(predictions.logits.float())
             if number + 1 < len(self.stages):
                 unknown = torch.full((len(predictions.logits),), -1, device=predictions.logits.device)
                 proposals = stage.refine(predictions, unknown, batch)

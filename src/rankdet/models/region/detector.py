@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.criteria.criterion import Criterion
 from rankdet.models.dense.stage import DenseStage
-from rankdet.models.detector import Detection, Detector, Losses, class_layers_of
+from rankdet.models.detector import Detection, Losses, class_layers_of
 from rankdet.models.postprocess import Postprocess, detection_of
+from rankdet.models.pyramid_detector import PyramidDetector
 from rankdet.models.region.cascade import RoIHead, RoIHeadFactory, branches_of
 from rankdet.models.region.rpn import RPN, RPNFactory
 from rankdet.models.region.settings import RegionSettings
@@ -25,10 +26,10 @@ from rankdet.ops.class_rows import ClassRows, class_rows_of
 from rankdet.ops.part import made
 
 
-class RegionDetector(Detector):
+class RegionDetector(PyramidDetector):
     """Detects in regions that something proposes; what that is, subclasses say.
 
-    Args as `Detector`, and
+    Args as `PyramidDetector`, and
 
     Args:
         num_classes: K, without a background.
@@ -167,7 +168,8 @@ class TwoStageDetector(RegionDetector):
 
         ``keep`` is how many of an image at most, by default as many as the regions get.
         """
-        batch, maps = self.maps_of(images)
+        batch = self.batch_of(images)
+        maps = self.maps_of(batch)
         selection = self.settings.proposals
         assert selection is not None, "settings are complete"
         selection = selection if keep is None else selection.keeping(keep)

@@ -87,18 +87,16 @@ class FastRCNN(RegionDetector):
         )
         self.settings = settings
 
-    def maps_of(
-        self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]] | None = None
-    ) -> tuple[ImageBatch, list[Tensor]]:
+    def batch_of(self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]] | None = None) -> ImageBatch:
         """See `Detector`.
 
         Raises:
             ValueError: the targets have no proposals, or of another shape.
         """
-        batch, maps = super().maps_of(images, targets)
+        batch = super().batch_of(images)
         if targets is None or len(targets) != len(images):
             raise ValueError(_advice("the images came without targets"))
-        return replace(batch, proposals=tuple(_of(target, batch) for target in targets)), maps
+        return replace(batch, proposals=tuple(_of(target, batch) for target in targets))
 
     def propose(
         self,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,6 +74,7 @@ class MaskBranch(Branch):
     """
 
     needs_masks = True
+    default_pooler: ClassVar[Callable[..., Pooler]] = RoIPooler
 
     def __init__(
         self,
@@ -88,7 +89,7 @@ class MaskBranch(Branch):
         limit: int | None = None,
     ) -> None:
         super().__init__()
-        self.pooler: Any = made(pooler or partial(RoIPooler, 14), strides=tuple(strides[:LEVELS]))
+        self.pooler: Any = made(pooler or partial(self.default_pooler, 14), strides=tuple(strides[:LEVELS]))
         channels = getattr(self.pooler, "channels", in_channels)
         self.head: Any = made(head or MaskHead, channels, num_classes=num_classes)
         self.criterion = criterion or (MaskCriterion() if follows.ranks else cross_entropy_masks())

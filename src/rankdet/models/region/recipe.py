@@ -16,7 +16,8 @@ from rankdet.models.postprocess import Postprocess
 from rankdet.models.region.cascade import Cascade
 from rankdet.models.region.detector import TwoStageDetector
 from rankdet.models.region.rpn import RPN, RPNFactory
-from rankdet.models.region.settings import BY_SCORE, RegionSettings
+from rankdet.models.region.settings import BY_RANKING, BY_SCORE, RegionSettings
+from rankdet.models.region.stage import RoIStage
 from rankdet.models.region.stages import RoIStageTemplate, region_stages
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.fpn import PoolLevel
@@ -44,15 +45,21 @@ class RCNN(TwoStageDetector):
 
     Attributes:
         by_score: the settings for a criterion that does not rank.
+        by_ranking: the settings for one that does.
         standards: the assigner of each region stage.
         stage_defaults: further arguments of the stages, unless ``stage`` states them.
         default_rpn: the RPN unless another is stated.
+        stage_kind: the class of the stages unless another is stated.
+        cascade: what holds the stages.
     """
 
     by_score: ClassVar[RegionSettings] = BY_SCORE
+    by_ranking: ClassVar[RegionSettings] = BY_RANKING
     standards: ClassVar[Sequence[Assigner]] = (MaxIoU(positive_iou=0.5, negative_iou=0.5),)
     stage_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     default_rpn: ClassVar[RPNFactory] = RPN
+    stage_kind: ClassVar[type[RoIStage]] = RoIStage
+    cascade: ClassVar[type[Cascade]] = Cascade
 
     def __init__(
         self,
@@ -69,15 +76,19 @@ class RCNN(TwoStageDetector):
     ) -> None:
         backbone = backbone_of(backbone)
         criterion = criterion or RankingCriterion()
-        settings = (settings or RegionSettings()).completed(criterion, by_score=self.by_score)
-        stages = region_stages(stage, criterion, settings, assigners=self.standards, **self.stage_defaults)
+        settings = (settings or RegionSettings()).completed(
+            criterion, by_score=self.by_score, by_ranking=self.by_ranking
+        )
+        stages = region_stages(
+            stage or self.stage_kind, criterion, settings, assigners=self.standards, **self.stage_defaults
+        )
         assert settings.weights is not None, "settings are complete"
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
             neck=neck or self.default_neck(backbone, channels),
             rpn=rpn or self.default_rpn,
-            roi=partial(Cascade, stages=stages, weights=settings.weights),
+            roi=partial(self.cascade, stages=stages, weights=settings.weights),
             settings=settings,
             postprocess=postprocess,
             inputs=4,

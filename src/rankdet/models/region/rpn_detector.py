@@ -105,7 +105,8 @@ class RPNDetector(DenseDetector):
     @torch.no_grad()
     def proposals(self, images: Sequence[Tensor], *, keep: int | None = None) -> list[Detection]:
         """Its detections in each image, in evaluation mode; ``keep`` is how many of an image at most."""
-        batch, maps = self.maps_of(images)
+        batch = self.batch_of(images)
+        maps = self.maps_of(batch)
         if keep is None:
             return self.detect(maps, batch)
         wider = copy.copy(self.postprocess)

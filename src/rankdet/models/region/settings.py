@@ -40,9 +40,15 @@ class RegionSettings(Part):
     weights: Sequence[float] | None = None
     proposals: ProposalSelection | None = None
 
-    def completed(self, criterion: Criterion, *, by_score: RegionSettings | None = None) -> RegionSettings:
-        """The same with everything that is None as published for the criterion, ``by_score`` unless it ranks."""
-        return completed(self, BY_RANKING if criterion.ranks else by_score or BY_SCORE)
+    def completed(
+        self,
+        criterion: Criterion,
+        *,
+        by_score: RegionSettings | None = None,
+        by_ranking: RegionSettings | None = None,
+    ) -> RegionSettings:
+        """The same with everything that is None as published: by ranking if the criterion ranks, else by scores."""
+        return completed(self, (by_ranking or BY_RANKING) if criterion.ranks else (by_score or BY_SCORE))
 
 
 BY_RANKING = RegionSettings(

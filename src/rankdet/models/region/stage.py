@@ -107,11 +107,15 @@ class RoIStage(nn.Module, Part):
         regions = [torch.cat((o[:n], r)) for o, n, r in zip(truth.boxes, added, proposals, strict=True)]
         is_object = torch.cat([torch.arange(len(r), device=r.device) < n for r, n in zip(regions, added, strict=True)])
         priors = Priors.proposals(regions)
-        assignment = self.sampler(self.assigner(priors, truth), priors, truth)
+        assignment = self.sampler(self.match(priors, truth), priors, truth)
         if isinstance(self.sampler, KeepAll):
             return priors, assignment, is_object
         rows = assignment.labels != IGNORE
         return priors.select(rows), assignment.select(rows), is_object[rows]
+
+    def match(self, priors: Priors, truth: GroundTruth) -> Assignment:
+        """Who of all regions is positive."""
+        return self.assigner(priors, truth)
 
     @torch.no_grad()
     def refine(self, predictions: Predictions, labels: Tensor, batch: ImageBatch) -> list[Tensor]:

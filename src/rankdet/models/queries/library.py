@@ -1,0 +1,159 @@
+"""The networks of Hugging Face's transformers, as query networks; the library is imported when the first is built.
+
+Every detector there hands what its layers say to its ``loss_function``, which may be set. Here that is a function which
+hands the same back, so that the losses are those of the stage. (A module given as ``loss_function`` is ignored without
+a word, as torch keeps it among the submodules; a function is not.)
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rankdet.assign.ground_truth import GroundTruth
+from rankdet.models.queries.outputs import QueryNetwork, QueryOutputs
+from rankdet.nn.backbone import Backbone
+from rankdet.nn.preprocess import ImageBatch
+from rankdet.nn.weights import weights_wanted
+from rankdet.ops.class_rows import ClassRows, class_rows_of, is_counter
+from rankdet.ops.coder import FrameCoder
+
+
+def library() -> Any:
+    """The transformers library.
+
+    Raises:
+        ImportError: naming the extra that brings it.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise ImportError(
+            "detectors with a transformer are built on Hugging Face's library of that name; install it with: "
+            "pip install 'rankdet[transformers]'"
+        ) from error
+    return transformers
+
+
+def config_of(kind: Any, settings: Mapping[str, Any], options: Mapping[str, Any] | None) -> Any:
+    """A configuration of the library: settings of a variant, some of them replaced by options.
+
+    Raises:
+        ValueError: naming an option that there is not, and near ones. The library would keep it without a word.
+    """
+    known = kind().to_dict().keys()
+    for name in options or {}:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            advice = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"options has {name!r}, which no {kind.__name__} of transformers has{advice}")
+    return kind(**{**settings, **(options or {})})
+
+
+def everything(logits: Tensor, labels: Any, device: Any, boxes: Tensor, config: Any, *more: Any, **named: Any) -> Any:  # noqa: ARG001
+    """A ``loss_function`` that hands back what it was given: no loss, and a dict in place of the named losses.
+
+    Its arguments are those of the library, which calls it with many, by position and by name.
+    """
+    names = ("outputs_class", "outputs_coord")
+    return logits.new_zeros(()), {**dict(zip(names, more, strict=False)), **named}, None
+
+
+class LibraryNetwork(nn.Module, QueryNetwork):
+    """A detector of the library. Subclasses say how its outputs are read.
+
+    Args:
+        model: the library's.
+
+    Attributes:
+        class_tensors: names of layers or tensors within the model whose rows are classes.
+    """
+
+    class_tensors: Sequence[str] = ()
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = model
+        library_model: Any = model
+        library_model.loss_function = everything  # a property of the library's models
+
+    @property
+    def class_layers(self) -> Sequence[nn.Linear]:  # type: ignore[override]
+        """See `QueryNetwork`."""
+        return [self.model.class_embed[self.model.config.decoder_layers - 1]]
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """See `rankdet.ops.class_rows`."""
+        return {f"model.{name}": ClassRows() for name in self.class_tensors}
+
+    @abstractmethod
+    def forward(self, batch: ImageBatch, truth: GroundTruth | None) -> QueryOutputs:
+        """See `QueryNetwork`."""
+
+
+class MapsAndMasks(nn.Module):
+    """A backbone as the library wants it: each map with the mask of the images in its size."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone: Any = backbone
+        self.intermediate_channel_sizes = list(backbone.channels)
+
+    def forward(self, pixels: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Pixels (N, 3, H, W) and mask (N, H, W) -> maps and their masks (N, h, w)."""
+        resize = nn.functional.interpolate
+        return [(level, resize(mask[None].float(), size=level.shape[-2:])[0].bool()) for level in self.backbone(pixels)]
+
+
+def library_targets(truth: GroundTruth | None, frames: Sequence[Tensor]) -> list[dict[str, Tensor]] | None:
+    """The objects as the library wants them: classes, and boxes as shares of the frames. Crowds are left out."""
+    if truth is None:
+        return None
+    encode = FrameCoder().encode
+    of_images = zip(truth.labels, truth.boxes, frames, strict=True)
+    return [{"class_labels": labels, "boxes": encode(frame, boxes)} for labels, boxes, frame in of_images]
+
+
+def pixel_mask(batch: ImageBatch) -> Tensor:
+    """(N, H, W): 1 where there is an image, 0 in the padding."""
+    mask = torch.zeros(batch.pixels.shape[0], *batch.canvas, dtype=torch.long, device=batch.pixels.device)
+    for of_image, (height, width) in zip(mask, batch.sizes, strict=True):
+        of_image[:height, :width] = 1
+    return mask
+
+
+def load_pretrained(network: LibraryNetwork, pretrained: str | Path | None) -> None:
+    """Give a network the weights of a detector of the library: a name on the hub, or a local folder.
+
+    Rows of classes stay as they begin where the detector has other classes, with a warning that says so.
+
+    Raises:
+        ValueError: naming the first tensors that the network has and the detector has not, or in another shape.
+    """
+    if not weights_wanted(pretrained):
+        return
+    kind = type(network.model)
+    theirs = kind.from_pretrained(str(pretrained)).state_dict()
+    rows = {name.removeprefix("model.") for name in class_rows_of(network)}
+    own = {name: value for name, value in network.model.state_dict().items() if not is_counter(name)}
+    other = [name for name, value in own.items() if name not in theirs or theirs[name].shape != value.shape]
+    if wrong := [name for name in other if name not in rows]:
+        raise ValueError(
+            f"pretrained={str(pretrained)!r} is no {kind.__name__} of this variant: {', '.join(wrong[:4])} are not "
+            "there, or in another shape; choose the variant that it is of"
+        )
+    if other:
+        warnings.warn(
+            f"{pretrained} was trained for other classes: {', '.join(other[:4])}{' and others' * (len(other) > 4)} "
+            "begin at random",
+            stacklevel=2,
+        )
+    network.model.load_state_dict({name: theirs[name] for name in own.keys() - set(other)}, strict=False)

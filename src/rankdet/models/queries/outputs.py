@@ -1,0 +1,125 @@
+"""What a transformer says of its queries, layer by layer, and what the query stage makes of that.
+
+N images, Q queries, L decoder layers, C logits. Boxes are centre and size as shares of the frame of the image.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rankdet.assign.assignment import BACKGROUND, Assignment
+from rankdet.assign.ground_truth import GroundTruth
+from rankdet.nn.network import Network
+from rankdet.nn.preprocess import ImageBatch
+from rankdet.ops.coder import FrameCoder
+from rankdet.ops.predictions import Predictions
+from rankdet.ops.priors import Priors
+
+
+class LayerOutputs(NamedTuple):
+    """Logits (N, Q, C) and boxes (N, Q, 4) of one layer."""
+
+    logits: Tensor
+    boxes: Tensor
+
+    def predictions(self, frames: Sequence[Tensor], *, groups: int = 1) -> Predictions:
+        """The same as predictions whose priors are the frames (4,) of the images.
+
+        Queries in ``groups``, each of which is matched by itself, are as many images one after another.
+        """
+        queries = self.logits.shape[1] // groups
+        repeated = [frame.expand(queries, 4) for frame in frames for _ in range(groups)]
+        valid = torch.ones(queries, dtype=torch.bool, device=self.logits.device)
+        priors = Priors(tuple(repeated), (valid,) * len(repeated))
+        logits = self.logits.flatten(0, 1)
+        return Predictions(logits, self.boxes.flatten(0, 1), logits[:, :0], priors, FrameCoder())
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """Queries that were made from objects, with noise: whose object each has is known.
+
+    Attributes:
+        layers: what each decoder layer says of them.
+        positives: for each image, the queries (R G_i,) that shall find an object, ascending: the objects in their
+            order, R times. All other queries are background.
+        repeats: R.
+    """
+
+    layers: Sequence[LayerOutputs]
+    positives: Sequence[Tensor]
+    repeats: int
+
+    def assignment(self, truth: GroundTruth) -> Assignment:
+        """Who is positive in each layer."""
+        logits = self.layers[0].logits
+        images, queries, _ = logits.shape
+        index = torch.cat([rows + image * queries for image, rows in enumerate(self.positives)])
+        of_image = zip(truth.boxes, truth.offsets, strict=True)
+        matched = torch.cat(
+            [
+                torch.arange(start, start + len(boxes), device=logits.device).repeat(self.repeats)
+                for boxes, start in of_image
+            ]
+        )
+        labels = torch.full((images * queries,), BACKGROUND, device=logits.device)
+        labels = labels.index_copy(0, index, truth.all_labels[matched])
+        return Assignment(labels, index, matched, truth.all_boxes[matched])
+
+
+@dataclass(frozen=True)
+class QueryOutputs:
+    """All that a transformer says of a batch.
+
+    Attributes:
+        frames: for each image the box (4,), in pixels of the network input, that its boxes are shares of: the image, or
+            all of the canvas for networks that do not know where padding begins.
+        decoder: what each layer says, the last one of which gives the detections.
+        encoder: proposals that the queries began from; None without.
+        denoising: None without.
+        groups: into so many groups of equal size the queries of an image fall, each of which is matched by itself.
+    """
+
+    frames: Sequence[Tensor]
+    decoder: Sequence[LayerOutputs]
+    encoder: LayerOutputs | None = None
+    denoising: Denoising | None = None
+    groups: int = 1
+
+
+class QueryNetwork(Network):
+    """A whole transformer detector, from pixels to what its layers say of the queries.
+
+    Any ``nn.Module`` that does this is one. In training mode it is given the objects, for denoising.
+
+    Attributes:
+        class_layers: the layers of the class logits of the detections.
+    """
+
+    class_layers: Sequence[nn.Linear]
+
+    @abstractmethod
+    def forward(self, batch: ImageBatch, truth: GroundTruth | None) -> QueryOutputs:
+        """See the class."""
+
+
+def image_frames(batch: ImageBatch) -> list[Tensor]:
+    """The images themselves as frames, without padding; images of one size share the tensor."""
+    made = {
+        size: torch.tensor([0.0, 0.0, size[1], size[0]]).to(batch.pixels.device, non_blocking=True)
+        for size in set(batch.sizes)
+    }
+    return [made[size] for size in batch.sizes]
+
+
+def canvas_frames(batch: ImageBatch) -> list[Tensor]:
+    """The canvas as the frame of each image."""
+    height, width = batch.canvas
+    frame = torch.tensor([0.0, 0.0, width, height]).to(batch.pixels.device, non_blocking=True)
+    return [frame] * len(batch.sizes)

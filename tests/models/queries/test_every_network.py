@@ -1,0 +1,99 @@
+"""Every transformer: emptiness, crowds, many objects; a gradient everywhere; plans, shifts, other classes, refusals."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from rankdet.assign import CriterionCost, HungarianMatcher
+from rankdet.criteria import RankingCriterion, ScoreCriterion, alrp_criterion, average_precision_criterion
+from rankdet.losses.classification import QualityFocalLoss
+from rankdet.models import (
+    DeformableDETR,
+    RTDETRv2,
+    build,
+    deformable_detr_criterion,
+    query_ranking_criterion,
+    rt_detr_criterion,
+)
+from tests.models.queries.networks import CROWD, IMAGES, MANY, NOTHING, OBJECTS, RECIPES, K, small, untouched
+
+pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
+
+
+def quality_focal() -> ScoreCriterion:
+    return ScoreCriterion(classification=QualityFocalLoss())
+
+
+PAIRS = [
+    (recipe, make)
+    for recipe in (DeformableDETR, RTDETRv2)
+    for make in (query_ranking_criterion, average_precision_criterion, quality_focal)
+]
+PAIRS += [(DeformableDETR, deformable_detr_criterion), (DeformableDETR, alrp_criterion), (RTDETRv2, rt_detr_criterion)]
+PAIRS += [(RTDETRv2, RankingCriterion)]
+every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda part: part.__name__)
+
+
+@pytest.mark.parametrize(("recipe", "make"), PAIRS, ids=lambda part: part.__name__)
+def test_a_step_whatever_there_is_to_find(recipe, make):
+    """No, some, many objects and a crowd: the same finite losses, and a gradient for every parameter."""
+    model = small(recipe, criterion=make())
+    names = set()
+    for targets in ([NOTHING, NOTHING], [MANY, CROWD], [OBJECTS, NOTHING]):
+        model.zero_grad()
+        losses = model(IMAGES, targets)
+        names.add(tuple(losses))
+        sum(losses.values()).backward()
+        assert all(torch.isfinite(loss) for loss in losses.values())
+        assert not untouched(model)
+    assert len(names) == 1
+
+
+@every_recipe
+def test_a_batch_without_objects_costs_nothing_by_ranking(recipe):
+    assert sum(loss.item() for loss in small(recipe)(IMAGES, [NOTHING, NOTHING]).values()) == 0
+
+
+@every_recipe
+def test_a_plan_builds_the_same_model_again(recipe):
+    model = small(recipe).eval()
+    again = build(model.plan()).eval()
+    again.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        first, second = model(IMAGES), again(IMAGES)
+    for of_first, of_second in zip(first, second, strict=True):
+        assert all(torch.equal(of_first[name], of_second[name]) for name in of_first)
+    with torch.device("meta"):
+        build(model.plan())
+
+
+@every_recipe
+def test_shifted_logits_are_those_of_the_detections(recipe):
+    model = small(recipe).eval()
+    before = model(IMAGES)[0]
+    model.shift_logits(torch.ones(K))
+    after = model(IMAGES)[0]
+    torch.testing.assert_close(after["logits"], before["logits"] + 1)
+    assert torch.equal(after["boxes"], before["boxes"])
+
+
+@every_recipe
+def test_the_matcher_may_ask_the_criterion(recipe):
+    matcher = HungarianMatcher(class_cost=1, box_cost=0, giou_cost=0, classification=CriterionCost())
+    assert all(torch.isfinite(loss) for loss in small(recipe, matcher=matcher)(IMAGES, [OBJECTS, NOTHING]).values())
+
+
+@every_recipe
+def test_an_option_that_there_is_not_is_refused(recipe):
+    with pytest.raises(ValueError, match=r"'encoder_layer'.*did you mean encoder_layers"):
+        recipe(num_classes=K, options={"encoder_layer": 2})
+
+
+@every_recipe
+def test_the_message_names_the_extra_where_the_library_is_missing(recipe, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"rankdet\[transformers\]"):
+        small(recipe)
