@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rankdet.losses import RankSortLoss
 from rankdet.losses.ranking import pairs
 from rankdet.losses.ranking.cells import Cells, Sides, fit
 from rankdet.losses.ranking.groups import Groups
@@ -284,3 +285,17 @@ def test_tables_and_trees_of_groups(number: int, delta: float, ties: bool):
         torch.testing.assert_close(form.below_better(weights), weights @ (steps - as_good).T, rtol=1e-12, atol=1e-11)
     not_above = (group[:, None] == group) * (x[:, None] >= x)  # [k, i]
     torch.testing.assert_close(sums_not_above(x, weights[0], 0.0, groups), (not_above * weights[0]).sum(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("logits", [Sides.LIMIT + 1, Sides.LIMIT + (1 << 17) + 3, 3 * Sides.LIMIT])
+def test_sums_of_many_logits_are_taken_apart_in_time(logits: int, dtype: torch.dtype):
+    """What the positives gain the negatives lose, however many pieces the logits were counted in."""
+    random = torch.Generator().manual_seed(logits)
+    x = torch.randn(logits, generator=random, dtype=dtype).requires_grad_()
+    targets = torch.zeros(logits, dtype=dtype)
+    targets[:: logits // 70] = 0.5
+    RankSortLoss()(x, targets).backward()
+    torch.testing.assert_close(x.grad.double().sum(), torch.tensor(0.0, dtype=torch.double), atol=1e-6, rtol=0)
+    assert x.grad[targets == 0].min() >= 0
+    assert float(x.grad.double().abs().sum()) > 1.5
