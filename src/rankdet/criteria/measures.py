@@ -59,7 +59,8 @@ class RelativeIoU(Measure):
         """See `Measure`."""
         overlap = aligned_iou(positives.boxes, positives.targets)
         # Positives come image by image, so that their images can be numbered without asking how many there are.
-        image = (positives.images.diff(prepend=positives.images[:1]) != 0).cumsum(0)
+        images = positives.images
+        image = (images.diff(prepend=images[:1]) != 0).cumsum(0)
         best = torch.zeros_like(overlap).scatter_reduce(0, image, overlap, "amax")[image]
         return overlap / torch.where(best > 0, best, 1.0)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from rankdet.assign.assignment import Assignment
 from rankdet.losses.ranking import Ranked
 from rankdet.ops.predictions import DrawnMasks, Predictions
+from rankdet.ops.priors import Priors
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Positives:
         boxes: (M, 4), decoded and detached.
         targets: (M, 4), boxes of the objects.
         objects: (M,), which object of the batch each belongs to.
-        images: (M,), the image of each.
+        of_batch: the priors of the batch, which `index` counts.
         masks: their masks, where the stage draws them before it is judged.
     """
 
@@ -38,7 +39,7 @@ class Positives:
     boxes: Tensor
     targets: Tensor
     objects: Tensor
-    images: Tensor
+    of_batch: Priors
     masks: DrawnMasks | None = field(default=None, kw_only=True)
 
     @classmethod
@@ -59,13 +60,18 @@ class Positives:
             boxes,
             targets=assignment.matched_boxes,
             objects=assignment.matched_index,
-            images=predictions.priors.images_of(index),
+            of_batch=predictions.priors,
             masks=predictions.masks,
         )
 
     def __len__(self) -> int:
         """M."""
         return len(self.index)
+
+    @property
+    def images(self) -> Tensor:
+        """The image of each, (M,) int64."""
+        return self.of_batch.images_of(self.index)
 
     @property
     def class_logits(self) -> Tensor:

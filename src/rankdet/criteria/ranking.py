@@ -177,10 +177,14 @@ class RankingCriterion(Criterion):
             quality,
             ignored=~assignment.considered(classes),
             image_index=predictions.priors.image_index if by_image else None,
-            sorting_group={"batch": None, "image": positives.images, "object": positives.objects}[
-                self.ranking.sorting_scope
-            ],
+            sorting_group=self._sorting_group(positives),
         )
+
+    def _sorting_group(self, positives: Positives) -> Tensor | None:
+        """Which positives the ranking loss sorts among themselves; None for all."""
+        if self.ranking.sorting_scope == "batch":
+            return None
+        return positives.images if self.ranking.sorting_scope == "image" else positives.objects
 
 
 def alrp_criterion(
