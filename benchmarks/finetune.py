@@ -105,12 +105,12 @@ def run_all(given: argparse.Namespace) -> None:
                 result = train(
                     files, {**data_of(dataset, given.bccd), **changed}, Path(folder) / "run", start_from=begin
                 )
-            target.write_text(json.dumps({"dataset": dataset, "title": title, **result}))
-            print(target.read_text(), file=sys.stderr, flush=True)
+            target.write_text(json.dumps({"dataset": dataset, "title": title, **result}), encoding="utf-8")
+            print(target.read_text(encoding="utf-8"), file=sys.stderr, flush=True)
 
 
 def table(given: argparse.Namespace) -> None:
-    found = [json.loads(path.read_text()) for path in given.output.glob("*.json")]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in given.output.glob("*.json")]
     known = dict(facts())
     print(
         "# Values for data of one's own\n\n`python benchmarks/finetune.py run`, one seed, on", known["processor"] + ";"

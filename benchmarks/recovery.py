@@ -77,7 +77,7 @@ def main() -> int:
         rows.append(row("one process, a disk that fills", trials))
         faults += [("full disk", trial) for trial in trials if trial.faults]
     text = report(rows, moments, faults, minutes=(time.time() - began) / 60, given=given)
-    Path(given.output).write_text(text)
+    Path(given.output).write_text(text, encoding="utf-8")
     print(text)
     return int(bool(faults))
 

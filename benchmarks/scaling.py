@@ -272,7 +272,7 @@ def main() -> None:
         print(line, flush=True)
     gathered = run(2, "training step", IMAGES, 2)["criterion"]
     lines += ["", "## An estimate for many GPUs", *estimated(gathered, step=given.step), ""]
-    Path(given.output).write_text("\n".join(lines))
+    Path(given.output).write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines), file=sys.stderr)
 
 

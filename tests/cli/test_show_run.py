@@ -22,7 +22,7 @@ def test_a_finished_run(rankdet, trained: Path):
         rf"to train on  rankdet train --resume {re.escape(str(trained / 'last.ckpt'))} --schedule.epochs 2\n",
         r"best.ckpt +\d+\.\d kB  the best epoch, for predict, eval and report\n",
         r"start 1: \d{4}-\d\d-\d\d .*, from step 0, finished ",
-        r"command      rankdet ",
+        r"command      rankdet\b",
         rf"rankdet      {package.__version__} \(",
         r"torch        \d",
         r"where        \S+: cpu \(\d+ of \d+ cores\), 1 process\n",

@@ -14,6 +14,7 @@ from rankdet.losses.boxes import (
     BoxLoss,
     CIoULoss,
     DIoULoss,
+    DynamicSmoothL1Loss,
     GIoULoss,
     IoULoss,
     LogIoULoss,
@@ -34,7 +35,11 @@ LOSSES = [
     SmoothL1Loss,
     BalancedL1Loss,
 ]
-OTHERS = {SumOfBoxLosses, GHMRegressionLoss}  # of other losses, or of all positives together: tested apart
+OTHERS = {
+    SumOfBoxLosses,
+    GHMRegressionLoss,
+    DynamicSmoothL1Loss,
+}  # of other losses, or of all positives together: tested apart
 every_loss = pytest.mark.parametrize("cls", LOSSES)
 
 PREDICTED = torch.tensor([[10.0, 10, 50, 40], [0, 0, 10, 10]])

@@ -25,8 +25,8 @@ class ApproximateMaxIoU(MaxIoU):
 
     >>> truth = GroundTruth((torch.tensor([[0., 4., 16., 12.]]),), (torch.tensor([3]),), (torch.empty(0, 4),))
     >>> squares = Priors.proposals([torch.tensor([[2.3432, 2.3432, 13.6568, 13.6568]])])
-    >>> MaxIoU()(squares, truth).labels, ApproximateMaxIoU(scales=(1.0,))(squares, truth).overlaps
-    (tensor([0.]), tensor([1.0000]))
+    >>> MaxIoU()(squares, truth).overlaps, ApproximateMaxIoU(scales=(1.0,))(squares, truth).overlaps
+    (tensor([0.5469]), tensor([1.0000]))
     """
 
     def __init__(

@@ -64,6 +64,7 @@ class ModulatedDeformConv(nn.Module):
     Takes over weight, bias, stride, padding, dilation and channel groups of a convolution. Before any training it gives
     half of what the convolution gives (without its bias). Sampling is done in float32 also under autocast.
 
+    >>> import torch
     >>> conv = nn.Conv2d(4, 6, 3, padding=1, bias=False)
     >>> level = torch.rand(1, 4, 5, 5)
     >>> torch.allclose(ModulatedDeformConv(conv)(level), conv(level) / 2, atol=1e-6)

@@ -128,8 +128,9 @@ class Cascade(RoIHead):
         return "roi_" if len(self.stages) == 1 else f"roi{number + 1}_"
 
     def peers(self, number: int, place: int) -> Sequence[Branch]:
-        """The branches at a place in all stages up to the one of a number."""
-        return [branches_of(stage)[place] for stage in self.box_stages[: number + 1]]
+        """The branches at a place in all stages up to the one of a number, where a stage has one there."""
+        found = (branches_of(stage)[place : place + 1] for stage in self.box_stages[: number + 1])
+        return [branch for of_stage in found for branch in of_stage]
 
     def train_stages(
         self, maps: Sequence[Tensor], proposals: Sequence[Tensor], truth: GroundTruth, batch: ImageBatch
