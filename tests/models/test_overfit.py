@@ -33,30 +33,37 @@ from rankdet.losses.boxes import GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import (
     ATSS,
+    FCOS,
+    FSAF,
     PAA,
     RPN,
+    SSD300,
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
     DeformableDETR,
     FasterRCNN,
     FoveaBox,
+    M2Det,
     MaskRCNN,
     ProposalSelection,
     RegionSettings,
     RetinaNet,
     RTDETRv2,
+    ScratchDet300,
     SOLOv2,
     dice_ranking_criterion,
+    fcos_criterion,
     fovea_criterion,
     paa_criterion,
     query_ranking_criterion,
     rt_detr_criterion,
     softmax_criterion,
     solo_criterion,
+    ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import TimmBackbone
+from rankdet.nn import MLFPN, GroupNorm, RootResNet, TimmBackbone
 
 SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 32}
 REGIONS = {**SMALL, "settings": RegionSettings(proposals=ProposalSelection(keep=60))}
@@ -154,6 +161,21 @@ CASES += [
     yolact(yolact_criterion, semantic=SemanticCriterion()),
     solov2(dice_ranking_criterion, lr=1e-3, steps=300),
     solov2(solo_criterion),
+]
+FLAT = partial(MLFPN, channels=16, networks=2, norm=GroupNorm())
+ROOT = {"widths": (16,) * 8, "blocks": (1,) * 8, "stem": 16}
+CASES += [
+    dense(FCOS, rank_sort),
+    dense(FCOS, fcos_criterion, lr=1e-3),
+    dense(FSAF, rank_sort, steps=160),
+    Case("SSD300-rank_sort", lambda: SSD300(num_classes=3, backbone="test_resnet"), steps=80),
+    Case(
+        "SSD300-ssd_criterion",
+        lambda: SSD300(num_classes=3, backbone="test_resnet", criterion=ssd_criterion()),
+        steps=80,
+    ),
+    Case("M2Det-rank_sort", lambda: M2Det(num_classes=3, backbone="test_resnet", neck=FLAT)),
+    Case("ScratchDet300-rank_sort", lambda: ScratchDet300(num_classes=3, backbone=RootResNet(**ROOT))),
 ]
 WIDTHS = {"d_model": 64, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
 HYBRID = {"encoder_hidden_dim": 64, "decoder_in_channels": [64] * 3, "num_denoising": 10, "hidden_expansion": 0.5}
