@@ -27,6 +27,7 @@ from rankdet.cli.signatures import check
 from rankdet.criteria import alrp_criterion, average_precision_criterion
 from rankdet.models import (
     build,
+    deformable_detr_criterion,
     double_head_criterion,
     dynamic_criterion,
     fcos_criterion,
@@ -34,7 +35,9 @@ from rankdet.models import (
     fsaf_criterion,
     libra_criterion,
     paa_criterion,
+    query_ranking_criterion,
     rpn_cross_entropy,
+    rt_detr_criterion,
     smooth_softmax_criterion,
     softmax_criterion,
     solo_criterion,
@@ -46,9 +49,10 @@ from rankdet.nn import HRFPN, BatchStatistics, DeformableStages, without_pretrai
 from rankdet.ops.part import arguments_of
 
 FOLDER = presets_folder()
-OVERLAYS = {"small", "fine_tune"}  # put on others, no experiments of their own
+OVERLAYS = {"small", "finetune"}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
-PUBLISHED = [name for name in NAMES if "/" in name]
+OF_TRANSFORMERS = [name for name in NAMES if name.startswith(("deformable_detr/", "rt_detr/"))]
+PUBLISHED = [name for name in NAMES if "/" in name and name not in OF_TRANSFORMERS]
 ONE_CLASS = [name for name in NAMES if name.startswith(("rpn/", "guided_anchoring/rpn"))]
 FILES = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
 PARTS = [file for file in FILES if file not in preset_names()]
@@ -72,6 +76,8 @@ def built(model: dict[str, Any], *, classes: int = 80) -> nn.Module:
 
 
 def model_of(name: str) -> nn.Module:
+    if name in OF_TRANSFORMERS:
+        pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
     return built(resolved(name)["model"], classes=1203 if name.endswith("_lvis") else 1 if name in ONE_CLASS else 80)
 
 
@@ -108,6 +114,7 @@ TRAINING = {
     "faster_rcnn/alrp_r50_100e_ssd512_coco": (0.012, 32, LATE),
     "faster_rcnn/alrp_r50_1x_coco": (0.009, 16, X1),
     "faster_rcnn/focal_r50_1x_coco": (0.01, 16, X1),
+    "faster_rcnn/rank_sort_attention_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_c4_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "faster_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
@@ -117,6 +124,7 @@ TRAINING = {
     "faster_rcnn/rank_sort_r50_100e_ssd512_coco": (0.024, 32, LATE),
     "faster_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_soft_nms_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/softmax_attention_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_c4_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_carafe_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_dpool_r50_1x_coco": (0.02, 16, X1),
@@ -159,9 +167,11 @@ TRAINING = {
     "mask_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
     "mask_rcnn/rank_sort_carafe_x101_dcn_480_960_3x_coco": (0.012, 16, X3),
+    "mask_rcnn/rank_sort_gc_r50_1x_coco": (0.012, 16, X1),
     "mask_rcnn/rank_sort_r101_640_800_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "mask_rcnn/rank_sort_r50_1x_lvis": (0.012, 16, X1),
+    "mask_rcnn/softmax_gc_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_gn_4conv1fc_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_r50_1x_lvis": (0.02, 16, X1),
@@ -313,6 +323,44 @@ def test_chooses_detections_as_published(name: str):
     else:
         assert settings["nms_threshold"] == of_prefix(name, OVERLAPS, 0.5)
         assert settings["pre_nms"] == 1000
+
+
+# The rate and its factor for the backbone, the images of a step, the epochs, and after which of them the rate drops.
+OF_QUERIES = {
+    "deformable_detr/focal_r50_50e_coco": (2e-4, 0.1, 32, 50, (40,), 0.1),
+    "deformable_detr/rank_sort_r50_12e_coco": (2e-4, 0.1, 16, 12, (10, 11), 0.2),
+    "rt_detr/rank_sort_r18_120e_coco": (1e-4, 1.0, 16, 120, (), None),
+    "rt_detr/varifocal_r18_120e_coco": (1e-4, 1.0, 16, 120, (), None),
+}
+
+
+@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+def test_transformers_train_as_published(name: str):
+    rate, backbone, batch, epochs, drops, gamma = OF_QUERIES[name]
+    settings = resolved(name)
+    optimiser, schedule = settings["optimiser"], settings["schedule"]
+    assert optimiser[CLASS] == "rankdet.train.AdamW"
+    assert (optimiser[ARGUMENTS]["lr"], optimiser[ARGUMENTS]["weight_decay"]) == (rate, 1e-4)
+    (group,) = optimiser[ARGUMENTS]["groups"]
+    assert group["rate"] == backbone
+    assert (schedule["epochs"], schedule["base_batch_size"]) == (epochs, batch)
+    assert (schedule["decay"] or {ARGUMENTS: {}})[ARGUMENTS] == (
+        {"milestones": list(drops), "gamma": gamma} if drops else {}
+    )
+    assert settings["trainer"]["gradient_clip"] == 0.1
+    assert settings["data"]["skip_empty"] is False
+
+
+def test_the_criteria_of_transformers_are_those_of_their_papers():
+    pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
+    for name, make in {
+        "deformable_detr/focal_r50_50e_coco": deformable_detr_criterion,
+        "rt_detr/varifocal_r18_120e_coco": rt_detr_criterion,
+        "rt_detr/rank_sort_r18_120e_coco": query_ranking_criterion,
+    }.items():
+        assert spec_of(model_of(name).criterion) == spec_of(make()), name
+    matcher = model_of("deformable_detr/rank_sort_r50_12e_coco").stage.matcher
+    assert (matcher.class_cost, matcher.box_cost, matcher.giou_cost) == (4, 5, 2)
 
 
 BACKBONES = {"r34": "resnet34", "r50": "resnet50", "r101": "resnet101", "x101": "resnext101_64x4d"}

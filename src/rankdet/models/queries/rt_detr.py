@@ -63,8 +63,9 @@ class RTDETRNetwork(LibraryNetwork):
                 nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
                 for channels in backbone.channels
             )
+        of_backbone = set(network.backbone.modules())
         for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.BatchNorm2d) and module not in set(network.backbone.modules()):
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d) and module not in of_backbone:
                 module.reset_parameters()
 
     def forward(self, batch: ImageBatch, truth: GroundTruth | None) -> QueryOutputs:
