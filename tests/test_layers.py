@@ -22,10 +22,11 @@ MAY_IMPORT = {
     "train": {"ops", "data", "eval"},
     "report": {"ops", "data", "eval"},
     "doctor": {"ops", "data"},
+    "export": {"ops", "nn", "models", "data", "eval"},
     "convert": {"ops", "losses", "assign", "nn", "criteria", "models", "data"},
     "cli": {
         *("ops", "losses", "assign", "nn", "criteria", "models", "data", "eval", "train", "report", "doctor"),
-        "convert",
+        *("convert", "export"),
     },
 }
 # losses/ranking is used alone, in other people's training loops: torch and the standard library, nothing else.

@@ -1,8 +1,8 @@
 """rankdet: train object detectors and instance segmenters by ranking.
 
 The subpackages are the floors of the house, from the ground up: ``ops``; ``losses``, ``assign`` and ``nn``;
-``criteria``; ``models``; and beside them ``data``, ``eval``, ``doctor``, ``report``, ``convert``, ``train`` and
-``cli``. `Predictor` puts a trained model to use. Nothing is imported until it is asked for, so that ``from
+``criteria``; ``models``; and beside them ``data``, ``eval``, ``doctor``, ``report``, ``convert``, ``export``, ``train``
+and ``cli``. `Predictor` puts a trained model to use. Nothing is imported until it is asked for, so that ``from
 rankdet.losses import RankSortLoss`` needs torch alone.
 """
 
@@ -26,6 +26,7 @@ __all__ = [
     "data",
     "doctor",
     "eval",
+    "export",
     "losses",
     "models",
     "nn",

@@ -26,7 +26,7 @@ from rankdet.assign import (
 from rankdet.assign import atss as atss_assigner
 from rankdet.assign import max_iou as max_iou_assigner
 from rankdet.ops import Priors
-from tests.pretend_device import DEVICE, Pretend
+from tests.pretend_device import DEVICE, Pretend, needs_pretence
 from tests.reference.assigners import atss, max_iou
 
 
@@ -240,6 +240,7 @@ def test_random_sampler_counts(labels: list[int], num: int, fraction: float):
         assert int((after == BACKGROUND).sum()) == negatives
 
 
+@needs_pretence
 def test_draws_of_a_cpu_generator_serve_any_device():
     assignment, priors = an_assignment([-1] * 100)
     expected = RandomSampler(num=10, generator=torch.Generator().manual_seed(4))(assignment, priors, truth_of([]))

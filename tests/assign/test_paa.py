@@ -18,7 +18,7 @@ from rankdet.assign.mixture import TwoGaussians, fit_two_gaussians
 from rankdet.assign.paa import choose_lower
 from rankdet.ops import Priors
 from tests.assign.test_assigners import grid, random_boxes, truth_of
-from tests.pretend_device import DEVICE, Pretend
+from tests.pretend_device import DEVICE, Pretend, needs_pretence
 from tests.reference.assigners import fitted_mixture, max_iou, paa_choice
 
 
@@ -130,6 +130,7 @@ def test_a_clear_valley_is_found():
     assert kept, "somebody is cheap"
 
 
+@needs_pretence
 def test_the_choice_is_the_same_where_there_is_no_float64(monkeypatch: pytest.MonkeyPatch):
     generator = torch.Generator().manual_seed(0)
     priors, objects = random_boxes(300, generator), random_boxes(8, generator)

@@ -149,7 +149,7 @@ class TestData:
     def test_a_missing_image(self, train_on, coco: Path):
         missing = sorted((coco / "images").iterdir())[2]
         missing.unlink()
-        check_refused(train_on(), missing.name, "add the files or remove them")
+        check_refused(train_on(), missing.name, "add the files, remove them")
 
     def test_an_annotation_of_no_image(self, train_on):
         check_refused(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rankdet.cli import COMMANDS, convert, data, predict, proposals, train
+from rankdet.cli import COMMANDS, convert, data, export, predict, proposals, train
 from rankdet.cli import eval as evaluation
 from rankdet.cli.experiment import Experiment
 from rankdet.cli.options import read_options
@@ -19,13 +19,16 @@ PAGES = [
     DOCS / f"{name}.md" for name in ("command-line", "training", "scaling-and-recovery", "data", "from-ultralytics")
 ]
 OF_CONVERT = [DOCS / f"{name}.md" for name in ("from-mmdetection", "from-torchvision")]
+DEPLOY = [DOCS / "deploy.md"]
 
 
 def blocks(language: str, pages: list[Path] = PAGES) -> list[str]:
     return [block for page in pages for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.S)]
 
 
-LINES = [line for block in blocks("console", PAGES + OF_CONVERT) for line in block.splitlines() if line.strip()]
+LINES = [
+    line for block in blocks("console", PAGES + OF_CONVERT + DEPLOY) for line in block.splitlines() if line.strip()
+]
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -35,6 +38,8 @@ def test_shown_commands_are_accepted(line: str):
     assert command in COMMANDS
     if command == "predict":
         predict._split(arguments)
+    elif command == "export":
+        read_options(arguments, export.OPTIONS)
     elif command == "convert":
         given = read_options(arguments, convert.OPTIONS, plain=1)
         if given.own["from"] == "mmdet":

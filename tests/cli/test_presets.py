@@ -49,7 +49,7 @@ from rankdet.nn import HRFPN, BatchStatistics, DeformableStages, without_pretrai
 from rankdet.ops.part import arguments_of
 
 FOLDER = presets_folder()
-OVERLAYS = {"small", "fine_tune"}  # put on others, no experiments of their own
+OVERLAYS = {"small", "finetune"}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
 OF_TRANSFORMERS = [name for name in NAMES if name.startswith(("deformable_detr/", "rt_detr/"))]
 PUBLISHED = [name for name in NAMES if "/" in name and name not in OF_TRANSFORMERS]
@@ -114,6 +114,7 @@ TRAINING = {
     "faster_rcnn/alrp_r50_100e_ssd512_coco": (0.012, 32, LATE),
     "faster_rcnn/alrp_r50_1x_coco": (0.009, 16, X1),
     "faster_rcnn/focal_r50_1x_coco": (0.01, 16, X1),
+    "faster_rcnn/rank_sort_attention_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_c4_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "faster_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
@@ -123,6 +124,7 @@ TRAINING = {
     "faster_rcnn/rank_sort_r50_100e_ssd512_coco": (0.024, 32, LATE),
     "faster_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "faster_rcnn/rank_sort_soft_nms_r50_1x_coco": (0.012, 16, X1),
+    "faster_rcnn/softmax_attention_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_c4_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_carafe_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_dpool_r50_1x_coco": (0.02, 16, X1),
@@ -165,9 +167,11 @@ TRAINING = {
     "mask_rcnn/rank_sort_carafe_r101_dcn_480_960_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_carafe_r50_1x_coco": (0.012, 16, X1),
     "mask_rcnn/rank_sort_carafe_x101_dcn_480_960_3x_coco": (0.012, 16, X3),
+    "mask_rcnn/rank_sort_gc_r50_1x_coco": (0.012, 16, X1),
     "mask_rcnn/rank_sort_r101_640_800_3x_coco": (0.012, 16, X3),
     "mask_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "mask_rcnn/rank_sort_r50_1x_lvis": (0.012, 16, X1),
+    "mask_rcnn/softmax_gc_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_gn_4conv1fc_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "mask_rcnn/softmax_r50_1x_lvis": (0.02, 16, X1),

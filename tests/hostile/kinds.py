@@ -188,6 +188,26 @@ def read_voc(folder: Path) -> None:
     command("check", f"{folder / 'voc'}:train")
 
 
+def write_yolo(folder: Path, dice: random.Random) -> None:
+    described = {"path": ".", "train": "images", "val": "images", "nc": 2, "names": {0: "cat", 1: "dog"}}
+    folder = folder / "yolo"
+    (folder / "labels").mkdir(parents=True)
+    write_images(folder / "images")
+    text = b"0 0.5 0.5 0.25 0.5\n1 0.1 0.1 0.4 0.1 0.4 0.6\n1 0.25 0.25 0.5 0.5\n"
+    spoils_labels = dice.random() < 0.6
+    for row in (1, 2, 3):
+        (folder / "labels" / f"{row}.txt").write_bytes(spoilt_bytes(text, dice) if spoils_labels else text)
+    data = yaml.safe_dump(described).encode()
+    if not spoils_labels:
+        data = spoilt_json(described, dice) if dice.random() < 0.7 else spoilt_bytes(data, dice)
+    (folder / "data.yaml").write_bytes(data)
+
+
+def read_yolo(folder: Path) -> None:
+    read_dataset(folder / "yolo" / "data.yaml", folder, masks=False)
+    command("data", "convert", folder / "yolo" / "data.yaml", "--to", "coco", "--output", folder / "converted")
+
+
 # ---------------------------------------------------------------------------------------------------------- pictures
 
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000")
@@ -396,6 +416,7 @@ KINDS = {
     "COCO": Kind(write_coco, read_coco),
     "LVIS": Kind(lambda folder, dice: write_coco(folder, dice, lvis=True), read_coco),
     "VOC": Kind(write_voc, read_voc),
+    "YOLO": Kind(write_yolo, read_yolo),
     "results": Kind(write_results, read_results),
     "images": Kind(write_picture, read_picture),
     "YAML": Kind(write_yaml, read_yaml),

@@ -1,112 +1,105 @@
-"""Where the host waits for the device in a training step: as often as a stage needs, and not for each image.
+"""On a device that is not the CPU: nothing meets a CPU tensor, nothing is copied there, and the host waits seldom.
 
-Operators whose result has a size, or a number, that only the device knows are counted on the CPU, by the place in the
-source. Checks of values that are made on a CPU alone do not count.
+The device is pretended (`tests.pretend_device`): operators whose result has a size, or a number, that only the device
+knows are counted. How often that is depends on the stages, not on images or objects. What is made once, such as
+anchors, is made in the first step, which is not counted.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import Tensor, nn
 
 import rankdet
-from rankdet.models import TwoStageDetector
 from tests.models.test_every_pair import PAIRS, make, target
+from tests.pretend_device import DEVICE, Pretend, needs_pretence
 
-pytestmark = pytest.mark.skipif(
-    torch.__version__ < (2, 6), reason="older torch refuses as_subclass of a plain tensor while operators are watched"
-)
 ROOT = Path(rankdet.__file__).parent
-WAITING = {
-    f"aten::{name}"
-    for name in ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal", "bincount")
+MIXTURE = "fit_two_gaussians"  # of PAA, which looks at its convergence now and then
+
+# Waits of a training step: for the crowds of the batch, and to list the positives of a stage. Proposals take two more,
+# regions one to list their levels, later stages one to leave out the objects, masks two, sampling three.
+TRAINING = {
+    "ATSS ranking": 2,
+    "ATSS focal_with_centerness": 2,
+    "RetinaNet focal": 2,
+    "PAA ranking": 3,
+    "PAA paa_criterion": 3,
+    "FoveaBox fovea_criterion": 2,
+    "FSAF ranking": 4,
+    "SSD300 ranking": 2,
+    "SSD300 ssd_criterion": 3,
+    "FasterRCNN ranking": 6,
+    "FasterRCNN softmax_criterion": 9,
+    "CascadeRCNN ranking": 12,
+    "CascadeRCNN softmax_criterion": 19,
+    "MaskRCNN ranking": 8,
+    "MaskRCNN softmax_criterion": 11,
+    "CascadeMaskRCNN ranking": 18,
 }
-ON_A_CPU_ALONE = {"_check", "_check_values", "_check_distinct", "_checked_quality", "check_logits"}
+# Of a batch in evaluation: suppression takes two, proposals and regions as above.
+EVALUATION = {
+    "RetinaNet": 2,
+    "FSAF": 2,
+    "FoveaBox": 2,
+    "SSD300": 2,
+    "FasterRCNN": 5,
+    "LibraRCNN": 5,
+    "CascadeRCNN": 7,
+    "MaskRCNN": 6,
+    "GridRCNN": 6,
+    "DoubleHeadRCNN": 6,
+    "MaskScoringRCNN": 6,
+    "CascadeMaskRCNN": 10,
+}
+NAMED = {f"{recipe.__name__} {criterion.__name__}": (recipe, criterion) for recipe, criterion in PAIRS}
+RECIPES = {recipe.__name__: (recipe, criterion) for recipe, criterion in reversed(PAIRS)}
 
 
-class Waits(TorchDispatchMode):
-    """Counts waits by (file, function) of rankdet."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.places: Counter[tuple[str, str]] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        name = func._schema.name
-        by_mask = name in ("aten::index", "aten::index_put", "aten::index_put_") and any(
-            index is not None and index.dtype == torch.bool for index in args[1]
-        )
-        if (name in WAITING or by_mask) and (place := _place(sys._getframe(1))):
-            self.places[place] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def _place(frame: FrameType | None) -> tuple[str, str] | None:
-    """The innermost function of rankdet, unless it looks at values on a CPU only."""
-    while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if ROOT in path.parents:
-            name = frame.f_code.co_name
-            return None if name in ON_A_CPU_ALONE else (path.relative_to(ROOT).as_posix(), name)
-        frame = frame.f_back
-    return None
-
-
-def waits_of_a_step(recipe, criterion, *, images: int) -> Counter[tuple[str, str]]:
-    torch.manual_seed(0)
-    model = make(recipe, criterion)
-    targets = [target(3, 64) for _ in range(images)]
-    with Waits() as waits:
-        model([torch.rand(3, 64, 64) for _ in range(images)], targets)
-    return waits.places
-
-
-@pytest.mark.parametrize(("recipe", "criterion"), PAIRS, ids=lambda part: part.__name__)
-def test_more_images_are_not_more_waits(recipe, criterion):
-    """In assigners, criteria and networks; proposals are chosen image by image, losses have tests of their own."""
-    few, many = (waits_of_a_step(recipe, criterion, images=images) for images in (2, 5))
-    for place in set(few) | set(many):
-        if place[0].startswith(("assign", "criteria", "nn")) and place != MIXTURE:
-            assert many[place] == few[place], place
-
-
-MIXTURE = ("assign/mixture.py", "fit_two_gaussians")  # looks at its convergence now and then
-
-
-@pytest.mark.parametrize(("recipe", "criterion"), PAIRS, ids=lambda part: part.__name__)
-def test_assigners_and_criteria_wait_to_list_the_positives(recipe, criterion):
-    waits = waits_of_a_step(recipe, criterion, images=2)
-    found = {place: count for place, count in waits.items() if place[0].startswith(("assign", "criteria"))}
-    unexpected = {place[1] for place in found} - {
-        "from_matches",
-        "_each_any",
-        "keep",
-        "select",
-        "demote",
-        "_pairs_of_batch",
-    }
-    if recipe.__name__.startswith("SOLO"):
-        unexpected -= {"__call__", "_claims"}  # cells that several objects claim are listed, too
-    assert unexpected <= {MIXTURE[1]}
-    dense_parts = 2 if recipe.__name__ == "FSAFRetinaNet" else 1
-    limit = 4 if recipe.__name__.startswith("Cascade") else 2 if issubclass(recipe, TwoStageDetector) else dense_parts
-    assert found[("assign/assignment.py", "from_matches")] <= limit
-    assert found.get(("assign/ground_truth.py", "_each_any"), 0) <= 1
-
-
-@pytest.mark.parametrize(("recipe", "criterion"), PAIRS, ids=lambda part: part.__name__)
-def test_nothing_waits_on_the_way_back(recipe, criterion):
-    """Seen by the profiler: formulas of gradients take another way while a dispatch mode looks on."""
-    torch.manual_seed(0)
-    model = make(recipe, criterion)
-    total = sum(model([torch.rand(3, 64, 64) for _ in range(2)], [target(3, 64) for _ in range(2)]).values())
-    with torch.profiler.profile() as profile:
+def counted(model: nn.Module, counts: list[int], device: Pretend) -> Counter[str]:
+    """Waits and uploads of a step, or of an evaluation, of images of so many objects."""
+    images = [torch.rand(3, 64, 64).to(DEVICE) for _ in counts]
+    targets = [{name: value.to(DEVICE) for name, value in target(count, 64).items()} for count in counts]
+    device.waits.clear()
+    found = model(images, targets) if model.training else model(images)
+    kinds: Counter[str] = Counter()
+    for (kind, place), number in device.waits.items():
+        if MIXTURE not in place:
+            kinds["uploads" if kind == "upload" else "waits"] += number
+    if model.training:
+        before = dict(device.waits)
+        total: Tensor = sum(found.values())
         total.backward()
-    assert not WAITING & {event.key for event in profile.key_averages()}
+        assert dict(device.waits) == before, "no gradient makes the host wait"
+    return kinds
+
+
+@needs_pretence
+@pytest.mark.parametrize("pair", TRAINING)
+def test_a_step_waits_as_often_as_its_stages_need(pair: str):
+    """On no, few and many objects; what is made once is made in the first step."""
+    torch.manual_seed(0)
+    model = make(*NAMED[pair])
+    with Pretend(root=ROOT) as device:
+        model.to(DEVICE)
+        counted(model, [3, 3], device)
+        none, many = counted(model, [0, 0], device), counted(model, [20, 20, 0, 20], device)
+    assert many["waits"] == TRAINING[pair]
+    assert none["waits"] <= TRAINING[pair]
+    assert many["uploads"] == none["uploads"] == 0
+
+
+@needs_pretence
+@pytest.mark.parametrize("recipe", EVALUATION)
+def test_more_images_are_not_more_waits_in_evaluation(recipe: str):
+    torch.manual_seed(0)
+    model = make(*RECIPES[recipe]).eval()
+    with Pretend(root=ROOT) as device, torch.no_grad():
+        model.to(DEVICE)
+        few, many = (counted(model, [0] * images, device) for images in (2, 4))
+    assert many["waits"] == few["waits"] == EVALUATION[recipe]
+    assert many["uploads"] == 0

@@ -11,7 +11,7 @@ from torchvision.ops import batched_nms
 import rankdet
 from rankdet.ops.nms import probability_logit, top_after_nms, top_of_batch
 from rankdet.ops.priors import Priors
-from tests.pretend_device import DEVICE, Pretend
+from tests.pretend_device import DEVICE, Pretend, needs_pretence
 
 ROOT = Path(rankdet.__file__).parent
 
@@ -38,6 +38,7 @@ def test_of_equal_logits_the_first_is_kept_and_stands_first(count: int):
     assert kept.tolist() == list(range(0, count, 2))
 
 
+@needs_pretence
 @pytest.mark.parametrize("bound", [1, 700, 1 << 15])
 def test_a_batch_is_suppressed_as_its_images_are_one_by_one(bound: int, monkeypatch: pytest.MonkeyPatch):
     """On any device: an accelerator compares several images at once, and the host waits for it twice."""

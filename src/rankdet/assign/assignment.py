@@ -87,8 +87,9 @@ class Assignment:
         return entries.index_fill(0, place, False)[:-1].view(-1, columns)
 
     def select(self, rows: Tensor) -> Assignment:
-        """The assignment of the priors in the mask (P,) alone, which must contain every positive."""
-        place = torch.where(rows, rows.cumsum(0) - 1, -1)
+        """The assignment of the priors in a mask (P,), or of rows, ascending, which must contain every positive."""
+        rows = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
+        place = torch.full_like(self.labels, -1).index_copy_(0, rows, torch.arange(len(rows), device=rows.device))
         pairs = self.ignored_pairs
         if pairs is not None:
             pairs = torch.stack((torch.where(pairs[:, 0] >= 0, place[pairs[:, 0]], -1), pairs[:, 1]), 1)

@@ -70,7 +70,7 @@ class IoUBalancedSampler(Sampler):
         # Who loses the first draw has no worse a chance in the second: its keys are others.
         keys, second = random_keys(labels, self.generator), random_keys(labels, self.generator)
         positive, negative = labels >= 0, labels == BACKGROUND
-        wanted = torch.tensor(int(self.num * self.positive_fraction), device=labels.device)
+        wanted = torch.full((), int(self.num * self.positive_fraction), device=labels.device)
         preferred = positive if num_objects == 0 else _balanced_by_object(keys, positive, objects, wanted)
         positives = lowest(second + (~preferred).float(), positive, wanted, limit=self.num)
         free = self.num - positives.sum()

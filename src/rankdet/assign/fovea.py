@@ -19,6 +19,7 @@ from rankdet.assign.ground_truth import GroundTruth
 from rankdet.assign.reach import CellGrid, Reach, hold_centre
 from rankdet.ops.boxes import box_area, centres_and_sizes
 from rankdet.ops.priors import Priors
+from rankdet.ops.remembered import constant
 
 SCALE_RANGES = ((1.0, 64.0), (32.0, 128.0), (64.0, 256.0), (128.0, 512.0), (256.0, 2048.0))
 
@@ -91,5 +92,5 @@ class FoveaAssigner(Assigner):
 
     def _responsible(self, scale: Tensor) -> Tensor:
         """Which levels (G, L) are made for objects of these sqrt(area) (G,)."""
-        low, high = scale.new_tensor(self.scale_ranges).unbind(1)
+        low, high = constant(self.scale_ranges, device=scale.device, dtype=scale.dtype).unbind(1)
         return (scale[:, None] >= low) & (scale[:, None] <= high)

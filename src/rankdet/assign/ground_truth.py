@@ -45,12 +45,13 @@ class GroundTruth:
         """
         boxes, labels, crowd = [], [], []
         checked = [_checked(target, position, num_classes) for position, target in enumerate(targets)]
-        has_crowd = _each_any([is_crowd for *_, is_crowd in checked])
-        for (image_boxes, image_labels, is_crowd), separate in zip(checked, has_crowd, strict=True):
+        counts = _each_sum([is_crowd for *_, is_crowd in checked])
+        for (image_boxes, image_labels, is_crowd), count in zip(checked, counts, strict=True):
             image_boxes = image_boxes.as_subclass(torch.Tensor)
-            of_crowd = image_boxes[is_crowd] if separate else image_boxes[:0]
-            if separate:
-                image_boxes, image_labels = image_boxes[~is_crowd], image_labels[~is_crowd]
+            of_crowd = image_boxes[:0]
+            if count:
+                objects, regions = _apart(is_crowd, count)
+                of_crowd, image_boxes, image_labels = image_boxes[regions], image_boxes[objects], image_labels[objects]
             crowd.append(of_crowd.to(device, torch.float32))
             boxes.append(image_boxes.to(device, torch.float32))
             labels.append(image_labels.to(device, torch.int64))
@@ -111,8 +112,8 @@ class InstanceTruth(GroundTruth):
                     f"dataset masks=True"
                 )
             of_image = target["masks"].as_subclass(torch.Tensor)
-            if len(truth.crowd[position]):
-                of_image = of_image[~target["iscrowd"].bool()]
+            if count := len(truth.crowd[position]):
+                of_image = of_image[_apart(target["iscrowd"].bool(), count)[0]]
             masks.append(of_image.to(device, torch.bool))
         return cls(truth.boxes, truth.labels, truth.crowd, tuple(masks))
 
@@ -142,12 +143,18 @@ def check_mask_sizes(targets: Sequence[Mapping[str, Any]], sizes: Sequence[tuple
             )
 
 
-def _each_any(flags: Sequence[Tensor]) -> list[bool]:
-    """Whether any flag of each image is set; the host waits once for the batch, and not at all for flags on a CPU."""
+def _each_sum(flags: Sequence[Tensor]) -> list[int]:
+    """How many flags of each image are set; the host waits once for the batch, and not at all for flags on a CPU."""
     if not flags:
         return []
-    found: list[bool] = torch.stack([of_image.any() for of_image in flags]).tolist()
+    found: list[int] = torch.stack([of_image.sum() for of_image in flags]).tolist()
     return found
+
+
+def _apart(is_crowd: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Rows of the objects and of the ``count`` crowd regions among the flags (G,) of an image, both ascending."""
+    order = is_crowd.int().argsort(stable=True)
+    return order[: len(order) - count], order[len(order) - count :]
 
 
 def _name(target: Mapping[str, Any], position: int) -> str:

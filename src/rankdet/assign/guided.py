@@ -69,23 +69,30 @@ def location_targets(
     centres, sizes = centres_and_sizes(places)
     counts = torch.tensor(squares.level_sizes, device=places.device)
     level = torch.repeat_interleave(counts, output_size=len(places))
-    stride = places.new_tensor(squares.strides)[level][:, None]
-    cells = (centres / stride).floor()
+    strides = places.new_tensor(squares.strides)
+    cells = (centres / strides[level, None]).floor()
     targets, weights = [], []
     for boxes, valid in zip(truth.boxes, squares.valid, strict=True):
         own = ((box_area(boxes).sqrt() / sizes[:1, 0]).log2() + 0.5).floor().clamp(0, len(counts) - 1)
         away = (level[:, None] - own).abs()
-        scaled = boxes / stride[..., None]
-        inner = (_within(cells, scaled, centre) & (away == 0)).any(1) & valid
-        around = (_within(cells, scaled, ring) & (away <= 1)).any(1)
+        scaled = boxes / strides[:, None, None]
+        inner = (_within(cells, level, scaled, centre) & (away == 0)).any(1) & valid
+        around = (_within(cells, level, scaled, ring) & (away <= 1)).any(1)
         targets.append(inner)
         weights.append(torch.where(inner, 1.0, torch.where(around | ~valid, 0.0, outside)))
     return torch.cat(targets).to(places.dtype), torch.cat(weights)
 
 
-def _within(cells: Tensor, boxes: Tensor, share: float) -> Tensor:
-    """Whether cells (S, 2) lie in the inner share of boxes (S, G, 4), in cells, whose corners are rounded: (S, G)."""
+def _within(cells: Tensor, level: Tensor, boxes: Tensor, share: float) -> Tensor:
+    """Whether cells (S, 2) of levels (S,) lie in the inner share of boxes (L, G, 4), in cells of each level: (S, G).
+
+    The corners of that share are rounded.
+    """
     low, high = boxes[..., :2], boxes[..., 2:]
     margin = (1 - share) / 2
     first, last = ((1 - margin) * low + margin * high).round(), (margin * low + (1 - margin) * high).round()
-    return ((cells[:, None] >= first) & (cells[:, None] <= last)).all(2)
+    x, y = (
+        (cells[:, axis, None] >= first[level, :, axis]) & (cells[:, axis, None] <= last[level, :, axis])
+        for axis in (0, 1)
+    )
+    return x & y

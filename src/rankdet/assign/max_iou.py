@@ -21,7 +21,7 @@ from rankdet.ops.boxes import pairwise_intersection_over_second, pairwise_iou
 from rankdet.ops.part import Part
 from rankdet.ops.priors import Priors
 
-MAX_OVERLAPS = 1 << 25  # overlaps between objects and priors of an image that are held at once
+MAX_OVERLAPS = 1 << 22  # overlaps between objects and priors of an image that are held at once: 16 MiB, some times
 
 
 class BestPriors(Part):

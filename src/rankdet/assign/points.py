@@ -20,6 +20,7 @@ from rankdet.assign.reach import CellGrid, Reach, hold_centre
 from rankdet.ops.boxes import box_area, centres_and_sizes
 from rankdet.ops.distance_coder import distances_to_sides
 from rankdet.ops.priors import Priors
+from rankdet.ops.remembered import constant
 
 DISTANCE_RANGES = ((-1.0, 64.0), (64.0, 128.0), (128.0, 256.0), (256.0, 512.0), (512.0, 1e8))
 
@@ -97,8 +98,9 @@ class PointAssigner(Assigner):
     def _of_priors(self, priors: Priors, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Lowest and highest distance, and the radius around centres in pixels, of each prior (P_i,)."""
         radius = [(self.centre_radius or 0) * stride for stride in priors.strides]
-        rows = like.new_tensor([(*bounds, around) for bounds, around in zip(self.ranges, radius, strict=True)])
-        sizes = torch.tensor(priors.level_sizes, device=like.device)
+        of_levels = tuple((*bounds, around) for bounds, around in zip(self.ranges, radius, strict=True))
+        rows = constant(of_levels, device=like.device, dtype=like.dtype)
+        sizes = constant(priors.level_sizes, device=like.device, dtype=torch.long)
         low, high, around = rows.repeat_interleave(sizes, 0, output_size=len(like)).unbind(1)
         return low, high, around
 

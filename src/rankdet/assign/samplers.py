@@ -78,7 +78,7 @@ class RandomSampler(Sampler):
     def _choose(self, labels: Tensor) -> Tensor:
         """Mask (P_i,) of the priors of one image that stay."""
         keys = random_keys(labels, self.generator)
-        positives = lowest(keys, labels >= 0, torch.tensor(int(self.num * self.positive_fraction)), limit=self.num)
+        positives = lowest(keys, labels >= 0, int(self.num * self.positive_fraction), limit=self.num)
         free = self.num - positives.sum()
         if self.negatives_per_positive is not None:
             bound = (self.negatives_per_positive * positives.sum().clamp(min=1)).floor().long()
@@ -92,12 +92,12 @@ def random_keys(labels: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.rand(len(labels), generator=generator, device=device).to(labels.device)
 
 
-def lowest(keys: Tensor, eligible: Tensor, count: Tensor, *, limit: int) -> Tensor:
+def lowest(keys: Tensor, eligible: Tensor, count: Tensor | int, *, limit: int) -> Tensor:
     """Mask of the ``count`` (<= limit) eligible entries with the lowest keys, all of them when there are fewer.
 
-    >>> lowest(torch.tensor([0.3, 0.1, 0.2]), torch.tensor([True, True, False]), torch.tensor(1), limit=2)
+    >>> lowest(torch.tensor([0.3, 0.1, 0.2]), torch.tensor([True, True, False]), 1, limit=2)
     tensor([False,  True, False])
     """
     values, index = keys.masked_fill(~eligible, torch.inf).topk(min(limit, len(keys)), largest=False)
-    taken = (values < torch.inf) & (torch.arange(len(index), device=keys.device) < count.to(keys.device))
+    taken = (values < torch.inf) & (torch.arange(len(index), device=keys.device) < count)
     return torch.zeros_like(eligible).scatter_(0, index, taken)

@@ -17,6 +17,7 @@ from rankdet.ops.boxes import box_area
 from rankdet.ops.masks import mass_centres
 from rankdet.ops.part import Part
 from rankdet.ops.priors import Priors
+from rankdet.ops.remembered import constant
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class CentreCells(Assigner):
     def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach:  # noqa: ARG002
         """See `Assigner`; of the objects whose mask is not empty."""
         scales = box_area(boxes).sqrt()
-        ranges = scales.new_tensor(self.scale_ranges)
+        ranges = constant(self.scale_ranges, device=scales.device, dtype=scales.dtype)
         matched = ((scales[:, None] >= ranges[:, 0]) & (scales[:, None] <= ranges[:, 1])).any(1)
         rule = "the cells around the centre of an object match it on the grids made for its size"
         return Reach(rule, ~matched, torch.zeros_like(matched))
@@ -170,7 +171,7 @@ def _around(centres: Tensor, halves: Tensor, side: int) -> tuple[Tensor, Tensor]
     """
     middle = centres.floor().clamp(0, side - 1)
     first, last = (centres - halves).floor().clamp(min=0), (centres + halves).floor().clamp(max=side - 1)
-    step = torch.tensor([-1, 0, 1], device=centres.device)
+    step = torch.arange(-1, 2, device=centres.device)
     steps = torch.cartesian_prod(step, step).flip(1)
     near = middle[:, None] + steps
     touched = ((near >= first[:, None]) & (near <= last[:, None])).all(2)

@@ -20,6 +20,7 @@ COMMANDS = {
     "calibrate": "put the best score threshold of every class of a model at 0.5",
     "data": "write a dataset in another format: COCO, VOC or YOLO",
     "convert": "make a checkpoint of weights of MMDetection, torchvision or Detectron2",
+    "export": "write a detector as a graph, ONNX or torch's own, and compare the two",
     "show": "what there is: detectors, losses, presets; the resolved configuration; the environment",
 }
 WRONG_INPUT, INTERRUPTED = 2, 130

@@ -68,8 +68,7 @@ def convert(given: Given) -> int:
 
 
 def _sources(given: Given) -> dict[str, Source]:
-    from rankdet.data.sources import of_split
-    from rankdet.data.yolo_folder import has_split, yolo_file
+    from rankdet.data.yolo_folder import has_split, of_split, yolo_file
     from rankdet.doctor import Source
 
     data, val = given.plain[1], given.take("val")

@@ -211,7 +211,7 @@ def _write_results(target: Path, results: list[dict[str, object]]) -> None:
 def _annotations(given: Given, subject: str) -> Path | dict[str, Any]:
     """The ground truth, a COCO or LVIS file or the content of another dataset."""
     from rankdet.data.files import coco_file
-    from rankdet.data.sources import of_split
+    from rankdet.data.yolo_folder import of_split
 
     if "annotations" not in given.own:
         raise CommandError(

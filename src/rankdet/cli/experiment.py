@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 from torch import nn
 
 import rankdet.data.augment  # noqa: F401, so that its transforms can be named
@@ -21,7 +21,9 @@ from rankdet.models import Detector, PlanError, build, plan_of, read_checkpoint
 from rankdet.models.spec import check_trusted
 from rankdet.nn import without_pretrained_weights
 from rankdet.ops.checkpoint import KEY, model_weights
-from rankdet.train import Optimiser, Schedule, TrainerOptions
+from rankdet.train import Optimiser, ParameterGroup, Schedule, TrainerOptions
+
+set_parsing_settings(subclasses_enabled=[ParameterGroup])  # which it does not expect of data classes
 
 NUM_CLASSES = "num_classes"
 MISSING = "???"

@@ -11,8 +11,7 @@ from rankdet.cli.errors import CommandError
 from rankdet.cli.options import Given
 from rankdet.cli.presets import preset_names
 from rankdet.data.files import split_off
-from rankdet.data.sources import of_split
-from rankdet.data.yolo_folder import describes_dataset
+from rankdet.data.yolo_folder import describes_dataset, of_split
 from rankdet.doctor import Source
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ examples:
   rankdet train --resume runs/demo/last.ckpt
   rankdet train --config demo --dry-run
   rankdet train --config demo --output runs/mine --resume auto
-  rankdet train --config fine_tune --start-from runs/coco/best.ckpt --data.train train.json --data.val val.json
+  rankdet train --config finetune --start-from runs/coco/best.ckpt --data.train train.json --data.val val.json
 """
 
 

@@ -76,7 +76,7 @@ class SemanticCriterion(nn.Module, Part):
         """Logits (N, K, h, w) and targets (N, K, h, w) of 0 and 1, and whose batches count as one -> a scalar."""
         group = group or Group()
         losses = F.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none").sum(1)
-        return self.weight * group.sum(losses.sum()) / group.total(losses.new_tensor(losses.numel()))
+        return self.weight * group.sum(losses.sum()) / group.total(losses.new_full((), losses.numel()))
 
 
 def cross_entropy_masks() -> MaskCriterion:

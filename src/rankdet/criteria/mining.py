@@ -81,7 +81,7 @@ class HardestRegions(Mining):
         return torch.cat([self._of_image(*of_image) for of_image in images])
 
     def _of_image(self, losses: Tensor, labels: Tensor) -> Tensor:
-        wanted = torch.tensor(int(self.num * self.positive_fraction), device=labels.device)
+        wanted = torch.full((), int(self.num * self.positive_fraction), device=labels.device)
         positives = hardest(losses, labels >= 0, wanted)
         return positives | hardest(losses, labels == BACKGROUND, self.num - positives.sum())
 

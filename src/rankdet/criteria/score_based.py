@@ -46,10 +46,10 @@ class Totals:
     def of(cls, assignment: Assignment, weights: Tensor, priors: Priors, group: Group) -> Totals:
         """Of the group; of a process alone, positives and their weights are the mean over all processes."""
         samples = (assignment.labels != IGNORE).sum().to(weights.dtype)
-        learnt = torch.stack((weights.new_tensor(len(assignment.positive_index)), weights.sum()))
+        learnt = torch.stack((weights.new_full((), len(assignment.positive_index)), weights.sum()))
         by_image = assignment.labels.split([len(boxes) for boxes in priors.boxes])
         empty = torch.stack([(labels < 0).all() for labels in by_image]).sum().to(weights.dtype)
-        seen = torch.stack((samples, weights.new_tensor(priors.num_images), empty))
+        seen = torch.stack((samples, weights.new_full((), priors.num_images), empty))
         if group.size == 1:
             return cls(*mean_over_processes(learnt), *seen)
         return cls(*group.total(torch.cat((learnt, seen))))

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from rankdet.data.transforms import ResizeExactly as ResizeExactly
     from rankdet.data.transforms import ResizeShorter as ResizeShorter
     from rankdet.data.transforms import ResizeShorterDown as ResizeShorterDown
+    from rankdet.data.transforms import ResizeWithin as ResizeWithin
     from rankdet.data.transforms import Sanitise as Sanitise
     from rankdet.data.transforms import resize_from_dict as resize_from_dict
     from rankdet.data.voc import VOCDetection as VOCDetection
@@ -103,6 +104,7 @@ _HOMES = {
     "ResizeExactly": "transforms",
     "ResizeShorter": "transforms",
     "ResizeShorterDown": "transforms",
+    "ResizeWithin": "transforms",
     "RoundAtRandom": "repeat_factor",
     "RoundUp": "repeat_factor",
     "Rounding": "repeat_factor",

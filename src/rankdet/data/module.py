@@ -22,9 +22,10 @@ from rankdet.data.proposals import ProposalFiles, with_proposals
 from rankdet.data.raster import read_header
 from rankdet.data.sampling import EachOnce, Sampling
 from rankdet.data.semantic import with_semantics
-from rankdet.data.sources import of_split, open_dataset
+from rankdet.data.sources import open_dataset
 from rankdet.data.transforms import FixedResize, ResizeShorter, Sanitise
 from rankdet.data.voc import VOCDetection
+from rankdet.data.yolo_folder import of_split
 
 _PROBED = 32  # images whose headers are read before a training
 

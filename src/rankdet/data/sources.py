@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rankdet.data.categories import Categories
 from rankdet.data.coco import CocoDetection
@@ -67,23 +66,11 @@ def open_dataset(
         return YOLODetection(file, split=split, masks=masks, classes=names, skip_empty=skip_empty, min_size=min_size)
     if not path.is_dir():
         problem = "is" if path.exists() else "does not exist, and is"
-        accepted = "a COCO annotation file (*.json), a VOC folder, a YOLO file (data.yaml), or 'shapes'"
-        raise DatasetError(f"{path} {problem} none of these: {accepted}")
+        others = "nor a VOC folder, nor a YOLO file (data.yaml), nor 'shapes'"
+        raise DatasetError(f"{path} {problem} neither a COCO annotation file (*.json), {others}")
     if masks:
         raise DatasetError(f"{path} is in the VOC format, which has no masks; use a COCO file, or {NO_MASKS}")
     return VOCDetection(path, images, split=split, classes=classes, skip_empty=skip_empty, min_size=min_size)
-
-
-def of_split(source: Any, split: str) -> Any:
-    """A YOLO dataset that is named without a split, with that one; anything else as it is.
-
-    >>> of_split("instances_val.json", "val")
-    'instances_val.json'
-    """
-    if not isinstance(source, str | Path) or str(source) == SHAPES:
-        return source
-    path, stated = split_off(str(source))
-    return f"{source}:{split}" if stated is None and coco_file(path) is None and yolo_file(path) else source
 
 
 def _open_shapes(

@@ -123,6 +123,28 @@ class ResizeExactly(FixedResize):
         return self._interpolated({"rule": "exactly", "height": self.height, "width": self.width})
 
 
+class ResizeWithin(FixedResize):
+    """Every image gets as large as fits within a size, its aspect ratio kept: for graphs of one size of images.
+
+    >>> ResizeWithin(height=640, width=640).new_size(300, 400)
+    (480, 640)
+    """
+
+    def __init__(self, *, height: int, width: int, interpolation: Interpolation | None = None) -> None:
+        super().__init__()
+        self.height, self.width = _sides(height=height, width=width)
+        self.interpolation = interpolation or Antialiased()
+
+    def new_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size by the rule."""
+        scale = min(self.height / height, self.width / width)
+        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Rule and both sides."""
+        return self._interpolated({"rule": "within", "height": self.height, "width": self.width})
+
+
 class ResizeShorter(FixedResize):
     """The shorter side becomes `short` unless the longer one would exceed `long`; the aspect ratio is kept.
 
@@ -254,6 +276,7 @@ def resize_from_dict(rule: Mapping[str, Any]) -> FixedResize:
     rules: dict[str, Callable[..., FixedResize]] = {
         "keep": KeepSize,
         "exactly": ResizeExactly,
+        "within": ResizeWithin,
         "shorter": ResizeShorter,
         "shorter_down": ResizeShorterDown,
     }

@@ -22,13 +22,14 @@ import yaml
 
 from rankdet.data.encoding import decode_lines
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import is_hidden
+from rankdet.data.files import coco_file, is_hidden, split_off
 from rankdet.data.image_file import is_image
 from rankdet.yaml_text import parse_yaml
 
 SUFFIXES = (".yaml", ".yml")
 SPLITS = ("train", "val", "test")
 DEFAULT_SPLIT = "train"
+_BUILT_IN = "shapes"
 _ALIASES = {"val": ("val", "valid", "validation"), "train": ("train",), "test": ("test",)}
 _NAMED = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 _LONGEST = 100_000  # characters of a file that describes a dataset
@@ -90,6 +91,18 @@ def yolo_file(path: Path) -> Path | None:
         others = sorted(each for each in path.iterdir() if each.suffix in SUFFIXES and not is_hidden(each.name))
         return next((file for file in [*found, *others] if describes_dataset(file)), None)
     return path if path.suffix.lower() in SUFFIXES and describes_dataset(path) else None
+
+
+def of_split(source: Any, split: str) -> Any:
+    """A YOLO dataset that is named without a split, with that one; anything else as it is.
+
+    >>> of_split("instances_val.json", "val")
+    'instances_val.json'
+    """
+    if not isinstance(source, str | Path) or str(source) == _BUILT_IN:
+        return source
+    path, stated = split_off(str(source))
+    return f"{source}:{split}" if stated is None and coco_file(path) is None and yolo_file(path) else source
 
 
 def describes_dataset(file: Path) -> bool:

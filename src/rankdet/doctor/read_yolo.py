@@ -10,8 +10,8 @@ import numpy as np
 
 from rankdet.data.coco_content import CocoContent
 from rankdet.data.errors import DatasetError
-from rankdet.data.yolo import SplitLabels, read_split
 from rankdet.data.yolo_folder import YOLOFolder, label_file
+from rankdet.data.yolo_split import SplitLabels, read_split
 from rankdet.doctor.draft import LeaveOutLines
 from rankdet.doctor.finding import Finding, Severity, find
 from rankdet.doctor.read_coco import table_of

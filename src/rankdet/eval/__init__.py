@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from rankdet.eval.metric import DetectionMetric, ResultsMetric
     from rankdet.eval.panoptic import PanopticEvaluation, evaluate_panoptic
     from rankdet.eval.trainer import ComputeMetrics
+    from rankdet.eval.views import ManyViews
 
 _LAZY = {
     "PanopticEvaluation": "rankdet.eval.panoptic",
     "evaluate_panoptic": "rankdet.eval.panoptic",
     "ComputeMetrics": "rankdet.eval.trainer",
     "DetectionMetric": "rankdet.eval.metric",
+    "ManyViews": "rankdet.eval.views",
     "ResultsMetric": "rankdet.eval.metric",
     "predict": "rankdet.eval.inference",
     "to_results": "rankdet.eval.inference",
@@ -64,6 +66,7 @@ __all__ = [
     "GroundTruthError",
     "LRP",
     "LVISRules",
+    "ManyViews",
     "Matches",
     "Outcomes",
     "PanopticEvaluation",

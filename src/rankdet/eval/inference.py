@@ -87,10 +87,11 @@ def answer(model: nn.Module, images: Sequence[Tensor], targets: Sequence[Mapping
 def rescale(detection: Detection, *, from_size: tuple[int, int], to_size: tuple[int, int]) -> Detection:
     """A detection in an image of `to_size` (H, W) that was made in one of `from_size`, on the CPU."""
     height, width = to_size[0] / from_size[0], to_size[1] / from_size[1]
-    found = {name: value.detach().cpu() for name, value in detection.items()}
-    found["boxes"] = found["boxes"] * found["boxes"].new_tensor([width, height, width, height])
+    found = {name: value.detach() for name, value in detection.items()}
     if "masks" in found and from_size != to_size:
-        found["masks"] = _resized(found["masks"], to_size)
+        found["masks"] = _resized(found["masks"], to_size)  # where they are: a CPU takes long for it
+    found = {name: value.cpu() for name, value in found.items()}
+    found["boxes"] = found["boxes"] * found["boxes"].new_tensor([width, height, width, height])
     return found
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+from torch.nn.utils.rnn import pad_sequence
 
 from rankdet.models.selection import CandidateSelection, TopPairs, least_logit
 from rankdet.ops.boxes import clip_boxes
 from rankdet.ops.matrix_nms import Decay, LinearDecay
-from rankdet.ops.nms import probability_logit, top_after_nms
+from rankdet.ops.nms import probability_logit, top_after_nms, top_of_batch
 from rankdet.ops.part import Part
 from rankdet.ops.soft_nms import soft_nms
 
@@ -65,6 +69,33 @@ class Postprocess(Part):
         kept, left = self.select(boxes, logits, labels)
         return detection_of(boxes[kept], left, labels[kept])
 
+    def of_batch(
+        self,
+        boxes: Sequence[Tensor] | Tensor,
+        logits: Sequence[Tensor] | Tensor,
+        labels: Sequence[Tensor] | Tensor,
+        sizes: Sequence[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """The same of N images: boxes (D_i, 4), logits and labels (D_i,) of each.
+
+        The host waits for the device twice, however many there are. Subclasses that choose in another way are asked
+        image by image.
+        """
+        if any(getattr(type(self), name) is not getattr(Postprocess, name) for name in _CHOOSING):
+            return [self(*of_image) for of_image in zip(boxes, logits, labels, sizes, strict=True)]
+        cut = _together([self.cut(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)], 0.0)
+        scores, classes = _together(logits, -math.inf), _together(labels, 0)
+        kept = top_of_batch(
+            cut,
+            scores,
+            classes,
+            self.is_sound(cut, scores),
+            threshold=self.nms_threshold,
+            limit=self.max_detections,
+        )
+        images = zip(cut, scores, classes, kept, strict=True)
+        return [detection_of(*(part[rows] for part in parts)) for *parts, rows in images]
+
     def cut(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Boxes (D, 4) cut to an image of (height, width)."""
         return clip_boxes(boxes, (size[0] - self.inset, size[1] - self.inset))
@@ -80,8 +111,12 @@ class Postprocess(Part):
 
     def sound(self, boxes: Tensor, logits: Tensor) -> Tensor:
         """Rows of the candidates that have an area, a finite logit and a score above the threshold."""
+        return self.is_sound(boxes, logits).nonzero().squeeze(1)
+
+    def is_sound(self, boxes: Tensor, logits: Tensor) -> Tensor:
+        """Whether candidates (..., 4), (...) are, (...)."""
         good = torch.isfinite(logits) & (logits > least_logit(self.score_threshold))
-        return (large_enough(boxes, self.least_side) & good).nonzero().squeeze(1)
+        return large_enough(boxes, self.least_side) & good
 
     def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the sound candidates that no better one stands for, best first, and the logits that they then have.
@@ -90,6 +125,16 @@ class Postprocess(Part):
         """
         kept = top_after_nms(boxes, logits, labels, threshold=self.nms_threshold, limit=self.max_detections)
         return kept, logits[kept]
+
+
+_CHOOSING = ("__call__", "select", "sound", "is_sound", "suppress")
+
+
+def _together(images: Sequence[Tensor] | Tensor, padding: float) -> Tensor:
+    """What images have equally many of, or not, in one tensor."""
+    if isinstance(images, Tensor):
+        return images
+    return pad_sequence(list(images), batch_first=True, padding_value=padding)
 
 
 class SoftPostprocess(Postprocess):
@@ -159,14 +204,14 @@ class CutLast(Postprocess):
 
 
 def large_enough(boxes: Tensor, least_side: float | None) -> Tensor:
-    """Whether both sides of boxes (D, 4) exceed a number of pixels; of all for None.
+    """Whether both sides of boxes (..., 4) exceed a number of pixels; of all for None.
 
     >>> large_enough(torch.tensor([[0., 0., 2., 2.], [1., 1., 1., 5.]]), 0.0)
     tensor([ True, False])
     """
     if least_side is None:
-        return torch.ones_like(boxes[:, 0], dtype=torch.bool)
-    return (boxes[:, 2:] - boxes[:, :2] > least_side).all(1)
+        return torch.ones_like(boxes[..., 0], dtype=torch.bool)
+    return (boxes[..., 2:] - boxes[..., :2] > least_side).all(-1)
 
 
 def detection_of(boxes: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

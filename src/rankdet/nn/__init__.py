@@ -6,6 +6,7 @@ from rankdet.nn.balanced_pyramid import BalancedPyramid
 from rankdet.nn.box_head import BoxHead, RegionPredictor, RegionPredictorFactory
 from rankdet.nn.caffe_resnet import StrideInFirstConv
 from rankdet.nn.carafe import CARAFE
+from rankdet.nn.context import AttentionBlocks, ContextBlock, ContextBlocks, GeneralisedAttention
 from rankdet.nn.deformable import DeformableStages, ModulatedDeformConv
 from rankdet.nn.deformable_roi import DeformableRoIPooler
 from rankdet.nn.dense_head import DenseHead, DenseOutputs, DensePredictor, DensePredictorFactory, RPNHead
@@ -58,6 +59,7 @@ from rankdet.nn.semantic_head import (
 from rankdet.nn.simple_pyramid import SimplePyramid
 from rankdet.nn.solov2 import KernelHead, MaskFeatures
 from rankdet.nn.ssd import LAYERS_300, LAYERS_512, SSDHead, SSDLayer, SSDNeck
+from rankdet.nn.standardised import StandardisedConv2d, WeightStandardisation
 from rankdet.nn.timm_backbone import TimmBackbone
 from rankdet.nn.trident import TridentBlocks
 from rankdet.nn.vgg import VGG16
@@ -71,6 +73,7 @@ __all__ = [
     "CARAFE",
     "FPN",
     "AnchorGenerator",
+    "AttentionBlocks",
     "Backbone",
     "BalancedPyramid",
     "BatchNorm",
@@ -78,6 +81,8 @@ __all__ = [
     "Bilinear",
     "BoxHead",
     "CoefficientHead",
+    "ContextBlock",
+    "ContextBlocks",
     "ContextPooler",
     "ConvLevelsOnInput",
     "ConvLevelsOnOutput",
@@ -93,6 +98,7 @@ __all__ = [
     "ExtraLevels",
     "FrozenStatistics",
     "GridPriors",
+    "GeneralisedAttention",
     "GridHead",
     "GridPredictor",
     "GridPredictorFactory",
@@ -144,6 +150,7 @@ __all__ = [
     "SemanticPredictor",
     "SemanticPredictorFactory",
     "SimplePyramid",
+    "StandardisedConv2d",
     "StrideInFirstConv",
     "SyncBatchNorm",
     "SynchronisedStatistics",
@@ -157,5 +164,6 @@ __all__ = [
     "octave_scales",
     "pyramid_on",
     "VotingHead",
+    "WeightStandardisation",
     "without_pretrained_weights",
 ]

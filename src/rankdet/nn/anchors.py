@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rankdet.ops.part import Part
 from rankdet.ops.priors import Priors
+from rankdet.ops.remembered import Remembered
 
 
 def octave_scales(base: float, per_octave: int) -> tuple[float, ...]:
@@ -39,6 +40,7 @@ class GridPriors(nn.Module, Part, ABC):
         self.strides = tuple(strides)
         self.centre_offset = centre_offset
         self.border = border
+        self._boxes, self._masks = Remembered(most=8), Remembered(most=64)
 
     @abstractmethod
     def cell_anchors(self, level: int) -> Tensor:
@@ -58,8 +60,14 @@ class GridPriors(nn.Module, Part, ABC):
         if len(grids) != len(self.strides):
             raise ValueError(f"anchors are made for {len(self.strides)} levels {self.strides}; got {len(grids)} maps")
         canvas = max(height for height, _ in padded_sizes), max(width for _, width in padded_sizes)
-        boxes = torch.cat([self._level(i, grid, canvas, device) for i, grid in enumerate(grids)])
-        valid = {padded: self._valid(grids, padded, device) for padded in set(padded_sizes)}
+        shape = (*grids, device)
+        boxes = self._boxes(
+            (*shape, canvas), lambda: torch.cat([self._level(i, g, canvas, device) for i, g in enumerate(grids)])
+        )
+        valid = {
+            padded: self._masks((*shape, padded), lambda padded=padded: self._valid(grids, padded, device))  # type: ignore[misc]
+            for padded in set(padded_sizes)
+        }
         masks = [valid[padded] for padded in padded_sizes]
         if self.border is not None:
             masks = [mask & _inside(boxes, size, self.border) for mask, size in zip(masks, sizes, strict=True)]

@@ -19,6 +19,7 @@ from rankdet.nn.dense_head import DenseOutputs, DensePredictor, same_on_all_leve
 from rankdet.nn.norm import Norm
 from rankdet.ops.class_rows import ClassRows
 from rankdet.ops.part import Part
+from rankdet.ops.precision import without_autocast
 
 
 class GuidedOutputs(NamedTuple):
@@ -72,7 +73,7 @@ class FeatureAdaption(nn.Module):
     def forward(self, features: Tensor, shape: Tensor) -> Tensor:
         """Features (N, C, H, W) and shapes (N, 2, H, W) -> (N, C, H, W)."""
         offsets = self.conv_offset(shape.detach())
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features.device):
             adapted = deform_conv2d(features.float(), offsets.float(), self.weight.float(), padding=1)
         return F.relu(adapted).to(features.dtype)
 

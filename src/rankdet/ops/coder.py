@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rankdet.ops.boxes import centres_and_sizes
 from rankdet.ops.part import Part
+from rankdet.ops.remembered import constant
 
 # A predicted side may be at most 1000/16 times, at least 16/1000 times that of its prior.
 MAX_LOG_RATIO = math.log(1000 / 16)
@@ -51,12 +52,12 @@ class DeltaCoder(BoxCoder):
         prior_centres, prior_sizes = centres_and_sizes(priors)
         centres, sizes = centres_and_sizes(boxes)
         deltas = torch.cat(((centres - prior_centres) / prior_sizes, (sizes / prior_sizes).log()), -1)
-        return deltas / deltas.new_tensor(self.stds)
+        return deltas / constant(self.stds, device=deltas.device, dtype=deltas.dtype)
 
     def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
         """See `BoxCoder.decode`. Half precision deltas are decoded in the precision of the priors."""
         prior_centres, prior_sizes = centres_and_sizes(priors)
-        scaled = deltas.to(priors.dtype) * priors.new_tensor(self.stds)
+        scaled = deltas.to(priors.dtype) * constant(self.stds, device=priors.device, dtype=priors.dtype)
         centres = prior_centres + scaled[..., :2] * prior_sizes
         halves = prior_sizes * self._bounded(scaled[..., 2:]).exp() / 2
         return torch.cat((centres - halves, centres + halves), -1)

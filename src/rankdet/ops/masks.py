@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from rankdet.ops.boxes import clip_boxes
 from rankdet.ops.precision import without_autocast
 
 
@@ -23,8 +24,7 @@ def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, side: int) -> Tensor
              [0., 1.]]])
     """
     height, width = masks.shape[-2:]
-    bounds = boxes.new_tensor([width, height, width, height])
-    regions = torch.cat((index[:, None].to(boxes.dtype), boxes.clamp(min=0).minimum(bounds)), 1)
+    regions = torch.cat((index[:, None].to(boxes.dtype), clip_boxes(boxes, (height, width))), 1)
     covered = roi_align(masks[:, None].to(boxes.dtype), regions, (side, side), 1.0, 0, aligned=True)
     return (covered[:, 0] >= 0.5).to(boxes.dtype)
 

@@ -61,12 +61,19 @@ def matrix_nms(masks: Tensor, log_scores: Tensor, labels: Tensor, *, decay: Deca
     tensor([0.9000, 0.2667])
     """
     log_scores = log_scores.float()
+    if not len(log_scores):
+        return log_scores
     order = log_scores.argsort(descending=True, stable=True)
-    with without_autocast(masks.device):
-        overlaps = _overlaps_with_better(masks[order], labels[order])
-    largest = overlaps.amax(0, keepdim=True).mT if len(order) else overlaps
-    factors = (decay.log(overlaps) - decay.log(largest)).amin(0) if len(order) else log_scores
+    factors = log_factors(masks[order], labels[order], decay=decay)
     return log_scores + torch.empty_like(log_scores).scatter_(0, order, factors)
+
+
+def log_factors(masks: Tensor, labels: Tensor, *, decay: Decay) -> Tensor:
+    """Logarithms (D,) of the factors of `matrix_nms`, of at least one mask: (D, h, w) and labels (D,), best first."""
+    with without_autocast(masks.device):
+        overlaps = _overlaps_with_better(masks, labels)
+    largest = overlaps.amax(0, keepdim=True).mT
+    return (decay.log(overlaps) - decay.log(largest)).amin(0)
 
 
 def _overlaps_with_better(masks: Tensor, labels: Tensor) -> Tensor:

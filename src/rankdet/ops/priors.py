@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+from rankdet.ops.remembered import constant
 
 
 @dataclass(frozen=True)
@@ -59,28 +62,27 @@ class Priors:
     @cached_property
     def image_index(self) -> Tensor:
         """Image of each row, (P,) int64."""
-        device = self.boxes[0].device
-        return torch.cat([torch.full((len(b),), i, device=device) for i, b in enumerate(self.boxes)])
+        return image_of_rows([len(boxes) for boxes in self.boxes], self.boxes[0].device)
 
     def levels_of(self, index: Tensor) -> Tensor:
         """Pyramid level of each of the rows (M,); 0 where there are no levels."""
         if not self.level_sizes:
             return torch.zeros_like(index)
-        ends = torch.tensor(self.level_sizes, device=index.device).cumsum(0)
+        ends = constant(tuple(accumulate(self.level_sizes)), device=index.device, dtype=torch.long)
         return torch.bucketize(index % sum(self.level_sizes), ends, right=True)
 
     def images_of(self, index: Tensor) -> Tensor:
         """Images (M,) int64 of the rows (M,) asked for."""
-        starts = torch.tensor(self.offsets[1:], device=index.device)
-        return torch.searchsorted(starts, index, right=True)
+        return index // max(len(self.boxes[0]), 1) if self.shared_grid else self.image_index[index]
 
     def select(self, rows: Tensor) -> Priors:
         """The priors in the mask (P,) alone, without levels."""
-        kept = [of_image.nonzero().squeeze(1) for of_image in rows.split([len(boxes) for boxes in self.boxes])]
-        return Priors(
-            tuple(boxes[index] for boxes, index in zip(self.boxes, kept, strict=True)),
-            tuple(valid[index] for valid, index in zip(self.valid, kept, strict=True)),
-        )
+        return self.take(*listed(rows, [len(boxes) for boxes in self.boxes]))
+
+    def take(self, index: Tensor, counts: Sequence[int]) -> Priors:
+        """The priors of the rows (M,), ascending, so many of each image, without levels."""
+        boxes, valid = (torch.cat(parts)[index].split(list(counts)) for parts in (self.boxes, self.valid))
+        return Priors(boxes, valid)
 
     @cached_property
     def shared_grid(self) -> bool:
@@ -100,3 +102,22 @@ class Priors:
         if self.shared_grid:
             return first[index % max(len(first), 1)]
         return torch.cat(self.boxes)[index]
+
+
+def image_of_rows(counts: Sequence[int], device: torch.device) -> Tensor:
+    """Image of each row, (P,) int64, where the rows of all images follow one another, so many of each.
+
+    >>> image_of_rows([2, 0, 1], torch.device("cpu"))
+    tensor([0, 0, 2])
+    """
+    return torch.cat([torch.full((count,), image, device=device) for image, count in enumerate(counts)])
+
+
+def listed(rows: Tensor, counts: Sequence[int]) -> tuple[Tensor, list[int]]:
+    """Which rows are in a mask (P,), ascending, and how many of each image, which has so many; the host waits once.
+
+    >>> listed(torch.tensor([True, False, True]), [1, 2])
+    (tensor([0, 2]), [1, 1])
+    """
+    kept = torch.stack([of_image.sum() for of_image in rows.split(list(counts))]).tolist()
+    return (~rows).int().argsort(stable=True)[: sum(kept)], kept

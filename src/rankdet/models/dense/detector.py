@@ -72,4 +72,5 @@ class DenseDetector(PyramidDetector):
     def detect(self, maps: list[Tensor], batch: ImageBatch) -> list[Detection]:
         """See `Detector`."""
         boxes, logits, labels, _ = self.candidates(maps, batch)
-        return [self.postprocess(boxes[i], logits[i], labels[i], size) for i, size in enumerate(batch.sizes)]
+        found: list[Detection] = self.postprocess.of_batch(boxes, logits, labels, batch.sizes)
+        return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import torch
@@ -33,6 +34,7 @@ from rankdet.ops.masks import boxes_around, grow_masks, mix_maps
 from rankdet.ops.part import Part, made
 from rankdet.ops.predictions import DrawnMasks, Predictions
 from rankdet.ops.priors import Priors
+from rankdet.ops.remembered import constant
 
 DICE_EPS = 2e-3
 
@@ -238,5 +240,6 @@ class DynamicMaskDetector(PyramidDetector):
 
     def _least_cells(self, cells: Tensor) -> Tensor:
         """What the masks of cells (D,) of an image must exceed."""
-        sizes = torch.tensor([side * side for side in self.stage.head.grids], device=cells.device)
-        return torch.tensor(LEAST_CELLS, device=cells.device).repeat_interleave(sizes)[cells]
+        sizes = tuple(side * side for side in self.stage.head.grids)
+        ends = constant(tuple(accumulate(sizes)), device=cells.device, dtype=torch.long)
+        return constant(LEAST_CELLS, device=cells.device, dtype=torch.long)[torch.bucketize(cells, ends, right=True)]

@@ -35,6 +35,7 @@ from rankdet.ops.coder import BoxCoder
 from rankdet.ops.masks import grow_masks, inside_boxes, mix_maps
 from rankdet.ops.part import Part, made
 from rankdet.ops.predictions import DrawnMasks
+from rankdet.ops.remembered import constant
 
 MARGIN = 1.0  # cells that a mask may reach out of its box
 # Outside of a box the probability of a mask is 0, but its cross entropy finite: torch bounds log(0) by -100 too.
@@ -101,7 +102,8 @@ class PrototypeMasks(nn.Module, Part):
         """Mask logits (M, h, w) of the canvas."""
         logits = mix_maps(prototypes, mixing.coefficients, mixing.image_index)
         height, width = logits.shape[1:]
-        scale = mixing.boxes.new_tensor([width / canvas[1], height / canvas[0]]).repeat(2)
+        shares = (width / canvas[1], height / canvas[0]) * 2
+        scale = constant(shares, device=mixing.boxes.device, dtype=mixing.boxes.dtype)
         inside = inside_boxes(mixing.boxes * scale, (height, width), margin=MARGIN)
         return logits.masked_fill(~inside, OUTSIDE)
 

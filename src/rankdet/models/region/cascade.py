@@ -21,7 +21,7 @@ from rankdet.models.region.stage import RoIStage, RoIStageFactory
 from rankdet.nn.preprocess import ImageBatch
 from rankdet.ops.nms import probability_logit
 from rankdet.ops.part import Part, made
-from rankdet.ops.priors import Priors
+from rankdet.ops.priors import Priors, listed
 
 
 class RoIHead(nn.Module, Part, ABC):
@@ -145,8 +145,8 @@ class Cascade(RoIHead):
     def refined(self, number: int, step: RegionStep, batch: ImageBatch) -> list[Tensor]:
         """The boxes that a stage made of its regions in training, without the objects among them."""
         boxes = self.box_stages[number].refine(step.predictions, step.assignment.labels, batch)
-        is_object = step.is_object.split([len(of_image) for of_image in boxes])
-        return [of_image[~added] for of_image, added in zip(boxes, is_object, strict=True)]
+        rows, counts = listed(~step.is_object, [len(of_image) for of_image in boxes])
+        return list(torch.cat(boxes)[rows].split(counts))
 
     def branch_step(
         self,
@@ -185,8 +185,8 @@ class Cascade(RoIHead):
                 unknown = torch.full((len(predictions.logits),), -1, device=predictions.logits.device)
                 proposals = stage.refine(predictions, unknown, batch)
         averaged = replace(predictions, logits=self.average(torch.stack(logits), self.box_stages[-1].criterion))
-        candidates = zip(self.box_stages[-1].candidates(averaged), batch.sizes, strict=True)
-        found = [postprocess(*of_image, size) for of_image, size in candidates]
+        boxes, scores, labels = zip(*self.box_stages[-1].candidates(averaged), strict=True)
+        found = postprocess.of_batch(boxes, scores, labels, batch.sizes)
         for place, branch in enumerate(branches_of(self.box_stages[-1])):
             branch.complete(maps, found, batch, peers=self.peers(len(self.stages) - 1, place))
         return found

@@ -35,6 +35,7 @@ from rankdet.nn.preprocess import ImageBatch
 from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler
 from rankdet.ops.boxes import centres_and_sizes, clip_boxes
 from rankdet.ops.part import made
+from rankdet.ops.priors import image_of_rows
 
 
 class GridBranch(Branch):
@@ -107,7 +108,7 @@ class GridBranch(Branch):
         """See `Branch`: other boxes."""
         counts = [len(detection["boxes"]) for detection in found]
         boxes = torch.cat([detection["boxes"] for detection in found])
-        image_index = torch.repeat_interleave(torch.tensor(counts, device=boxes.device))
+        image_index = image_of_rows(counts, boxes.device)
         fused, _ = self.head(self.pooler(maps, boxes, image_index))
         refined = through_points(boxes, fused.float()).split(counts)
         for detection, of_image, size in zip(found, refined, batch.sizes, strict=True):

@@ -21,6 +21,7 @@ from rankdet.nn.preprocess import ImageBatch
 from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler
 from rankdet.ops.masks import crop_masks, paste_masks
 from rankdet.ops.part import made
+from rankdet.ops.priors import image_of_rows
 
 
 class Regions(NamedTuple):
@@ -132,7 +133,7 @@ class MaskBranch(Branch):
         counts = [len(detection["boxes"]) for detection in found]
         boxes = torch.cat([detection["boxes"] for detection in found])
         labels = torch.cat([detection["labels"] for detection in found])
-        regions = Regions(boxes, labels, torch.repeat_interleave(torch.tensor(counts, device=boxes.device)))
+        regions = Regions(boxes, labels, image_of_rows(counts, boxes.device))
         drawn = [
             peer.draw(maps, regions, peers=peers[: number + 1])
             for number, peer in enumerate(peers)
@@ -147,10 +148,25 @@ class MaskBranch(Branch):
         """Add to detections what the masks of this stage say beside; nothing here."""
 
 
+MASKS_AT_ONCE = 16
+
+
 def mask_targets(truth: InstanceTruth, objects: Tensor, regions: Regions, *, side: int) -> Tensor:
-    """Masks (M, side, side) of the objects (M,), rows of the batch, as seen through their regions."""
-    images = of_each_image(truth, objects, regions)
-    return torch.cat([crop_masks(masks, rows, boxes, side) for masks, rows, boxes in images])
+    """Masks (M, side, side) of the objects (M,), rows of the batch, as seen through their regions.
+
+    Few masks are in floating point at a time; those that nobody looks at never are.
+    """
+    order = objects.argsort(stable=True)
+    rows, boxes = objects[order], regions.boxes[order]
+    ends = [0, *torch.searchsorted(rows, torch.arange(len(truth.all_boxes), device=rows.device), right=True).tolist()]
+    cropped = [crop_masks(truth.masks[0][:0], rows[:0], boxes[:0], side)]
+    for masks, start in zip(truth.masks, truth.offsets, strict=True):
+        for first in range(0, len(masks), MASKS_AT_ONCE):
+            part = masks[first : first + MASKS_AT_ONCE]
+            low, high = ends[start + first], ends[start + first + len(part)]
+            if high > low:
+                cropped.append(crop_masks(part, rows[low:high] - start - first, boxes[low:high], side))
+    return torch.cat(cropped)[order.argsort()]
 
 
 def of_each_image(truth: InstanceTruth, objects: Tensor, regions: Regions) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -11,9 +11,10 @@ from rankdet.models.dense.stage import Candidates, DenseStage
 from rankdet.models.postprocess import large_enough
 from rankdet.nn.preprocess import ImageBatch
 from rankdet.ops.boxes import clip_boxes
-from rankdet.ops.nms import top_after_nms
+from rankdet.ops.nms import top_of_batch
 from rankdet.ops.part import Part
 from rankdet.ops.predictions import Predictions
+from rankdet.ops.priors import image_of_rows
 
 
 class ProposalSelection(Part):
@@ -60,9 +61,13 @@ class ProposalSelection(Part):
         levels = list(stage.candidates(predictions, per_level=per_level))
         boxes, logits, _, _ = Candidates.joined(levels)
         sizes = [candidates.logits.shape[1] for candidates in levels]
-        level = torch.cat([torch.full((n,), i, device=logits.device) for i, n in enumerate(sizes)])
+        level = image_of_rows(sizes, logits.device)
         limit = self.limit(training=stage.training)
-        return [self._of_image(boxes[i], logits[i], level, size, limit) for i, size in enumerate(batch.sizes)]
+        boxes = torch.stack([clip_boxes(of_image, size) for of_image, size in zip(boxes, batch.sizes, strict=True)])
+        valid = large_enough(boxes, self.least_side) & torch.isfinite(logits)
+        groups = level.expand(len(logits), -1)
+        kept = top_of_batch(boxes, logits, groups, valid, threshold=self.nms_threshold, limit=limit)
+        return [(of_image[rows], own[rows]) for of_image, own, rows in zip(boxes, logits, kept, strict=True)]
 
     def limit(self, *, training: bool) -> int:
         """Proposals per image, at most."""
@@ -74,12 +79,3 @@ class ProposalSelection(Part):
         changed.keep = number
         changed.per_level_evaluation = max(number, self.per_level_evaluation)
         return changed
-
-    def _of_image(
-        self, boxes: Tensor, logits: Tensor, level: Tensor, size: tuple[int, int], limit: int
-    ) -> tuple[Tensor, Tensor]:
-        boxes = clip_boxes(boxes, size)
-        sound = (large_enough(boxes, self.least_side) & torch.isfinite(logits)).nonzero().squeeze(1)
-        boxes, logits, level = boxes[sound], logits[sound], level[sound]
-        kept = top_after_nms(boxes, logits, level, threshold=self.nms_threshold, limit=limit)
-        return boxes[kept], logits[kept]

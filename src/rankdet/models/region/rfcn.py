@@ -38,7 +38,7 @@ class RFCN(FasterRCNNC4):
     by_score = replace(BY_SCORE, sampler=RandomSampler(num=128, positive_fraction=0.25), proposals=RFCN_PROPOSALS)
     by_ranking = replace(BY_RANKING, proposals=RFCN_PROPOSALS)
     scales = (4.0, 8.0, 16.0, 32.0)
-    rpn_head = partial(RPNHead, channels=512)
+    rpn_head = staticmethod(partial(RPNHead, channels=512))
 
     def stage_defaults(self, backbone: TimmBackbone, criterion: Criterion, num_classes: int) -> dict[str, Any]:
         """See `FasterRCNNC4`."""

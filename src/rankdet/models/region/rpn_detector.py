@@ -38,6 +38,7 @@ from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.preprocess import ImageBatch
 from rankdet.nn.pyramid import backbone_of, level_strides, pyramid_on
 from rankdet.ops.part import made
+from rankdet.ops.priors import image_of_rows
 
 
 def rpn_cross_entropy(*, beta: float = 1 / 9) -> ScoreCriterion:
@@ -116,9 +117,8 @@ class RPNDetector(DenseDetector):
     def _choose(self, maps: list[Tensor], batch: ImageBatch, postprocess: Postprocess) -> list[Detection]:
         levels = list(self.stage.candidates(self.stage.predict(maps, batch), per_level=postprocess.pre_nms))
         boxes, logits, labels, _ = Candidates.joined(levels)
-        sizes = torch.tensor([of_level.labels.shape[1] for of_level in levels], device=labels.device)
-        level = torch.repeat_interleave(sizes, output_size=labels.shape[1])
-        chosen = [postprocess(boxes[i], logits[i], level, size) for i, size in enumerate(batch.sizes)]
+        level = image_of_rows([of_level.labels.shape[1] for of_level in levels], labels.device)
+        chosen = postprocess.of_batch(boxes, logits, level.expand(len(logits), -1), batch.sizes)
         return [{**found, "labels": torch.zeros_like(found["labels"])} for found in chosen]
 
 

@@ -21,7 +21,7 @@ from rankdet.ops.boxes import clip_boxes
 from rankdet.ops.coder import BoxCoder, DeltaCoder
 from rankdet.ops.part import Part, made
 from rankdet.ops.predictions import Predictions
-from rankdet.ops.priors import Priors
+from rankdet.ops.priors import Priors, listed
 
 LEVELS = 4
 """Pyramid levels that regions are pooled from: P2 to P5."""
@@ -110,8 +110,8 @@ class RoIStage(nn.Module, Part):
         assignment = self.sampler(self.match(priors, truth), priors, truth)
         if isinstance(self.sampler, KeepAll):
             return priors, assignment, is_object
-        rows = assignment.labels != IGNORE
-        return priors.select(rows), assignment.select(rows), is_object[rows]
+        rows, counts = listed(assignment.labels != IGNORE, [len(of_image) for of_image in regions])
+        return priors.take(rows, counts), assignment.select(rows), is_object[rows]
 
     def match(self, priors: Priors, truth: GroundTruth) -> Assignment:
         """Who of all regions is positive."""

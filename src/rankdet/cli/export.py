@@ -1,0 +1,109 @@
+"""``rankdet export``: a detector as a graph, and whether the graph gives what the detector gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rankdet.cli.errors import CommandError, near
+from rankdet.cli.options import HELP, Option, describe_options, read_options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rankdet.export import About
+
+OPTIONS = {
+    "checkpoint": Option("FILE", "best.ckpt of a run, or a calibrated or converted one"),
+    "output": Option("FILE", "the file to write: .onnx, or .pt2 for torch"),
+    "format": Option("FORMAT", "onnx (default) or torch, a program of torch.export"),
+    "size": Option("HxW", "height and width of the images that the graph takes, such as 640x640"),
+    "batch": Option("N", "images at once (default: 1)"),
+    "images": Option("FOLDER", "images to compare the file with the detector on; noise without it"),
+    "trust": Option("PACKAGE", "build the model from classes of this package, too, if the checkpoint names them"),
+    "help": HELP,
+}
+USAGE = """\
+usage: rankdet export --checkpoint FILE --output FILE --size HxW [--format onnx|torch] [--images FOLDER]
+
+Writes a detector as a graph with boxes decoded and duplicates suppressed; classes, thresholds and the resizing rule are
+in the file. Then runs the file and compares it with the detector; it fails where they differ.
+
+examples:
+  rankdet export --checkpoint runs/demo/best.ckpt --size 256x256 --output demo.onnx
+  rankdet export --checkpoint calibrated.ckpt --size 800x1344 --images val2017 --output detector.onnx
+"""
+FORMATS = ("onnx", "torch")
+_COMPARED = 4
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; 0 when the file is written and gives what the detector gives, 1 when it differs."""
+    given = read_options(arguments, OPTIONS)
+    if "help" in given.own:
+        print(f"{USAGE}\noptions:\n{describe_options(OPTIONS)}")
+        return 0
+    if given.files or given.overrides:
+        raise CommandError("export takes a checkpoint and no configuration")
+    for needed in ("checkpoint", "output", "size"):
+        if needed not in given.own:
+            raise CommandError(f"--{needed} {OPTIONS[needed].value} is needed: {OPTIONS[needed].help}")
+    form = given.own.get("format", "onnx")
+    if form not in FORMATS:
+        raise CommandError(f"--format {form} is not known{near(form, FORMATS)} (known are onnx and torch)")
+    output = Path(given.own["output"])
+    if (output.suffix == ".onnx") != (form == "onnx"):
+        raise CommandError(f"--output {output} must end in .onnx for ONNX, and in .pt2 for torch")
+    from rankdet.cli.inference import open_predictor
+    from rankdet.export import ExportedDetector, compare, export
+
+    size, batch = _size(given.own["size"]), _whole(given.own.get("batch", "1"))
+    predictor = open_predictor(given.own["checkpoint"], trusted=given.take("trust"))
+    about = export(predictor, output, size=size, form=form, batch=batch)  # type: ignore[arg-type]
+    _tell(about, output)
+    parity = compare(predictor.model, ExportedDetector(output), _images(given.take("images"), size))
+    said = f"{parity.score:.1e} in score, {parity.pixels:.1e} pixels in boxes; {parity.alone} are not in the other"
+    print(f"compared with the detector, {parity.detections} detections: at most {said}")
+    if not parity.holds:
+        print(f"{output} does not give what the detector gives")
+    return 0 if parity.holds else 1
+
+
+def _tell(about: About, output: Path) -> None:
+    height, width = about.size
+    print(f"{output} takes {about.batch} x 3 x {height} x {width}: {about.colours}")
+    known = "with the threshold of each class" if about.thresholds else "without thresholds, as the checkpoint has none"
+    masks = f", masks {about.masks}" if about.masks else ""
+    print(f"gives boxes, scores, labels{masks}; {len(about.names)} classes, {known}")
+
+
+def _images(folder: str | None, size: tuple[int, int]) -> list[Tensor]:
+    """Images that fill the size, or noise."""
+    import torch
+
+    from rankdet.cli.predict_inputs import find_inputs
+    from rankdet.data.image import read_upright
+    from rankdet.data.transforms import ResizeExactly
+
+    if folder is None:
+        generator = torch.Generator().manual_seed(0)
+        return [torch.rand(3, *size, generator=generator) for _ in range(_COMPARED)]
+    inputs = find_inputs([folder], lists=[], output=None)
+    if not inputs.files:
+        raise CommandError(f"--images {folder}: {'; '.join(inputs.told()) or 'there are none'}")
+    resize = ResizeExactly(height=size[0], width=size[1])
+    return [resize(read_upright(file)) for file in inputs.files[: 8 * _COMPARED]]
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise CommandError(f"--size must be HEIGHTxWIDTH in pixels, such as 640x640; got {text}")
+    return int(parts[0]), int(parts[1])
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise CommandError(f"--batch must be a whole number from 1 on; got {text}")
+    return int(text)

@@ -1,0 +1,9 @@
+"""Detectors as graphs for deployment: ONNX and torch's own programs, with all that is needed to run them."""
+
+from rankdet.export.about import About
+from rankdet.export.detection import ExportedGraph
+from rankdet.export.parity import Parity, compare
+from rankdet.export.runtime import ExportedDetector
+from rankdet.export.writing import export
+
+__all__ = ["About", "ExportedDetector", "ExportedGraph", "Parity", "compare", "export"]

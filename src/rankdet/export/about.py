@@ -1,0 +1,48 @@
+"""What an exported file says of itself: all that its numbers depend on, as text beside the graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+KEY = "rankdet"
+OUTPUTS = ("boxes", "scores", "labels", "masks")
+OF_BOXES, OF_IMAGES, ALONE = "of boxes", "of images", "of images, without boxes of their own"
+"""What masks are: those without boxes of their own have boxes around them, to the cell of the mask."""
+
+
+@dataclass(frozen=True)
+class About:
+    """The metadata of an exported detector.
+
+    Attributes:
+        size: height and width of the images that the graph takes.
+        batch: how many at once.
+        names: of the classes, by label.
+        ids: of the classes in the annotation file that the detector was trained on.
+        thresholds: the best score threshold of each class by its id; empty where none is known.
+        masks: None, `OF_BOXES`, `OF_IMAGES` or `ALONE`.
+        resize: the rule by which images are brought to that size.
+        colours: what the graph takes.
+    """
+
+    size: tuple[int, int]
+    batch: int
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    masks: str | None = None
+    resize: Mapping[str, Any] = field(default_factory=dict)
+    colours: str = "red, green, blue, floating in 0..1; mean and standard deviation are in the graph"
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> About:
+        """The inverse."""
+        read = json.loads(text)
+        return cls(**{**read, "size": tuple(read["size"]), "names": tuple(read["names"]), "ids": tuple(read["ids"])})

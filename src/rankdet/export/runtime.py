@@ -1,0 +1,119 @@
+"""Runs an exported file as a detector: the same calling convention, so that predictors and evaluations take it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rankdet.data.categories import Categories
+from rankdet.data.transforms import resize_from_dict
+from rankdet.eval.inference import Detection
+from rankdet.export.about import ALONE, KEY, OF_BOXES, OUTPUTS, About
+from rankdet.ops.boxes import clip_boxes
+from rankdet.ops.masks import boxes_around, paste_masks
+from rankdet.predictor import Predictor
+
+
+class ExportedDetector(nn.Module):
+    """An exported file, by onnxruntime or torch; images of at most its size are filled up at the right and below.
+
+    Args:
+        path: what `export` wrote: ``.onnx``, else a program of torch.
+        providers: of onnxruntime, such as ``("CUDAExecutionProvider",)``.
+
+    Attributes:
+        about: what the file says of itself.
+    """
+
+    about: About
+
+    def __init__(self, path: str | Path, *, providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
+        super().__init__()
+        self.path = Path(path)
+        if self.path.suffix == ".onnx":
+            self._run, text = _onnx(self.path, providers)
+        else:
+            self._run, text = _program(self.path)
+        if not text:
+            raise ValueError(f"{path} does not say what it is; give a file that rankdet exported")
+        self.about = About.from_json(text)
+        self.eval()
+
+    def predictor(self) -> Predictor:
+        """A predictor with the classes, thresholds and resizing rule that the file states."""
+        about = self.about
+        return Predictor(
+            self,
+            categories=Categories(about.names, about.ids),
+            resize=resize_from_dict(about.resize),
+            thresholds={int(number): score for number, score in about.thresholds.items()},
+            batch_size=about.batch,
+        )
+
+    def forward(self, images: Sequence[Tensor]) -> list[Detection]:
+        """Images (3, H, W) -> the detections of each."""
+        found: list[Detection] = []
+        for start in range(0, len(images), self.about.batch):
+            found += self._of_batch(images[start : start + self.about.batch])
+        return found
+
+    def _of_batch(self, images: Sequence[Tensor]) -> list[Detection]:
+        height, width = self.about.size
+        pixels = torch.full((self.about.batch, 3, height, width), 0.45)  # about the mean colour
+        for row, image in zip(pixels, images, strict=False):
+            values = image.as_subclass(Tensor).cpu()
+            if values.shape[1] > height or values.shape[2] > width:
+                raise ValueError(
+                    f"{self.path} takes images of {height} x {width} pixels; got {tuple(values.shape[1:])}"
+                )
+            row[:, : values.shape[1], : values.shape[2]] = values / 255 if values.dtype == torch.uint8 else values
+        outputs = dict(zip(OUTPUTS, self._run(pixels), strict=False))
+        return [self._of_image(outputs, row, image) for row, image in enumerate(images)]
+
+    def _of_image(self, outputs: dict[str, Tensor], row: int, image: Tensor) -> Detection:
+        size = (int(image.shape[1]), int(image.shape[2]))
+        boxes = clip_boxes(outputs["boxes"][row], size)
+        kept = (outputs["labels"][row] >= 0) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+        found = {name: outputs[name][row][kept] for name in ("labels", "scores")} | {"boxes": boxes[kept]}
+        if self.about.masks is not None:
+            found["masks"] = _masks(outputs["masks"][row][kept], outputs["boxes"][row][kept], self.about, size)
+        if self.about.masks == ALONE:
+            found["boxes"] = boxes_around(found["masks"])
+            seen = found["boxes"][:, 2] > 0
+            found = {name: value[seen] for name, value in found.items()}
+        return found
+
+
+def _masks(probabilities: Tensor, boxes: Tensor, about: About, size: tuple[int, int]) -> Tensor:
+    """Boolean masks (D, H, W) of an image."""
+    if about.masks == OF_BOXES:
+        return paste_masks(probabilities, boxes, size)
+    canvas = tuple(-(-side // 32) * 32 for side in about.size)
+    grown = nn.functional.interpolate(probabilities[:, None], size=canvas, mode="bilinear", align_corners=False)
+    return grown[:, 0, : size[0], : size[1]] > 0.5
+
+
+def _onnx(path: Path, providers: Sequence[str]) -> tuple[Any, str]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError("onnxruntime is not installed: pip install 'rankdet[export]'") from error
+    session = onnxruntime.InferenceSession(str(path), providers=list(providers))
+
+    def run(pixels: Tensor) -> list[Tensor]:
+        outputs = session.run(None, {session.get_inputs()[0].name: pixels.numpy()})
+        return [torch.from_numpy(np.array(output)) for output in outputs]
+
+    return run, session.get_modelmeta().custom_metadata_map.get(KEY, "")
+
+
+def _program(path: Path) -> tuple[Any, str]:
+    extra = {KEY: ""}
+    program = torch.export.load(path, extra_files=extra)
+    graph = program.module()
+    return graph.forward, extra[KEY]  # the graph itself would be a part, and cannot be put into another mode
