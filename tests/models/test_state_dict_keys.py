@@ -25,6 +25,7 @@ from rankdet.models import (
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
+    ConditionalDETR,
     DeformableDETR,
     DoubleHeadRCNN,
     DynamicRCNN,
@@ -141,6 +142,7 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
     ),
 }
 OF_A_LIBRARY = {
+    "ConditionalDETR": of_recipe(ConditionalDETR),
     "DeformableDETR": of_recipe(DeformableDETR),
     "RTDETRv2": lambda: RTDETRv2(num_classes=80, variant="r18"),
 }

@@ -36,6 +36,7 @@ from rankdet.models.masks.solov2 import SOLOv2, SOLOv2Light, dice_ranking_criter
 from rankdet.models.masks.yolact import YOLACT, yolact_criterion
 from rankdet.models.postprocess import CutLast, Postprocess, SoftPostprocess
 from rankdet.models.pyramid_detector import PyramidDetector
+from rankdet.models.queries.conditional_detr import ConditionalDETR, ConditionalDETRNetwork
 from rankdet.models.queries.deformable_detr import DeformableDETR, DeformableDETRNetwork, deformable_detr_criterion
 from rankdet.models.queries.detector import QueryDetector
 from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs
@@ -89,6 +90,8 @@ __all__ = [
     "CellStage",
     "CheckpointError",
     "CoefficientStage",
+    "ConditionalDETR",
+    "ConditionalDETRNetwork",
     "CutLast",
     "DeformableDETR",
     "DeformableDETRNetwork",

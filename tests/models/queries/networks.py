@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from rankdet.assign import GroundTruth
-from rankdet.models import DeformableDETR, QueryDetector, QueryOutputs, RTDETRv2
+from rankdet.models import ConditionalDETR, DeformableDETR, QueryDetector, QueryOutputs, RTDETRv2
 
 K = 3
 WIDTHS = {"d_model": 32, "decoder_ffn_dim": 32, "encoder_ffn_dim": 32, "decoder_layers": 2}
 HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
 HYBRID = {"encoder_hidden_dim": 32, "decoder_in_channels": [32] * 3, "num_denoising": 10, "hidden_expansion": 0.5}
 OPTIONS: dict[type[QueryDetector], dict[str, Any]] = {
+    ConditionalDETR: {**WIDTHS, **HEADS, "encoder_layers": 1},
     DeformableDETR: {**WIDTHS, **HEADS, "encoder_layers": 1},
     RTDETRv2: {**WIDTHS, **HEADS, **HYBRID},
 }

@@ -1,4 +1,4 @@
-"""Deformable DETR: losses equal to the library's, shares of the image, proposals of one class."""
+"""Deformable and Conditional DETR: losses equal to the library's, shares of the image, proposals of one class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rankdet.models import DeformableDETR, QueryStage, detr_criterion
+from rankdet.models import ConditionalDETR, DeformableDETR, QueryStage, detr_criterion
 from rankdet.models.queries.library import library_targets
 from rankdet.ops.class_rows import class_rows_of
 from tests.models.queries.networks import NOTHING, OBJECTS, said_of, small, truth_of
@@ -39,6 +39,15 @@ def test_losses_equal_those_of_the_library():
     expected = of_the_library(config, of_one_class, [said.encoder])
     ours = losses["encoder_classification"] + losses["encoder_box"]
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_losses_of_conditional_detr_equal_those_of_the_library():
+    """The library gives focal loss the weight of 1 there too, whatever its configuration says."""
+    model, truth = small(ConditionalDETR), truth_of(OBJECTS, NOTHING)
+    said = said_of(model, truth)
+    losses = QueryStage(criterion=detr_criterion()).loss(said, truth)
+    expected = of_the_library(model.network.model.config, library_targets(truth, said.frames), said.decoder)
+    torch.testing.assert_close(sum(losses.values()), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_boxes_are_shares_of_the_image_without_padding():

@@ -22,6 +22,7 @@ from rankdet.losses.classification import FocalLoss
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.queries.detector import QueryDetector
 from rankdet.models.queries.library import (
+    PLACEHOLDER,
     LibraryNetwork,
     MapsAndMasks,
     config_of,
@@ -70,7 +71,7 @@ class DeformableDETRNetwork(LibraryNetwork):
             "two_stage": True,
             "with_box_refine": True,
             "two_stage_num_proposals": queries,
-            "backbone_config": _PLACEHOLDER,
+            "backbone_config": PLACEHOLDER,
         }
         config = config_of(library().DeformableDetrConfig, settings, options)
         super().__init__(library().DeformableDetrForObjectDetection(config))
@@ -105,17 +106,6 @@ class DeformableDETRNetwork(LibraryNetwork):
         layers = zip(said.loss_dict["outputs_class"], said.loss_dict["outputs_coord"], strict=True)
         proposals = LayerOutputs(said.enc_outputs_class, said.enc_outputs_coord_logits.sigmoid())
         return QueryOutputs(frames, [LayerOutputs(*layer) for layer in layers], encoder=proposals)
-
-
-# What the library makes before its backbone is taken out again.
-_PLACEHOLDER = {
-    "model_type": "resnet",
-    "embedding_size": 1,
-    "hidden_sizes": [1, 1, 1, 1],
-    "depths": [1, 1, 1, 1],
-    "layer_type": "basic",
-    "out_features": ["stage2", "stage3", "stage4"],
-}
 
 
 def _projections(channels: Sequence[int], levels: int, width: int) -> nn.ModuleList:

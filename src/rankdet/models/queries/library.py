@@ -80,7 +80,8 @@ class LibraryNetwork(nn.Module, QueryNetwork):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model: Any = model
+        # Some of the library's parameters are made on the CPU whatever the default device is.
+        self.model: Any = model.to(torch.get_default_device())
         library_model: Any = model
         library_model.loss_function = everything  # a property of the library's models
 
@@ -97,6 +98,17 @@ class LibraryNetwork(nn.Module, QueryNetwork):
     @abstractmethod
     def forward(self, batch: ImageBatch, truth: GroundTruth | None) -> QueryOutputs:
         """See `QueryNetwork`."""
+
+
+# A ResNet of next to nothing, which the library makes and which is taken out again for the backbone of a recipe.
+PLACEHOLDER = {
+    "model_type": "resnet",
+    "embedding_size": 1,
+    "hidden_sizes": [1, 1, 1, 1],
+    "depths": [1, 1, 1, 1],
+    "layer_type": "basic",
+    "out_features": ["stage2", "stage3", "stage4"],
+}
 
 
 class MapsAndMasks(nn.Module):
