@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,6 +217,22 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(train: Callable[..., Run]
         assert same(content(run.folder / name), content(full.folder / name)), name
     for name in ("metrics.csv", "best.json"):
         assert (run.folder / name).read_text() == (full.folder / name).read_text()
+
+
+def test_a_signal_while_the_record_is_closed_cuts_nothing_off(train: Callable[..., Run], monkeypatch):
+    from rankdet.train import record
+
+    write, written = record._write, []
+
+    def write_and_signal(*arguments, **named):
+        written.append(write(*arguments, **named))
+        if len(written) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(record, "_write", write_and_signal)
+    run = train(epochs=1)
+    assert len(written) == 2
+    assert json.loads((run.folder / "run.json").read_text())["sessions"][0]["outcome"] == "finished"
 
 
 def test_undefined_numbers_are_not_compared():

@@ -141,7 +141,8 @@ def fit(
         if config is not None and engine.is_global_zero:
             write_text(folder.path / CONFIG, config)
         open_logs(engine, folder, start, names=parts.options.loggers)
-        with _recorded(engine, folder, start, changed), attendance.watching(), interruption.listening():
+        # Listening is outermost: a request to stop must not cut off the last lines of the record.
+        with interruption.listening(), _recorded(engine, folder, start, changed), attendance.watching():
             _train(engine, task, parts.data, start=start, folder=folder, interruption=interruption)
             return _finish(engine, parts, folder, display)
 
