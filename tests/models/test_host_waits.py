@@ -30,7 +30,6 @@ TRAINING = {
     "PAA ranking": 3,
     "PAA paa_criterion": 3,
     "FoveaBox fovea_criterion": 2,
-    "FSAF ranking": 4,
     "SSD300 ranking": 2,
     "SSD300 ssd_criterion": 3,
     "FasterRCNN ranking": 6,

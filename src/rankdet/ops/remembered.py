@@ -10,13 +10,19 @@ import torch
 from torch import Tensor
 
 
-@lru_cache(maxsize=512)
 def constant(values: tuple[Any, ...], *, device: torch.device, dtype: torch.dtype) -> Tensor:
     """``torch.tensor(values)`` on a device, the same tensor whenever it is asked for: never change it in place.
 
     >>> constant((0.1, 0.2), device=torch.device("cpu"), dtype=torch.float32)
     tensor([0.1000, 0.2000])
     """
+    if torch.compiler.is_compiling():  # tensors of a graph that is being traced are not to be kept
+        return torch.tensor(values, device=device, dtype=dtype)
+    return _constant(values, device, dtype)
+
+
+@lru_cache(maxsize=512)
+def _constant(values: tuple[Any, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):  # what is made within is of no use to a training
         return torch.tensor(values, device=device, dtype=dtype)
 
@@ -35,6 +41,8 @@ class Remembered:
 
     def __call__(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         """That of the key, made now if it is not known."""
+        if torch.compiler.is_compiling():
+            return make()
         found = self._made.get(key)
         if found is None:
             with torch.inference_mode(False), torch.no_grad():
