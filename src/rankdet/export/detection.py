@@ -26,6 +26,7 @@ from rankdet.models import (
 from rankdet.models.dense.stage import Candidates
 from rankdet.models.masks.prototypes import MARGIN
 from rankdet.models.postprocess import large_enough
+from rankdet.models.pyramid_detector import PyramidDetector
 from rankdet.models.selection import least_logit
 from rankdet.nn import RoIPooler
 from rankdet.nn.preprocess import ImageBatch
@@ -63,7 +64,8 @@ class ExportedGraph(nn.Module):
         """See the class."""
         model = self.detector
         batch = _batch_of(model, images)
-        maps = model.neck(model.backbone(batch.pixels)[-model.inputs :])
+        assert isinstance(model, PyramidDetector), "others have been refused"
+        maps = model.maps_of(batch)
         found = self._detect(model, maps, batch)
         boxes, logits, labels, masks = zip(*found, strict=True)
         scores = torch.stack(logits).sigmoid()
@@ -112,9 +114,7 @@ def _check_regions(model: TwoStageDetector) -> None:
 
 def _dense(model: DenseDetector, maps: list[Tensor], batch: ImageBatch) -> list[Found]:
     chosen = model.postprocess
-    predictions = model.stage.predict(maps, batch)
-    levels = model.stage.candidates(predictions, per_level=chosen.pre_nms, selection=chosen.selection)
-    boxes, logits, labels, _ = Candidates.joined(levels)
+    boxes, logits, labels, _ = model.candidates(maps, batch)
     return [(*choose(chosen, boxes[i], logits[i], labels[i], size)[:3], None) for i, size in enumerate(batch.sizes)]
 
 
