@@ -18,7 +18,7 @@ from rich.console import Console
 from rankdet.assign import Assigner, ATSSAssigner, BestPriors, MaxIoU
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.cli.anchor_fit import fit_anchors
-from rankdet.cli.check_report import Report
+from rankdet.cli.check_report import DiagnosisPrinter
 from rankdet.cli.preview import draw_batch
 from rankdet.data import KeepSize, ResizeExactly
 from rankdet.doctor import Diagnosis, diagnose, read_table
@@ -140,7 +140,7 @@ def test_help_names_every_option(rankdet: Run):
 
 def report_of(diagnosis: Diagnosis, width: int) -> str:
     console = Console(width=width, record=True, highlight=False, file=io.StringIO())
-    report = Report(console=console)
+    report = DiagnosisPrinter(console=console)
     report.diagnosis(diagnosis)
     report.verdict(diagnosis.findings, repairable=True)
     return console.export_text()

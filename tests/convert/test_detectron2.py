@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rankdet.convert import ConversionError, Source, from_detectron2, to_detectron2
-from rankdet.convert.detectron2_models import FAMILIES, Network, _anchors
+from rankdet.convert.detectron2_models import FAMILIES, ResNetStyle, _anchors
 from rankdet.nn import AnchorGenerator, octave_scales
 
 # Millions of weights of instances with ResNet-50 and 80 classes, batch norms aside that are frozen there: equal to
@@ -19,7 +19,7 @@ MILLIONS = {"faster_rcnn": 41.753, "mask_rcnn": 44.396, "retinanet": 37.969, "ca
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_tensor_has_a_name(family: str):
     with torch.device("meta"):
-        model = FAMILIES[family].build(80, Network(50, caffe=True))
+        model = FAMILIES[family].build(80, ResNetStyle(50, caffe=True))
     theirs = to_detectron2(model, f"{family}_R_50_FPN_3x")
     own = {key for key in model.state_dict() if not key.startswith(("preprocess.", "rpn.criterion", "roi.criterion"))}
     assert len(theirs) == len(own)
@@ -43,7 +43,7 @@ def test_anchors_in_the_order_of_theirs():
 
 def test_there_and_back_with_the_pixels_of_the_file():
     torch.manual_seed(0)
-    model = FAMILIES["retinanet"].build(3, Network(50, caffe=True))
+    model = FAMILIES["retinanet"].build(3, ResNetStyle(50, caffe=True))
     theirs = to_detectron2(model, "retinanet_R_50_FPN_1x")
     theirs |= {"pixel_mean": torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1), "pixel_std": torch.ones(3, 1, 1)}
     found = from_detectron2(Source(Path("x"), theirs), "retinanet_R_50_FPN_1x")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rankdet.eval import ResultsError, ResultsNote, evaluate, read_ground_truth, read_results
-from rankdet.eval.convert import CONVERSIONS, Conversion
+from rankdet.eval.convert import CONVERSIONS, ResultsReading
 
 NAMES = ("BloodImage_00000.jpg", "val/000007.png", "val/rgb.jpg", "train/rgb.jpg", "Überblick.jpg")
 IDS = (10, 20, 30, 40, 50)
@@ -226,7 +226,7 @@ def test_faulty_folders_are_named(tmp_path):
 
 @pytest.mark.parametrize("name", CONVERSIONS)
 def test_every_conversion_does_something(name):
-    assert Conversion.named(name) != Conversion()
+    assert ResultsReading.named(name) != ResultsReading()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from rankdet.losses.ranking.groups import Groups
 from rankdet.losses.ranking.numbers import rounded_up
 from rankdet.losses.ranking.pairs import PairTable, PairTree, pairs_of, sums_not_above
 from rankdet.losses.ranking.ranking import Ranking
-from rankdet.losses.ranking.search import BLOCK, Scan, Search
+from rankdet.losses.ranking.search import BLOCK, BlockScan, Search
 from rankdet.losses.ranking.steps import Edges, step
 
 DELTAS = (0.0, 0.25, 0.5, 5.0)
@@ -231,11 +231,11 @@ def test_no_table_of_all_pairs_for_many_positives():
 def test_a_scan_finds_the_large_ones(number: int, lowest: float):
     values = torch.randn(number, generator=torch.Generator().manual_seed(0))
     values[::97] = math.inf
-    assert torch.equal(Scan(values).indices_from(lowest), (values >= lowest).nonzero().squeeze(1))
+    assert torch.equal(BlockScan(values).indices_from(lowest), (values >= lowest).nonzero().squeeze(1))
     if number:
-        assert Scan(values).greatest() == values.amax()
+        assert BlockScan(values).greatest() == values.amax()
         values[number // 2] = math.nan
-        assert Scan(values).greatest().isnan()
+        assert BlockScan(values).greatest().isnan()
 
 
 GROUPS = st.lists(st.tuples(st.integers(0, 2), st.integers(-6, 6).map(lambda k: k / 4)), min_size=1, max_size=12)

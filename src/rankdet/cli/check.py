@@ -12,7 +12,7 @@ from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, r
 
 if TYPE_CHECKING:
     from rankdet.cli.anchor_fit import AnchorFit
-    from rankdet.cli.check_report import Report
+    from rankdet.cli.check_report import DiagnosisPrinter
     from rankdet.cli.subject import Subject
     from rankdet.doctor import Diagnosis, Finding
 
@@ -60,10 +60,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def check(subject: Subject, given: Given) -> int:
     """Examine, report, and write what is to be written."""
-    from rankdet.cli.check_report import Report
+    from rankdet.cli.check_report import DiagnosisPrinter
     from rankdet.doctor import Severity
 
-    report = Report()
+    report = DiagnosisPrinter()
     for made in subject.made:
         report.print(f"data.{made}, which is made or put together while it is read: it has no files to be checked")
     diagnosis = _diagnose(subject, given)
@@ -115,7 +115,7 @@ def _workers(given: Given) -> int:
     return int(text)
 
 
-def _fit_anchors(subject: Subject, diagnosis: Diagnosis, report: Report) -> list[AnchorFit]:
+def _fit_anchors(subject: Subject, diagnosis: Diagnosis, report: DiagnosisPrinter) -> list[AnchorFit]:
     """The objects of the training data against the anchors of the experiment, if there is one."""
     table = diagnosis.train.table
     if subject.experiment is None or table is None:
@@ -129,7 +129,7 @@ def _fit_anchors(subject: Subject, diagnosis: Diagnosis, report: Report) -> list
     return fits
 
 
-def _write_json(given: Given, diagnosis: Diagnosis, fits: Sequence[AnchorFit], report: Report) -> None:
+def _write_json(given: Given, diagnosis: Diagnosis, fits: Sequence[AnchorFit], report: DiagnosisPrinter) -> None:
     if target := given.take("json"):
         import json
 
@@ -140,7 +140,7 @@ def _write_json(given: Given, diagnosis: Diagnosis, fits: Sequence[AnchorFit], r
         report.print(f"All findings are in {target}")
 
 
-def _fix(given: Given, diagnosis: Diagnosis, report: Report) -> None:
+def _fix(given: Given, diagnosis: Diagnosis, report: DiagnosisPrinter) -> None:
     """Write the copy, say what was changed, and look at it again."""
     folder = given.take("fix")
     if folder is None:
@@ -165,7 +165,7 @@ def _fix(given: Given, diagnosis: Diagnosis, report: Report) -> None:
     report.print(f"Errors left in it: {left}" if left else "No errors are left in it.")
 
 
-def _preview(subject: Subject, given: Given, diagnosis: Diagnosis | None, report: Report) -> bool:
+def _preview(subject: Subject, given: Given, diagnosis: Diagnosis | None, report: DiagnosisPrinter) -> bool:
     """Write the pictures; False when the data are in no state to be trained on."""
     folder = given.take("preview")
     if folder is None:

@@ -22,7 +22,7 @@ _MOST_CLASSES, _HEAD, _TAIL = 12, 6, 4
 _BAR = 24
 
 
-class Report:
+class DiagnosisPrinter:
     """Prints a diagnosis for people: in colours on a terminal, without them into a file.
 
     Args:

@@ -39,7 +39,7 @@ SECTIONS = {
 
 
 @dataclass(frozen=True)
-class Parts:
+class ExperimentParts:
     """The objects of an experiment, fit for :func:`rankdet.train.fit`."""
 
     model: nn.Module
@@ -99,7 +99,7 @@ class Experiment:
         settings.pop("output", None)  # a second run must not go where the first one is
         return self._parser.dump(settings, skip_unset=False, skip_validation=True)
 
-    def build(self, *, start_from: str | None = None) -> Parts:
+    def build(self, *, start_from: str | None = None) -> ExperimentParts:
         """Open the data and make the model and all else; `CommandError` if their numbers of classes differ.
 
         What a checkpoint to start from will bring is not downloaded before.
@@ -116,7 +116,7 @@ class Experiment:
                     f"{', ...' if objects.data.num_classes > 8 else ''}); leave it out, it follows from the data"
                 )
         model = _begun(plan, num_classes=objects.data.num_classes, start_from=start_from)
-        return Parts(model, objects.data, objects.optimiser, objects.schedule, objects.trainer)
+        return ExperimentParts(model, objects.data, objects.optimiser, objects.schedule, objects.trainer)
 
     def section(self, name: str) -> dict[str, Any]:
         """The settings below a key as plain data."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Change(ABC):
+class TensorChange(ABC):
     """How a tensor of ours comes from one or several of theirs."""
 
     def names(self, theirs: str) -> list[str]:
@@ -27,57 +27,57 @@ class Change(ABC):
 
 
 @dataclass(frozen=True)
-class Same(Change):
+class Same(TensorChange):
     """Nothing changes but the name."""
 
     def to_ours(self, tensors: Sequence[Tensor]) -> Tensor:
-        """See `Change`."""
+        """See `TensorChange`."""
         return tensors[0]
 
     def to_theirs(self, tensor: Tensor) -> list[Tensor]:
-        """See `Change`."""
+        """See `TensorChange`."""
         return [tensor]
 
 
 @dataclass(frozen=True)
-class Stacked(Change):
+class Stacked(TensorChange):
     """A row of ours is a tensor of theirs, in whose name ``{}`` is its number."""
 
     count: int
 
     def names(self, theirs: str) -> list[str]:
-        """See `Change`."""
+        """See `TensorChange`."""
         return [theirs.replace("{}", str(number)) for number in range(self.count)]
 
     def to_ours(self, tensors: Sequence[Tensor]) -> Tensor:
-        """See `Change`."""
+        """See `TensorChange`."""
         return torch.stack([tensor.reshape(()) for tensor in tensors])
 
     def to_theirs(self, tensor: Tensor) -> list[Tensor]:
-        """See `Change`."""
+        """See `TensorChange`."""
         return list(tensor.unbind())
 
 
 @dataclass(frozen=True)
-class Reversed(Change):
+class Reversed(TensorChange):
     """The channels of an image in the other order: blue, green, red."""
 
     def to_ours(self, tensors: Sequence[Tensor]) -> Tensor:
-        """See `Change`."""
+        """See `TensorChange`."""
         return tensors[0].flip(1)
 
     def to_theirs(self, tensor: Tensor) -> list[Tensor]:
-        """See `Change`."""
+        """See `TensorChange`."""
         return [tensor.flip(1)]
 
 
 @dataclass(frozen=True)
-class Columns(Change):
+class ReorderedColumns(TensorChange):
     """Of ``total`` columns of theirs some, in another order; rows are groups of columns of ``width`` rows.
 
     Columns that ours has not are ``empty`` in theirs.
 
-    >>> background_last = Columns(take=(1, 2, 0), total=3)
+    >>> background_last = ReorderedColumns(take=(1, 2, 0), total=3)
     >>> background_last.to_ours([torch.tensor([9, 1, 2])])
     tensor([1, 2, 9])
     >>> background_last.to_theirs(torch.tensor([1, 2, 9]))
@@ -91,7 +91,7 @@ class Columns(Change):
     empty: float = 0.0
 
     def to_ours(self, tensors: Sequence[Tensor]) -> Tensor:
-        """See `Change`."""
+        """See `TensorChange`."""
         rows = self.groups * self.total * self.width
         if len(tensors[0]) != rows:
             raise ValueError(f"has {len(tensors[0])} rows, and not {rows}")
@@ -99,7 +99,7 @@ class Columns(Change):
         return split[:, list(self.take)].flatten(0, 2)
 
     def to_theirs(self, tensor: Tensor) -> list[Tensor]:
-        """See `Change`."""
+        """See `TensorChange`."""
         split = tensor.unflatten(0, (self.groups, len(self.take), self.width))
         theirs = split.new_full((self.groups, self.total, self.width, *tensor.shape[1:]), self.empty)
         theirs[:, list(self.take)] = split

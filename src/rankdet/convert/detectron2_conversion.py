@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rankdet.convert.coco_classes import categories_of
 from rankdet.convert.conversion import Conversion
-from rankdet.convert.detectron2_models import FAMILIES, Known, Network
+from rankdet.convert.detectron2_models import FAMILIES, Detectron2Family, ResNetStyle
 from rankdet.convert.errors import ConversionError
 from rankdet.convert.source import Source
 from rankdet.convert.table import fill, written
@@ -71,11 +71,11 @@ def to_detectron2(model: Detector, name: str, *, caffe: bool = True) -> dict[str
     return written(model, list(_known(name, caffe)[0].matches(model)))
 
 
-def _known(name: str, caffe: bool) -> tuple[Known, Network]:
+def _known(name: str, caffe: bool) -> tuple[Detectron2Family, ResNetStyle]:
     found = re.match(r"(cascade_mask_rcnn|faster_rcnn|mask_rcnn|retinanet)_R_(50|101)(_FPN|_|$)", name)
     if found is None:
         raise ConversionError(f"no detector of Detectron2 called {name} is known; known are {_NAMES}")
-    return FAMILIES[found[1]], Network(int(found[2]), caffe)
+    return FAMILIES[found[1]], ResNetStyle(int(found[2]), caffe)
 
 
 def _pixels(source: Source, name: str, usual: tuple[float, ...]) -> Tensor:

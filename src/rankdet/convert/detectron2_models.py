@@ -9,7 +9,7 @@ from functools import partial
 from torch import nn
 
 from rankdet.assign import BestPriors, MaxIoU
-from rankdet.convert.changes import Change, Columns, Reversed
+from rankdet.convert.changes import ReorderedColumns, Reversed, TensorChange
 from rankdet.convert.table import Match
 from rankdet.criteria import ScoreCriterion
 from rankdet.losses import SmoothL1Loss
@@ -51,7 +51,7 @@ SCALES, RATIOS = 3, 3
 
 
 @dataclass(frozen=True)
-class Network:
+class ResNetStyle:
     """The ResNet behind a detector: of 50 or 101 layers, and whether it has Caffe's stride."""
 
     depth: int
@@ -64,7 +64,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Known:
+class Detectron2Family:
     """A family of detectors: how ours is built, where its weights are, and how its rows count the classes.
 
     Attributes:
@@ -73,7 +73,7 @@ class Known:
         classifier: names of a bias with ``rows`` rows for each class, and ``background`` more.
     """
 
-    build: Callable[[int, Network], Detector]
+    build: Callable[[int, ResNetStyle], Detector]
     matches: Callable[[Detector], Iterator[Match]]
     classifier: str
     rows: int = 1
@@ -90,7 +90,7 @@ def _found() -> Postprocess:
     return Postprocess(score_threshold=0.05)
 
 
-def _rcnn(classes: int, network: Network, *, masks: bool = False) -> Detector:
+def _rcnn(classes: int, network: ResNetStyle, *, masks: bool = False) -> Detector:
     recipe = MaskRCNN if masks else FasterRCNN
     return recipe(
         num_classes=classes,
@@ -101,7 +101,7 @@ def _rcnn(classes: int, network: Network, *, masks: bool = False) -> Detector:
     )
 
 
-def _cascade(classes: int, network: Network) -> Detector:
+def _cascade(classes: int, network: ResNetStyle) -> Detector:
     stages = [
         partial(
             RoIStage,
@@ -124,7 +124,7 @@ def _cascade(classes: int, network: Network) -> Detector:
     )
 
 
-def _retinanet(classes: int, network: Network) -> Detector:
+def _retinanet(classes: int, network: ResNetStyle) -> Detector:
     stage = partial(
         DenseStage,
         head=DenseHead,
@@ -199,16 +199,16 @@ def _of_retinanet(model: Detector) -> Iterator[Match]:
     yield Match("stage.head.regress", ("head.bbox_pred",), _anchors(4))
 
 
-def _anchors(width: int) -> Change:
+def _anchors(width: int) -> TensorChange:
     """Theirs go by scale and then by ratio, ours by ratio and then by scale."""
     take = tuple(scale * RATIOS + ratio for ratio in range(RATIOS) for scale in range(SCALES))
-    return Columns(take=take, total=SCALES * RATIOS, width=width)
+    return ReorderedColumns(take=take, total=SCALES * RATIOS, width=width)
 
 
-FAMILIES: Mapping[str, Known] = {
-    "faster_rcnn": Known(_rcnn, _of_rcnn, "roi_heads.box_predictor.cls_score.bias"),
-    "mask_rcnn": Known(partial(_rcnn, masks=True), _of_rcnn, "roi_heads.box_predictor.cls_score.bias"),
-    "cascade_mask_rcnn": Known(_cascade, _of_rcnn, "roi_heads.box_predictor.0.cls_score.bias"),
-    "retinanet": Known(_retinanet, _of_retinanet, "head.cls_score.bias", rows=SCALES * RATIOS, background=0),
+FAMILIES: Mapping[str, Detectron2Family] = {
+    "faster_rcnn": Detectron2Family(_rcnn, _of_rcnn, "roi_heads.box_predictor.cls_score.bias"),
+    "mask_rcnn": Detectron2Family(partial(_rcnn, masks=True), _of_rcnn, "roi_heads.box_predictor.cls_score.bias"),
+    "cascade_mask_rcnn": Detectron2Family(_cascade, _of_rcnn, "roi_heads.box_predictor.0.cls_score.bias"),
+    "retinanet": Detectron2Family(_retinanet, _of_retinanet, "head.cls_score.bias", rows=SCALES * RATIOS, background=0),
 }
 """By the beginnings of the names of their configurations."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rankdet.convert.changes import SAME, Change, Columns, Reversed, Stacked
+from rankdet.convert.changes import SAME, ReorderedColumns, Reversed, Stacked, TensorChange
 from rankdet.convert.errors import ConversionError
 from rankdet.convert.source import Source
 from rankdet.convert.table import Match, tower
@@ -40,7 +40,7 @@ GROUPS = 32
 
 
 @dataclass(frozen=True)
-class Pixels:
+class PixelStatistics:
     """What a model takes: mean and standard deviation of 0..255, in the order of its channels.
 
     Attributes:
@@ -52,7 +52,7 @@ class Pixels:
     blue_first: bool
 
     @classmethod
-    def stated(cls, configuration: str) -> Pixels | None:
+    def stated(cls, configuration: str) -> PixelStatistics | None:
         """What a configuration of MMDetection says; None if it says nothing."""
         mean, std = (_numbers(name, configuration) for name in ("mean", "std"))
         if mean is None or std is None:
@@ -208,7 +208,7 @@ def _of_regions(model: TwoStageDetector, background_first: bool) -> Iterator[Mat
             yield from _of_masks(branch.head, ours, f"mask_head{place}", rows["masks"])
 
 
-def _of_region_head(head: BoxHead, ours: str, place: str, rows: Mapping[str, Change]) -> Iterator[Match]:
+def _of_region_head(head: BoxHead, ours: str, place: str, rows: Mapping[str, TensorChange]) -> Iterator[Match]:
     starts = _starts(place)
     yield from tower(f"{ours}.convs", head.convs, [f"{start}.shared_convs" for start in starts])
     for number, name in enumerate(("first", "second", "third", "fourth")):
@@ -220,7 +220,7 @@ def _of_region_head(head: BoxHead, ours: str, place: str, rows: Mapping[str, Cha
     yield Match(f"{ours}.regress", tuple(f"{start}.fc_reg" for start in starts), SAME if shared else rows["regress"])
 
 
-def _of_masks(head: Any, ours: str, place: str, rows: Change) -> Iterator[Match]:
+def _of_masks(head: Any, ours: str, place: str, rows: TensorChange) -> Iterator[Match]:
     starts = _starts(place)
     yield from tower(f"{ours}.tower", head.tower, [f"{start}.convs" for start in starts])
     yield Match(f"{ours}.upsample", tuple(f"{start}.upsample" for start in starts))
@@ -235,14 +235,14 @@ def _starts(place: str) -> tuple[str, str]:
 _ROWS = ("classify", "regress", "masks")
 
 
-def _rows(criterion: Criterion, classes: int) -> dict[str, Change]:
+def _rows(criterion: Criterion, classes: int) -> dict[str, TensorChange]:
     """Where a background comes first, the rows that are ours, by kind."""
     theirs = tuple(range(1, classes + 1))
     softmax = criterion.num_logits(classes) > classes
     return {
-        "classify": Columns(take=(*theirs, 0), total=classes + 1) if softmax else SAME,
-        "regress": Columns(take=theirs, total=classes + 1, width=4),
-        "masks": Columns(take=theirs, total=classes + 1),
+        "classify": ReorderedColumns(take=(*theirs, 0), total=classes + 1) if softmax else SAME,
+        "regress": ReorderedColumns(take=theirs, total=classes + 1, width=4),
+        "masks": ReorderedColumns(take=theirs, total=classes + 1),
     }
 
 

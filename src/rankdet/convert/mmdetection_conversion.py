@@ -13,7 +13,7 @@ from rankdet.convert.conversion import Conversion
 from rankdet.convert.errors import ConversionError
 from rankdet.convert.mmdetection import (
     CAFFE_MEAN,
-    Pixels,
+    PixelStatistics,
     adapted,
     check_groups,
     is_caffe,
@@ -57,9 +57,9 @@ def from_mmdetection(
         ConversionError: the file is of another model, or would load and give other numbers.
     """
     caffe = is_caffe(source, style)
-    pixels = Pixels.stated(source.configuration)
+    pixels = PixelStatistics.stated(source.configuration)
     if pixels is None and caffe:
-        pixels = Pixels(mean=CAFFE_MEAN, std=(1.0, 1.0, 1.0), blue_first=True)
+        pixels = PixelStatistics(mean=CAFFE_MEAN, std=(1.0, 1.0, 1.0), blue_first=True)
     version = version or source.version
     chosen: dict[str, Any] = {
         "blue_first": pixels is not None and pixels.blue_first,
@@ -151,7 +151,7 @@ def _stated(source: Source) -> dict[str, str]:
 
 
 def _remarks(
-    source: Source, caffe: bool, pixels: Pixels | None, version: tuple[int, ...] | None, background_first: bool
+    source: Source, caffe: bool, pixels: PixelStatistics | None, version: tuple[int, ...] | None, background_first: bool
 ) -> list[str]:
     said = []
     if not source.configuration:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from rankdet.convert.changes import SAME, Change
+from rankdet.convert.changes import SAME, TensorChange
 from rankdet.convert.errors import ConversionError
 from rankdet.ops.class_rows import is_counter
 
@@ -26,7 +26,7 @@ class Match:
 
     ours: str
     theirs: tuple[str, ...]
-    change: Change = SAME
+    change: TensorChange = SAME
 
     def candidates(self, name: str) -> list[list[str]] | None:
         """What a tensor of ours may be made of in their file; None if this does not speak of it."""

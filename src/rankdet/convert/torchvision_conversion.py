@@ -11,7 +11,7 @@ from rankdet.convert.conversion import Conversion
 from rankdet.convert.errors import ConversionError
 from rankdet.convert.source import Source
 from rankdet.convert.table import fill, written
-from rankdet.convert.torchvision_models import DENSE, MODELS, Known, Layout
+from rankdet.convert.torchvision_models import DENSE, MODELS, Layout, TorchvisionDetector
 from rankdet.data.categories import Categories
 from rankdet.models import Detector
 from rankdet.ops.class_rows import is_counter
@@ -77,7 +77,7 @@ def to_torchvision(model: Detector, name: str, *, labels: int | None = None) -> 
     return written(model, list(_known(name).matches(model, layout)))
 
 
-def _known(name: str) -> Known:
+def _known(name: str) -> TorchvisionDetector:
     if name not in MODELS:
         near = get_close_matches(name, MODELS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -87,7 +87,7 @@ def _known(name: str) -> Known:
     return MODELS[name]
 
 
-def _layout(known: Known, source: Source, categories: Categories | None) -> Layout:
+def _layout(known: TorchvisionDetector, source: Source, categories: Categories | None) -> Layout:
     if known.classifier not in source.tensors:
         raise ConversionError(
             f"{source.path} is of another model: it has no {known.classifier}; it begins with "

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from rankdet.assign import MaxIoU, PointAssigner
-from rankdet.convert.changes import SAME, Change, Columns
+from rankdet.convert.changes import SAME, ReorderedColumns, TensorChange
 from rankdet.convert.table import Match, tower
 from rankdet.criteria import Centerness, ScoreCriterion
 from rankdet.criteria.judging import GeometricMean
@@ -75,24 +75,24 @@ class Layout:
         """Labels of theirs, the background 0 among them."""
         return len(self.classes) + len(self.others)
 
-    def softmax(self, groups: int = 1) -> Change:
+    def softmax(self, groups: int = 1) -> TensorChange:
         """Of the rows of a softmax."""
-        return Columns(take=self.classes + self.others, total=self.total, groups=groups)
+        return ReorderedColumns(take=self.classes + self.others, total=self.total, groups=groups)
 
-    def classes_alone(self, width: int = 1) -> Change:
+    def classes_alone(self, width: int = 1) -> TensorChange:
         """Of rows that only classes have a use for."""
-        return Columns(take=self.classes, total=self.total, width=width)
+        return ReorderedColumns(take=self.classes, total=self.total, width=width)
 
     def sigmoids(self, groups: int = 1) -> Iterator[Match]:
         """Of the classifier of a dense head; labels that are no class have a score of 0 there."""
         theirs = "head.classification_head.cls_logits"
         for kind, empty in (("weight", 0.0), ("bias", NEVER)):
-            change = Columns(take=self.classes, total=self.total, groups=groups, empty=empty)
+            change = ReorderedColumns(take=self.classes, total=self.total, groups=groups, empty=empty)
             yield Match(f"stage.head.classify.{kind}", (f"{theirs}.{kind}",), change)
 
 
 @dataclass(frozen=True)
-class Known:
+class TorchvisionDetector:
     """A detector of torchvision: how ours is built, how its images are resized, and where its weights are."""
 
     build: Callable[[Layout, float | None], Detector]
@@ -290,14 +290,18 @@ _SHORTER = ResizeShorterDown()
 REGIONS = "roi_heads.box_predictor.cls_score.bias"
 DENSE = "head.classification_head.cls_logits.bias"
 _SQUARE = ResizeExactly(height=300, width=300, interpolation=FloatBilinear())
-MODELS: Mapping[str, Known] = {
-    "fasterrcnn_resnet50_fpn": Known(_rcnn, _of_rcnn, _SHORTER, REGIONS),
-    "fasterrcnn_resnet50_fpn_v2": Known(partial(_rcnn, second=True), _of_rcnn, _SHORTER, REGIONS),
-    "maskrcnn_resnet50_fpn": Known(partial(_rcnn, masks=True), _of_rcnn, _SHORTER, REGIONS),
-    "maskrcnn_resnet50_fpn_v2": Known(partial(_rcnn, second=True, masks=True), _of_rcnn, _SHORTER, REGIONS),
-    "retinanet_resnet50_fpn": Known(_retinanet, _of_retinanet, _SHORTER, DENSE, 9),
-    "retinanet_resnet50_fpn_v2": Known(partial(_retinanet, second=True), _of_retinanet, _SHORTER, DENSE, 9),
-    "fcos_resnet50_fpn": Known(_fcos, _of_fcos, _SHORTER, DENSE),
-    "ssd300_vgg16": Known(_ssd300, _of_ssd, _SQUARE, "head.classification_head.module_list.0.bias", 4),
+MODELS: Mapping[str, TorchvisionDetector] = {
+    "fasterrcnn_resnet50_fpn": TorchvisionDetector(_rcnn, _of_rcnn, _SHORTER, REGIONS),
+    "fasterrcnn_resnet50_fpn_v2": TorchvisionDetector(partial(_rcnn, second=True), _of_rcnn, _SHORTER, REGIONS),
+    "maskrcnn_resnet50_fpn": TorchvisionDetector(partial(_rcnn, masks=True), _of_rcnn, _SHORTER, REGIONS),
+    "maskrcnn_resnet50_fpn_v2": TorchvisionDetector(
+        partial(_rcnn, second=True, masks=True), _of_rcnn, _SHORTER, REGIONS
+    ),
+    "retinanet_resnet50_fpn": TorchvisionDetector(_retinanet, _of_retinanet, _SHORTER, DENSE, 9),
+    "retinanet_resnet50_fpn_v2": TorchvisionDetector(
+        partial(_retinanet, second=True), _of_retinanet, _SHORTER, DENSE, 9
+    ),
+    "fcos_resnet50_fpn": TorchvisionDetector(_fcos, _of_fcos, _SHORTER, DENSE),
+    "ssd300_vgg16": TorchvisionDetector(_ssd300, _of_ssd, _SQUARE, "head.classification_head.module_list.0.bias", 4),
 }
 """By the names of the functions that build them there."""

@@ -96,7 +96,7 @@ class CocoDetection(AnnotatedImages):
 
 
 @dataclass(frozen=True)
-class Columns:
+class CocoColumns:
     """What an annotation file says; all that it was read from can be forgotten."""
 
     ids: np.ndarray
@@ -109,12 +109,12 @@ class Columns:
     federation: Federation | None
 
 
-def read_columns(content: CocoFile, classes: Sequence[str] | None, *, masks: bool) -> Columns:
+def read_columns(content: CocoFile, classes: Sequence[str] | None, *, masks: bool) -> CocoColumns:
     """All of an annotation file that a dataset keeps; `DatasetError` for what is wrong with it."""
     categories = content.categories(classes)
     table, faults = content.annotations(categories, masks=masks)
     names, from_url = content.file_names()
-    return Columns(
+    return CocoColumns(
         ids=content.image_ids,
         sizes=content.sizes,
         names=names,

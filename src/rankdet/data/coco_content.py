@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from msgspec import Raw
 
-from rankdet.data.coco_entries import READERS, Entries, File, entries_of, entries_of_structs, mask_text, plain
+from rankdet.data.coco_entries import READERS, CocoEntries, File, entries_of, entries_of_structs, mask_text, plain
 from rankdet.data.packed import PackedJSON
 from rankdet.garbage import without_garbage_collection
 
@@ -80,17 +80,17 @@ class CocoContent(Mapping[str, Any]):
         return len(self._content)
 
     @cached_property
-    def images(self) -> Entries:
+    def images(self) -> CocoEntries:
         """The images."""
         return self._read("images")
 
     @cached_property
-    def annotations(self) -> Entries:
+    def annotations(self) -> CocoEntries:
         """The annotations, without their masks."""
         return self._read("annotations")
 
     @cached_property
-    def categories(self) -> Entries:
+    def categories(self) -> CocoEntries:
         """The categories."""
         return self._read("categories")
 
@@ -140,7 +140,7 @@ class CocoContent(Mapping[str, Any]):
 
     def called(self, key: str, place: int) -> str:
         """How a message calls an entry: by its id, or by its place where it has none."""
-        entries: Entries = getattr(self, key)
+        entries: CocoEntries = getattr(self, key)
         has_id = entries["id"].readable[place]
         name = f"{SINGULAR[key]} {entries['id'].values[place]}" if has_id else f"{key}[{place}]"
         if key == "annotations" and entries["image_id"].readable[place]:
@@ -150,12 +150,12 @@ class CocoContent(Mapping[str, Any]):
     def in_state(self, state: int) -> Iterator[tuple[str, str, np.ndarray]]:
         """List, key and places of all values in a state, such as `rankdet.data.columns.IN_TEXT`."""
         for key in LISTS:
-            entries: Entries = getattr(self, key)
+            entries: CocoEntries = getattr(self, key)
             for name in READERS[key] if key not in self._structs else ():  # those of structs are sound, or not there
                 if len(places := entries[name].places(state)):
                     yield key, name, places
 
-    def _read(self, key: str) -> Entries:
+    def _read(self, key: str) -> CocoEntries:
         if key in self._structs:
             return entries_of_structs(key, self._structs[key])
         return entries_of(key, self._items(key))

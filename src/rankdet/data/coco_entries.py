@@ -89,7 +89,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
 
 
 @dataclass(frozen=True)
-class Entries:
+class CocoEntries:
     """The entries of one list: columns by key, and (M,) which of them are objects at all."""
 
     columns: Mapping[str, Column]
@@ -102,12 +102,12 @@ class Entries:
         return self.columns[key]
 
 
-def entries_of_structs(key: str, structs: Sequence[Any]) -> Entries:
+def entries_of_structs(key: str, structs: Sequence[Any]) -> CocoEntries:
     """The entries of one list, from the structs of `File`."""
-    return Entries(_StructColumns(key, structs), np.ones(len(structs), dtype=bool))
+    return CocoEntries(_StructColumns(key, structs), np.ones(len(structs), dtype=bool))
 
 
-def entries_of(key: str, items: Sequence[Any]) -> Entries:
+def entries_of(key: str, items: Sequence[Any]) -> CocoEntries:
     """The entries of one list, each a JSON text or what Python makes of it.
 
     >>> entries_of("categories", [{"id": "4", "name": "cat"}, 5])["id"].values.tolist()
@@ -117,7 +117,7 @@ def entries_of(key: str, items: Sequence[Any]) -> Entries:
     with without_garbage_collection():
         parts = [_of_block(key, items[start : start + _AT_ONCE]) for start in starts]
     columns = {name: Column.join([part[name] for part in parts]) for name in READERS[key]}
-    return Entries(columns, np.concatenate([part.is_object for part in parts]))
+    return CocoEntries(columns, np.concatenate([part.is_object for part in parts]))
 
 
 def plain(item: Any) -> Any:
@@ -138,14 +138,16 @@ def mask_text(annotation: Raw) -> Raw:
         return _NOTHING
 
 
-def _of_block(key: str, items: Sequence[Any]) -> Entries:
+def _of_block(key: str, items: Sequence[Any]) -> CocoEntries:
     if key in _DECODERS and items and all(isinstance(item, Raw) for item in items):
         with suppress(ValueError, RecursionError):
             return entries_of_structs(key, _DECODERS[key].decode(b"[" + b",".join(items) + b"]"))
     objects = list(map(plain, items))
     is_object = np.array([isinstance(item, Mapping) for item in objects], dtype=bool)
     found = [item if isinstance(item, Mapping) else {} for item in objects]
-    return Entries({name: read([item.get(name) for item in found]) for name, read in READERS[key].items()}, is_object)
+    return CocoEntries(
+        {name: read([item.get(name) for item in found]) for name, read in READERS[key].items()}, is_object
+    )
 
 
 class _StructColumns(Mapping[str, Column]):

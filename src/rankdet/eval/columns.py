@@ -15,13 +15,13 @@ import numpy as np
 from msgspec import Struct
 
 from rankdet.data.rle import MalformedMaskError, compressed
-from rankdet.eval.shapes import Boxes, Floats, Ints, Masks, Shapes
+from rankdet.eval.shapes import Boxes, ComparedShapes, Floats, Ints, Masks
 
 IouType = Literal["bbox", "segm"]
 Entry = Mapping[str, Any]
 
 
-class RunLengths(Struct, gc=False):
+class RunLengthEntry(Struct, gc=False):
     """A mask as compressed run lengths, read from a file."""
 
     size: tuple[int, int]
@@ -49,7 +49,7 @@ class BoxResult(Result, gc=False):
 class MaskResult(Result, gc=False):
     """A result in an evaluation of masks, in the usual form."""
 
-    segmentation: RunLengths
+    segmentation: RunLengthEntry
     mask_score: Any = None
 
 
@@ -130,7 +130,7 @@ class Columns:
             self.fail(place, f"{key} {ids[place]} is not among the {where}; leave the entry out or add the id there")
         return places.astype(np.int64)
 
-    def shapes(self, iou_type: IouType, sizes: Ints, *, negative_sides: bool) -> Shapes:
+    def shapes(self, iou_type: IouType, sizes: Ints, *, negative_sides: bool) -> ComparedShapes:
         """Boxes under ``bbox`` or masks under ``segmentation``.
 
         ``sizes`` (D, 2) are those of the images, 0 if unknown. Boxes of negative width or height are refused unless
@@ -181,7 +181,7 @@ class Columns:
         counts, own_sizes = [], np.zeros((len(segmentations), 2), np.int64)
         for place, (segmentation, (height, width)) in enumerate(zip(segmentations, sizes.tolist(), strict=True)):
             try:
-                mask = segmentation.as_dict() if isinstance(segmentation, RunLengths) else segmentation
+                mask = segmentation.as_dict() if isinstance(segmentation, RunLengthEntry) else segmentation
                 text, own_sizes[place] = compressed(mask, height, width)
             except ValueError as error:
                 self.fail(place, f"'segmentation': {error}")

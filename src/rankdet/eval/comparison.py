@@ -31,7 +31,7 @@ Track = Callable[[Iterable[int]], Iterable[int]]
 
 
 @dataclass(frozen=True)
-class Change:
+class MeasuredChange:
     """A number of two results and the interval of their difference; NaN where undefined, or not computed."""
 
     this: float
@@ -57,8 +57,8 @@ class ClassChange:
     category_id: int
     name: str
     objects: int
-    AP: Change
-    oLRP: Change  # noqa: N815
+    AP: MeasuredChange
+    oLRP: MeasuredChange  # noqa: N815
     only_this: int
     only_other: int
 
@@ -82,7 +82,7 @@ class Comparison:
     Classes, images and objects are compared at the LRP-optimal thresholds of each result.
     """
 
-    metrics: dict[str, Change]
+    metrics: dict[str, MeasuredChange]
     per_class: tuple[ClassChange, ...]
     per_image: tuple[ImageChange, ...]
     found: dict[str, int]
@@ -135,7 +135,7 @@ def compare(
     deployed = (deploy(this), deploy(other))
     return Comparison(
         metrics={
-            name: Change(value, other.metrics[name], *_interval(named.get(name)))
+            name: MeasuredChange(value, other.metrics[name], *_interval(named.get(name)))
             for name, value in this.metrics.items()
             if name in other.metrics
         },
@@ -226,8 +226,8 @@ def _class_changes(
             category_id=row.category_id,
             name=row.name,
             objects=row.objects,
-            AP=Change(row.AP, against.AP, *_interval(differences[:, 0, place])),
-            oLRP=Change(row.oLRP, against.oLRP, *_interval(differences[:, 1, place])),
+            AP=MeasuredChange(row.AP, against.AP, *_interval(differences[:, 0, place])),
+            oLRP=MeasuredChange(row.oLRP, against.oLRP, *_interval(differences[:, 1, place])),
             only_this=only_this[place],
             only_other=only_other[place],
         )

@@ -35,7 +35,7 @@ _SHIFTS = {"+1": 1, "-1": -1}
 
 
 @dataclass(frozen=True)
-class Conversion:
+class ResultsReading:
     """How to read results; the default is COCO's way.
 
     ``box`` is "xywh", "xyxy" or "cxcywh". ``category_shift`` and ``image_shift`` are added to ids; ``by_index`` and
@@ -51,10 +51,10 @@ class Conversion:
     score_scale: float = 1.0
 
     @classmethod
-    def named(cls, names: str) -> Conversion:
+    def named(cls, names: str) -> ResultsReading:
         """The conversion of names from `CONVERSIONS`, separated by commas; ValueError for others.
 
-        >>> Conversion.named("xyxy, category+1")
+        >>> ResultsReading.named("xyxy, category+1")
         Conversion(box='xyxy', normalised=False, category_shift=1, by_index=False, image_shift=0, by_name=False, \
 score_scale=1.0)
         """
@@ -83,7 +83,7 @@ score_scale=1.0)
     def boxes(self, boxes: Floats, sizes: Floats) -> Floats:
         """Boxes (D, 4) as xywh in pixels; ``sizes`` (D, 2) are height and width of the image of each.
 
-        >>> Conversion.named("cxcywh,normalised").boxes(np.array([[0.5, 0.5, 0.5, 1]]), np.array([[10.0, 20.0]]))
+        >>> ResultsReading.named("cxcywh,normalised").boxes(np.array([[0.5, 0.5, 0.5, 1]]), np.array([[10.0, 20.0]]))
         array([[ 5.,  0., 10., 10.]])
         """
         corner, sides = boxes[:, :2], boxes[:, 2:]
@@ -95,7 +95,7 @@ score_scale=1.0)
         return np.concatenate([corner * scale, sides * scale], axis=1)
 
 
-AS_COCO = Conversion()
+AS_COCO = ResultsReading()
 
 
 def _shift(chosen: list[str], what: str) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from rankdet.eval.shapes import Bools, Floats, Ints, Shapes
+from rankdet.eval.shapes import Bools, ComparedShapes, Floats, Ints
 
 
 def _no_keys() -> Ints:
@@ -36,7 +36,7 @@ class GroundTruth:
     category_names: tuple[str, ...]
     images: Ints
     categories: Ints
-    shapes: Shapes
+    shapes: ComparedShapes
     areas: Floats
     crowd: Bools
     annotation_ids: Ints
@@ -82,7 +82,7 @@ class Detections:
 
     images: Ints
     categories: Ints
-    shapes: Shapes
+    shapes: ComparedShapes
     scores: Floats
     logits: Floats | None = None
 

@@ -25,7 +25,7 @@ from rankdet.eval.reading import PathLike, check_iou_type
 from rankdet.eval.results import read_results
 from rankdet.eval.results_file import ResultsError
 from rankdet.eval.rules import read_rules
-from rankdet.eval.shapes import Boxes, Floats, Ints, Masks, Shapes
+from rankdet.eval.shapes import Boxes, ComparedShapes, Floats, Ints, Masks
 from rankdet.ops.distributed import gather_objects, rank
 
 
@@ -34,11 +34,11 @@ class _Image:
     """What one image has, truth and detections."""
 
     labels: Ints
-    shapes: Shapes
+    shapes: ComparedShapes
     areas: Floats
     crowd: np.ndarray[Any, np.dtype[np.bool_]]
     found_labels: Ints
-    found_shapes: Shapes
+    found_shapes: ComparedShapes
     scores: Floats
     logits: Floats | None
 
@@ -216,7 +216,7 @@ class ResultsMetric:
         return self.rules.evaluate(detections)
 
 
-def _shapes(columns: Mapping[str, Tensor], iou_type: IouType, where: str) -> Shapes:
+def _shapes(columns: Mapping[str, Tensor], iou_type: IouType, where: str) -> ComparedShapes:
     if iou_type == "bbox":
         boxes = _required(columns, "boxes", where).double().numpy().reshape(-1, 4)
         if not np.isfinite(boxes).all():
@@ -243,7 +243,7 @@ def _required(columns: Mapping[str, Tensor], name: str, where: str) -> Tensor:
     return torch.as_tensor(columns[name]).detach().cpu()
 
 
-def _joined(parts: Sequence[Shapes]) -> Shapes:
+def _joined(parts: Sequence[ComparedShapes]) -> ComparedShapes:
     if isinstance(parts[0], Boxes):
         return Boxes(np.concatenate([part.xywh for part in parts if isinstance(part, Boxes)]))
     masks = [part for part in parts if isinstance(part, Masks)]

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from rankdet.eval.convert import Conversion
+from rankdet.eval.convert import ResultsReading
 from rankdet.eval.instances import GroundTruth
 from rankdet.eval.results_file import LoadedResults, ResultsError, ResultsNote
 from rankdet.eval.shapes import Ints
@@ -27,7 +27,7 @@ _FEWEST_IMAGES = 2
 """From so many on, a shift that makes all ids known is more than chance."""
 
 
-def image_places(results: LoadedResults, truth: GroundTruth, conversion: Conversion) -> Ints:
+def image_places(results: LoadedResults, truth: GroundTruth, conversion: ResultsReading) -> Ints:
     """(D,) the places of the images of results in the ground truth. Raises ResultsError."""
     known = images_of(truth)
     if conversion.by_name:
@@ -40,7 +40,7 @@ def image_places(results: LoadedResults, truth: GroundTruth, conversion: Convers
     return _find(results, known, results.image_names, shift=conversion.image_shift)
 
 
-def category_places(results: LoadedResults, truth: GroundTruth, conversion: Conversion) -> Ints:
+def category_places(results: LoadedResults, truth: GroundTruth, conversion: ResultsReading) -> Ints:
     """(D,) the places of the categories of results in the ground truth. Raises ResultsError."""
     known = Known("category_id", truth.category_ids, truth.category_names, f"'categories' of {truth.source}")
     if conversion.by_index:

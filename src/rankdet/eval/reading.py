@@ -22,7 +22,7 @@ from rankdet.data.coco_content import LISTS, CocoContent, UnreadableError
 from rankdet.data.coco_oddities import read_nevertheless
 from rankdet.eval.columns import IouType
 from rankdet.eval.instances import GroundTruth
-from rankdet.eval.shapes import Boxes, Shapes
+from rankdet.eval.shapes import Boxes, ComparedShapes
 from rankdet.eval.truth import GroundTruthError, TruthReader
 from rankdet.garbage import without_garbage_collection
 
@@ -75,7 +75,7 @@ def ground_truth_of(
     images = read.rows("image_id", image_ids, "images")
     image_sizes = read.image_sizes(image_ids)
     crowd = np.zeros(len(images), np.bool_)
-    shapes: Shapes
+    shapes: ComparedShapes
     for key in ignored_by:
         crowd |= read.column("annotations", key, "0 and 1", required=False).values
     if iou_type == "segm":

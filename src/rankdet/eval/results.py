@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from rankdet.eval.columns import BoxResult, Columns, Entry, IouType, MaskResult
-from rankdet.eval.convert import Conversion
+from rankdet.eval.convert import ResultsReading
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.keypoint_shapes import Keypoints, detected_keypoints
 from rankdet.eval.naming import category_places, image_places, note
 from rankdet.eval.reading import PathLike, check_iou_type
 from rankdet.eval.results_file import LoadedResults, load_results
-from rankdet.eval.shapes import Boxes, Ints, Shapes
+from rankdet.eval.shapes import Boxes, ComparedShapes, Ints
 from rankdet.eval.txt_results import load_txt_results
 from rankdet.garbage import without_garbage_collection
 
@@ -47,7 +47,7 @@ def read_results(
     leave the entry out or add the id there
     """
     check_iou_type(iou_type)
-    conversion = Conversion.named(convert)
+    conversion = ResultsReading.named(convert)
     if isinstance(source, str | os.PathLike) and Path(source).is_dir():
         results, conversion = load_txt_results(Path(source), ground_truth, conversion, iou_type=iou_type)
     else:
@@ -66,7 +66,7 @@ def read_proposals(
     entries = results.columns.entries
     has_category = all("category_id" in entry for entry in entries)
     categories = results.columns.whole_numbers("category_id") if has_category else np.zeros(len(entries), np.int64)
-    conversion = Conversion.named(convert)
+    conversion = ResultsReading.named(convert)
     return _detections(results, ground_truth, conversion, categories=categories, iou_type=iou_type)
 
 
@@ -78,7 +78,7 @@ def _form(truth: GroundTruth, iou_type: IouType) -> Any:
 
 
 def _detections(
-    results: LoadedResults, truth: GroundTruth, conversion: Conversion, *, categories: Ints, iou_type: IouType
+    results: LoadedResults, truth: GroundTruth, conversion: ResultsReading, *, categories: Ints, iou_type: IouType
 ) -> Detections:
     images = image_places(results, truth, conversion)
     return Detections(
@@ -95,7 +95,9 @@ def _have_masks_alone(entries: Sequence[Any]) -> bool:
     return isinstance(first, Mapping) and "segmentation" in first and not first.get("bbox")
 
 
-def _shapes(columns: Columns, truth: GroundTruth, conversion: Conversion, *, images: Ints, iou_type: IouType) -> Shapes:
+def _shapes(
+    columns: Columns, truth: GroundTruth, conversion: ResultsReading, *, images: Ints, iou_type: IouType
+) -> ComparedShapes:
     if isinstance(truth.shapes, Keypoints):
         return detected_keypoints(columns, truth.shapes)
     sizes = truth.image_sizes[images]

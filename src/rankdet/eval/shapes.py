@@ -19,7 +19,7 @@ from rankdet.data.rle import pixel_counts
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Self = TypeVar("Self", bound="Shapes")
+Self = TypeVar("Self", bound="ComparedShapes")
 
 # pycocotools counts the boxes of one call in 8 bits under numpy 2.
 BOXES_A_CALL = 60
@@ -29,7 +29,7 @@ ROWS_A_CALL = 100
 C_LIMIT = 2**31
 
 
-class Shapes(Protocol):
+class ComparedShapes(Protocol):
     """M shapes of one kind."""
 
     def __len__(self) -> int: ...
@@ -82,7 +82,7 @@ class Boxes:
         return self.xywh[places]
 
     def overlaps(self, places: Ints, others: Boxes, other_places: Ints, crowd: Bools, at_least: float) -> Floats:
-        """(P,) overlaps of pairs, as in `Shapes`; exact below ``at_least``, too."""
+        """(P,) overlaps of pairs, as in `ComparedShapes`; exact below ``at_least``, too."""
         del at_least
         return box_overlaps(self.xywh[places], others.xywh[other_places], crowd)
 
@@ -125,7 +125,7 @@ class Masks:
         return np.concatenate(parts) if parts else np.zeros((0, 4))
 
     def overlaps(self, places: Ints, others: Masks, other_places: Ints, crowd: Bools, at_least: float) -> Floats:
-        """(P,) overlaps of pairs, as in `Shapes`; 0 where the areas already rule out ``at_least``."""
+        """(P,) overlaps of pairs, as in `ComparedShapes`; 0 where the areas already rule out ``at_least``."""
         own, other = self.areas[places], others.areas[other_places]
         # Two masks share no more pixels than each of them has.
         bound = _ratio(np.minimum(own, other), np.where(crowd, own, np.maximum(own, other)))
@@ -196,7 +196,7 @@ def _calls(rows: Ints, blocks: Ints) -> Iterator[slice]:
 
 
 def box_overlaps(boxes: Floats, others: Floats, crowd: Bools) -> Floats:
-    """(P,) overlaps of boxes (P, 4) with others (P, 4), both xywh, pair by pair; ``crowd`` (P,) as in `Shapes`.
+    """(P,) overlaps of boxes (P, 4) with others (P, 4), both xywh, pair by pair; ``crowd`` (P,) as in `ComparedShapes`.
 
     >>> box_overlaps(np.array([[0, 0, 2, 2.0]]), np.array([[0, 0, 4, 2.0]]), np.array([False]))
     array([0.5])

@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from rankdet.eval.convert import Conversion
+from rankdet.eval.convert import ResultsReading
 from rankdet.eval.evidence import FEW, Better, Reading, Sample, Transform, Way, are_right
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.naming import Known, images_of
@@ -83,7 +83,7 @@ def _of_boxes(sample: Sample, reading: Reading) -> Better | None:
     if not isinstance(shapes, Boxes) or are_right(given):
         return None
     sizes = sample.truth.image_sizes[reading.images]
-    conversions = {convert: (text, Conversion.named(convert)) for convert, text in _BOXES.items()}
+    conversions = {convert: (text, ResultsReading.named(convert)) for convert, text in _BOXES.items()}
     formats = [
         Way(f"The boxes seem to be {text}{_looks(shapes.xywh, sizes)}", name, replace(reading, transform=read.boxes))
         for name, (text, read) in conversions.items()

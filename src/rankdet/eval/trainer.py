@@ -23,7 +23,7 @@ PostProcess = Callable[..., Sequence[Mapping[str, Tensor]]]
 """``post_process_object_detection`` of an image processor."""
 
 
-class Predictions(Protocol):
+class TrainerPredictions(Protocol):
     """What ``Trainer`` gives: transformers' ``EvalPrediction``."""
 
     predictions: Any
@@ -60,7 +60,7 @@ class ComputeMetrics:
         self.threshold = threshold
         self.evaluation: Evaluation | None = None
 
-    def __call__(self, evaluated: Predictions) -> dict[str, float]:
+    def __call__(self, evaluated: TrainerPredictions) -> dict[str, float]:
         """The metrics of all batches."""
         metric = DetectionMetric(categories=self.categories)
         for outputs, targets in _batches(evaluated):
@@ -102,7 +102,7 @@ class ComputeMetrics:
         return places
 
 
-def _batches(evaluated: Predictions) -> Iterator[tuple[Any, Sequence[Mapping[str, Any]]]]:
+def _batches(evaluated: TrainerPredictions) -> Iterator[tuple[Any, Sequence[Mapping[str, Any]]]]:
     """What the model gave for each batch, and its targets."""
     predictions, targets = evaluated.predictions, evaluated.label_ids
     if not isinstance(predictions, list) or not isinstance(targets, list) or len(predictions) != len(targets):

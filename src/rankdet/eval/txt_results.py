@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rankdet.eval.columns import Columns, IouType
-from rankdet.eval.convert import Conversion
+from rankdet.eval.convert import ResultsReading
 from rankdet.eval.instances import GroundTruth
 from rankdet.eval.naming import NOWHERE, images_of, note
 from rankdet.eval.results_file import LoadedResults, ResultsError
@@ -24,8 +24,8 @@ _SHOWN_CLASSES = 3
 
 
 def load_txt_results(
-    folder: Path, truth: GroundTruth, conversion: Conversion, *, iou_type: IouType
-) -> tuple[LoadedResults, Conversion]:
+    folder: Path, truth: GroundTruth, conversion: ResultsReading, *, iou_type: IouType
+) -> tuple[LoadedResults, ResultsReading]:
     """The results in a folder of txt files, and how to read them. Raises ResultsError naming file and line."""
     files = sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
     if not files:

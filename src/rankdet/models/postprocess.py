@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rankdet.models.selection import CandidateSelection, TopPairs, least_logit
 from rankdet.ops.boxes import clip_boxes
-from rankdet.ops.matrix_nms import Decay, LinearDecay
+from rankdet.ops.matrix_nms import LinearDecay, ScoreDecay
 from rankdet.ops.nms import probability_logit, top_after_nms, top_of_batch
 from rankdet.ops.part import Part
 from rankdet.ops.soft_nms import soft_nms
@@ -164,7 +164,7 @@ class SoftPostprocess(Postprocess):
         nms_threshold: float = 0.5,
         max_detections: int = 100,
         pre_nms: int = 1000,
-        decay: Decay | None = None,
+        decay: ScoreDecay | None = None,
         min_score: float = 1e-3,
     ) -> None:
         super().__init__(

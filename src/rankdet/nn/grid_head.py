@@ -62,8 +62,8 @@ class GridHead(nn.Module, Part, GridPredictor):
             conv = nn.Conv2d(in_channels if number == 0 else width, width, 3, stride=1 if number else 2, padding=1)
             layers += [conv, norm.build(width), nn.ReLU()]
         self.tower = nn.Sequential(*layers)
-        self.first_order = Fusion(channels)
-        self.second_order = Fusion(channels)
+        self.first_order = GridFusion(channels)
+        self.second_order = GridFusion(channels)
         self.widen = nn.ConvTranspose2d(width, width, 4, stride=2, padding=1, groups=points)
         self.norm = nn.GroupNorm(points, width)
         self.points = nn.ConvTranspose2d(width, points, 4, stride=2, padding=1, groups=points)
@@ -84,7 +84,7 @@ class GridHead(nn.Module, Part, GridPredictor):
         return maps
 
 
-class Fusion(nn.Module):
+class GridFusion(nn.Module):
     """Adds to the features of each point what its neighbours say: a 5 x 5 depthwise and a 1 x 1 convolution for each.
 
     Every pair of neighbours has weights of its own; all of them are one convolution of many groups.

@@ -11,7 +11,7 @@ from rankdet.ops.part import Part
 from rankdet.ops.precision import without_autocast
 
 
-class Decay(Part, ABC):
+class ScoreDecay(Part, ABC):
     """How fast a score falls with the overlap of a better mask: f in equations 3 and 4 of the paper.
 
     Invariant: 1 without overlap, falling; given as its logarithm.
@@ -22,7 +22,7 @@ class Decay(Part, ABC):
         """Logarithm of f of overlaps in [0, 1], any shape."""
 
 
-class GaussianDecay(Decay):
+class GaussianDecay(ScoreDecay):
     """f(o) = exp(-sigma o^2), with the larger ``sigma`` the faster (the published sigma; the paper divides by it).
 
     >>> GaussianDecay().log(torch.tensor([0.5, 1.0]))
@@ -35,19 +35,19 @@ class GaussianDecay(Decay):
         self.sigma = sigma
 
     def log(self, overlaps: Tensor) -> Tensor:
-        """See `Decay`."""
+        """See `ScoreDecay`."""
         return -self.sigma * overlaps.square()
 
 
-class LinearDecay(Decay):
+class LinearDecay(ScoreDecay):
     """f(o) = 1 - o."""
 
     def log(self, overlaps: Tensor) -> Tensor:
-        """See `Decay`."""
+        """See `ScoreDecay`."""
         return torch.log1p(-overlaps.clamp(max=1 - 1e-6))
 
 
-def matrix_nms(masks: Tensor, log_scores: Tensor, labels: Tensor, *, decay: Decay) -> Tensor:
+def matrix_nms(masks: Tensor, log_scores: Tensor, labels: Tensor, *, decay: ScoreDecay) -> Tensor:
     """Log scores (D,) after suppression, in the order given: masks (D, h, w) boolean, log scores (D,), labels (D,).
 
     The score of a mask is multiplied by min over better ones i of its class of f(its overlap with i) / f(the largest
@@ -68,7 +68,7 @@ def matrix_nms(masks: Tensor, log_scores: Tensor, labels: Tensor, *, decay: Deca
     return log_scores + torch.empty_like(log_scores).scatter_(0, order, factors)
 
 
-def log_factors(masks: Tensor, labels: Tensor, *, decay: Decay) -> Tensor:
+def log_factors(masks: Tensor, labels: Tensor, *, decay: ScoreDecay) -> Tensor:
     """Logarithms (D,) of the factors of `matrix_nms`, of at least one mask: (D, h, w) and labels (D,), best first."""
     with without_autocast(masks.device):
         overlaps = _overlaps_with_better(masks, labels)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from rankdet.ops.boxes import pairwise_iou
-from rankdet.ops.matrix_nms import Decay
+from rankdet.ops.matrix_nms import ScoreDecay
 
 
 def soft_nms(
-    boxes: Tensor, log_scores: Tensor, labels: Tensor, *, decay: Decay, threshold: float, limit: int
+    boxes: Tensor, log_scores: Tensor, labels: Tensor, *, decay: ScoreDecay, threshold: float, limit: int
 ) -> tuple[Tensor, Tensor]:
     """Rows of the best ``limit`` boxes by the scores that are left to them, and the logarithms of these, best first.
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rankdet.eval import Comparison
-from rankdet.eval.comparison import Change
+from rankdet.eval.comparison import MeasuredChange
 from rankdet.eval.shapes import Floats
 from rankdet.report.plain import defined
 from rankdet.report.problem import Problem
@@ -39,5 +39,5 @@ def changed_images(problem: Problem, comparison: Comparison) -> Floats:
     return changes
 
 
-def _numbers(change: Change) -> list[float | None]:
+def _numbers(change: MeasuredChange) -> list[float | None]:
     return [defined(value) for value in (change.this, change.other, change.low, change.high)]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pycocotools.mask as codec
 
-from rankdet.eval.shapes import Bools, Masks, Shapes
+from rankdet.eval.shapes import Bools, ComparedShapes, Masks
 
 _ROWS = 120
 
 
-def outline(shapes: Shapes, place: int) -> str:
+def outline(shapes: ComparedShapes, place: int) -> str:
     """The mask at a place as an SVG path of horizontal strips in pixels of the image; "" for boxes.
 
     There are at most about 120 strips from top to bottom, each as high as some rows of the mask.

@@ -44,7 +44,7 @@ _EXPECTED_WARNINGS = (
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainingParts:
     """What a training is made of; see `rankdet.train.fit`."""
 
     model: nn.Module
@@ -61,7 +61,7 @@ class Parts:
 
 
 def make_engine(
-    parts: Parts,
+    parts: TrainingParts,
     folder: RunFolder,
     *,
     start: Start,
@@ -89,7 +89,7 @@ def open_logs(engine: pl.Trainer, folder: RunFolder, start: Start, *, names: Seq
     engine.loggers = open_loggers(names, folder.path, last_step=start.step)
 
 
-def resolved(parts: Parts, engine: pl.Trainer) -> Parts:
+def resolved(parts: TrainingParts, engine: pl.Trainer) -> TrainingParts:
     """The parts with the epochs that they make of ``schedule.least_steps`` and ``trainer.max_steps``.
 
     An epoch that is cut short is cut by the engine.
@@ -101,14 +101,14 @@ def resolved(parts: Parts, engine: pl.Trainer) -> Parts:
     return replace(parts, schedule=parts.schedule.for_epochs_of(steps, most_steps=most))
 
 
-def batches_of_epoch(parts: Parts, engine: pl.Trainer) -> int:
+def batches_of_epoch(parts: TrainingParts, engine: pl.Trainer) -> int:
     """Batches of each process in an epoch, as far as it is trained."""
     batches = len(parts.data.train_loader(seed=parts.seed, rank=0, world_size=engine.world_size))
     limit = engine.limit_train_batches
     return min(batches, limit) if isinstance(limit, int) else batches
 
 
-def make_task(engine: pl.Trainer, parts: Parts) -> DetectionTask:
+def make_task(engine: pl.Trainer, parts: TrainingParts) -> DetectionTask:
     """Model, optimiser and schedule for the processes that train."""
     record = {"categories": parts.data.categories.to_dict(), "image_size": parts.data.resize.to_dict()}
     if callable(plan := getattr(parts.model, "plan", None)):
@@ -179,7 +179,7 @@ def quiet() -> Iterator[None]:
 
 
 def _watchers(
-    parts: Parts, folder: RunFolder, *, display: Display, interruption: Interruption, more: Sequence[Callback]
+    parts: TrainingParts, folder: RunFolder, *, display: Display, interruption: Interruption, more: Sequence[Callback]
 ) -> list[Callback]:
     average = [AverageWeights(parts.options.ema)] if parts.options.ema is not None else []
     evaluate = Evaluate(

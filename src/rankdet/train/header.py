@@ -14,7 +14,7 @@ from rankdet.data.module import DetectionData
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.options import TrainerOptions
 from rankdet.train.schedule import Schedule
-from rankdet.train.settings import Change
+from rankdet.train.settings import SettingChange
 
 _NAMES_SHOWN = 12
 
@@ -31,7 +31,7 @@ def describe_run(
     folder: Path,
     seed: int,
     steps_per_epoch: int,
-    changed: Sequence[Change] = (),
+    changed: Sequence[SettingChange] = (),
     step: int = 0,
 ) -> str:
     """A column of facts, for people, and of what looks wrong; `changed` are settings that are others than before."""

@@ -25,7 +25,7 @@ _KEPT = 3  # steps of a process whose batches are saved
 
 
 @dataclass(frozen=True)
-class Report:
+class NonfiniteReport:
     """What one process knows of a batch: losses by name or a complaint of the model, and the ids of the images."""
 
     rank: int
@@ -116,7 +116,9 @@ class LeaveOutNonFinite(Callback):
     def _name(self, trainer: pl.Trainer, task: DetectionTask, losses: list[dict[str, Tensor]]) -> None:
         """Say what is not finite, keep it, and end the training when it has happened too often."""
         own = [
-            Report(rank(), {name: float(value) for name, value in named.items()}, ids_of(batch), task.complaint)
+            NonfiniteReport(
+                rank(), {name: float(value) for name, value in named.items()}, ids_of(batch), task.complaint
+            )
             for named, batch in zip(losses, self._batches, strict=True)
         ]
         reports = [report for of_one in gather_objects(own) for report in of_one]

@@ -25,7 +25,7 @@ from rankdet.train.display import (
 _REFRESH_SECONDS = 0.5
 
 
-class Means:
+class RunningMeans:
     """Running means of named scalars, those that are finite, on their device; reading them is the only wait for it."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class ShowProgress(Callback):
             title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             self._epoch = self.display.epoch(title, total=int(trainer.num_training_batches), done=batch_idx)
             self._started = self._shown = time.monotonic()
-            self._window, self._whole, self._correlations = Means(), Means(), Means()
+            self._window, self._whole, self._correlations = RunningMeans(), RunningMeans(), RunningMeans()
 
     @override
     def on_train_batch_end(
@@ -119,7 +119,7 @@ class ShowProgress(Callback):
         self._epoch.show(means, lr=lr)
         self._shown = time.monotonic()
         if not keep_window:
-            self._window = Means()
+            self._window = RunningMeans()
 
     def _close(self) -> None:
         if self._epoch is not None:

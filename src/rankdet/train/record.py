@@ -19,7 +19,7 @@ from rankdet.train.errors import TrainingInterrupted
 from rankdet.train.files import write_text
 from rankdet.train.folder import RECORD, RunFolder
 from rankdet.train.lock import Owner
-from rankdet.train.settings import Change
+from rankdet.train.settings import SettingChange
 
 RUNNING, FINISHED, STOPPED = "running", "finished", "stopped"
 _UNKNOWN = {"began": "?", "command": "?", "host": "?", "environment": {}}  # not what they are in this process
@@ -46,7 +46,9 @@ class Session:
 
 
 @contextmanager
-def recorded(folder: RunFolder, *, step: int, changed: Sequence[Change], processes: int, device: str) -> Iterator[None]:
+def recorded(
+    folder: RunFolder, *, step: int, changed: Sequence[SettingChange], processes: int, device: str
+) -> Iterator[None]:
     """Writes down that a training goes on from `step`, and at the end of the block how that ended."""
     path = folder.path / RECORD
     before = read_sessions(path)

@@ -19,7 +19,7 @@ from rankdet.ops.distributed import is_lost_connection, world_size
 from rankdet.train.attendance import Attendance
 from rankdet.train.callbacks import build_callbacks
 from rankdet.train.display import Display
-from rankdet.train.engine import Parts, make_engine, make_task, open_logs, quiet, resolved
+from rankdet.train.engine import TrainingParts, make_engine, make_task, open_logs, quiet, resolved
 from rankdet.train.errors import TrainingError, TrainingInterrupted
 from rankdet.train.files import write_text
 from rankdet.train.folder import CONFIG, LAST, PICTURES, RunFolder, claimed_folder, is_first_process
@@ -32,7 +32,7 @@ from rankdet.train.options import TrainerOptions
 from rankdet.train.pictures import save_pictures
 from rankdet.train.record import recorded
 from rankdet.train.schedule import Schedule
-from rankdet.train.settings import Change
+from rankdet.train.settings import SettingChange
 from rankdet.train.slurm import requeue
 from rankdet.train.start import Start
 from rankdet.train.task import DetectionTask
@@ -108,7 +108,7 @@ def fit(
     check_masks(model, data)
     options = trainer if trainer is not None else TrainerOptions()
     data = data.to_learn_by_heart(options.overfit) if options.overfit is not None else data
-    parts = Parts(model, data, optimiser, schedule, options, seed)
+    parts = TrainingParts(model, data, optimiser, schedule, options, seed)
     checkpoint = _checkpoint(resume, output)
     start = Start.read(checkpoint, model) if checkpoint is not None else Start()
     transfer = _transfer(start_from, fresh, resume, start, parts)
@@ -158,7 +158,7 @@ def _checkpoint(resume: str | Path | None, output: str | Path | None) -> Path | 
 
 
 def _transfer(
-    start_from: str | Path | None, fresh: Sequence[str], resume: str | Path | None, start: Start, parts: Parts
+    start_from: str | Path | None, fresh: Sequence[str], resume: str | Path | None, start: Start, parts: TrainingParts
 ) -> Transfer | None:
     """The weights that a new training begins with, put into its model; None if it begins with its own, or goes on."""
     if start_from is None:
@@ -197,7 +197,13 @@ def check_masks(model: nn.Module, data: DetectionData) -> None:
 
 
 def _header(
-    parts: Parts, engine: pl.Trainer, task: DetectionTask, folder: RunFolder, *, changed: Sequence[Change], step: int
+    parts: TrainingParts,
+    engine: pl.Trainer,
+    task: DetectionTask,
+    folder: RunFolder,
+    *,
+    changed: Sequence[SettingChange],
+    step: int,
 ) -> str:
     return describe_run(
         model=parts.model,
@@ -216,7 +222,7 @@ def _header(
 
 
 def _recorded(
-    engine: pl.Trainer, folder: RunFolder, start: Start, changed: Sequence[Change]
+    engine: pl.Trainer, folder: RunFolder, start: Start, changed: Sequence[SettingChange]
 ) -> AbstractContextManager[None]:
     if not engine.is_global_zero:
         return nullcontext()
@@ -256,7 +262,7 @@ def _train(
         raise TrainingInterrupted(message, checkpoint=folder.last) from stop
 
 
-def _finish(engine: pl.Trainer, parts: Parts, folder: RunFolder, display: Display) -> Run:
+def _finish(engine: pl.Trainer, parts: TrainingParts, folder: RunFolder, display: Display) -> Run:
     content, text = {}, ""
     if engine.is_global_zero or world_size() == 1:
         content, text = read_checkpoint(folder.best), folder.evaluation.read_text(encoding="utf-8")

@@ -44,7 +44,7 @@ REFUSED = {
 
 
 @dataclass(frozen=True)
-class Change:
+class SettingChange:
     """A setting that is another one than before the interruption."""
 
     key: str
@@ -78,21 +78,21 @@ def settings_of(
     return {**dict(_flat({**parts, **own})), "seed": seed, "processes": processes}
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[SettingChange]:
     """What differs; of an object of another class the class alone, and nothing that one of the two does not know.
 
     >>> print(*changes({"schedule.epochs": 3, "seed": 0}, {"schedule.epochs": 4, "seed": 0}))
     schedule.epochs 3 -> 4
     """
-    found: list[Change] = []
+    found: list[SettingChange] = []
     for key in sorted(before.keys() & now.keys()):
         within = any(key.startswith(f"{change.key}.{ARGUMENTS}") for change in found)
         if before[key] != now[key] and not within:
-            found.append(Change(key, before[key], now[key]))
+            found.append(SettingChange(key, before[key], now[key]))
     return found
 
 
-def plan_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+def plan_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[SettingChange]:
     """What differs between the plans of two models, the number of classes aside.
 
     >>> old = {CLASS: "ATSS", ARGUMENTS: {"num_classes": 3, "channels": 64}}

@@ -12,7 +12,7 @@ from torch import nn
 from rankdet.data.categories import Categories
 from rankdet.ops.checkpoint import KEY, CheckpointError, check_weights, model_weights, read_checkpoint
 from rankdet.train.folder import RunFolder
-from rankdet.train.settings import Change, changes
+from rankdet.train.settings import SettingChange, changes
 from rankdet.train.task import PROGRESS, DetectionTask
 
 
@@ -52,7 +52,7 @@ class Start:
             record=content[KEY],
         )
 
-    def check(self, task: DetectionTask, categories: Categories) -> list[Change]:
+    def check(self, task: DetectionTask, categories: Categories) -> list[SettingChange]:
         """What is to change from here on; `CheckpointError` unless the task continues the one that was interrupted."""
         if self.path is None or self.progress is None or self.record is None:
             return []
@@ -86,7 +86,7 @@ class Start:
         evaluated = self.progress is not None and not self.progress.get("to_be_evaluated", False)
         return self.finishes(epochs) and evaluated and folder.best.exists() and folder.evaluation.exists()
 
-    def _refuse(self, refused: Sequence[Change]) -> None:
+    def _refuse(self, refused: Sequence[SettingChange]) -> None:
         if refused:
             reasons = "; ".join(f"{change} ({change.refusal})" for change in refused)
             raise CheckpointError(

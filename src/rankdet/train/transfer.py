@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rankdet.data.categories import Categories
 from rankdet.ops.checkpoint import KEY, VERSION, CheckpointError, model_weights, read_checkpoint
 from rankdet.ops.class_rows import ClassRows, class_rows_of, is_counter, training_tensors_of
-from rankdet.train.settings import CLASS, Change, plan_changes
+from rankdet.train.settings import CLASS, SettingChange, plan_changes
 from rankdet.train.transfer_table import FRESH, LEFT_OUT, TAKEN, table
 
 _SHOWN = 4
@@ -72,7 +72,7 @@ class Transfer:
     path: Path
     classes: ClassMatch
     outcomes: Mapping[str, str]
-    differs: Sequence[Change]
+    differs: Sequence[SettingChange]
     record: Mapping[str, Any]
 
     def as_record(self) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def _other_norms(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> di
 
 
 def _other_networks(
-    theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], differs: Sequence[Change]
+    theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], differs: Sequence[SettingChange]
 ) -> dict[str, str]:
     """Modifications of the backbone on one side alone that bring no tensors: the same weights make another network."""
     there, here = (

@@ -23,7 +23,7 @@ from rankdet.losses.ranking.negatives import Negatives, locate
 from rankdet.losses.ranking.numbers import widened
 from rankdet.losses.ranking.operator import as_operator, is_seen_from_outside, numbered
 from rankdet.losses.ranking.ranking import Error, Ranked, Ranking
-from rankdet.losses.ranking.search import Scan
+from rankdet.losses.ranking.search import BlockScan
 from rankdet.losses.ranking.steps import Edges
 from rankdet.losses.ranking.update import GROUPED_BY, update_of
 
@@ -293,7 +293,7 @@ class RankingLoss(nn.Module, ABC):
         """The processes that rank together."""
         return processes(together=self.gather_across_devices, members=self.process_group)
 
-    def locate(self, entries: Entries, edges: Edges, scan: Scan | None) -> tuple[Negatives, Tensor]:
+    def locate(self, entries: Entries, edges: Edges, scan: BlockScan | None) -> tuple[Negatives, Tensor]:
         """The negatives among the edges, and their totals per interval; what they stand for may be overridden."""
         return locate(entries, edges, scan)
 

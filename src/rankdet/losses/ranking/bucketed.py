@@ -20,7 +20,7 @@ from rankdet.losses.ranking.entries import Entries
 from rankdet.losses.ranking.negatives import Located, Negatives, interval_search, located
 from rankdet.losses.ranking.numbers import rounded_up
 from rankdet.losses.ranking.rank_sort import RankSortLoss
-from rankdet.losses.ranking.search import Scan, Search
+from rankdet.losses.ranking.search import BlockScan, Search
 from rankdet.losses.ranking.steps import Edges
 
 
@@ -41,7 +41,7 @@ class BucketedRankSortLoss(RankSortLoss):
     def __init__(self, *, delta: float = 0.5, scope: Scope = "batch") -> None:
         super().__init__(delta=delta, scope=scope)
 
-    def locate(self, entries: Entries, edges: Edges, scan: Scan | None) -> tuple[Negatives, Tensor]:  # noqa: ARG002
+    def locate(self, entries: Entries, edges: Edges, scan: BlockScan | None) -> tuple[Negatives, Tensor]:  # noqa: ARG002
         """See `RankingLoss`."""
         return _in_buckets(entries, edges)
 
@@ -59,7 +59,7 @@ class BucketedAveragePrecisionLoss(AveragePrecisionLoss):
     def __init__(self, *, delta: float = 1.0, scope: Scope = "batch") -> None:
         super().__init__(delta=delta, interpolate=False, scope=scope)
 
-    def locate(self, entries: Entries, edges: Edges, scan: Scan | None) -> tuple[Negatives, Tensor]:  # noqa: ARG002
+    def locate(self, entries: Entries, edges: Edges, scan: BlockScan | None) -> tuple[Negatives, Tensor]:  # noqa: ARG002
         """See `RankingLoss`."""
         return _in_buckets(entries, edges)
 

@@ -18,7 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from rankdet.losses.ranking.search import Scan
+from rankdet.losses.ranking.search import BlockScan
 from rankdet.losses.ranking.steps import Edges
 
 LEAST = 64  # cells of a group
@@ -75,7 +75,7 @@ class Cells:
             cell.add_((group * self.of_group)[:, None])
         cell, near = cell.view(-1), near.view(-1)
         beyond = self.before.index_select(0, cell).sub_(near)
-        crowded = Scan(beyond).indices_from(torch.inf) if self.crowded.numel() else cell[:0].long()
+        crowded = BlockScan(beyond).indices_from(torch.inf) if self.crowded.numel() else cell[:0].long()
         sign = beyond.view(torch.int32 if beyond.element_size() == 4 else torch.int64)
         from_edge = sign.bitwise_right_shift_(8 * beyond.element_size() - 1)  # -1 for a number below 0, else 0
         torch.sub(cell, from_edge.int(), alpha=self.number, out=side)

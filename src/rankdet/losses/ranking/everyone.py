@@ -11,7 +11,7 @@ from rankdet.losses.ranking.entries import Owners
 from rankdet.losses.ranking.gather import Group
 from rankdet.losses.ranking.groups import Groups
 from rankdet.losses.ranking.numbers import accumulator
-from rankdet.losses.ranking.targets import Positives
+from rankdet.losses.ranking.targets import PositiveEntries
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Everyone:
 
     @classmethod
     def of(
-        cls, flat: Tensor, found: Positives, owners: Owners | None, weight: Tensor | None, processes: Group
+        cls, flat: Tensor, found: PositiveEntries, owners: Owners | None, weight: Tensor | None, processes: Group
     ) -> Everyone:
         """From flattened logits, the positives among them, and what is known of rows."""
         dtype = accumulator(flat.device)

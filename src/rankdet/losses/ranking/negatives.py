@@ -18,7 +18,7 @@ from torch import Tensor
 from rankdet.losses.ranking.cells import Cells, Sides, fit
 from rankdet.losses.ranking.entries import Entries
 from rankdet.losses.ranking.numbers import accumulator, on_cpu
-from rankdet.losses.ranking.search import Scan, Search
+from rankdet.losses.ranking.search import BlockScan, Search
 from rankdet.losses.ranking.steps import Edges
 
 LISTED = 1 / 8  # negatives are listed if fewer of the logits than this reach a positive
@@ -146,7 +146,7 @@ class InCells:
         return self.rest.write(gradient, logits, edges, lines) if self.rest.interval.numel() else gradient
 
 
-def locate(entries: Entries, edges: Edges, scan: Scan | None) -> tuple[Negatives, Tensor]:
+def locate(entries: Entries, edges: Edges, scan: BlockScan | None) -> tuple[Negatives, Tensor]:
     """Put the negatives among the edges; and per interval their number and the sum of their offsets, (2, E)."""
     few = scan is not None and _few_reach(entries.logits, edges.lowest)
     index = scan.indices_from(edges.lowest) if scan is not None and few else None

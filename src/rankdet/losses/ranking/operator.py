@@ -21,7 +21,7 @@ from rankdet.losses.ranking.numbers import widened
 from rankdet.losses.ranking.ranking import Ranked
 
 
-class Source(Protocol):
+class TermsSource(Protocol):
     """What `ranking_terms` asks of a loss."""
 
     term_names: tuple[str, ...]
@@ -104,11 +104,11 @@ def _not_compiled(delta: float) -> Tensor:
 
 
 # The arguments of an operator are tensors and numbers, so every loss has a number.
-_SOURCES: WeakValueDictionary[int, Source] = WeakValueDictionary()
+_SOURCES: WeakValueDictionary[int, TermsSource] = WeakValueDictionary()
 _NUMBERS = itertools.count()
 
 
-def numbered(source: Source) -> int:
+def numbered(source: TermsSource) -> int:
     """A number for a loss, valid as long as the loss lives."""
     number = next(_NUMBERS)
     _SOURCES[number] = source

@@ -30,7 +30,7 @@ class Stated(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class ErrorPart:
     """One error of all positives, each (P,).
 
     Attributes:
@@ -45,13 +45,13 @@ class Part:
     on_negatives: Tensor
     on_inferior: Tensor
 
-    def scaled(self, scale: Tensor) -> Part:
+    def scaled(self, scale: Tensor) -> ErrorPart:
         """The same of errors scaled by (P,)."""
-        return Part(*(getattr(self, field.name) * scale for field in fields(self)))
+        return ErrorPart(*(getattr(self, field.name) * scale for field in fields(self)))
 
 
 @dataclass(frozen=True)
-class Parts:
+class ErrorParts:
     """All errors of a loss.
 
     Attributes:
@@ -61,7 +61,7 @@ class Parts:
         divisor: (P,) or (), what the sums over positives, of each group, are divided by.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[ErrorPart, ...]
     sorts: tuple[Ranking | None, ...]
     separable: bool
     divisor: Tensor | float
@@ -86,28 +86,28 @@ class Parts:
         return torch.stack(gradients) * after, torch.stack([part.on_negatives for part in parts]) * after
 
 
-def parts_of(loss: Stated, ranking: Ranking) -> Parts:
+def parts_of(loss: Stated, ranking: Ranking) -> ErrorParts:
     """What an author states of a ranking; group by group, unless the author takes all groups at once."""
     if loss.groups_at_once or ranking.groups.number == 1:
         return _parts(loss, ranking)
     nothing = torch.zeros_like(ranking.logits)
-    joined = [Part(*(nothing.clone() for _ in fields(Part))) for _ in loss.term_names]
+    joined = [ErrorPart(*(nothing.clone() for _ in fields(ErrorPart))) for _ in loss.term_names]
     divisor, separable = torch.ones_like(nothing), True
     sorts: tuple[Ranking | None, ...] = ()
     for group in range(ranking.groups.number):
         place, alone = ranking.of_group(group)
         own = _parts(loss, alone)
         for whole, part in zip(joined, own.parts, strict=True):
-            for field in fields(Part):
+            for field in fields(ErrorPart):
                 getattr(whole, field.name).index_copy_(0, place, getattr(part, field.name))
         divisor[place] = torch.as_tensor(own.divisor, dtype=divisor.dtype, device=divisor.device)
         assert all(among in (None, alone) for among in own.sorts), "another ranking takes groups_at_once"
         sorts = tuple(None if among is None else ranking for among in own.sorts)
         separable = own.separable
-    return Parts(tuple(joined), sorts, separable, divisor)
+    return ErrorParts(tuple(joined), sorts, separable, divisor)
 
 
-def _parts(loss: Stated, ranking: Ranking) -> Parts:
+def _parts(loss: Stated, ranking: Ranking) -> ErrorParts:
     errors = loss.errors(ranking)
     name = type(loss).__name__
     if not isinstance(errors, Mapping) or tuple(errors) != loss.term_names:
@@ -119,14 +119,14 @@ def _parts(loss: Stated, ranking: Ranking) -> Parts:
     parts = tuple(_part(f"{name}.errors()[{term!r}]", error, ranking, loss.epsilon) for term, error in errors.items())
     sorts = tuple(_among(error, ranking) for error in errors.values())
     separable = not any(isinstance(error, PositiveError) for error in errors.values())
-    return Parts(parts, sorts, separable, loss.normaliser(ranking))
+    return ErrorParts(parts, sorts, separable, loss.normaliser(ranking))
 
 
-def _part(name: str, error: Error, ranking: Ranking, epsilon: float) -> Part:
+def _part(name: str, error: Error, ranking: Ranking, epsilon: float) -> ErrorPart:
     read = functools.partial(_per_positive, name=name, ranking=ranking)
     nothing = torch.zeros_like(ranking.logits)
     if isinstance(error, PositiveError):
-        return Part(read(error.value), -read(error.gradient), nothing, nothing)
+        return ErrorPart(read(error.value), -read(error.gradient), nothing, nothing)
     if not isinstance(error, RankingError | SortingError):
         raise TypeError(
             f"{name} is a {type(error).__name__}; accepted are RankingError, SortingError and PositiveError"
@@ -141,7 +141,7 @@ def _part(name: str, error: Error, ranking: Ranking, epsilon: float) -> Part:
     shared = blamed > epsilon
     promotion = torch.where(shared, excess, 0.0)
     weights = promotion / torch.where(shared, blamed, 1.0)
-    return Part(value, promotion, *((weights, nothing) if isinstance(error, RankingError) else (nothing, weights)))
+    return ErrorPart(value, promotion, *((weights, nothing) if isinstance(error, RankingError) else (nothing, weights)))
 
 
 def _among(error: Error, ranking: Ranking) -> Ranking | None:

@@ -38,7 +38,7 @@ class Search:
         return torch.bucketize(values, self.edges, right=True) + group * (self.edges.numel() + 1)
 
 
-class Scan:
+class BlockScan:
     """Values (N,) and the largest of each block of them, by which few large ones are found quickly."""
 
     def __init__(self, values: Tensor) -> None:

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from rankdet.losses.ranking.numbers import alone, on_cpu
-from rankdet.losses.ranking.search import Scan
+from rankdet.losses.ranking.search import BlockScan
 
 ROUNDING = 1e-3  # an IoU may come out a little above 1
 NAN_LOGITS = "logits contain NaN; a step before this one diverged, or an input was not finite"
 
 
 @dataclass(frozen=True)
-class Positives:
+class PositiveEntries:
     """Which entries of the flattened logits are positives, and which rows take no part.
 
     Attributes:
@@ -37,7 +37,7 @@ def check_dtype(logits: Tensor) -> None:
         raise TypeError(f"logits are {logits.dtype}; accepted are float16, bfloat16, float32 and float64")
 
 
-def listed(logits: Tensor, scan: Scan, found: Positives) -> Positives:
+def listed(logits: Tensor, scan: BlockScan, found: PositiveEntries) -> PositiveEntries:
     """A list of positives, once it is known to fit the logits; on a CPU, where looking costs little, all is checked.
 
     Of several processes none complains about values: the others would wait for it, and a loss of NaN tells them.
@@ -64,7 +64,7 @@ def listed(logits: Tensor, scan: Scan, found: Positives) -> Positives:
     return replace(found, quality=_checked_quality(found.quality))
 
 
-def with_errors(found: Positives, quality: Tensor) -> Positives:
+def with_errors(found: PositiveEntries, quality: Tensor) -> PositiveEntries:
     """The same positives with the qualities, (P,) in their order, that stand for localisation errors."""
     if quality.shape != found.index.shape:
         raise ValueError(
@@ -103,7 +103,7 @@ def check_index(name: str, index: Tensor, logits: Tensor) -> None:
     check_leading(name, index, logits)
 
 
-def check_weight(weight: Tensor, logits: Tensor, found: Positives) -> None:
+def check_weight(weight: Tensor, logits: Tensor, found: PositiveEntries) -> None:
     """Raise unless the weights are those of some leading dimensions, and (on a CPU) above 0 for every positive."""
     check_leading("weight", weight, logits)
     if not (on_cpu(weight) and found.index.numel()):
@@ -126,15 +126,15 @@ def check_leading(name: str, rows: Tensor, logits: Tensor) -> None:
         )
 
 
-def read_targets(logits: Tensor, scan: Scan, targets: Tensor, positives: Tensor | None) -> Positives:
+def read_targets(logits: Tensor, scan: BlockScan, targets: Tensor, positives: Tensor | None) -> PositiveEntries:
     """The positives of dense targets; see `RankingLoss.terms` for what is accepted."""
     _check_shapes(logits, targets, positives)
     flat = targets.detach().reshape(-1)
     if not flat.is_floating_point():
         flat = flat.to(logits.dtype)
     if flat.numel() == 0:
-        return Positives(torch.zeros(0, dtype=torch.long, device=flat.device), flat)
-    read = Scan(flat)
+        return PositiveEntries(torch.zeros(0, dtype=torch.long, device=flat.device), flat)
+    read = BlockScan(flat)
     extremes = torch.stack([flat.amin(), read.greatest(), scan.greatest().to(flat.dtype)]).cpu()
     least, most, logit = (number.item() for number in extremes)  # tolist() fails inside of torch.func up to torch 2.6
     if logit != logit and alone():
@@ -145,7 +145,7 @@ def read_targets(logits: Tensor, scan: Scan, targets: Tensor, positives: Tensor 
         read.indices_of(lambda value: value > 0) if positives is None else positives.reshape(-1).nonzero().squeeze(1)
     )
     quality = flat.index_select(0, index).clamp(0, 1)
-    return Positives(index, quality, (flat < 0).view(logits.shape) if least < 0 else None)
+    return PositiveEntries(index, quality, (flat < 0).view(logits.shape) if least < 0 else None)
 
 
 def _check_shapes(logits: Tensor, targets: Tensor, positives: Tensor | None) -> None:

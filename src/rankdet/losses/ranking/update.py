@@ -17,12 +17,12 @@ from rankdet.losses.ranking.gather import Group
 from rankdet.losses.ranking.groups import Groups
 from rankdet.losses.ranking.negatives import Negatives
 from rankdet.losses.ranking.numbers import alone, on_cpu, widened
-from rankdet.losses.ranking.parts import Parts, parts_of
+from rankdet.losses.ranking.parts import ErrorParts, parts_of
 from rankdet.losses.ranking.ranking import Error, Ranking
-from rankdet.losses.ranking.search import Scan
+from rankdet.losses.ranking.search import BlockScan
 from rankdet.losses.ranking.steps import Edges
 from rankdet.losses.ranking.targets import (
-    Positives,
+    PositiveEntries,
     check_dtype,
     check_index,
     check_weight,
@@ -59,7 +59,7 @@ class Loss(Protocol):
         """What the sums over positives are divided by."""
         ...
 
-    def locate(self, entries: Entries, edges: Edges, scan: Scan | None) -> tuple[Negatives, Tensor]:
+    def locate(self, entries: Entries, edges: Edges, scan: BlockScan | None) -> tuple[Negatives, Tensor]:
         """The negatives among the edges, and their totals per interval."""
         ...
 
@@ -67,7 +67,7 @@ class Loss(Protocol):
 def update_of(loss: Loss, logits: Tensor, arguments: Arguments, *, each: bool = False) -> Update:
     """Values and gradients of all terms; each positive by itself instead of means where that is asked for."""
     check_dtype(logits)
-    scan = Scan(logits.contiguous().view(-1))
+    scan = BlockScan(logits.contiguous().view(-1))
     found = _found(logits, scan, arguments)
     if arguments.weight is not None:
         check_weight(arguments.weight, logits, found)
@@ -81,12 +81,12 @@ def update_of(loss: Loss, logits: Tensor, arguments: Arguments, *, each: bool = 
     return replace(update, values=torch.where(scan.greatest().isnan(), torch.nan, update.values))
 
 
-def _found(logits: Tensor, scan: Scan, arguments: Arguments) -> Positives:
+def _found(logits: Tensor, scan: BlockScan, arguments: Arguments) -> PositiveEntries:
     if arguments.targets is None:
         assert arguments.index is not None, "dense targets or a list of positives"
         assert arguments.quality is not None, "a list of positives has qualities"
         given = (arguments.index, arguments.quality.detach(), arguments.ignored, arguments.sorting_group)
-        return listed(logits, scan, Positives(*given))
+        return listed(logits, scan, PositiveEntries(*given))
     found = read_targets(logits, scan, arguments.targets, arguments.positives)
     return found if arguments.quality is None else with_errors(found, arguments.quality.detach())
 
@@ -107,8 +107,8 @@ def _owners(logits: Tensor, arguments: Arguments, scope: str) -> Owners | None:
 
 def _ranked(
     loss: Loss,
-    scan: Scan,
-    found: Positives,
+    scan: BlockScan,
+    found: PositiveEntries,
     owners: Owners | None,
     weight: Tensor | None,
     *,
@@ -172,7 +172,7 @@ def _nothing(loss: Loss, everyone: Everyone, processes: Group, *, each: bool) ->
 
 
 def _entries(
-    flat: Tensor, found: Positives, owners: Owners | None, weight: Tensor | None, everyone: Everyone
+    flat: Tensor, found: PositiveEntries, owners: Owners | None, weight: Tensor | None, everyone: Everyone
 ) -> Entries:
     group = absent = None
     if owners is not None:
@@ -205,7 +205,7 @@ class Means:
 class Each:
     """The same of terms that are given for each positive."""
 
-    parts: Parts
+    parts: ErrorParts
 
     def __call__(self, upstream: Tensor) -> tuple[Tensor, Tensor]:
         """Upstream (T, M) -> (M,) and (M,)."""

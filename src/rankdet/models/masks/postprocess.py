@@ -8,7 +8,7 @@ from torch import Tensor
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.selection import CandidateSelection, least_logit
 from rankdet.ops.fast_nms import fast_nms
-from rankdet.ops.matrix_nms import Decay, GaussianDecay, matrix_nms
+from rankdet.ops.matrix_nms import GaussianDecay, ScoreDecay, matrix_nms
 from rankdet.ops.nms import probability_logit
 from rankdet.ops.part import Part
 
@@ -74,7 +74,7 @@ class MatrixPostprocess(Part):
         class_threshold: float | None = None,
         max_detections: int = 100,
         pre_nms: int = 500,
-        decay: Decay | None = None,
+        decay: ScoreDecay | None = None,
     ) -> None:
         for name, threshold in (("score_threshold", score_threshold), ("class_threshold", class_threshold)):
             if threshold is not None and not 0 <= threshold < 1:
