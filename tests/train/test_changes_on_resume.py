@@ -135,6 +135,11 @@ def test_parameter_groups(resumed, of: str):
 SCHEDULES = [
     ({"epochs": 3}, "schedule.epochs 2 -> 3"),
     ({"warmup_iterations": 0}, "schedule.warmup_iterations 6 -> 0"),
+    (
+        {"warmup_iterations": 0, "warmup_share": 0.5},
+        "schedule.warmup_iterations 6 -> 0, schedule.warmup_share null -> 0.5",
+    ),
+    ({"least_steps": 12}, "schedule.epochs 2 -> 3, schedule.least_steps 0 -> 12"),
     ({"warmup_ratio": 0.5}, "schedule.warmup_ratio 0.001 -> 0.5"),
     ({"decay": None}, "schedule.decay Steps -> null"),
     ({"decay": Cosine()}, "schedule.decay Steps -> Cosine"),
@@ -148,7 +153,7 @@ SCHEDULES = [
 @pytest.mark.parametrize(("changed", "said"), SCHEDULES)
 def test_the_schedule(resumed, changed: dict[str, Any], said: str):
     watch, header, _ = resumed(schedule=changed)
-    schedule = Schedule(**{**SCHEDULE, **changed})
+    schedule = Schedule(**{**SCHEDULE, **changed}).for_epochs_of(FIRST)
     assert [group["lr"] for group in watch.groups[:FIRST]] == rates(schedule, schedule.full_rate(0.01, 2))
     assert f"changed     from here on: {said}" in header
     assert len(watch.groups) == FIRST * (schedule.epochs - 1)
@@ -157,6 +162,10 @@ def test_the_schedule(resumed, changed: dict[str, Any], said: str):
 TRAINERS = [  # key, value, what the engine then says of itself
     ("gradient_clip", 0.5, lambda engine: engine.gradient_clip_val),
     ("log_every", 1, lambda engine: engine.log_every_n_steps),
+    ("max_steps", 8, None),
+    ("ema", 0.9, None),
+    ("loggers", ["csv"], None),
+    ("callbacks", [{"class_path": "lightning.pytorch.callbacks.Timer"}], None),
     ("precision", "bf16-mixed", lambda engine: engine.precision),
     ("strategy", "ddp", lambda engine: type(engine.strategy).__name__[:3].lower()),
     ("evaluate_every", 5, None),
@@ -247,9 +256,11 @@ def test_every_key_is_tried():
         assert tried | {"groups"} == set(inspect.signature(kind).parameters)
     assert {key for changed, _ in SCHEDULES for key in changed} == set(inspect.signature(Schedule).parameters)
     trainer = {key for key, *_ in TRAINERS} | {"num_nodes"}  # with devices it makes "processes"
-    assert trainer | {"accumulate"} == set(inspect.signature(TrainerOptions).parameters)
+    # Other images are other data, and recomputing is for networks of timm.
+    assert trainer | {"accumulate", "overfit", "recompute"} == set(inspect.signature(TrainerOptions).parameters)
     # What data are read from shows in the images, their order and their objects, and in the classes.
     read = {"train", "val", "train_images", "val_images", "classes", "masks", "sampling", "skip_empty", "min_size"}
-    own = {"batch_size", "workers", "resize", "train_transforms"}
+    read |= {"one_class"}
+    own = {"proposals", "semantic", "batch_size", "workers", "resize", "train_transforms"}
     assert read | own == set(inspect.signature(DetectionData).parameters)
     assert {"data.batch_size", "data.resize", "data.order", "data.train.images", "data.val.images"} <= refused

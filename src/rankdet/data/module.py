@@ -96,7 +96,8 @@ class DetectionData:
         self._tolerant_train = SkipCorrupt(
             _open(train, train_images, classes=classes, masks=masks, seed=0, skip_empty=skip_empty, min_size=min_size)
         )
-        files = proposals or ProposalFiles()
+        self.proposals = files = proposals or ProposalFiles()
+        self.semantic = semantic
         self.train = with_proposals(one_class_of(self._tolerant_train, one_class), files.train, everywhere=True)
         self.train = with_semantics(self.train, semantic)
         self._order = (sampling or EachOnce()).order(self.train)

@@ -134,6 +134,8 @@ def _of_data(data: DetectionData) -> dict[str, Any]:
         "batch_size": data.batch_size,
         "resize": plain(data.resize),
         "train_transforms": _text(data.train_transforms),
+        "proposals": plain(data.proposals),
+        "semantic": data.semantic,
         "train": _of_images(data.train),
         "val": _of_images(data.val),
         "order": f"{len(order)} draws, {_digest(order.numpy(), np.asarray(sampler.groups))}",
