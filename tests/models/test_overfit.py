@@ -135,7 +135,9 @@ def alrp_faster_rcnn() -> nn.Module:
 
 RANKING = (rank_sort, alrp_criterion, average_precision_criterion, ndcg_criterion)
 CASES = [dense(recipe, criterion) for recipe in (ATSS, PAA, FoveaBox) for criterion in RANKING]
-CASES += [dense(RetinaNet, criterion, lr=1e-3) for criterion in RANKING]
+CASES += [
+    dense(RetinaNet, criterion, lr=2e-3 if criterion is average_precision_criterion else 1e-3) for criterion in RANKING
+]
 CASES += [
     dense(ATSS, rank_sort_by_rank_and_magnitude),
     dense(ATSS, quality_focal, lr=1e-3),
@@ -177,6 +179,13 @@ CASES += [
     Case("M2Det-rank_sort", lambda: M2Det(num_classes=3, backbone="test_resnet", neck=FLAT)),
     Case("ScratchDet300-rank_sort", lambda: ScratchDet300(num_classes=3, backbone=RootResNet(**ROOT))),
 ]
+LONG = {  # what other cases are near to
+    *(f"{recipe}-{ranking.__name__}" for recipe in ("PAA", "FoveaBox", "ATSS") for ranking in RANKING[1:]),
+    *(f"{recipe}-quality_focal" for recipe in ("PAA", "FoveaBox", "RetinaNet")),
+    *("ATSS-rank_sort_by_rank_and_magnitude", "ATSS-focal_with_centerness"),
+    *("FasterRCNN-average_precision_criterion", "FasterRCNN-ndcg_criterion", "CascadeRCNN-softmax_criterion"),
+    *("MaskRCNN-softmax_criterion", "CascadeRCNN-rank_sort"),
+}
 WIDTHS = {"d_model": 64, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
 HYBRID = {"encoder_hidden_dim": 64, "decoder_in_channels": [64] * 3, "num_denoising": 10, "hidden_expansion": 0.5}
 
@@ -230,7 +239,9 @@ def average_precision(model: nn.Module, *, masks: bool) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.long] if case.name in LONG else [], id=case.name) for case in CASES]
+)
 def test_four_images_are_learned(case: Case):
     learn(case)
 
