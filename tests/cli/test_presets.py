@@ -249,7 +249,8 @@ def test_trains_as_published(name: str):
     detector, schedule, decay = name.split("/")[0], settings["schedule"], settings["schedule"]["decay"]
     assert settings["optimiser"][CLASS] == "rankdet.train.SGD"
     weight_decay = 5e-4 if detector in ("m2det", "ssd", "scratch_det", "yolact") else 1e-4
-    groups = [{"names": BIASES, "rate": 2.0, "decay": 0.0, "vectors": False}] if name.startswith("fcos/focal") else []
+    group = {"names": BIASES, "rate": 2.0, "decay": 0.0, "vectors": False}
+    groups = [{CLASS: "rankdet.train.ParameterGroup", ARGUMENTS: group}] if name.startswith("fcos/focal") else []
     stated = {"lr": rate, "momentum": 0.9, "weight_decay": weight_decay, "groups": groups}
     assert settings["optimiser"][ARGUMENTS] == stated
     assert (schedule["epochs"], schedule["base_batch_size"]) == (epochs, batch)

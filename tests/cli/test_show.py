@@ -114,7 +114,7 @@ def test_what_is_shown_is_a_configuration(rankdet, tiny: Path, tmp_path: Path):
     groups = '[{names: "backbone.*", rate: 0.1}, {names: "*", decay: 0, vectors: true}]'
     shown = rankdet("show", "config", "--config", tiny, "--optimiser.init_args.groups", groups).out
     (tmp_path / "shown.yaml").write_text(shown)
-    assert yaml.safe_load(shown)["optimiser"]["init_args"]["groups"][0]["rate"] == 0.1
+    assert yaml.safe_load(shown)["optimiser"]["init_args"]["groups"][0]["init_args"]["rate"] == 0.1
     assert rankdet("show", "config", "--config", tmp_path / "shown.yaml").out == shown
     wrong = rankdet("show", "config", "--config", tiny, "--optimiser.init_args.groups", '[{names: "*", rat: 0.1}]')
     assert wrong.code == 2

@@ -55,7 +55,7 @@ class ResultsReading:
         """The conversion of names from `CONVERSIONS`, separated by commas; ValueError for others.
 
         >>> ResultsReading.named("xyxy, category+1")
-        Conversion(box='xyxy', normalised=False, category_shift=1, by_index=False, image_shift=0, by_name=False, \
+        ResultsReading(box='xyxy', normalised=False, category_shift=1, by_index=False, image_shift=0, by_name=False, \
 score_scale=1.0)
         """
         chosen = [name.strip() for name in names.split(",") if name.strip()]
