@@ -7,6 +7,7 @@ sizes than 300 or 512 pixels are taken as well. No official results of SSD by Ra
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 from rankdet.assign.assignment import Assigner
 from rankdet.assign.max_iou import BestPriors, MaxIoU
@@ -86,12 +87,19 @@ class SSD300(DenseDetector):
         postprocess: how detections are chosen; by default NMS at IoU 0.45, 200 detections.
         preprocess: by default without padding, and for a `VGG16` with a standard deviation of 1 / 255.
 
+    Attributes:
+        default_neck: the neck unless another is stated.
+        default_anchors: the anchors unless others are stated.
+
     >>> import torch
     >>> model = SSD300(num_classes=5, backbone="resnet18", criterion=ssd_criterion())
     >>> target = {"boxes": torch.tensor([[8., 8., 40., 40.]]), "labels": torch.tensor([2])}
     >>> sorted(model([torch.rand(3, 64, 64)], [target]))
     ['box', 'classification']
     """
+
+    default_neck: ClassVar[NeckFactory] = SSDNeck
+    default_anchors: ClassVar[GridPriors] = anchors_300()
 
     def __init__(
         self,
@@ -107,12 +115,12 @@ class SSD300(DenseDetector):
         preprocess: Preprocess | None = None,
     ) -> None:
         backbone = vgg_or(backbone)
-        head, anchors = head or SSDHead, anchors or anchors_300()
+        head, anchors = head or SSDHead, anchors or self.default_anchors
         assigner = assigner or MaxIoU(low_quality=BestPriors(ties=False))
         super().__init__(
             num_classes=num_classes,
             backbone=backbone,
-            neck=neck or SSDNeck,
+            neck=neck or self.default_neck,
             stage=partial(
                 DenseStage,
                 head=head,
@@ -135,27 +143,5 @@ class SSD512(SSD300):
     512
     """
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        backbone: str | Backbone = "vgg16",
-        neck: Neck | NeckFactory | None = None,
-        head: DensePredictor | DensePredictorFactory | None = None,
-        anchors: GridPriors | None = None,
-        assigner: Assigner | None = None,
-        criterion: Criterion | None = None,
-        postprocess: Postprocess | None = None,
-        preprocess: Preprocess | None = None,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            backbone=backbone,
-            neck=neck or partial(SSDNeck, layers=LAYERS_512),
-            head=head,
-            anchors=anchors or anchors_512(),
-            assigner=assigner,
-            criterion=criterion,
-            postprocess=postprocess,
-            preprocess=preprocess,
-        )
+    default_neck = partial(SSDNeck, layers=LAYERS_512)
+    default_anchors = anchors_512()
