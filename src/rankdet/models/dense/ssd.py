@@ -6,6 +6,7 @@ sizes than 300 or 512 pixels are taken as well. No official results of SSD by Ra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -89,7 +90,7 @@ class SSD300(DenseDetector):
 
     Attributes:
         default_neck: the neck unless another is stated.
-        default_anchors: the anchors unless others are stated.
+        default_anchors: makes the anchors unless others are stated.
 
     >>> import torch
     >>> model = SSD300(num_classes=5, backbone="resnet18", criterion=ssd_criterion())
@@ -99,7 +100,7 @@ class SSD300(DenseDetector):
     """
 
     default_neck: ClassVar[NeckFactory] = SSDNeck
-    default_anchors: ClassVar[GridPriors] = anchors_300()
+    default_anchors: ClassVar[Callable[[], GridPriors]] = staticmethod(anchors_300)
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class SSD300(DenseDetector):
         preprocess: Preprocess | None = None,
     ) -> None:
         backbone = vgg_or(backbone)
-        head, anchors = head or SSDHead, anchors or self.default_anchors
+        head, anchors = head or SSDHead, anchors or self.default_anchors()
         assigner = assigner or MaxIoU(low_quality=BestPriors(ties=False))
         super().__init__(
             num_classes=num_classes,
@@ -144,4 +145,4 @@ class SSD512(SSD300):
     """
 
     default_neck = partial(SSDNeck, layers=LAYERS_512)
-    default_anchors = anchors_512()
+    default_anchors = staticmethod(anchors_512)
