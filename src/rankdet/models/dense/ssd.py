@@ -6,7 +6,6 @@ sizes than 300 or 512 pixels are taken as well. No official results of SSD by Ra
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -90,7 +89,6 @@ class SSD300(DenseDetector):
 
     Attributes:
         default_neck: the neck unless another is stated.
-        default_anchors: makes the anchors unless others are stated.
 
     >>> import torch
     >>> model = SSD300(num_classes=5, backbone="resnet18", criterion=ssd_criterion())
@@ -100,7 +98,6 @@ class SSD300(DenseDetector):
     """
 
     default_neck: ClassVar[NeckFactory] = SSDNeck
-    default_anchors: ClassVar[Callable[[], GridPriors]] = staticmethod(anchors_300)
 
     def __init__(
         self,
@@ -134,6 +131,10 @@ class SSD300(DenseDetector):
         )
         self.settle(head=head, anchors=anchors, assigner=assigner)
 
+    def default_anchors(self) -> GridPriors:
+        """The anchors unless others are stated."""
+        return anchors_300()
+
 
 class SSD512(SSD300):
     """SSD for images of 512 x 512 pixels: one level more.
@@ -145,4 +146,7 @@ class SSD512(SSD300):
     """
 
     default_neck = partial(SSDNeck, layers=LAYERS_512)
-    default_anchors = staticmethod(anchors_512)
+
+    def default_anchors(self) -> GridPriors:
+        """See `SSD300`."""
+        return anchors_512()
