@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from typing import Any
 import torch
 import yaml
 
+from tests.processes import CONTEXT, as_torchrun, begin_anew, free_port
 from tests.train.test_resume import same
 
 BATCHES, EPOCHS, VALIDATION = 4, 3, 2
@@ -43,8 +43,6 @@ MOMENTS = {  # with how often each comes in a training
     "a file is in its place": 30,
     "the end": 1,
 }
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.recovery.preloaded"])
 
 
 @dataclass(frozen=True)
@@ -166,14 +164,6 @@ def configuration(folder: Path, setting: Setting) -> Path:
 Names = dict[str, Any]
 
 
-def as_torchrun(rank: int, *, processes: int, port: int) -> Names:
-    """What torchrun tells the processes that it starts."""
-    if processes == 1:
-        return {}
-    own = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": processes, "MASTER_PORT": port}
-    return own | {"LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "recovery"}
-
-
 def as_srun(rank: int, *, processes: int, port: int) -> Names:
     """What srun tells the tasks that it starts, on a cluster of one host."""
     own = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NODEID": 0, "SLURM_NTASKS": processes}
@@ -191,14 +181,10 @@ def start(
     more: Names | None = None,
 ) -> list[BaseProcess]:
     """Begin a training, one process for each rank, with what `starter` and `more` put into its environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    begun = []
+    port, begun = free_port(), []
     for rank in range(processes):
         names = {**starter(rank, processes=processes, port=port), **(more or {})}
-        environment = {name: str(value) for name, value in names.items()}
-        process = CONTEXT.Process(target=_run, args=(arguments, environment, trap, rank, str(log)))
+        process = CONTEXT.Process(target=_run, args=(arguments, names, trap, rank, log))
         process.start()
         begun.append(process)
     return begun
@@ -315,13 +301,8 @@ def _faults_of(ended: Ended, trap: Trap) -> list[str]:
     return faults
 
 
-def _run(arguments: list[str], environment: dict[str, str], trap: Trap | None, rank: int, log: str) -> None:
-    os.environ.update(environment)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
-    torch.set_num_threads(1)
+def _run(arguments: list[str], names: Names, trap: Trap | None, rank: int, log: Path) -> None:
+    begin_anew(names, log)
     multiprocessing.set_start_method("fork", force=True)  # of loading processes, as where nobody has been forked
     from rankdet.cli import main
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,36 +27,38 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+def tiny_training(
+    folder: Path,
+    output: str = "run",
+    *,
+    resume: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+    epochs: int = 3,
+    workers: int = 0,
+    seed: int = 0,
+    images: int = 24,
+    width: int = 16,
+    lr: float = 0.05,
+    options: TrainerOptions | None = None,
+    config: str | None = None,
+) -> Run:
+    """Epochs of six batches of the tiny detector, into a folder within a folder."""
+    torch.manual_seed(seed)
+    return fit(
+        model=TinyDetector(width=width),
+        data=tiny_data(workers=workers, images=images),
+        optimiser=SGD(lr=lr),
+        schedule=Schedule(epochs=epochs, warmup_iterations=4, decay=Steps(milestones=(2,))),
+        trainer=options or TrainerOptions(accelerator="cpu", log_every=2, pictures=0),
+        output=folder / output,
+        resume=resume,
+        seed=seed,
+        config=config,
+        callbacks=callbacks,
+    )
+
+
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., Run]:
-    """Three epochs of six batches of the tiny detector, into a folder of the test's."""
-
-    def run(
-        output: str = "run",
-        *,
-        resume: Path | None = None,
-        callbacks: Sequence[pl.Callback] = (),
-        epochs: int = 3,
-        workers: int = 0,
-        seed: int = 0,
-        images: int = 24,
-        width: int = 16,
-        lr: float = 0.05,
-        options: TrainerOptions | None = None,
-        config: str | None = None,
-    ) -> Run:
-        torch.manual_seed(seed)
-        return fit(
-            model=TinyDetector(width=width),
-            data=tiny_data(workers=workers, images=images),
-            optimiser=SGD(lr=lr),
-            schedule=Schedule(epochs=epochs, warmup_iterations=4, decay=Steps(milestones=(2,))),
-            trainer=options or TrainerOptions(accelerator="cpu", log_every=2, pictures=0),
-            output=tmp_path / output,
-            resume=resume,
-            seed=seed,
-            config=config,
-            callbacks=callbacks,
-        )
-
-    return run
+    """Trainings of the tiny detector, in the folder of the test."""
+    return functools.partial(tiny_training, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ from rankdet.data import DetectionData, KeepSize
 from rankdet.train import SGD, Cosine, Run, Schedule, TrainerOptions, TrainingInterrupted, fit, rehearse
 from rankdet.train.callbacks import build_callbacks
 from rankdet.train.loggers import check_installed
+from tests.processes import together
 from tests.train.conftest import tiny_data
 from tests.train.fakes import TinyDetector, shapes
-from tests.train.test_processes import together
 from tests.train.test_resume import BATCHES, Watch, content, same
 
 
@@ -80,17 +81,9 @@ class TestCallbacks:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="forks")
     def test_stop_early_on_all_processes(self, tmp_path: Path):
-        def job() -> None:
-            fit(
-                model=TinyDetector(),
-                data=tiny_data(images=8, batch_size=2),
-                optimiser=SGD(lr=0.01),
-                schedule=Schedule(epochs=5),
-                trainer=options(devices=2, callbacks=[self.STOP]),
-                output=tmp_path / "run",
-            )
-
-        together(2, job)
+        training = {"optimiser": SGD(lr=0.01), "schedule": Schedule(epochs=5), "output": tmp_path / "run"}
+        parts = {"data": tiny_data(images=8, batch_size=2), "trainer": options(devices=2, callbacks=[self.STOP])}
+        together(2, partial(fit, model=TinyDetector(), **parts, **training))
         assert content(tmp_path / "run" / "last.ckpt")["global_step"] == 4
 
     @pytest.mark.parametrize(

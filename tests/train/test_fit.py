@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from rankdet.eval import evaluate
 from rankdet.eval.inference import predict, to_results
 from rankdet.ops.checkpoint import VERSION, read_checkpoint
 from rankdet.train import SGD, Run, Schedule, TrainerOptions, TrainingError, fit
-from tests.train.conftest import tiny_data
+from tests.processes import together
+from tests.train.conftest import tiny_data, tiny_training
 from tests.train.fakes import TinyDetector
 
 
@@ -203,21 +206,34 @@ def test_strategies_that_share_out_the_weights_are_refused(strategy: str):
         TrainerOptions(strategy=strategy)
 
 
-@pytest.mark.parametrize("devices", [2, 3])  # three: two batches of the validation, one of which is detected twice
-def test_processes_see_every_image_once_and_agree_on_the_evaluation(train, tmp_path: Path, devices: int):
-    class Seen(pl.Callback):
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            file = tmp_path / f"seen-{trainer.global_rank}"
-            with file.open("a") as out:
-                out.write("".join(f"{target['image_id']}\n" for target in batch[1]))
+class Seen(pl.Callback):
+    """Writes the images that a process sees into a file of its own."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        with (self.folder / f"seen-{trainer.global_rank}").open("a") as out:
+            out.write("".join(f"{target['image_id']}\n" for target in batch[1]))
+
+
+def launched(devices: int, folder: Path) -> None:
+    """A training whose processes Lightning starts, and what it ended with."""
     options = TrainerOptions(accelerator="cpu", devices=devices, strategy="ddp_fork", log_every=2, pictures=0)
-    run = train(epochs=2 * devices, lr=0.2 if devices == 2 else 0.5, callbacks=[Seen()], options=options)
+    lr = 0.2 if devices == 2 else 0.5
+    run = tiny_training(folder, epochs=2 * devices, lr=lr, callbacks=[Seen(folder)], options=options)
+    (folder / "metrics.json").write_text(json.dumps(run.metrics))
+
+
+@pytest.mark.parametrize("devices", [2, 3])  # three: two batches of the validation, one of which is detected twice
+def test_processes_see_every_image_once_and_agree_on_the_evaluation(tmp_path: Path, devices: int):
+    together(1, functools.partial(launched, devices, tmp_path))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
     seen = [number for rank in range(devices) for number in (tmp_path / f"seen-{rank}").read_text().split()]
     assert sorted(map(int, seen)) == sorted([*range(1, 25)] * 2 * devices)
-    assert run.metrics["AR_100"] > 0, "nothing was learnt, so nothing is compared"
+    assert metrics["AR_100"] > 0, "nothing was learnt, so nothing is compared"
     model = TinyDetector()
-    weights = read_checkpoint(run.best_checkpoint)["state_dict"]
+    weights = read_checkpoint(tmp_path / "run" / "best.ckpt")["state_dict"]
     model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
     data = tiny_data()
     found = predict(model.eval(), [image for image, _ in data.val])
@@ -226,7 +242,7 @@ def test_processes_see_every_image_once_and_agree_on_the_evaluation(train, tmp_p
         for detection, number in zip(found, data.val.image_ids, strict=True)
         for entry in to_results(detection, image_id=number, categories=data.categories)
     ]
-    assert evaluate(data.val.ground_truth(), results).metrics == pytest.approx(run.metrics, nan_ok=True)
+    assert evaluate(data.val.ground_truth(), results).metrics == pytest.approx(metrics, nan_ok=True)
 
 
 class TestWords:

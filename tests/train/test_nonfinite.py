@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 
 from rankdet.ops.checkpoint import KEY
 from rankdet.train import Run, TrainerOptions, TrainingError, TrainingInterrupted
+from tests.processes import together
+from tests.train.conftest import tiny_training
 from tests.train.test_resume import BATCHES, Watch, content, same
 
 BAD = 8  # the batch that goes wrong, from 0: the third of the second epoch
@@ -172,14 +175,13 @@ class PerRank(Spoil):
 
 
 @pytest.mark.parametrize("what", ["loss", "error"])
-def test_what_goes_wrong_on_one_process_counts_on_all(train: Callable[..., Run], tmp_path: Path, what: str, capfd):
+def test_what_goes_wrong_on_one_process_counts_on_all(tmp_path: Path, what: str):
     options = TrainerOptions(accelerator="cpu", devices=2, strategy="ddp_fork", pictures=0)
-    train(callbacks=[PerRank(tmp_path, what)], options=options)
+    said = together(1, partial(tiny_training, tmp_path, callbacks=[PerRank(tmp_path, what)], options=options))
     first, second = (content(tmp_path / f"rank-{rank}.pt") for rank in (0, 1))
     for rank in (first, second):
         assert [batch for batch, equal in rank["equal"].items() if equal] == [4]
     assert same(first["model"], second["model"])
-    said = capfd.readouterr().out
     assert said.count("was left out: the loss is not finite") == 1
     assert re.search(r"; images [\d, ]+ on process 1\); the batch is in ", said)
     assert [file.name for file in (tmp_path / "run" / "nonfinite").iterdir()] == ["step-4-process-1.pt"]

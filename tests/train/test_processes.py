@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,13 @@ from rankdet.data import DetectionData, KeepSize, RepeatRare
 from rankdet.losses import ALRPLoss, RankSortLoss
 from rankdet.models import ATSS, RetinaNet
 from rankdet.train import SGD, Schedule, TrainerOptions, TrainingInterrupted, fit
+from tests.processes import together
 from tests.train.fakes import KeptShapes, TinyDetector, shapes
+from tests.train.test_resume import content
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
 
 STEPS, IMAGES = 5, 4
-FORK = multiprocessing.get_context("fork")
 
 
 def rank_sort() -> nn.Module:
@@ -46,55 +45,38 @@ def focal() -> nn.Module:
     )
 
 
-def together(processes: int, job: Callable[[], Any]) -> None:
-    """Run a job in processes that find one another as those of torchrun do."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def run(rank: int) -> None:
-        names = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": processes, "MASTER_PORT": port}
-        names |= {"LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
-        os.environ.update({name: str(value) for name, value in names.items()} if processes > 1 else {})
-        torch.set_num_threads(1)
-        job()
-
-    begun = [FORK.Process(target=run, args=(rank,)) for rank in range(processes)]
-    for process in begun:
-        process.start()
-    for process in begun:
-        process.join(120)
-    assert [process.exitcode for process in begun] == [0] * processes
-
-
 def five_steps(
     make: Callable[[], nn.Module], processes: int, folder: Path, *, callbacks: Sequence[pl.Callback] = ()
 ) -> dict[str, torch.Tensor]:
     """The weights after five steps of four images, spread over so many processes."""
+    together(processes, partial(_five_steps, make, processes, folder / str(processes)))
+    return content(folder / str(processes) / "last.ckpt")["state_dict"]
 
-    def job() -> None:
-        torch.manual_seed(0)
-        model = make()
-        data = DetectionData(
+
+def _five_steps(
+    make: Callable[[], nn.Module], processes: int, folder: Path, callbacks: Sequence[pl.Callback] = ()
+) -> None:
+    torch.manual_seed(0)
+    fit(
+        model=make(),
+        data=DetectionData(
             train=shapes(STEPS * IMAGES, seed=0),
             val=shapes(2, seed=1),
             batch_size=IMAGES // processes,
             workers=0,
             resize=KeepSize(),
-        )
-        strategy = "ddp_find_unused_parameters_true" if processes > 1 else "auto"
-        fit(
-            model=model,
-            data=data,
-            optimiser=SGD(lr=0.01),
-            schedule=Schedule(epochs=1),
-            trainer=TrainerOptions(accelerator="cpu", devices=processes, strategy=strategy, pictures=0),
-            output=folder / str(processes),
-            callbacks=callbacks,
-        )
-
-    together(processes, job)
-    return torch.load(folder / str(processes) / "last.ckpt", weights_only=True)["state_dict"]
+        ),
+        optimiser=SGD(lr=0.01),
+        schedule=Schedule(epochs=1),
+        trainer=TrainerOptions(
+            accelerator="cpu",
+            devices=processes,
+            strategy="ddp_find_unused_parameters_true" if processes > 1 else "auto",
+            pictures=0,
+        ),
+        output=folder,
+        callbacks=callbacks,
+    )
 
 
 @pytest.mark.parametrize("make", [rank_sort, alrp, focal])
@@ -120,17 +102,17 @@ class Blind(pl.Callback):
         pl_module.model.register_forward_pre_hook(spoil)
 
 
-def test_a_batch_that_is_not_finite_on_one_process_leaves_nobody_waiting(tmp_path: Path, capfd):
+def test_a_batch_that_is_not_finite_on_one_process_leaves_nobody_waiting(tmp_path: Path):
     """Its criterion is in the middle of a question to the other when it meets NaN."""
-    five_steps(rank_sort, 2, tmp_path, callbacks=[Blind()])
-    assert "step 2 (epoch 1, lr 0.01) was left out: the loss is not finite (" in capfd.readouterr().out
+    said = together(2, partial(_five_steps, rank_sort, 2, tmp_path, callbacks=[Blind()]))
+    assert "step 2 (epoch 1, lr 0.01) was left out: the loss is not finite (" in said
 
 
-def steps(model: nn.Module, data: DetectionData, processes: int, folder: Path, **arguments: Any) -> None:
+def steps(make: Callable[[], nn.Module], data: DetectionData, processes: int, folder: Path, **arguments: Any) -> None:
     """A training in one of several processes; those that stop when asked to are content."""
     try:
         fit(
-            model=model,
+            model=make(),
             data=data,
             trainer=TrainerOptions(accelerator="cpu", devices=processes, pictures=0),
             output=folder,
@@ -141,14 +123,18 @@ def steps(model: nn.Module, data: DetectionData, processes: int, folder: Path, *
         return
 
 
-def test_an_evaluation_on_three_processes_is_that_of_one(tmp_path: Path):
+def still() -> TinyDetector:
     torch.manual_seed(0)
     model = TinyDetector()
     model.stem[1].momentum = 0.0  # its statistics stay
+    return model
+
+
+def test_an_evaluation_on_three_processes_is_that_of_one(tmp_path: Path):
     data = DetectionData(train=shapes(6, seed=0), val=shapes(7, seed=1), batch_size=2, workers=0, resize=KeepSize())
     for processes in (1, 3):
-        still = {"optimiser": SGD(lr=1e-30, weight_decay=0), "schedule": Schedule(epochs=1)}
-        together(processes, lambda n=processes, still=still: steps(model, data, n, tmp_path / str(n), **still))
+        training = {"optimiser": SGD(lr=1e-30, weight_decay=0), "schedule": Schedule(epochs=1)}
+        together(processes, partial(steps, still, data, processes, tmp_path / str(processes), **training))
     one, three = (json.loads((tmp_path / str(processes) / "best.json").read_text()) for processes in (1, 3))
     assert one["AP50"] > 0, "nothing was found, so nothing is compared"
     assert three == one
@@ -188,7 +174,7 @@ def test_two_processes_share_the_images_of_one_also_when_resumed(tmp_path: Path)
     for stop_in in (5, None):
         watch = {"callbacks": [WriteDown(tmp_path, stop_in=stop_in)]}
         training = {"optimiser": SGD(lr=0.01), "schedule": Schedule(epochs=2)}
-        together(2, lambda own={**watch, **training}: steps(TinyDetector(), data, 2, tmp_path / "run", **own))
+        together(2, partial(steps, TinyDetector, data, 2, tmp_path / "run", **watch, **training))
     seen = [[json.loads(line) for line in (tmp_path / f"{rank}.jsonl").open()] for rank in (0, 1)]
     loader = data.train_loader(seed=0, rank=0, world_size=1)
     drawn = [[train.image_ids[index] for index, _ in batch] for _ in range(2) for batch in loader.batch_sampler]

@@ -1,0 +1,5 @@
+"""What the process imports that the processes of tests are forked from."""
+
+import tests.losses.problems
+import tests.train.fakes
+import tests.train.test_resume  # noqa: F401
