@@ -35,9 +35,10 @@ from rankdet.models import (
     yolact_criterion,
 )
 from rankdet.nn import DenseHead
+from rankdet.nn.solov2 import KernelHead
 
 SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 16}
-CELLS = {"grids": (12, 10, 8, 6, 4), "width": 16, "stacked": 1, "kernel_channels": 8}
+CELLS = {"head": partial(KernelHead, grids=(12, 10, 8, 6, 4), width=16, stacked=1, kernel_channels=8)}
 RECIPES = {
     "RetinaNet": (RetinaNet, {"postprocess": CutLast(score_threshold=0.01, max_detections=30)}),
     "PAA": (PAA, {"criterion": paa_criterion()}),

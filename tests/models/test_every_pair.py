@@ -73,6 +73,7 @@ from rankdet.models import (
     yolact_criterion,
 )
 from rankdet.nn import MLFPN, DoubleHead, DoublePooler, GridHead, GroupNorm, SemanticHead, SSDHead, SSDLayer, SSDNeck
+from rankdet.nn.solov2 import KernelHead
 from tests.models.adapted import FastRCNNOnGrid, HTCOfAnyImages, RPNOfAnyClasses
 
 K = 3
@@ -168,7 +169,7 @@ FEW = {
     HTCOfAnyImages: {"semantic": partial(SemanticHead, num_classes=3, stacked=1)},
     RPNOfAnyClasses: {"postprocess": Postprocess(nms_threshold=0.7, max_detections=50)},
     DynamicMaskDetector: {"grids": (12, 10, 8, 6, 4)},
-    SOLOv2: {"width": 16, "stacked": 2, "kernel_channels": 16},
+    SOLOv2: {"head": partial(KernelHead, width=16, stacked=2, kernel_channels=16)},
     YOLACT: {"image_size": 96},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rankdet.models import YOLACT, CascadeMaskRCNN, MaskRCNN, ProposalSelection, RegionSettings, SOLOv2
+from rankdet.nn.solov2 import KernelHead
 from tests.models.test_every_pair import SMALL, target
 
 pytestmark = pytest.mark.skipif(
@@ -41,7 +43,7 @@ def mask_rcnn(recipe: type[nn.Module]) -> nn.Module:
         lambda: mask_rcnn(MaskRCNN),
         lambda: mask_rcnn(CascadeMaskRCNN),
         lambda: YOLACT(**SMALL, image_size=SIDE),
-        lambda: SOLOv2(**SMALL, width=16, stacked=1, kernel_channels=16),
+        lambda: SOLOv2(**SMALL, head=partial(KernelHead, width=16, stacked=1, kernel_channels=16)),
     ],
     ids=["MaskRCNN", "CascadeMaskRCNN", "YOLACT", "SOLOv2"],
 )

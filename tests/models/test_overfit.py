@@ -64,6 +64,7 @@ from rankdet.models import (
     yolact_criterion,
 )
 from rankdet.nn import MLFPN, GroupNorm, RootResNet, TimmBackbone
+from rankdet.nn.solov2 import KernelHead
 
 SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 32}
 REGIONS = {**SMALL, "settings": RegionSettings(proposals=ProposalSelection(keep=60))}
@@ -101,9 +102,9 @@ def yolact(criterion: Callable[[], Criterion], *, semantic: SemanticCriterion | 
 
 
 def solov2(criterion: Callable[[], Criterion], **settings: float) -> Case:
-    few = {"grids": (12, 10, 8, 6, 4), "width": 32, "stacked": 2, "kernel_channels": 32}
+    head = partial(KernelHead, grids=(12, 10, 8, 6, 4), width=32, stacked=2, kernel_channels=32)
     name = f"SOLOv2-{criterion.__name__}"
-    return Case(name, lambda: SOLOv2(**SMALL, **few, criterion=criterion()), masks=True, **settings)
+    return Case(name, lambda: SOLOv2(**SMALL, head=head, criterion=criterion()), masks=True, **settings)
 
 
 def rank_sort() -> RankingCriterion:

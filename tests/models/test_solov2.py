@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -22,13 +23,17 @@ GRIDS = (12, 10, 8, 6, 4)
 RANGES = ((1, 30), (15, 45), (25, 70), (40, 80), (60, 999))
 
 
+def head_of(grids: tuple[int, ...]) -> partial[KernelHead]:
+    return partial(KernelHead, grids=grids, width=16, stacked=1, kernel_channels=8)
+
+
 def a_model(**arguments) -> SOLOv2:
     torch.manual_seed(0)
-    small = {"num_classes": K, "backbone": "test_resnet", "channels": 16, "width": 16, "stacked": 1}
+    small = {"num_classes": K, "backbone": "test_resnet", "channels": 16, "head": head_of(GRIDS)}
     criterion = arguments.get("criterion")
     conflict = FirstObject() if criterion is None or isinstance(criterion, RankingCriterion) else LastObject()
     assigner = CentreCells(scale_ranges=RANGES, conflict=conflict)
-    return SOLOv2(**{**small, "kernel_channels": 8, "grids": GRIDS, "assigner": assigner, **arguments})
+    return SOLOv2(**{**small, "assigner": assigner, **arguments})
 
 
 @pytest.fixture
@@ -233,7 +238,9 @@ def slow_detections(model: SOLOv2, image: Tensor) -> list[tuple[float, int, set[
 
 @pytest.mark.parametrize("seed", range(2))
 def test_detections_equal_the_published_steps(seed):
-    model = a_model(grids=(5, 4, 4, 3, 2), postprocess=MatrixPostprocess(pre_nms=100000, max_detections=100000)).eval()
+    model = a_model(
+        head=head_of((5, 4, 4, 3, 2)), postprocess=MatrixPostprocess(pre_nms=100000, max_detections=100000)
+    ).eval()
     torch.manual_seed(seed)
     for parameter in (model.stage.head.generate.weight, model.stage.head.classify.weight):
         torch.nn.init.normal_(parameter, std=0.3)
@@ -321,7 +328,7 @@ def test_light_is_lighter():
     assert len(light.stage.head.class_tower) == 6
     assert light.stage.assigner.scale_ranges[-1] == (224, 896)
     with pytest.raises(ValueError, match="5 levels"):
-        SOLOv2(num_classes=K, backbone="test_resnet", grids=(4, 3))
+        SOLOv2(num_classes=K, backbone="test_resnet", head=head_of((4, 3)))
 
 
 def test_a_positive_without_a_trace_of_its_mask_is_still_one(images):

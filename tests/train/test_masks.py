@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from rankdet.models import (
     SOLOv2,
     SOLOv2Light,
 )
+from rankdet.nn.solov2 import KernelHead
 from rankdet.ops.checkpoint import read_checkpoint
 from rankdet.train import AdamW, Schedule, TrainerOptions, fit
 
@@ -45,7 +47,7 @@ def yolact() -> YOLACT:
 
 
 def solov2() -> SOLOv2:
-    return SOLOv2(**SMALL, grids=(8, 8, 6, 5, 4), width=16, stacked=1, kernel_channels=16)
+    return SOLOv2(**SMALL, head=partial(KernelHead, grids=(8, 8, 6, 5, 4), width=16, stacked=1, kernel_channels=16))
 
 
 @pytest.mark.parametrize("make", [mask_rcnn, yolact, solov2], ids=lambda make: make.__name__)

@@ -47,6 +47,7 @@ from rankdet.models import (
     yolact_criterion,
 )
 from rankdet.nn import DenseHead, FrozenStatistics, Modification, RPNHead, SSDLayer, SSDNeck, TimmBackbone
+from rankdet.nn.solov2 import KernelHead
 from rankdet.ops.checkpoint import CheckpointError
 from rankdet.ops.class_rows import class_rows_of, training_tensors_of
 from rankdet.train import SGD, Schedule, TrainerOptions, Transfer, fit, transfer_weights
@@ -58,7 +59,7 @@ SHARED = [(2, 0), (0, 2)]  # labels there and here
 
 SMALL = {"backbone": "test_resnet", "channels": 16}
 YOLO = {**SMALL, "image_size": 64}
-GRIDS = {**SMALL, "grids": (6, 5, 4, 3, 2), "width": 16, "stacked": 1, "kernel_channels": 16}
+GRIDS = partial(KernelHead, grids=(6, 5, 4, 3, 2), width=16, stacked=1, kernel_channels=16)
 SMALL_MAPS = partial(SSDNeck, layers=[SSDLayer(channels=16)] * 4)
 RECIPES: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "ATSS": (ATSS, SMALL),
@@ -79,8 +80,8 @@ RECIPES: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "CascadeMaskRCNN": (CascadeMaskRCNN, {**SMALL, "criterion": smooth_softmax_criterion()}),
     "YOLACT": (YOLACT, YOLO),
     "YOLACT original": (YOLACT, {**YOLO, "criterion": yolact_criterion(), "semantic": SemanticCriterion()}),
-    "SOLOv2": (SOLOv2, GRIDS),
-    "SOLOv2Light": (SOLOv2Light, {**SMALL, "criterion": solo_criterion(), "grids": (6, 5, 4, 3, 2)}),
+    "SOLOv2": (SOLOv2, {**SMALL, "head": GRIDS}),
+    "SOLOv2Light": (SOLOv2Light, {**SMALL, "criterion": solo_criterion(), "head": GRIDS}),
 }
 
 

@@ -108,6 +108,14 @@ def _yolact(path: str, arguments: Tree) -> Tree:
     return {CLASS: path, ARGUMENTS: arguments}
 
 
+def _solov2(path: str, arguments: Tree) -> Tree:
+    if path.endswith("Light"):
+        channels = arguments.get("channels", 256)
+        arguments |= {"stacked": 2, "width": channels, "kernel_channels": channels // 2}
+    sizes = {name: arguments.pop(name, None) for name in ("grids", "stacked", "width", "kernel_channels")}
+    return {CLASS: path, ARGUMENTS: {**arguments, "head": _object("nn.KernelHead", **sizes)}}
+
+
 _CHANGES: dict[str, Callable[[str, Tree], Tree]] = {
     "Backbone": _backbone,
     "ATSS": _atss,
@@ -119,4 +127,6 @@ _CHANGES: dict[str, Callable[[str, Tree], Tree]] = {
     "CascadeRCNN": _region,
     "CascadeMaskRCNN": _region,
     "YOLACT": _yolact,
+    "SOLOv2": _solov2,
+    "SOLOv2Light": _solov2,
 }

@@ -57,7 +57,7 @@ from rankdet.nn.semantic_head import (
     SemanticPredictorFactory,
 )
 from rankdet.nn.simple_pyramid import SimplePyramid
-from rankdet.nn.solov2 import KernelHead, MaskFeatures
+from rankdet.nn.solov2 import KernelHead, KernelHeadFactory, MaskFeatures
 from rankdet.nn.ssd import LAYERS_300, LAYERS_512, SSDHead, SSDLayer, SSDNeck
 from rankdet.nn.standardised import StandardisedConv2d, WeightStandardisation
 from rankdet.nn.timm_backbone import TimmBackbone
@@ -110,6 +110,7 @@ __all__ = [
     "GuidedRPNHead",
     "ImageBatch",
     "KernelHead",
+    "KernelHeadFactory",
     "LAYERS_300",
     "LAYERS_512",
     "MapsWithContext",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,13 @@ class KernelOutputs(NamedTuple):
     kernels: Tensor
 
 
+class KernelHeadFactory(Protocol):
+    """Makes a head once its input and its outputs are known; ``partial(KernelHead, width=256)`` is one."""
+
+    def __call__(self, in_channels: int, *, num_logits: int, quality_channels: int) -> KernelHead:
+        """See `KernelHead`."""
+
+
 class KernelHead(nn.Module, Part):
     """Every pyramid map is resized to a grid of S x S cells; two towers give classes and kernels of each cell.
 
@@ -55,10 +62,10 @@ class KernelHead(nn.Module, Part):
     Args:
         in_channels: channels of the pyramid maps.
         num_logits: classification channels per cell.
-        grids: cells per side on each level.
+        grids: cells per side on each level, finest first.
         width: channels of the towers.
         stacked: convolutions per tower.
-        kernel_channels: E, channels of the mask features.
+        kernel_channels: E, channels of the mask features, and of the kernel of each cell.
         quality_channels: further logits per cell, 0 or 1.
         prior_probability: score of every cell before training.
     """
@@ -70,10 +77,10 @@ class KernelHead(nn.Module, Part):
         in_channels: int,
         *,
         num_logits: int,
-        grids: Sequence[int],
-        width: int,
-        stacked: int,
-        kernel_channels: int,
+        grids: Sequence[int] = (40, 36, 24, 16, 12),
+        width: int = 512,
+        stacked: int = 4,
+        kernel_channels: int = 256,
         quality_channels: int = 0,
         prior_probability: float = 0.01,
     ) -> None:

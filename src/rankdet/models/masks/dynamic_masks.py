@@ -27,7 +27,7 @@ from rankdet.models.pyramid_detector import PyramidDetector
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.preprocess import ImageBatch, Preprocess
-from rankdet.nn.solov2 import KernelHead, MaskFeatures
+from rankdet.nn.solov2 import KernelHead, KernelHeadFactory, MaskFeatures
 from rankdet.ops.boxes import box_area
 from rankdet.ops.coder import DeltaCoder
 from rankdet.ops.masks import boxes_around, grow_masks, mix_maps
@@ -81,10 +81,7 @@ class CellStage(nn.Module, Part):
         assigner: which cells are positive.
         criterion: what the classes learn from.
         mask_criterion: what the masks learn from; by default `solo_mask_criterion`.
-        grids: cells per side on each of the five levels, finest first.
-        stacked: convolutions in each tower of the head.
-        width: channels of the towers.
-        kernel_channels: channels of the mask features, and of the kernel of each cell.
+        head: predicts classes and kernels; by default a `KernelHead`. It has a grid for each of five levels.
     """
 
     def __init__(
@@ -95,24 +92,15 @@ class CellStage(nn.Module, Part):
         assigner: CentreCells,
         criterion: Criterion,
         mask_criterion: MaskCriterion | None = None,
-        grids: Sequence[int] = (40, 36, 24, 16, 12),
-        stacked: int = 4,
-        width: int = 512,
-        kernel_channels: int = 256,
+        head: KernelHead | KernelHeadFactory | None = None,
     ) -> None:
         super().__init__()
+        logits, quality = criterion.num_logits(num_classes), criterion.quality_channels
+        self.head: KernelHead = made(head or KernelHead, in_channels, num_logits=logits, quality_channels=quality)
+        grids = self.head.grids
         if len(grids) != len(LEAST_CELLS):
-            raise ValueError(f"grids must name the cells per side on {len(LEAST_CELLS)} levels; got {tuple(grids)}")
-        self.head = KernelHead(
-            in_channels,
-            num_logits=criterion.num_logits(num_classes),
-            grids=grids,
-            width=width,
-            stacked=stacked,
-            kernel_channels=kernel_channels,
-            quality_channels=criterion.quality_channels,
-        )
-        self.features = MaskFeatures(in_channels, width=in_channels // 2, out_channels=kernel_channels)
+            raise ValueError(f"grids must name the cells per side on {len(LEAST_CELLS)} levels; got {grids}")
+        self.features = MaskFeatures(in_channels, width=in_channels // 2, out_channels=self.head.kernel_channels)
         self.assigner = assigner
         self.criterion = criterion
         self.mask_criterion = mask_criterion or solo_mask_criterion(criterion)

@@ -12,7 +12,6 @@ have boxes, those that enclose their masks, so that all that takes boxes takes t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 from rankdet.assign.solo import CellConflict, CentreCells, FirstObject, LastObject
@@ -27,6 +26,7 @@ from rankdet.nn.backbone import Backbone
 from rankdet.nn.fpn import PoolLevel
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.pyramid import backbone_of, pyramid_on
+from rankdet.nn.solov2 import KernelHead, KernelHeadFactory
 
 LIGHT_RANGES = ((1, 56), (28, 112), (56, 224), (112, 448), (224, 896))
 
@@ -54,11 +54,8 @@ class SOLOv2(DynamicMaskDetector):
         backbone: a timm architecture (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
             `Backbone`.
         neck: makes P2 to P6; by default an `FPN`. The mask features are merged at half of its width.
+        head: predicts classes and kernels of the cells of five grids; by default a `KernelHead`.
         assigner: which cells are positive; by default `CentreCells` with `cell_conflict`.
-        grids: cells per side on each of the five levels, finest first.
-        stacked: convolutions in each tower of the head.
-        width: channels of the towers.
-        kernel_channels: channels of the mask features, and of the kernel of each cell.
         criterion: what the classes learn from; by default `dice_ranking_criterion`; `solo_criterion` gives the original
             one.
         mask_criterion: what the masks learn from; by default `solo_mask_criterion`.
@@ -66,7 +63,8 @@ class SOLOv2(DynamicMaskDetector):
         postprocess: how detections are chosen; by default `MatrixPostprocess`.
 
     >>> import torch
-    >>> model = SOLOv2(num_classes=5, backbone="resnet18", channels=32, width=32, grids=(6, 5, 4, 3, 2)).eval()
+    >>> head = partial(KernelHead, grids=(6, 5, 4, 3, 2), width=32)
+    >>> model = SOLOv2(num_classes=5, backbone="resnet18", channels=32, head=head).eval()
     >>> sorted(model([torch.rand(3, 64, 64)])[0])
     ['boxes', 'labels', 'logits', 'masks', 'scores']
     """
@@ -77,11 +75,8 @@ class SOLOv2(DynamicMaskDetector):
         num_classes: int,
         backbone: str | Backbone = "resnet50",
         neck: Neck | NeckFactory | None = None,
+        head: KernelHead | KernelHeadFactory | None = None,
         assigner: CentreCells | None = None,
-        grids: Sequence[int] = (40, 36, 24, 16, 12),
-        stacked: int = 4,
-        width: int = 512,
-        kernel_channels: int = 256,
         criterion: Criterion | None = None,
         mask_criterion: MaskCriterion | None = None,
         channels: int = 256,
@@ -99,10 +94,7 @@ class SOLOv2(DynamicMaskDetector):
                 assigner=assigner,
                 criterion=criterion,
                 mask_criterion=mask_criterion,
-                grids=grids,
-                stacked=stacked,
-                width=width,
-                kernel_channels=kernel_channels,
+                head=head,
             ),
             postprocess=postprocess,
             inputs=4,
@@ -126,8 +118,8 @@ class SOLOv2Light(DynamicMaskDetector):
         num_classes: int,
         backbone: str | Backbone = "resnet34",
         neck: Neck | NeckFactory | None = None,
+        head: KernelHead | KernelHeadFactory | None = None,
         assigner: CentreCells | None = None,
-        grids: Sequence[int] = (40, 36, 24, 16, 12),
         criterion: Criterion | None = None,
         mask_criterion: MaskCriterion | None = None,
         channels: int = 256,
@@ -145,10 +137,7 @@ class SOLOv2Light(DynamicMaskDetector):
                 assigner=assigner,
                 criterion=criterion,
                 mask_criterion=mask_criterion,
-                grids=grids,
-                stacked=2,
-                width=channels,
-                kernel_channels=channels // 2,
+                head=head or partial(KernelHead, stacked=2, width=channels, kernel_channels=channels // 2),
             ),
             postprocess=postprocess,
             inputs=4,
