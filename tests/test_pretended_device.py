@@ -20,11 +20,16 @@ FILES = ("ops/test_nms_and_priors.py", "models/test_host_waits.py", "assign/test
     not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"),
     reason="this torch has no devices that are made in Python",
 )
-@pytest.mark.parametrize("file", FILES)
-def test_on_a_pretended_device(file: str):
-    marked = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", "-rs", f"tests/{file}"]
+def test_on_a_pretended_device():
+    options = ["-p", "no:xdist", "-p", "no:cacheprovider", "-rs", *(f"tests/{file}" for file in FILES)]
     done = subprocess.run(
-        marked, cwd=ROOT, env={**os.environ, ALONE: "1"}, capture_output=True, text=True, encoding="utf-8", check=False
+        [sys.executable, "-m", "pytest", *options],
+        cwd=ROOT,
+        env={**os.environ, ALONE: "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "process of its own" not in done.stdout, "nothing was run"

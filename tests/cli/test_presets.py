@@ -103,6 +103,8 @@ TRAINING = {
     "atss/focal_r50_1x_coco": (0.01, 16, X1),
     "atss/quality_focal_r50_1x_coco": (0.01, 16, X1),
     "atss/rank_sort_r50_1x_coco": (0.008, 16, X1),
+    "cascade_mask_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
+    "cascade_mask_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "cascade_rcnn/rank_sort_r50_1x_coco": (0.012, 16, X1),
     "cascade_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "double_head/rank_sort_r50_1x_coco": (0.012, 16, X1),
@@ -401,6 +403,7 @@ def test_number_of_parameters():
     """In millions, with 80 classes; as published or counted in the published configurations."""
     for name, millions in {
         "atss/focal_r50_1x_coco": 32.295,
+        "cascade_mask_rcnn/softmax_r50_1x_coco": 77.325,
         "cascade_rcnn/softmax_r50_1x_coco": 69.395,
         "double_head/softmax_r50_1x_coco": 47.341,
         "fast_rcnn/softmax_r50_1x_coco": 41.159,

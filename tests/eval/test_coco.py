@@ -110,7 +110,7 @@ def ways_in(tmp_path):
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 10))])
 def test_random_problems_equal_pycocotools_whichever_way_they_come_in(seed, iou_type, ways_in):
     rng = np.random.default_rng(seed)
     for number in range(100):

@@ -39,7 +39,12 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+LONG = ("average_precision_loss", "alrp_loss", "ndcg_loss")  # the like of the others
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) for name in FUNCTIONS]
+)
 def test_functions_and_given_localisation_errors(name: str):
     """Two deltas one after the other, and memory cleaned in between: each call ranks by its own."""
     logits, targets = random_problem(20, 300)

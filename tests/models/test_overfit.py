@@ -185,7 +185,10 @@ LONG = {  # what other cases are near to
     *(f"{recipe}-quality_focal" for recipe in ("PAA", "FoveaBox", "RetinaNet")),
     *("ATSS-rank_sort_by_rank_and_magnitude", "ATSS-focal_with_centerness"),
     *("FasterRCNN-average_precision_criterion", "FasterRCNN-ndcg_criterion", "CascadeRCNN-softmax_criterion"),
-    *("MaskRCNN-softmax_criterion", "CascadeRCNN-rank_sort"),
+    *("RetinaNet-average_precision_criterion", "RetinaNet-ndcg_criterion", "RetinaNet-focal"),
+    *("FoveaBox-fovea_criterion", "PAA-paa_criterion", "FasterRCNN-alrp", "SOLOv2-dice_ranking_criterion"),
+    *("MaskRCNN-softmax_criterion", "CascadeMaskRCNN-rank_sort"),
+    *("RTDETRv2-rt_detr_criterion", "DeformableDETR-query_ranking_criterion"),
 }
 WIDTHS = {"d_model": 64, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
 HYBRID = {"encoder_hidden_dim": 64, "decoder_in_channels": [64] * 3, "num_denoising": 10, "hidden_expansion": 0.5}
@@ -239,16 +242,19 @@ def average_precision(model: nn.Module, *, masks: bool) -> float:
     return lowest
 
 
+def each(cases: list[Case]) -> pytest.MarkDecorator:
+    marked = [pytest.param(case, marks=[pytest.mark.long] if case.name in LONG else [], id=case.name) for case in cases]
+    return pytest.mark.parametrize("case", marked)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[pytest.mark.long] if case.name in LONG else [], id=case.name) for case in CASES]
-)
+@each(CASES)
 def test_four_images_are_learned(case: Case):
     learn(case)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", TRANSFORMERS, ids=lambda case: case.name)
+@each(TRANSFORMERS)
 def test_four_images_are_learned_by_transformers(case: Case):
     pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
     learn(case)

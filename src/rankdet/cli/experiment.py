@@ -15,7 +15,7 @@ import rankdet.data.augment  # noqa: F401, so that its transforms can be named
 from rankdet.cli.errors import CommandError
 from rankdet.cli.layers import ARGUMENTS, CLASS, Configuration, Tree, read_layers
 from rankdet.cli.mask_data import draws_masks, read_masks
-from rankdet.cli.signatures import Section, check
+from rankdet.cli.signatures import Section, check, complete_arguments
 from rankdet.data import DetectionData
 from rankdet.models import Detector, PlanError, build, plan_of, read_checkpoint
 from rankdet.models.spec import check_trusted
@@ -33,7 +33,7 @@ SECTIONS = {
     "optimiser": Section(Optimiser, chosen=True, needed=True),
     "schedule": Section(Schedule, needed=True),
     "trainer": Section(TrainerOptions),
-    "seed": Section(help="of weights, order, augmentation and every step; a whole number, 0 by default"),
+    "seed": Section(help="of weights, order, augmentation and every step; a whole number, 0 by default", default=0),
     "output": Section(help="folder of the run; by default a new one in runs, named after the last --config"),
 }
 
@@ -79,6 +79,7 @@ class Experiment:
         if "data" in configuration.tree and draws_masks(configuration.tree["model"]):
             read_masks(configuration)
         self._stated_classes = _take_num_classes(configuration)
+        complete_arguments(configuration.tree, SECTIONS)
         self._parser = experiment_parser()
         self._settings = _parse(self._parser, configuration)
         self.name = Path(files[-1]).stem if files else "run"
@@ -201,7 +202,7 @@ def _take_num_classes(configuration: Configuration) -> tuple[Any, str] | None:
 
 def _parse(parser: ArgumentParser, configuration: Configuration) -> Namespace:
     try:
-        return parser.parse_object(configuration.tree)
+        return parser.parse_object(configuration.tree, defaults=False)
     except ArgumentError as error:
         raise CommandError(one_message(str(error), configuration)) from error
 

@@ -10,7 +10,7 @@ import importlib
 import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -26,7 +26,7 @@ class Section:
 
     ``kind`` is a class: if ``chosen``, its subclasses may be named, and classes of the ``wider`` kind by their full
     path; if not, its arguments are stated directly. None for a plain value, which ``help`` explains. ``given`` are
-    arguments that come from elsewhere and need not be stated.
+    arguments that come from elsewhere and need not be stated. ``default`` is that of a plain value.
     """
 
     kind: type | None = None
@@ -35,6 +35,7 @@ class Section:
     wider: type | None = None
     given: frozenset[str] = field(default=frozenset())
     help: str = ""
+    default: Any = None
 
 
 def check(configuration: Configuration, sections: Mapping[str, Section]) -> None:
@@ -118,6 +119,47 @@ def _check_arguments(
     for name, value in arguments.items():
         if kinds := list(kinds_of(hints.get(name))):
             arguments[name] = _check_value(configuration, f"{key}.{name}", value, hints[name], kinds)
+
+
+def complete_arguments(tree: dict[str, Any], sections: Mapping[str, Section]) -> None:
+    """Give every constructor of a checked configuration the arguments that were left out, in the order it has them.
+
+    jsonargparse can do so as well, but reads an object three times for each object that it is within.
+    """
+    for key, section in sections.items():
+        if section.kind is not None and section.chosen:
+            tree[key] = _completed(tree[key], [Kind(section.kind, section.given)])
+        elif section.kind is not None:
+            tree[key] = _with_defaults(section.kind, tree.get(key, {}), section.given)
+        else:
+            tree.setdefault(key, section.default)
+
+
+def _completed(value: Any, kinds: Sequence[Kind]) -> Any:
+    """The objects of a value with all of their arguments."""
+    if isinstance(value, list):
+        return [_completed(item, kinds) for item in value]
+    if not (kinds and isinstance(value, dict) and CLASS in value):
+        return value
+    found = _import(value[CLASS], value[CLASS])
+    given = frozenset[str]().union(*(kind.given for kind in kinds if kind.misfit(found) is None))
+    return {CLASS: value[CLASS], ARGUMENTS: _with_defaults(found, value.get(ARGUMENTS) or {}, given)}
+
+
+def _with_defaults(owner: type, stated: Mapping[str, Any], given: frozenset[str]) -> dict[str, Any]:
+    hints, parameters = hints_of(owner), parameters_of(owner)
+    made = {item.name: item.default_factory() for item in _fields_of(owner) if item.default_factory is not MISSING}
+    left_out = {
+        name: made.get(name, parameter.default)
+        for name, parameter in parameters.items()
+        if name not in given and parameter.default is not parameter.empty
+    }
+    known = left_out | {name: _completed(value, list(kinds_of(hints.get(name)))) for name, value in stated.items()}
+    return {name: known[name] for name in (*parameters, *stated) if name in known}
+
+
+def _fields_of(owner: type) -> Sequence[Field[Any]]:
+    return fields(owner) if is_dataclass(owner) else ()
 
 
 def _as_mapping(arguments: Any, where: str) -> dict[str, Any]:
