@@ -94,6 +94,7 @@ def test_builds_without_memory(name: str):
 
 
 # The rate, the images of a step, the epochs and after which of them the rate drops; None for a cosine.
+VOC = (12, (9,))
 X1, X3, LATE, EARLY = (12, (8, 11)), (36, (27, 33)), (100, (75, 95)), (100, (60, 80))
 TRAINING = {
     "atss/alrp_r50_1x_coco": (0.005, 16, X1),
@@ -138,6 +139,8 @@ TRAINING = {
     "faster_rcnn/softmax_r50_100e_ssd512_coco": (0.04, 32, LATE),
     "faster_rcnn/softmax_r50_1x_coco": (0.02, 16, X1),
     "faster_rcnn/softmax_soft_nms_r50_1x_coco": (0.02, 16, X1),
+    "faster_rcnn/rank_sort_r50_12e_voc0712": (0.006, 16, VOC),
+    "faster_rcnn/softmax_r50_12e_voc0712": (0.01, 16, VOC),
     "faster_rcnn/softmax_smooth_l1_r50_1x_coco": (0.02, 16, X1),
     "fovea_box/alrp_r50_100e_ssd512_coco": (0.008, 32, LATE),
     "fovea_box/average_precision_r50_100e_ssd512_coco": (0.002, 32, LATE),
@@ -195,6 +198,8 @@ TRAINING = {
     "retinanet/alrp_atss_x101_dcn_100e_ssd800_coco": (0.004, 16, EARLY),
     "retinanet/alrp_r50_100e_ssd512_coco": (0.008, 32, EARLY),
     "retinanet/average_precision_r50_100e_ssd512_coco": (0.002, 32, EARLY),
+    "retinanet/focal_r50_12e_voc0712": (0.01, 16, VOC),
+    "retinanet/rank_sort_r50_12e_voc0712": (0.008, 16, VOC),
     "retinanet/focal_r50_1x_coco": (0.01, 16, X1),
     "retinanet/ghm_r50_1x_coco": (0.01, 16, X1),
     "retinanet/rank_sort_ghm_r50_1x_coco": (0.008, 16, X1),
@@ -282,6 +287,8 @@ def test_images_are_of_the_published_sizes(name: str):
     elif "light" in name:
         assert tested == {"short": 448, "long": 768}
         assert transforms == {"shorts": list(range(352, 513, 32)), "long": 768}
+    elif "voc" in name:
+        assert (tested, transforms) == ({"short": 600, "long": 1000}, None)
     elif "ssd512" in name:
         assert (tested, transforms) == ({"short": 500, "long": 833}, {"height": 512, "width": 512})
     else:

@@ -102,6 +102,19 @@ def test_validation_folders_in_the_voc_format_take_the_classes_of_the_training(t
         make_data(train=str(train), val=str(foreign))
 
 
+def test_several_datasets_count_as_one(tmp_path):
+    first = write_voc(tmp_path / "2007", a=voc_xml("a.png", ("cup", (1, 1, 9, 9), 0)))
+    second = write_voc(tmp_path / "2012", a=voc_xml("a.png", ("cup", (2, 2, 9, 9), 0)))
+    data = make_data(train=[str(first), str(second)], val=[str(second), str(first)])
+    assert len(data.train) == len(data.val) == 2
+    assert [target["boxes"][0, 0].item() for _, target in data.val] == [1, 0]
+    third = write_voc(tmp_path / "other", a=voc_xml("a.png", ("jar", (1, 1, 9, 9), 0)))
+    with pytest.raises(DatasetError, match="have different categories"):
+        make_data(train=[str(first), str(third)], val=str(first))
+    with pytest.raises(DatasetError, match=r"one folder of images, .*, cannot be that of 2 datasets"):
+        make_data(train=[str(first), str(second)], val=str(first), train_images=str(first))
+
+
 def test_training_without_objects_is_refused(tmp_path):
     file = write_coco(tmp_path, coco(annotations=[annotation(1, 7, 5, [1, 1, 9, 9], iscrowd=1)]))
     with pytest.raises(DatasetError, match="no objects to learn from"):

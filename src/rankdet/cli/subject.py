@@ -115,6 +115,8 @@ def _source(settings: Mapping[str, Any], part: str) -> Source | None:
     if isinstance(data, str):
         same = {"images": settings[f"{part}_images"], "classes": settings["classes"]}
         return None if data == "shapes" else Source(str(of_split(data, part)), **same)
+    if isinstance(data, list):
+        return None
     stated = data["init_args"]
     key = _ON_DISK.get(data["class_path"])
     if key is None:
@@ -128,4 +130,6 @@ def _source(settings: Mapping[str, Any], part: str) -> Source | None:
 
 
 def _name(data: Any) -> str:
+    if isinstance(data, list):
+        return " + ".join(data)
     return data if isinstance(data, str) else str(data["class_path"]).rpartition(".")[2]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rankdet.data.dataset import DetectionDataset, Sample, check_index
-from rankdet.data.errors import DatasetError
+from rankdet.data.errors import CLASSES, DatasetError
 from rankdet.data.report import DatasetReport, merge_reports
 
 
@@ -103,7 +103,7 @@ class ConcatDetection(DetectionDataset):
         for other in datasets[1:]:
             if difference := self.categories.difference(other.categories):
                 names = f"{datasets[0].report.source} and {other.report.source}"
-                raise DatasetError(f"{names} have different categories: {difference}")
+                raise DatasetError(f"{names} have different categories: {difference}; choose common ones: {CLASSES}")
         self._ends = list(accumulate(len(dataset) for dataset in datasets))
         ids = [number for dataset in datasets for number in dataset.image_ids]
         self._ids = ids if len(set(ids)) == len(ids) else list(range(1, len(ids) + 1))

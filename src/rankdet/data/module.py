@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from rankdet.data.batches import group_by_orientation
 from rankdet.data.categories import Categories
-from rankdet.data.compose import SubsetDetection
+from rankdet.data.compose import ConcatDetection, SubsetDetection
 from rankdet.data.corrupt import BlankCorrupt, SkipCorrupt
 from rankdet.data.dataset import DetectionDataset
 from rankdet.data.errors import CLASSES, CorruptImageError, DatasetError
@@ -35,7 +35,7 @@ class DetectionData:
 
     Args:
         train: a dataset, or what :func:`rankdet.data.open_dataset` takes: a COCO file, a VOC folder, a YOLO file,
-            ``"shapes"``.
+            ``"shapes"``. A list of these is taken as one dataset, as VOC 2007 and 2012 are.
         val: as `train`; ``"shapes"`` gives images that are not those of the training.
         train_images: the folder of the training images, where it is not found automatically.
         val_images: the folder of the validation images, where it is not found automatically.
@@ -71,8 +71,8 @@ class DetectionData:
     def __init__(
         self,
         *,
-        train: str | DetectionDataset,
-        val: str | DetectionDataset,
+        train: str | list[str] | DetectionDataset,
+        val: str | list[str] | DetectionDataset,
         train_images: str | None = None,
         val_images: str | None = None,
         classes: list[str] | None = None,
@@ -101,7 +101,8 @@ class DetectionData:
         self.train = with_proposals(one_class_of(self._tolerant_train, one_class), files.train, everywhere=True)
         self.train = with_semantics(self.train, semantic)
         self._order = (sampling or EachOnce()).order(self.train)
-        validation = _open(of_split(val, "val"), val_images, classes=classes, masks=masks, seed=1)
+        sources = [of_split(one, "val") for one in val] if isinstance(val, list) else of_split(val, "val")
+        validation = _open(sources, val_images, classes=classes, masks=masks, seed=1)
         if isinstance(validation, VOCDetection) and isinstance(val, str):
             validation = _with_classes_of(self._tolerant_train.categories, validation, val, val_images)
         self._tolerant_val = BlankCorrupt(validation)
@@ -189,7 +190,7 @@ def _augmentation(resize: FixedResize, transforms: Sequence[v2.Transform] | None
 
 
 def _open(
-    source: str | DetectionDataset,
+    source: str | list[str] | DetectionDataset,
     images: str | None,
     *,
     classes: Sequence[str] | None,
@@ -202,6 +203,14 @@ def _open(
         if images is not None or classes is not None:
             raise DatasetError("a dataset object has its own images and classes; give them to its constructor")
         return source
+    if isinstance(source, list):
+        if images is not None:
+            raise DatasetError(
+                f"one folder of images, {images}, cannot be that of {len(source)} datasets; leave train_images or "
+                "val_images out and keep the images of each where they are found, or name a single dataset"
+            )
+        given = {"classes": classes, "masks": masks, "seed": seed, "skip_empty": skip_empty, "min_size": min_size}
+        return ConcatDetection([_open(one, None, **given) for one in source])
     return open_dataset(
         source,
         images=images,
