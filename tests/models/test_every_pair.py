@@ -168,8 +168,9 @@ FEW = {
     },
     HTCOfAnyImages: {"semantic": partial(SemanticHead, num_classes=3, stacked=1)},
     RPNOfAnyClasses: {"postprocess": Postprocess(nms_threshold=0.7, max_detections=50)},
-    DynamicMaskDetector: {"grids": (12, 10, 8, 6, 4)},
-    SOLOv2: {"head": partial(KernelHead, width=16, stacked=2, kernel_channels=16)},
+    DynamicMaskDetector: {
+        "head": partial(KernelHead, grids=(12, 10, 8, 6, 4), width=16, stacked=2, kernel_channels=16)
+    },
     YOLACT: {"image_size": 96},
 }
 

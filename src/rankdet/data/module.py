@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -209,8 +210,10 @@ def _open(
                 f"one folder of images, {images}, cannot be that of {len(source)} datasets; leave train_images or "
                 "val_images out and keep the images of each where they are found, or name a single dataset"
             )
-        given = {"classes": classes, "masks": masks, "seed": seed, "skip_empty": skip_empty, "min_size": min_size}
-        return ConcatDetection([_open(one, None, **given) for one in source])
+        one = partial(
+            _open, images=None, classes=classes, masks=masks, seed=seed, skip_empty=skip_empty, min_size=min_size
+        )
+        return ConcatDetection([one(name) for name in source])
     return open_dataset(
         source,
         images=images,
