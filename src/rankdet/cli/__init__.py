@@ -69,7 +69,9 @@ def _report(command: str, error: Exception) -> int:
         return _complain(command, str(error), code=INTERRUPTED)
     if os.environ.get(_TRACEBACK) or (isinstance(error, RuntimeError) and not isinstance(error, TrainingError)):
         raise error
-    return _complain(command, _plain(error))
+    from rankdet.cli.wording import in_options
+
+    return _complain(command, in_options(_plain(error), command.removeprefix("rankdet ")))
 
 
 def _plain(error: Exception) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import Given, Option
+from rankdet.cli.wording import in_options
 
 if TYPE_CHECKING:
     from rankdet.eval import Evaluation, GroundTruth
@@ -56,7 +57,7 @@ def telling() -> Iterator[list[str]]:
         finally:
             told += dict.fromkeys(map(_in_words, caught))
             for message in told:
-                print(message, file=sys.stderr)
+                print(in_options(message), file=sys.stderr)
 
 
 def tell_of_ids(truth: GroundTruth, evaluation: Evaluation, told: Sequence[str]) -> None:

@@ -124,7 +124,9 @@ def _files_of(resume: str | None) -> list[str]:
 
     if resume is None or resume == "auto":
         raise CommandError("what is to be trained? Give --config FILE; `rankdet show presets` lists what there is")
+    if not Path(resume).is_file():
+        raise CommandError(f"there is no checkpoint {resume}; give the last.ckpt of a run")
     file = Path(resume).parent / "config.yaml"
     if not file.is_file():
-        raise CommandError(f"there is no {file}; say with --config what {resume} was trained with")
+        raise CommandError(f"there is no {file}; give the configuration {resume} was trained with: --config FILE")
     return [str(file)]
