@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -103,7 +104,12 @@ class Preprocess(nn.Module, Part):
             raise TypeError(f"images[{position}] is {image.dtype}; give uint8 (0..255) or floating point (0..1)")
         # Looked at on the CPU alone: a look at an accelerator would stall it in every step.
         if image.dtype.is_floating_point and image.device.type == "cpu" and not bool((image <= _BRIGHTEST).all()):
+            brightest = float(image.amax())
+            if not math.isfinite(brightest):
+                raise ValueError(
+                    f"images[{position}] has values that are not finite; floating point images are in 0..1"
+                )
             raise ValueError(
-                f"images[{position}] is {image.dtype} and goes up to {float(image.amax()):g}; floating point images "
-                "are in 0..1: divide by 255, or give uint8. The model normalises them itself"
+                f"images[{position}] is {image.dtype} and goes up to {brightest:g}; floating point images are in 0..1: "
+                "divide by 255, or give uint8. The model normalises them itself"
             )
