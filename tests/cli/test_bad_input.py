@@ -310,7 +310,12 @@ def test_predict_without_images(rankdet, trained: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["Give one of --checkpoint FILE, or --results, --proposals or --panoptic FILE with --annotations"]),
+        (
+            [],
+            [
+                "give one thing to evaluate: --checkpoint FILE, or --results, --proposals or --panoptic FILE with --annotations"
+            ],
+        ),
         (["--results", "r.json"], ["--results needs --annotations"]),
         (["--results", "r.json", "--annotations", "gt.json"], ["gt.json"]),
         (["--results", "r.json", "--annotations", "coco/annotations.json"], ["r.json"]),

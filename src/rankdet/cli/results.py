@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rankdet.eval.sizes import AreaRanges
 
 SIZES = Option("SIZES", "size classes instead of COCO's, each with the side of a square: tiny:16,small:32,large")
-CONVERT = Option("NAMES", "with results: how they differ from COCO's format, such as xyxy,category+1 (see below)")
+CONVERT = Option("NAMES", "with results: how they differ from COCO's format, as in xyxy,category+1 (see below)")
 _WARNING, _EXAMPLES = "warning: ", 3
 
 
