@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from rankdet.cli.wording import in_options
+from rankdet.data import errors
 from tests.cli.conftest import Outcome
 
 
@@ -20,7 +22,7 @@ def check_refused(outcome: Outcome, *words: str) -> None:
     assert outcome.err.startswith("rankdet")
     assert "Traceback" not in outcome.err + outcome.out
     assert "epoch" not in outcome.out, "a training began"
-    for jargon in ("Union subtypes", "<class", "Namespace(", "typing."):
+    for jargon in ("Union subtypes", "<class", "Namespace(", "typing.", "=FOLDER", "=False", "=True"):
         assert jargon not in outcome.err
     for word in words:
         assert word in outcome.err
@@ -53,7 +55,9 @@ WIDTH = ["--model.init_args.width", "4"]
             ["CocoDetection: no.json"],
         ),
         (["--data.classes", "[no]"], ["data.classes must be of the type str, got False", "quote it"]),
-        (["--data.classes", "cat"], ["data.classes must be of the type list"]),
+        (["--data.classes", "cat"], ["--data.classes must be of the type list"]),
+        (["--fresh", "stem.*"], ["--fresh needs --start-from"]),
+        (["--start-from", "tiny.yaml"], ["tiny.yaml cannot be read as a checkpoint"]),
         (
             ["--trainer.precision", "8"],
             ["trainer.precision must be one of '32-true', '16-mixed', 'bf16-mixed', got 8\n"],
@@ -150,6 +154,10 @@ class TestData:
         missing = sorted((coco / "images").iterdir())[2]
         missing.unlink()
         check_refused(train_on(), missing.name, "add the files, remove them")
+
+    def test_an_image_folder_without_the_images(self, train_on, tmp_path: Path):
+        outcome = train_on(None, "--data.train_images", str(tmp_path))
+        check_refused(outcome, "give their folder: --data.train_images FOLDER or --data.val_images FOLDER")
 
     def test_an_annotation_of_no_image(self, train_on):
         check_refused(
@@ -302,7 +310,12 @@ def test_predict_without_images(rankdet, trained: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["Give one of --checkpoint FILE, or --results, --proposals or --panoptic FILE with --annotations"]),
+        (
+            [],
+            [
+                "give one thing to evaluate: --checkpoint FILE, or --results, --proposals or --panoptic FILE with --annotations"
+            ],
+        ),
         (["--results", "r.json"], ["--results needs --annotations"]),
         (["--results", "r.json", "--annotations", "gt.json"], ["gt.json"]),
         (["--results", "r.json", "--annotations", "coco/annotations.json"], ["r.json"]),
@@ -339,3 +352,13 @@ def test_a_traceback_can_be_had(rankdet, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RANKDET_TRACEBACK", "1")
     with pytest.raises(ValueError, match="Give --config"):
         rankdet("train")
+
+
+@pytest.mark.parametrize("argument", [text for text in vars(errors).values() if isinstance(text, str) and "=" in text])
+@pytest.mark.parametrize("command", ["train", "eval", "report", "check", "data"])
+def test_the_command_line_names_options_where_python_names_arguments(argument: str, command: str):
+    assert in_options(f"mend it: {argument}", command).startswith("mend it: --")
+
+
+def test_resuming_without_the_checkpoint_says_that_it_is_not_there(rankdet, tmp_path: Path):
+    check_refused(rankdet("train", "--resume", tmp_path / "last.ckpt"), "there is no checkpoint", "last.ckpt")

@@ -64,7 +64,7 @@ def test_errors_exit_with_1_and_are_told_with_examples_and_remedy(rankdet: Run, 
     assert outcome.out.count(": 0 x 0 at (") == 3
     assert "→ draw them again" in outcome.out
     assert "1 error, 1 warning, 0 notes" in outcome.out
-    assert "--fix FOLDER writes a copy in which 1 of these 2 are mended." in outcome.out
+    assert "--fix FOLDER writes a copy in which 1 of these 2 are repaired." in outcome.out
 
 
 def test_warnings_alone_exit_with_0(rankdet: Run, home: Home):
@@ -106,7 +106,7 @@ def test_json_has_all_findings(rankdet: Run, home: Home, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "what is to be checked?"),
+        ((), "give a dataset to check:"),
         (("nothing.json",), "there is no file or folder nothing.json"),
         (("FILE", "more"), "unexpected argument 'more'"),
         (("FILE", "--imges"), "unknown option --imges; did you mean images?"),

@@ -144,7 +144,7 @@ class TestEval:
             (["--threshold", "half"], "--threshold must be a score"),
             (["--json", "nowhere/out.json"], "--json nowhere/out.json cannot be written"),
             (["--save-results", "again.json"], "--save-results goes with --checkpoint"),
-            (["--proposals", "results.json"], "Give one of --checkpoint FILE"),
+            (["--proposals", "results.json"], "give one thing to evaluate: --checkpoint FILE"),
             (["--annotations", "nowhere.json"], "nowhere.json"),
             (["--annotations", "."], "but results.json: name the file and not the folder"),
             (["--iou-type", "mask"], "--iou-type must be one of bbox, segm, boundary, keypoints, got mask"),

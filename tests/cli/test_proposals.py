@@ -102,7 +102,7 @@ def test_a_fast_rcnn_is_trained_on_them(rankdet, rpn: Path, exported: Path, tmp_
     [
         ([], "--checkpoint FILE is needed"),
         (["--checkpoint", "m.ckpt"], "--output FILE is needed"),
-        (["--checkpoint", "m.ckpt", "--output", "no/p.json"], "give a file in a folder that there is"),
+        (["--checkpoint", "m.ckpt", "--output", "no/p.json"], "give a file in an existing folder"),
         (["--checkpoint", "m.ckpt", "--output", "p.json", "--keep", "some"], "--keep must be a number of proposals"),
     ],
 )

@@ -247,7 +247,7 @@ def test_lvis_images_are_found_by_their_url(tmp_path, given):
 
 def test_a_folder_that_is_not_found_lists_where_it_was_looked_for(tmp_path):
     file = write_coco(tmp_path / "annotations", images="hidden")
-    with pytest.raises(DatasetError, match=r"has a\.png; say where they are with images=") as error:
+    with pytest.raises(DatasetError, match=r"has a\.png; give their folder: images=FOLDER") as error:
         CocoDetection(file)
     for tried in (tmp_path / "annotations" / "images", tmp_path / "train", tmp_path / "images" / "train"):
         assert str(tried) in str(error.value)
@@ -274,17 +274,22 @@ def without(key: str, where: str):
 BAD_FILES = {
     "list": ([], "holds a list, as a file of results does"),
     "no dictionary": (3, "must hold the lists 'images', 'annotations' and 'categories', got int"),
-    "no annotations": ({"images": [], "categories": []}, r"'annotations' .*got \['categories', 'images'\]"),
+    "no annotations": ({"images": [], "categories": []}, r"no 'annotations', only the keys \['categories', 'images'\]"),
     "no images": (coco(images=[], annotations=[]), "no images: the list 'images' is empty"),
     "no categories": (coco(categories=[], annotations=[]), "no categories"),
-    "image key": (without("height", "images"), "1 of 3 entries of 'images' lack the key 'height', .* number 1"),
-    "file name": (without("file_name", "images"), "lack the key 'file_name'"),
+    "image key": (without("height", "images"), r"images\[1\] has no 'height': {'id': 0"),
+    "file name": (without("file_name", "images"), "has no 'file_name'"),
     "annotation key": (
         without("bbox", "annotations"),
-        "1 of 4 entries of 'annotations' lack the key 'bbox'|lack.*bbox",
+        r"annotations\[1\] has no 'bbox': {.*Add it",
     ),
-    "category key": (without("name", "categories"), "1 of 3 entries of 'categories' lack the key 'name'"),
-    "no object": (coco(annotations=[5]), "1 of 1 entries of 'annotations' lack the key 'image_id'"),
+    "category key": (without("name", "categories"), r"categories\[1\] has no 'name'"),
+    "null": (
+        coco(categories=[{"id": 5, "name": None}, {"id": 6, "name": None}], annotations=[]),
+        r"categories\[0\] has null for 'name', and 1 more categories",
+    ),
+    "no list": (coco(annotations=None), r"but 'annotations' is null; write \[{...}, {...}, ...\]$"),
+    "no object": (coco(annotations=[5]), r"annotations\[0\] is 5; accepted are objects with keys such as 'image_id'"),
     "string id": (coco(categories=[{"id": "x", "name": "a"}]), "must be an integer, got 'x'"),
     "huge id": (coco(images=[{"id": 2**70, "file_name": "a.png", "height": 4, "width": 4}]), "not fit into 64 bits"),
     "box": (
@@ -301,7 +306,7 @@ BAD_FILES = {
     ),
     "size": (
         coco(images=[{"id": 7, "file_name": "a.png", "height": 0, "width": 4}], annotations=[]),
-        "image 7 .* no height",
+        "image 7 is 4 wide and 0 high; write",
     ),
     "orphans": (
         coco(annotations=[annotation(n, 100 + n, 77, [1, 1, 2, 2]) for n in range(1, 9)]),
@@ -310,9 +315,12 @@ BAD_FILES = {
     ),
     "image twice": (
         coco(images=[*coco()["images"], coco()["images"][0]]),
-        "1 ids occur more than once in 'images': 7;",
+        "'images' has 1 id more than once: 7;",
     ),
-    "category twice": (coco(categories=[{"id": 5, "name": "a"}, {"id": 5, "name": "b"}]), "in 'categories': 5;"),
+    "category twice": (
+        coco(categories=[{"id": 5, "name": "a"}, {"id": 5, "name": "b"}]),
+        "'categories' has 1 id more than once: 5;",
+    ),
 }
 
 
@@ -358,9 +366,17 @@ def test_a_dataset_that_leaves_nothing_is_refused(tmp_path):
 def test_why_no_image_is_left_and_how_to_keep_them(tmp_path):
     thin = [annotation(1, 7, 5, [1, 1, 0, 9])]
     with pytest.raises(
-        DatasetError, match=r"left out by skip_empty .*; 1 x degenerate box, left out .*skip_empty=False"
+        DatasetError,
+        match=r"left out by skip_empty .*; 1 x degenerate box, left out .*correct these .*skip_empty=False",
     ):
         CocoDetection(write_coco(tmp_path, coco(annotations=thin)), skip_empty=True)
+
+
+@pytest.mark.parametrize("mark", [{"iscrowd": 1}, {"iscrowd": "1"}, {"iscrowd": True}, {"ignore": 1}])
+def test_that_all_objects_are_crowd_is_said_where_no_image_is_left(tmp_path, mark):
+    crowd = [annotation(1, 7, 5, [1, 1, 9, 9]) | mark]
+    with pytest.raises(DatasetError, match="1 x region marked as crowd, difficult or ignore, which is no object"):
+        CocoDetection(write_coco(tmp_path, coco(annotations=crowd)), skip_empty=True)
 
 
 def test_a_dataset_without_annotations_is_a_dataset(tmp_path):

@@ -134,7 +134,7 @@ BAD_FILES = {
     "no box": (voc_xml("a.png", ("cup", (1, 1, 2, 2), 0)).replace("bndbox", "box"), "class 'cup' has no <bndbox>"),
     "words": (voc_xml("a.png", ("cup", ("x", 1, 2, 2), 0)), "<bndbox> must hold numbers, got 'x'"),
     "infinite": (voc_xml("a.png", ("cup", ("inf", 1, 2, 2), 0)), "must hold numbers, got 'inf'"),
-    "no object": (voc_xml("a.png"), "names an object, so no class is known"),
+    "no object": (voc_xml("a.png"), "names an object, so the classes are unknown"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +34,13 @@ def test_wrong_input_is_explained(
 ):
     with pytest.raises(ValueError, match=message):
         cls()(logits, targets, **arguments)
+
+
+@every_loss
+@pytest.mark.parametrize("logits", [[1.0, 2.0], np.zeros(2)])
+def test_only_tensors_are_logits(cls: type[RankingLoss], logits: object):
+    with pytest.raises(TypeError, match=f"logits are a {type(logits).__name__}; give a tensor"):
+        cls()(logits, torch.zeros(2))
 
 
 def test_wrong_lists_of_positives_are_explained():

@@ -117,7 +117,10 @@ def test_files_that_are_no_checkpoint(content, tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load(tmp_path / "missing.ckpt")
     torch.save({"weights": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match="not written by rankdet"):
+    with pytest.raises(CheckpointError, match=r"not written by rankdet.*`rankdet convert` takes weights of"):
+        load(path)
+    torch.save(torch.nn.Linear(1, 1), path)
+    with pytest.raises(CheckpointError, match="whose code is not run; give a checkpoint that rankdet wrote"):
         load(path)
 
 

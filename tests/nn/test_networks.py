@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -317,6 +318,24 @@ def test_images_may_be_stacked():
     assert stacked.sizes == listed.sizes
     with pytest.raises(ValueError, match="the list of images is empty"):
         Preprocess()(images[:0])
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        ("a.jpg", TypeError, r"images\[0\] is a str; a model takes tensors \(3, H, W\)"),
+        (np.zeros((3, 8, 8)), TypeError, r"images\[0\] is a ndarray; .*rankdet\.Predictor also files, arrays"),
+        (
+            torch.full((3, 8, 8), torch.nan),
+            ValueError,
+            r"images\[0\] has the value nan; floating point images are in 0..1",
+        ),
+        (torch.full((3, 8, 8), 200.0), ValueError, r"images\[0\] is torch.float32 and goes up to 200; .*divide by 255"),
+    ],
+)
+def test_what_is_no_image_of_a_model(image, error, message):
+    with pytest.raises(error, match=message):
+        Preprocess()([image])
 
 
 def test_preprocessing_pads_with_the_mean_colour():

@@ -217,7 +217,9 @@ REFUSALS = [
 def test_what_is_refused_changes_nothing(begun: dict[str, Path], changed: dict[str, Any], key: str):
     folder = begun["SGD"]
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    with pytest.raises(CheckpointError, match=rf"last.ckpt cannot go on with another setting .*\b{key} .* -> .* \(\w+"):
+    with pytest.raises(
+        CheckpointError, match=rf"last.ckpt was trained with other settings, which cannot .*\b{key} .* -> .* \(\w+"
+    ):
         train(folder, Watch(), resume=folder / "last.ckpt", config="another: one\n", **changed)
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 

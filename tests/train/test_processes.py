@@ -105,7 +105,7 @@ class Blind(pl.Callback):
 def test_a_batch_that_is_not_finite_on_one_process_leaves_nobody_waiting(tmp_path: Path):
     """Its criterion is in the middle of a question to the other when it meets NaN."""
     said = together(2, partial(_five_steps, rank_sort, 2, tmp_path, callbacks=[Blind()]))
-    assert "step 2 (epoch 1, lr 0.01) was left out: the loss is not finite (" in said
+    assert "step 2 (epoch 1, lr 0.01) was skipped: the loss is not finite (" in said
 
 
 def steps(make: Callable[[], nn.Module], data: DetectionData, processes: int, folder: Path, **arguments: Any) -> None:

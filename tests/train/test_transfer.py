@@ -257,7 +257,7 @@ def test_another_shape_is_named_and_refused(tmp_path: Path):
     target = make(ATSS, 4, seed=1, **SMALL, criterion=ScoreCriterion())  # one anchor in the place of three
     start = partial(transfer_weights, target, path, categories=OURS)
     untouched(target, start, r"stage\.head\.classify\.weight is \(9, 16, 3, 3\) there and \(4, 16, 3, 3\) here")
-    untouched(target, start, r"--fresh stage\.head\.classify,stage\.head\.regress")
+    untouched(target, start, r"fresh=\['stage\.head\.classify', 'stage\.head\.regress'\]")
     said = start(fresh=["stage.head.classify", "stage.head.regress*"])
     assert said.outcomes["stage.head.regress.bias"] == "fresh, as asked for"
     assert said.outcomes["stage.head.box_tower.0.weight"] == "taken"
@@ -385,7 +385,7 @@ def test_resuming_and_starting_exclude_each_other_unless_there_is_nothing_to_res
     first = train(tmp_path / "first")
     with pytest.raises(ValueError, match="give one of them"):
         train(tmp_path / "second", resume=first.last_checkpoint, start_from=first.best_checkpoint)
-    with pytest.raises(ValueError, match="name that with start_from"):
+    with pytest.raises(ValueError, match="fresh needs start_from"):
         train(tmp_path / "second", fresh=["classify"])
     capsys.readouterr()
     train(tmp_path / "second", resume="auto", start_from=first.best_checkpoint)

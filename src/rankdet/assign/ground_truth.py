@@ -105,13 +105,7 @@ class InstanceTruth(GroundTruth):
         truth = GroundTruth.from_targets(targets, num_classes=num_classes, device=device)
         masks = []
         for position, target in enumerate(targets):
-            if "masks" not in target or target["masks"].shape[:1] != target["labels"].shape:
-                got = tuple(target["masks"].shape) if "masks" in target else "none"
-                raise ValueError(
-                    f"{_name(target, position)}: masks must be (G, H, W) with one mask per box; got {got}. Give the "
-                    f"dataset masks=True"
-                )
-            of_image = target["masks"].as_subclass(torch.Tensor)
+            of_image = _masks_of(target, _name(target, position)).as_subclass(torch.Tensor)
             if count := len(truth.crowd[position]):
                 of_image = of_image[_apart(target["iscrowd"].bool(), count)[0]]
             masks.append(of_image.to(device, torch.bool))
@@ -143,6 +137,26 @@ def check_mask_sizes(targets: Sequence[Mapping[str, Any]], sizes: Sequence[tuple
             )
 
 
+def _masks_of(target: Mapping[str, Any], name: str) -> Tensor:
+    """The masks of a target, one for each box, or an error that names it."""
+    if "masks" not in target:
+        raise ValueError(
+            f"{name} has no masks (G, H, W), which this model learns from; open the dataset with masks=True"
+        )
+    masks = _tensor(target, "masks", name)
+    if masks.ndim != 3 or masks.shape[:1] != target["labels"].shape:
+        boxes = len(target["labels"])
+        raise ValueError(f"{name}: masks must be (G, H, W), one for each of {boxes} boxes; got {tuple(masks.shape)}")
+    return masks
+
+
+def _tensor(target: Mapping[str, Any], key: str, name: str) -> Tensor:
+    value = target[key]
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: {key} must be a tensor, got a {type(value).__name__}; write torch.as_tensor(...)")
+    return value
+
+
 def _each_sum(flags: Sequence[Tensor]) -> list[int]:
     """How many flags of each image are set; the host waits once for the batch, and not at all for flags on a CPU."""
     if not flags:
@@ -167,14 +181,10 @@ def _checked(target: Mapping[str, Any], position: int, num_classes: int) -> tupl
     missing = [key for key in ("boxes", "labels") if key not in target]
     if missing:
         raise ValueError(f"{name} has no {' and no '.join(missing)}; a target is a dict with boxes (G, 4), labels (G,)")
-    boxes, labels = target["boxes"], target["labels"]
-    for key in ("boxes", "labels", "iscrowd"):
-        if key in target and not isinstance(target[key], Tensor):
-            raise TypeError(
-                f"{name}: {key} must be a tensor, got a {type(target[key]).__name__}; write torch.tensor(...)"
-            )
-    is_crowd = target.get("iscrowd")
-    is_crowd = torch.zeros_like(labels, dtype=torch.bool) if is_crowd is None else is_crowd.bool()
+    boxes, labels = _tensor(target, "boxes", name), _tensor(target, "labels", name)
+    is_crowd = torch.zeros_like(labels, dtype=torch.bool)
+    if target.get("iscrowd") is not None:
+        is_crowd = _tensor(target, "iscrowd", name).bool()
     if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1] or is_crowd.shape != labels.shape:
         raise ValueError(
             f"{name}: boxes must be (G, 4), labels and iscrowd (G,); got {tuple(boxes.shape)}, {tuple(labels.shape)}, "
@@ -203,5 +213,5 @@ def _check_values(boxes: Tensor, labels: Tensor, name: str, num_classes: int) ->
         row = int((~sound).nonzero()[0, 0])
         raise ValueError(
             f"{name}: boxes[{row}] = {boxes[row].tolist()} is not x1 < x2, y1 < y2 in finite pixels; leave such "
-            f"objects out, and convert width and height to x2 and y2"
+            f"objects out. Boxes of x, y, width and height become x1, y1, x2, y2 by adding x and y to the sides"
         )

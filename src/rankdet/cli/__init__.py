@@ -11,17 +11,17 @@ from rankdet import __version__
 from rankdet.streams import say_what_can_be_said
 
 COMMANDS = {
-    "train": "train a detector, from a preset or a configuration of your own",
-    "eval": "AP and oLRP of a checkpoint, or of a file of results from any tool",
-    "predict": "detect objects in images: pictures and a file of COCO results",
-    "proposals": "write the regions that a detector's first stage proposes to a file",
-    "check": "look for what is wrong with a dataset, and write a repaired copy",
-    "report": "one HTML page with numbers, curves, errors and images, of a run or of a file of results",
-    "calibrate": "put the best score threshold of every class of a model at 0.5",
-    "data": "write a dataset in another format: COCO, VOC or YOLO",
-    "convert": "make a checkpoint of weights of MMDetection, torchvision or Detectron2",
-    "export": "write a detector as a graph, ONNX or torch's own, and compare the two",
-    "show": "what there is: detectors, losses, presets; the resolved configuration; the environment",
+    "train": "train a detector from a preset or your own configuration",
+    "eval": "AP and oLRP of a checkpoint, or of results from any tool",
+    "predict": "detect objects in images; writes pictures and COCO results",
+    "proposals": "write the proposals of a detector's first stage to a file",
+    "check": "find problems in a dataset, and write a repaired copy",
+    "report": "one HTML page with metrics, curves, errors and images, for a run or a results file",
+    "calibrate": "move the best score threshold of every class to 0.5",
+    "data": "convert a dataset to another format: COCO, VOC or YOLO",
+    "convert": "make a checkpoint from weights of MMDetection, torchvision or Detectron2",
+    "export": "export a detector as an ONNX or torch.export graph, and check it against the detector",
+    "show": "list detectors, losses and presets; print the resolved configuration or the environment",
 }
 WRONG_INPUT, INTERRUPTED = 2, 130
 _TRACEBACK = "RANKDET_TRACEBACK"
@@ -69,7 +69,9 @@ def _report(command: str, error: Exception) -> int:
         return _complain(command, str(error), code=INTERRUPTED)
     if os.environ.get(_TRACEBACK) or (isinstance(error, RuntimeError) and not isinstance(error, TrainingError)):
         raise error
-    return _complain(command, _plain(error))
+    from rankdet.cli.wording import in_options
+
+    return _complain(command, in_options(_plain(error), command.removeprefix("rankdet ")))
 
 
 def _plain(error: Exception) -> str:
@@ -95,5 +97,5 @@ def _usage() -> str:
     lines = "\n".join(f"  {name:<10} {purpose}" for name, purpose in COMMANDS.items())
     return (
         f"usage: rankdet COMMAND [options]\n\nTrain object detectors by ranking.\n\ncommands:\n{lines}\n\n"
-        "`rankdet COMMAND --help` tells more, `rankdet --version` the version. Start with: rankdet train --config demo"
+        "`rankdet COMMAND --help` explains a command, `rankdet --version` prints the version. Start with: rankdet train --config demo"
     )

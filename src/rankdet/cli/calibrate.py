@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     "checkpoint": Option("FILE", "best.ckpt of a run; its config.yaml is used unless --config says otherwise"),
-    "output": Option("FILE", "the calibrated checkpoint; its reliability diagram goes beside it, as .svg"),
+    "output": Option("FILE", "the calibrated checkpoint to write; its reliability diagram goes next to it, as .svg"),
     "config": CONFIG,
     "device": Option("DEVICE", "cpu, cuda, cuda:1, mps; by default the best there is"),
-    "trust": Option("PACKAGE", "build the model from classes of this package, too, if the checkpoint names them"),
+    "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
     "help": HELP,
 }
 USAGE = """\
@@ -119,7 +119,7 @@ def judge(predictor: Predictor, validation: Validation, *, iou_type: IouType, di
             results += to_results(found, image_id=number, categories=validation.data.categories)
             logits.append(found["logits"].double())
     if not results:
-        raise CommandError("the model detects nothing in the validation images, so that nothing can be calibrated")
+        raise CommandError("the model detects nothing in the validation images, so there is nothing to calibrate")
     read = read_results(results, rules.truth, iou_type=iou_type)
     detections = rules.counted(replace(read, logits=torch.cat(logits).numpy()))
     assert detections.logits is not None, "they have been given above"
@@ -201,9 +201,9 @@ def _check_model(model: nn.Module) -> None:
 
 def _check_target(source: Path, target: Path) -> None:
     if target.exists() and source.exists() and target.samefile(source):
-        raise CommandError(f"--output {target} is the checkpoint itself; give another name, it stays as it is")
+        raise CommandError(f"--output {target} is the checkpoint itself, which is never overwritten; give another name")
     if target.is_dir() or not target.parent.is_dir():
-        raise CommandError(f"--output {target} cannot be written; give the name of a file in a folder that is there")
+        raise CommandError(f"--output {target} cannot be written; give a file in an existing folder")
 
 
 def _picture(target: Path) -> Path:

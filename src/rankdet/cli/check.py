@@ -19,25 +19,27 @@ if TYPE_CHECKING:
 FOUND = 1
 """The exit code when there are errors in the data."""
 OPTIONS = {
-    "val": Option("DATA", "the validation data that go with DATA: classes and images are compared, too"),
-    "images": Option(None, "decode all images: corrupt, equal and plain ones, and wrong sizes, are found"),
-    "image-folder": Option("FOLDER", "where the images of DATA are, if it is not found automatically"),
+    "val": Option("DATA", "the validation data for DATA: classes and images of both are compared"),
+    "images": Option(None, "decode all images, to find corrupt, duplicate and plain ones and wrong sizes"),
+    "image-folder": Option("FOLDER", "the folder of the images of DATA, if it is not found automatically"),
     "val-image-folder": Option("FOLDER", "the same for --val"),
     "preset": Option("NAME", "compare objects with the anchors of this preset or configuration; same as --config"),
     "config": CONFIG,
-    "fix": Option("FOLDER", "write a repaired copy there; the original stays as it is"),
+    "fix": Option("FOLDER", "write a repaired copy to this folder; the original is not changed"),
     "copy": Option(None, "with --fix: copy the images instead of linking to them"),
-    "preview": Option("FOLDER", "write pictures of the first training batches there, as the model will see them"),
-    "json": Option("FILE", "write all findings there too"),
-    "workers": Option("NUMBER", "threads that look at images; by default as many as there are processors"),
+    "preview": Option(
+        "FOLDER", "write pictures of the first training batches, as the model will see them, to this folder"
+    ),
+    "json": Option("FILE", "also write all findings to this file"),
+    "workers": Option("NUMBER", "number of threads that read images; by default the number of processors"),
     "help": HELP,
 }
 USAGE = """\
 usage: rankdet check DATA [--val DATA] [--images] [--preset NAME] [--fix FOLDER] [--preview FOLDER] [--json FILE]
        rankdet check CONFIGURATION [--KEY VALUE ...] [--images] ...
 
-Looks for what is wrong with a dataset. DATA is a COCO or LVIS file, a VOC folder (VOC2007:trainval for a split), or the
-configuration of an experiment. The exit code is 1 when there are errors, 0 when there are none, 2 for a wrong input.
+Finds problems in a dataset. DATA is a COCO or LVIS file, a VOC folder (VOC2007:trainval for a split), or the
+configuration of an experiment. The exit code is 1 when there are errors, 0 when there are none, 2 for invalid input.
 
 examples:
   rankdet check instances_train.json --val instances_val.json --images
@@ -157,7 +159,7 @@ def _fix(given: Given, diagnosis: Diagnosis, report: DiagnosisPrinter) -> None:
     changes = write_repaired(parts, Path(folder), placement=Copies() if "copy" in given.own else Links())
     copies = [str(Path(folder, part.subfolder)) for part in parts]
     for copy, changed in zip(copies, changes, strict=True):
-        report.print(f"\nWrote {copy}:" if changed else f"\nWrote {copy}: nothing was to be changed")
+        report.print(f"\nWrote {copy}:" if changed else f"\nWrote {copy}: there was nothing to change")
         for line in changed:
             report.print(f"- {line}", indent=2)
     again = diagnose(*map(Source, copies))
@@ -178,7 +180,7 @@ def _preview(subject: Subject, given: Given, diagnosis: Diagnosis | None, report
         data = data_of(subject, diagnosis)
         paths = write_previews(data, Path(folder), seed=subject.experiment.seed if subject.experiment else 0)
     except DatasetError as error:
-        report.print(f"\nThere are no pictures of batches, since the data cannot be trained on: {error}")
+        report.print(f"\nThere are no pictures of batches, because the data cannot be trained on: {error}")
         return False
     report.print(f"\nPictures of training batches: {', '.join(map(str, paths))}")
     return True

@@ -71,7 +71,7 @@ class DiagnosisPrinter:
         self.print(text)
         mendable = sum(finding.repair is not None for finding in findings)
         if mendable and repairable:
-            self.print(f"--fix FOLDER writes a copy in which {mendable} of these {len(findings)} are mended.")
+            self.print(f"--fix FOLDER writes a copy in which {mendable} of these {len(findings)} are repaired.")
 
     def _examination(self, title: str, examination: Examination) -> None:
         kind = f" ({examination.table.format})" if examination.table else ""

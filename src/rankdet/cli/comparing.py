@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OPTIONS = {
     "compare": Option("OTHER", "compare with other results on the same images, or with a run that has a report"),
     "convert-other": Option("NAMES", "with --compare: like --convert, for the other results"),
-    "resamples": Option("N", "with --compare: draws of images for the intervals; 1000 by default"),
+    "resamples": Option("N", "with --compare: number of bootstrap draws for the intervals (default: 1000)"),
 }
 RESULTS_OF_RUNS: dict[IouType, str] = {"bbox": "results.json", "segm": "results_masks.json"}
 """Where `rankdet report` keeps the detections of a run."""

@@ -17,22 +17,21 @@ if TYPE_CHECKING:
 OPTIONS = {
     "from": Option("TOOL", "mmdet, torchvision or detectron2"),
     "preset": Option(
-        "NAME", "what the file was trained as: a preset of rankdet for mmdet, else the model's name there"
+        "NAME", "the model that the file was trained as: a preset of rankdet for mmdet, otherwise the name in that tool"
     ),
     "output": Option("FILE", "the checkpoint to write"),
     "config": CONFIG,
     "style": Option("STYLE", "pytorch or caffe: where the stride of the ResNet's blocks is, and the order of colours"),
-    "classes": Option("FILE", "names of the classes: a text file with one in a line, or annotations in COCO's format"),
-    "tool-version": Option("VERSION", "of mmdet, such as 2.8, if the file does not say it"),
-    "epsilon": Option("NUMBER", "of torchvision: what batch norms add to the variance (0 or 1e-5)"),
+    "classes": Option("FILE", "class names: a text file with one per line, or annotations in COCO's format"),
+    "tool-version": Option("VERSION", "version of MMDetection, such as 2.8, if the file does not name it"),
+    "epsilon": Option("NUMBER", "for torchvision: what batch norms add to the variance (0 or 1e-5)"),
     "help": HELP,
 }
 USAGE = """\
 usage: rankdet convert --from TOOL --preset NAME WEIGHTS --output FILE [--KEY VALUE ...]
 
-Makes a checkpoint of rankdet of the weights of another tool: every command takes it, and `rankdet train --start-from`
-goes on from it. Says what the file has that the model does not take, and what it had to assume. No code in the file is
-run.
+Makes a rankdet checkpoint from weights of another tool: every command accepts it, and `rankdet train --start-from`
+trains it further. Lists tensors of the file that are left out, and the assumptions made. No code in the file is run.
 
 examples:
   rankdet convert --from mmdet --preset atss/rank_sort_r50_1x_coco rs_atss_r50.pth --output rs_atss.ckpt
@@ -54,10 +53,10 @@ def main(arguments: Sequence[str]) -> int:
         if needed not in given.own and not (needed == "preset" and given.files):
             raise CommandError(f"--{needed} {OPTIONS[needed].value} is needed: {OPTIONS[needed].help}")
     if not given.plain:
-        raise CommandError("no file of weights is named")
+        raise CommandError("no weights file is given")
     output = Path(given.own["output"])
     if output.is_dir() or not output.parent.is_dir():
-        raise CommandError(f"--output {output} cannot be written; give the name of a file in a folder that is there")
+        raise CommandError(f"--output {output} cannot be written; give a file in an existing folder")
     from rankdet.convert import read_source
 
     conversion = convert(read_source(given.plain[0]), given)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     "to": Option("FORMAT", "the format to write: coco, voc or yolo"),
-    "output": Option("FOLDER", "where to write; it must not exist"),
-    "val": Option("DATA", "the validation data that go with DATA, of any format"),
-    "image-folder": Option("FOLDER", "where the images of DATA are, if it is not found automatically"),
+    "output": Option("FOLDER", "the folder to write; it must not exist"),
+    "val": Option("DATA", "the validation data for DATA, in any format"),
+    "image-folder": Option("FOLDER", "the folder of the images of DATA, if it is not found automatically"),
     "val-image-folder": Option("FOLDER", "the same for --val"),
     "copy": Option(None, "copy the images instead of linking to them"),
     "help": HELP,
@@ -25,9 +25,9 @@ OPTIONS = {
 USAGE = """\
 usage: rankdet data convert DATA [--val DATA] --to coco|voc|yolo --output FOLDER [--copy]
 
-Writes a dataset in another format. DATA is a COCO or LVIS file, a VOC folder (VOC2007:trainval for a split), or the
+Converts a dataset to another format. DATA is a COCO or LVIS file, a VOC folder (VOC2007:trainval for a split), or the
 YAML file of a YOLO dataset (data.yaml:val for a split; without one, its training and validation data). The images are
-links unless you say --copy. What a format cannot hold is left out and counted.
+links unless you give --copy. Whatever the format cannot represent is left out and counted.
 
 examples:
   rankdet data convert instances_train.json --val instances_val.json --to yolo --output yolo
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.plain[0] != "convert":
         raise CommandError(f"there is no `rankdet data {given.plain[0]}`{near(given.plain[0], ['convert'])}")
     if len(given.plain) < 2:
-        raise CommandError("what is to be converted? Give a COCO file, a VOC folder or a YOLO file")
+        raise CommandError("give a dataset to convert: a COCO file, a VOC folder or a YOLO file")
     return convert(given)
 
 

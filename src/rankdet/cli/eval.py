@@ -28,7 +28,7 @@ OPTIONS = {
     "convert": CONVERT,
     **COMPARE,
     **JUDGING,
-    "json": Option("FILE", "also write all numbers to this file"),
+    "json": Option("FILE", "also write all metrics to this file"),
     "save-results": Option("FILE", "with --checkpoint: write its detections to this file, as COCO results"),
     "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1, mps; by default the best there is"),
     "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     kind = kind_of(given)
     if sum(subject in given.own for subject in ("checkpoint", "results", "proposals", "panoptic")) != 1:
         raise CommandError(
-            "what is to be evaluated? Give one of --checkpoint FILE, or --results, --proposals or --panoptic FILE with "
+            "give one thing to evaluate: --checkpoint FILE, or --results, --proposals or --panoptic FILE with "
             "--annotations FILE"
         )
     threshold = _threshold(given)
@@ -247,7 +247,7 @@ def _json_target(given: Given) -> Path | None:
         return None
     target = Path(given.own["json"])
     if target.is_dir() or not target.parent.is_dir():
-        raise CommandError(f"--json {target} cannot be written: give a file in a folder that exists")
+        raise CommandError(f"--json {target} cannot be written; give a file in an existing folder")
     return target
 
 

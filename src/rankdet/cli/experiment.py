@@ -236,6 +236,7 @@ def one_message(text: str, configuration: Configuration) -> str:
     wanted = re.sub(r"<class '([\w.]+)'>", r"\1", complaint[0] if complaint else " ".join(text.split()))
     wanted = re.sub(r"^Expected an? typing\.Literal\[(.*?)\]", r"must be one of \1", wanted)
     wanted = re.sub(r"^Expected an? ", "must be of the type ", wanted)
+    wanted = re.sub(r"^Expected list$", "must be a list, as in [a, b]", wanted)
     wanted = re.sub(r"\. Got value: (.*)$", r", got \1", wanted)
     wanted = re.sub(
         r"(str, got (?:True|False|None))$", r"\1; YAML reads an unquoted yes, no or null so: quote it", wanted

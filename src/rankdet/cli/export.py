@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     "checkpoint": Option("FILE", "best.ckpt of a run, or a calibrated or converted one"),
-    "output": Option("FILE", "the file to write: .onnx, or .pt2 for torch"),
-    "format": Option("FORMAT", "onnx (default) or torch, a program of torch.export"),
+    "output": Option("FILE", "the file to write; it ends in .onnx, or in .pt2 for --format torch"),
+    "format": Option("FORMAT", "onnx (default), or torch for a program of torch.export"),
     "size": Option("HxW", "height and width of the images that the graph takes, such as 640x640"),
-    "batch": Option("N", "images at once (default: 1)"),
-    "images": Option("FOLDER", "images to compare the file with the detector on; noise without it"),
-    "trust": Option("PACKAGE", "build the model from classes of this package, too, if the checkpoint names them"),
+    "batch": Option("N", "number of images in a batch (default: 1)"),
+    "images": Option("FOLDER", "images on which the file is compared with the detector; noise by default"),
+    "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
     "help": HELP,
 }
 USAGE = """\
 usage: rankdet export --checkpoint FILE --output FILE --size HxW [--format onnx|torch] [--images FOLDER]
 
-Writes a detector as a graph with boxes decoded and duplicates suppressed; classes, thresholds and the resizing rule are
-in the file. Then runs the file and compares it with the detector; it fails where they differ.
+Exports a detector as a graph that decodes boxes and suppresses duplicates; classes, thresholds and the resizing rule
+are in the file. Then runs the file and compares it with the detector; the command fails if they differ.
 
 examples:
   rankdet export --checkpoint runs/demo/best.ckpt --size 256x256 --output demo.onnx

@@ -22,7 +22,7 @@ OPTIONS = {
         "bbox or segm; with --results also boundary (of masks) or keypoints; default bbox, for a model of masks both",
     ),
     "sizes": SIZES,
-    "fixed-ap": Option(None, "with --results, for LVIS: count 10,000 detections of a class instead of 300 per image"),
+    "fixed-ap": Option(None, "with --results, for LVIS: count 10,000 detections per class instead of 300 per image"),
     "dilation": Option("SHARE", "with --iou-type boundary: its width as a share of the image's diagonal; default 0.02"),
     "sigmas": Option("NUMBERS", "with --iou-type keypoints: one per keypoint, separated by commas; default COCO's"),
 }

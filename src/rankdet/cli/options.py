@@ -35,7 +35,7 @@ class Given:
 
 KEYS = ("model", "data", "optimiser", "schedule", "trainer", "seed", "output")
 """The keys at the top of a configuration."""
-CONFIG = Option("FILE", "a YAML file, or the name of a preset; several are layered, later ones winning")
+CONFIG = Option("FILE", "a YAML file or the name of a preset; several are layered, with later ones winning")
 HELP = Option(None, "show this text")
 
 

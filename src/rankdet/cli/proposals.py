@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     "checkpoint": Option("FILE", "best.ckpt of a run: of a region proposal network, or of a detector that has one"),
-    "output": Option("FILE", "where the proposals go, as COCO results without categories"),
-    "keep": Option("NUMBER", "proposals of an image at most; by default as many as the detector itself looks at"),
+    "output": Option("FILE", "the file to write: COCO results without categories"),
+    "keep": Option("NUMBER", "most proposals per image; by default as many as the detector itself uses"),
     "config": CONFIG,
     "device": Option("DEVICE", "cpu, cuda, cuda:1, mps; by default the best there is"),
-    "trust": Option("PACKAGE", "build the model from classes of this package also, if the checkpoint names them"),
+    "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
     "help": HELP,
 }
 USAGE = """\
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
             raise CommandError(f"--{name} FILE is needed: {OPTIONS[name].help}")
     target = Path(given.own["output"])
     if target.is_dir() or not target.parent.is_dir():
-        raise CommandError(f"--output {target} cannot be written: give a file in a folder that there is")
+        raise CommandError(f"--output {target} cannot be written; give a file in an existing folder")
     keep = _keep(given.take("keep"))
 
     with without_garbage_collection():

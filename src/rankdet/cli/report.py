@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     "annotations": Option("DATA", "with results: the ground truth, a COCO or LVIS file or a VOC folder"),
-    "images": Option("FOLDER", "with results: where the images are, if they are not found automatically"),
+    "images": Option("FOLDER", "with results: the folder of the images, if it is not found automatically"),
     "convert": CONVERT,
     "sizes": SIZES,
     **COMPARE,
     "iou-type": Option("TYPE", "bbox or segm; by default segm for a run of a model that draws masks, else bbox"),
-    "output": Option("FILE", "the page; by default report.html in the run, or beside the results"),
-    "title": Option("TEXT", "of the page; by default the name of the run or of the file"),
+    "output": Option("FILE", "the page to write; by default report.html in the run, or next to the results"),
+    "title": Option("TEXT", "title of the page; by default the name of the run or of the file"),
     "config": CONFIG,
     "device": Option("DEVICE", "with a run: cpu, cuda, cuda:1, mps; by default the best there is"),
     "trust": Option("PACKAGE", "with a run: also build classes of this package if the checkpoint names them"),
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         return 0
     if not given.plain:
-        raise CommandError("what is the report to be about? Give the folder of a run, or a file of COCO results")
+        raise CommandError("give the subject of the report: the folder of a run, or a file of COCO results")
     place = Path(given.plain[0])
     if not place.exists():
         raise CommandError(f"there is no {place}; give the folder of a run, or a file of COCO results")

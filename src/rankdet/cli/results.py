@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import Given, Option
+from rankdet.cli.wording import in_options
 
 if TYPE_CHECKING:
     from rankdet.eval import Evaluation, GroundTruth
     from rankdet.eval.sizes import AreaRanges
 
 SIZES = Option("SIZES", "size classes instead of COCO's, each with the side of a square: tiny:16,small:32,large")
-CONVERT = Option("NAMES", "with results: how they differ from COCO's format, such as xyxy,category+1 (see below)")
+CONVERT = Option("NAMES", "with results: how they differ from COCO's format, as in xyxy,category+1 (see below)")
 _WARNING, _EXAMPLES = "warning: ", 3
 
 
@@ -56,7 +57,7 @@ def telling() -> Iterator[list[str]]:
         finally:
             told += dict.fromkeys(map(_in_words, caught))
             for message in told:
-                print(message, file=sys.stderr)
+                print(in_options(message), file=sys.stderr)
 
 
 def tell_of_ids(truth: GroundTruth, evaluation: Evaluation, told: Sequence[str]) -> None:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from rankdet.cli.experiment import Experiment
 
 TOPICS = {
-    "detectors": "the detectors, and with a name all arguments of one",
-    "losses": "the losses, and with a name all arguments of one",
+    "detectors": "list the detectors; with a name, all arguments of that detector",
+    "losses": "list the losses; with a name, all arguments of that loss",
     "presets": "the experiments that --config takes by name",
     "config": "the resolved configuration of an experiment: --config FILE [--KEY VALUE ...]",
-    "run": "what is in the folder of a training, how it came to be, and how to go on: run FOLDER",
+    "run": "the contents of a run folder, its history, and how to continue it: run FOLDER",
     "environment": "versions and machine, for a bug report",
 }
 USAGE = """\

@@ -13,14 +13,14 @@ from rankdet.garbage import without_garbage_collection
 _FILES = {
     "best.ckpt": "the best epoch, for predict, eval and report",
     "best.json": "its evaluation, all numbers and per class",
-    "last.ckpt": "the state to go on from, with --resume",
+    "last.ckpt": "the state to continue from, with --resume",
     "config.yaml": "the resolved configuration, for --config",
     "metrics.csv": "losses, rate and evaluations by step",
     "run.json": "what this page is made from: each start, its command, versions and machine",
     "tensorboard": "the numbers for TensorBoard",
     "pictures": "predictions beside the ground truth",
-    "nonfinite": "batches of steps that were left out",
-    "run.lock": "says who is training here",
+    "nonfinite": "batches of skipped steps",
+    "run.lock": "names the process that is training here",
 }
 _SHOWN = ("rankdet", "python", "torch", "torchvision", "timm", "lightning", "processor", "CUDA")
 

@@ -54,7 +54,7 @@ def _interpret(given: Given) -> Subject:
         files, data = [data, *files], None
     if data is None and not files:
         raise CommandError(
-            "what is to be checked? Give a COCO file, a VOC folder, a YOLO file, or the configuration of an experiment"
+            "give a dataset to check: a COCO file, a VOC folder, a YOLO file, or the configuration of an experiment"
         )
     if data is None:
         return _of_experiment(files, given.overrides, given)

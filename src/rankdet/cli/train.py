@@ -12,24 +12,22 @@ OPTIONS = {
     "config": CONFIG,
     "resume": Option(
         "CHECKPOINT",
-        "go on from a last.ckpt, with the configuration of its run unless others are given; "
-        "auto: from that in --output if there is one, else begin",
+        "continue from a last.ckpt, with the configuration of its run unless another is given; auto: from the one in "
+        "--output if there is one, otherwise start a new training",
     ),
     "start-from": Option(
         "CHECKPOINT",
-        "begin with the weights of a run or of a converted file, classes matched by name; without a model in the "
-        "configuration it is that of the file",
+        "start from the weights of a run or of a converted file, with classes matched by name; the model is that of "
+        "the file unless the configuration has one",
     ),
-    "fresh": Option(
-        "PARTS", "parts of the model that do not come from --start-from, such as stage.head.regress,neck.*"
-    ),
-    "dry-run": Option(None, "check everything, make three steps, detect in some images, keep nothing"),
+    "fresh": Option("PARTS", "parts of the model not taken from --start-from, such as stage.head.regress,neck.*"),
+    "dry-run": Option(None, "check everything, make three steps, detect in a few images, and keep nothing"),
     "help": HELP,
 }
 USAGE = """\
 usage: rankdet train --config FILE [--config FILE ...] [--KEY VALUE ...] [--resume CHECKPOINT | --start-from CHECKPOINT]
 
-Trains a detector, evaluates it after each epoch, keeps the best, and draws what it predicts.
+Trains a detector, evaluates it after each epoch, keeps the best one, and draws its predictions.
 
 examples:
   rankdet train --config demo
@@ -74,7 +72,7 @@ def train(
 ) -> None:
     """Read, build and train."""
     if dry_run and resume not in (None, "auto"):
-        raise CommandError("--dry-run tries a training from its beginning; leave out --resume")
+        raise CommandError("--dry-run tries a training from its start; leave out --resume")
     with without_garbage_collection():
         import torch
 
@@ -124,7 +122,9 @@ def _files_of(resume: str | None) -> list[str]:
 
     if resume is None or resume == "auto":
         raise CommandError("what is to be trained? Give --config FILE; `rankdet show presets` lists what there is")
+    if not Path(resume).is_file():
+        raise CommandError(f"there is no checkpoint {resume}; give the last.ckpt of a run")
     file = Path(resume).parent / "config.yaml"
     if not file.is_file():
-        raise CommandError(f"there is no {file}; say with --config what {resume} was trained with")
+        raise CommandError(f"there is no {file}; give the configuration {resume} was trained with: --config FILE")
     return [str(file)]

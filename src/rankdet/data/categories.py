@@ -119,8 +119,8 @@ class Categories:
             raise DatasetError(f"{found} categories are called {name!r}; rename or merge them in the annotation file")
         if not found:
             near = get_close_matches(name, self.names, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise DatasetError(f"unknown class {name!r}; {hint}The dataset has {_some(self.names)}")
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DatasetError(f"unknown class {name!r}{hint} (the dataset has {_some(self.names)})")
 
 
 def _some(items: Sequence[object], most: int = 10) -> str:

@@ -73,10 +73,15 @@ class CocoDetection(AnnotatedImages):
         with without_garbage_collection():
             read = read_columns(CocoFile(file), classes, masks=masks)
         table, names, federation = read.table, read.names, read.federation
-        counts = table.object_counts() if skip_empty else None
         called = Called("image {}", read.ids)
         keep, left_out = filter_images(
-            read.sizes, counts, names=called, source=file, min_size=min_size, faults=read.faults
+            read.sizes,
+            table,
+            names=called,
+            source=file,
+            min_size=min_size,
+            skip_empty=skip_empty,
+            faults=read.faults,
         )
         if len(keep) < len(read.ids):
             table, names = table.select_images(keep), [names[index] for index in keep]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
@@ -39,7 +39,10 @@ class CocoFile:
         if len(bad := np.flatnonzero((self.sizes < 1).any(1))):
             height, width = self.sizes[bad[0]]
             name = self.content.called("images", bad[0])
-            self._fail(f"{name} has no height or no width: they are {height} and {width}{_and_more(bad, 'images')}")
+            self._fail(
+                f"{name} is {width} wide and {height} high{_and_more(bad, 'images')}; write the width and height of "
+                "the image file, in pixels"
+            )
 
     def categories(self, classes: Sequence[str] | None) -> Categories:
         """The class map in file order, or the named classes."""
@@ -158,8 +161,8 @@ class CocoFile:
         if len(chosen) and not packed.there.any():
             has = "no annotation has the key" if written[0] is None else f"{names[0]} has {written[0]!r:.60}"
             raise DatasetError(
-                f"{self.file} has no segmentations, from which masks are made ({has}); {MASK_FORM}. "
-                f"Add them, or train on boxes alone: {NO_MASKS}"
+                f"{self.file} has no segmentations, which masks are made from ({has}); {MASK_FORM}. "
+                f"Add them, or use boxes only: {NO_MASKS}"
             )
         return packed
 
@@ -189,9 +192,12 @@ class CocoFile:
     def _refuse_absent(self, key: str, name: str, column: Column, places: np.ndarray) -> None:
         if len(absent := column.places(ABSENT)):
             place = int(places[absent[0]])
+            entry = self.content.entry(key, place)
+            if not isinstance(entry, Mapping):
+                self._fail(f"{key}[{place}] is {entry!r:.120}; accepted are objects with keys such as '{name}'")
+            lacks = f"has null for '{name}'" if name in entry else f"has no '{name}'"
             self._fail(
-                f"{len(absent)} of {len(column)} entries of '{key}' lack the key '{name}', or have nothing there; the "
-                f"first is number {place}: {self.content.entry(key, place)!s:.120}. Add it; `rankdet check DATA` lists "
+                f"{key}[{place}] {lacks}{_and_more(absent, key)}: {entry!s:.120}. Add it; `rankdet check DATA` lists "
                 "all that is wrong"
             )
 
@@ -199,8 +205,8 @@ class CocoFile:
         unique, counts = np.unique(ids, return_counts=True)
         if len(twice := unique[counts > 1]):
             self._fail(
-                f"{len(twice)} ids occur more than once in '{key}': {_first(twice)}; ids must be unique "
-                f"({FIX} in which equal entries are listed once)"
+                f"'{key}' has {len(twice)} id{'s' * (len(twice) > 1)} more than once: {_first(twice)}; ids must be "
+                f"unique ({FIX} without equal entries)"
             )
 
     def _fail(self, complaint: str) -> NoReturn:
@@ -218,11 +224,12 @@ def _read(file: Path) -> CocoContent:
     if not wrong:
         return content
     if set(wrong.values()) == {"missing"}:
-        raise DatasetError(f"{file} {MUST_HOLD}, got {sorted(content)}")
+        raise DatasetError(
+            f"{file} {MUST_HOLD}; it has no {' and no '.join(map(repr, wrong))}, only the keys {sorted(content)}"
+        )
     found = " and ".join(f"{key!r} is {what}" for key, what in wrong.items())
-    raise DatasetError(
-        f"{file} {MUST_HOLD}, but {found}; write [{{...}}, {{...}}, ...] ({FIX} that does, of objects of entries)"
-    )
+    mended = f" ({FIX} with lists)" if set(wrong.values()) == {"an object"} else ""
+    raise DatasetError(f"{file} {MUST_HOLD}, but {found}; write [{{...}}, {{...}}, ...]{mended}")
 
 
 def _and_more(places: np.ndarray, key: str) -> str:

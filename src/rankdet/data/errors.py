@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-IMAGES = "images=FOLDER (--data.train_images FOLDER or --data.val_images FOLDER on the command line)"
-NO_MASKS = "masks=False (--data.masks false on the command line)"
-CLASSES = "classes=[NAME, ...] (--data.classes '[NAME, ...]' on the command line)"
-KEEP_EMPTY = "skip_empty=False (--data.skip_empty false on the command line)"
-MIN_SIZE = "min_size (--data.min_size on the command line)"
-"""How messages name the arguments of datasets, in Python and on the command line."""
+IMAGES = "images=FOLDER"
+MASKS, NO_MASKS = "masks=True", "masks=False"
+CLASSES = "classes=[NAME, ...]"
+KEEP_EMPTY = "skip_empty=False"
+MIN_SIZE = "min_size=PIXELS"
+"""How messages name the arguments of datasets; the command line puts its options there (`rankdet.cli.wording`)."""
 FIX = "`rankdet check DATA --fix FOLDER` writes a copy"
 """How messages name the way to a repaired copy."""
 

@@ -110,7 +110,7 @@ def images_not_found(candidates: Iterable[Path], name: str, *, wanted_by: Path) 
     """The error that no folder has any of the images, such as `name`."""
     tried = "\n  ".join(str(folder) for folder in dict.fromkeys(candidates))
     return DatasetError(
-        f"the images of {wanted_by} were not found: none of these folders has {name}; say where they are with "
+        f"the images of {wanted_by} were not found: none of these folders has {name}; give their folder: "
         f"{IMAGES}\n  {tried}"
     )
 
@@ -120,7 +120,7 @@ def missing_files(folder: Path, missing: Sequence[str], *, total: int, wanted_by
     shown = ", ".join(missing[:EXAMPLES]) + (", ..." if len(missing) > EXAMPLES else "")
     return DatasetError(
         f"{len(missing)} of the {total} images of {wanted_by} are missing in {folder}: {shown}; "
-        f"add the files, remove them from the annotations ({FIX} without them), or name another folder: {IMAGES}"
+        f"add the files, remove them from the annotations ({FIX} without them), or give another folder: {IMAGES}"
     )
 
 

@@ -155,28 +155,30 @@ def make_fault(kind: str, names: Sequence[str] | np.ndarray, where: np.ndarray, 
 
 def filter_images(
     sizes: np.ndarray,
-    counts: np.ndarray | None,
+    annotations: Annotations,
     *,
     names: Sequence[str],
     source: Path,
     min_size: int,
+    skip_empty: bool,
     faults: Sequence[Fault] = (),
 ) -> tuple[np.ndarray, list[Fault]]:
     """The places of the images to keep, and what was left out.
 
     Args:
         sizes: (N, 2) height and width.
-        counts: (N,) objects of each image, to leave out those without; None keeps them.
+        annotations: of these images.
         names: (N,) how a message calls each image.
         source: what a message calls the dataset.
         min_size: the least shorter side.
+        skip_empty: leave out images without objects.
         faults: what was left out before, which may be why images have no objects.
 
     Raises:
         DatasetError: when no image is left; it says why, and how to keep them.
     """
     small = sizes.min(1) < min_size
-    empty = (counts == 0) & ~small if counts is not None else np.zeros_like(small)
+    empty = ~small & (annotations.object_counts() == 0 if skip_empty else False)
     found = (
         (f"image with a side below {min_size} pixels", small, "left out by min_size"),
         ("image without objects", empty, "left out by skip_empty"),
@@ -185,8 +187,17 @@ def filter_images(
     keep = np.flatnonzero(~small & ~empty)
     if not len(keep):
         causes = [fault for fault in faults if fault.action == "left out"]
-        remedy = f"give data with objects; images without are kept by {KEEP_EMPTY}, small ones by a smaller {MIN_SIZE}"
-        raise DatasetError(f"{source} leaves no image to use: {'; '.join(map(str, [*left_out, *causes]))}. So {remedy}")
+        if crowd := np.count_nonzero(annotations.iscrowd):
+            causes.append(Fault("region marked as crowd, difficult or ignore", crowd, "which is no object"))
+        remedies = [
+            *(["correct these annotations"] if causes else ["add objects"]),
+            *([f"keep images without objects ({KEEP_EMPTY})"] if empty.any() else []),
+            *([f"keep smaller images ({MIN_SIZE})"] if small.any() else []),
+        ]
+        raise DatasetError(
+            f"{source} leaves no image to use: {'; '.join(map(str, [*left_out, *causes]))}. To mend this, "
+            f"{', or '.join(remedies)}; `rankdet check DATA` lists all that is wrong"
+        )
     return keep, left_out
 
 

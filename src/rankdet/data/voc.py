@@ -15,7 +15,7 @@ import numpy as np
 
 from rankdet.data.annotated import AnnotatedImages
 from rankdet.data.categories import Categories
-from rankdet.data.errors import DatasetError
+from rankdet.data.errors import CLASSES, DatasetError
 from rankdet.data.files import images_not_found, missing_files, voc_image_folders
 from rankdet.data.packed import PackedStrings
 from rankdet.data.raster import read_size
@@ -73,8 +73,9 @@ class VOCDetection(AnnotatedImages):
         sizes = _sizes(folder, names, files)
         categories = _categories(place.home, everything.values(), classes)
         table, faults = _table(files, stems, sizes, categories, origin=origin)
-        counts = table.object_counts() if skip_empty else None
-        keep, left_out = filter_images(sizes, counts, names=stems, source=place.home, min_size=min_size)
+        keep, left_out = filter_images(
+            sizes, table, names=stems, source=place.home, min_size=min_size, skip_empty=skip_empty, faults=faults
+        )
         table = table.select_images(keep)
         super().__init__(
             folder=folder,
@@ -160,9 +161,7 @@ def _categories(home: Path, files: Iterable[VOCFile], classes: Sequence[str] | C
     found = sorted({item.name for file in files for item in file.objects})
     if classes is None:
         if not found:
-            raise DatasetError(
-                f"no file in {home} names an object, so no class is known; name some with classes=... (--data.classes)"
-            )
+            raise DatasetError(f"no file in {home} names an object, so the classes are unknown; name them: {CLASSES}")
         return Categories.from_names(found)
     try:
         Categories.from_names(found).select(classes)

@@ -76,9 +76,14 @@ class YOLODetection(AnnotatedImages):
             labels.refuse()
             read = read_columns(_LabelFiles(labels), classes, masks=masks)
         table, names = read.table, read.names
-        counts = table.object_counts() if skip_empty else None
         keep, left_out = filter_images(
-            read.sizes, counts, names=names, source=place.file, min_size=min_size, faults=read.faults
+            read.sizes,
+            table,
+            names=names,
+            source=place.file,
+            min_size=min_size,
+            skip_empty=skip_empty,
+            faults=read.faults,
         )
         table = table.select_images(keep)
         super().__init__(

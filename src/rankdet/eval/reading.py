@@ -119,13 +119,12 @@ def _content_of(source: Any) -> tuple[str, CocoContent]:
             raise GroundTruthError(f"the ground truth {path} {cause}") from cause
     if isinstance(source, Mapping):
         return "ground truth", CocoContent.of(source)
-    kind = f"the ground truth is a {type(source).__name__}, not an object as COCO's ground truth is"
-    raise GroundTruthError(f"{kind}; {_remedy(source)}")
+    raise GroundTruthError(f"the ground truth is a {type(source).__name__}; {_remedy(source)}")
 
 
 def _remedy(source: Any) -> str:
     if isinstance(getattr(source, "dataset", None), Mapping):
-        return "give its .dataset, which is one"
+        return "give its .dataset"
     return "give the path of a COCO file, or a dict with 'images', 'annotations' and 'categories'"
 
 

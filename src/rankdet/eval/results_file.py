@@ -73,7 +73,7 @@ def load_results(source: Sequence[Entry] | Mapping[str, Any] | PathLike, form: A
     entries, key = _unwrapped(name, content) if isinstance(content, Mapping) else (content, "")
     if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
         hint = "give its .dataset; " if isinstance(getattr(entries, "dataset", None), Mapping) else ""
-        raise ResultsError(f"{name} is not a list of results but {type(entries).__name__}; {hint}{_accepted()}")
+        raise ResultsError(f"{name} must be a list, not {type(entries).__name__}; {hint}{_accepted()}")
     return LoadedResults(
         name=name,
         columns=Columns(entries, f"entry {{}} of {key}{name}", ResultsError),

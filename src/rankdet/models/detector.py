@@ -81,6 +81,8 @@ class Detector(nn.Module, Part, ABC):
         """See the class."""
         if self.training and targets is None:
             raise ValueError("a detector in training mode needs targets; call model.eval() to detect")
+        if isinstance(targets, Mapping):
+            raise TypeError("targets is a dict; give a list with one dict for each image")
         if self.training and targets is not None and len(targets) != len(images):
             raise ValueError(f"there must be one target per image; got {len(images)} images, {len(targets)} targets")
         batch = self.batch_of(images, targets)

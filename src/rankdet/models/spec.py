@@ -208,7 +208,7 @@ def _check_trust(module: str, path: str, trusted: Sequence[str] | None, where: s
     if trusted is not None and module.split(".")[0] not in trusted:
         raise PlanError(
             f"{where} asks for {path}, which is outside the trusted packages ({', '.join(trusted)}); if you "
-            f"know the file, name its package in `trusted` (--trust {module.partition('.')[0]})"
+            f"trust the file, add its package: trusted={[*trusted, module.partition('.')[0]]}"
         )
 
 

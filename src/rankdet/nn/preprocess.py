@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,6 +90,11 @@ class Preprocess(nn.Module, Part):
         return (values - self.mean) / self.std
 
     def _check(self, image: Tensor, position: int) -> None:
+        if not isinstance(image, Tensor):
+            raise TypeError(
+                f"images[{position}] is a {type(image).__name__}; a model takes tensors ({len(self.mean)}, H, W), "
+                "rankdet.Predictor also files, arrays and images of PIL"
+            )
         if image.ndim != 3 or image.shape[0] != len(self.mean) or 0 in image.shape:
             raise ValueError(
                 f"images[{position}] has shape {tuple(image.shape)}; a model takes a list of ({len(self.mean)}, H, W) "
@@ -97,8 +103,13 @@ class Preprocess(nn.Module, Part):
         if not (image.dtype == torch.uint8 or image.dtype.is_floating_point):
             raise TypeError(f"images[{position}] is {image.dtype}; give uint8 (0..255) or floating point (0..1)")
         # Looked at on the CPU alone: a look at an accelerator would stall it in every step.
-        if image.dtype.is_floating_point and image.device.type == "cpu" and bool((image > _BRIGHTEST).any()):
+        if image.dtype.is_floating_point and image.device.type == "cpu" and not bool((image <= _BRIGHTEST).all()):
+            brightest = float(image.amax())
+            if not math.isfinite(brightest):
+                raise ValueError(
+                    f"images[{position}] has values that are not finite; floating point images are in 0..1"
+                )
             raise ValueError(
-                f"images[{position}] is {image.dtype} and goes up to {float(image.amax()):g}; floating point images "
-                "are in 0..1: divide by 255, or give uint8"
+                f"images[{position}] is {image.dtype} and goes up to {brightest:g}; floating point images are in 0..1: "
+                "divide by 255, or give uint8. The model normalises them itself"
             )

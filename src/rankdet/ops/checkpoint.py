@@ -51,15 +51,18 @@ def _read(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except Exception as error:  # whatever the unpickler stumbles over in a file that is none
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if "weights_only" in first_line:  # torch's advice is to allow the code that a file may bring
+        if "weights only" in first_line.lower().replace("_", " "):  # torch's advice is to run the code in the file
             first_line = (
-                "it is none, or holds other objects, whose code is not run; give a checkpoint that rankdet wrote"
+                "it is not one, or holds other objects, whose code is not run; give a checkpoint that rankdet wrote"
             )
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint of tensors and plain data: {first_line}"
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content or KEY not in content:
-        raise CheckpointError(f"{path} was not written by rankdet: it has no {KEY!r} entry beside its weights")
+        raise CheckpointError(
+            f"{path} was not written by rankdet: it has no {KEY!r} entry beside its weights. `rankdet convert` takes "
+            "weights of other tools; weights alone go into a model with its load_state_dict"
+        )
     if wrong := misfit(content, key=KEY):
         raise CheckpointError(f"{path} was not written by rankdet, or was changed: {wrong}")
     return content

@@ -129,14 +129,14 @@ class LeaveOutNonFinite(Callback):
         kept = self._keep(trainer, task, losses, [bool(report.bad) or not guilty for report in own])
         where = f"step {trainer.global_step} (epoch {task.epoch + 1}, lr {task.rate_now:.3g})"
         if self.in_a_row <= self.most:
-            self.display.print(f"  {where} was left out: {what}{kept}")
+            self.display.print(f"  {where} was skipped: {what}{kept}")
             return
-        go_on = f"go on with --resume {self.folder.last}" if self.folder.last.exists() else "begin anew"
-        precision = ", full precision (--trainer.precision 32-true)" if is_mixed(trainer) else ""
+        go_on = f"go on with --resume {self.folder.last}" if self.folder.last.exists() else "start again"
+        precision = ", or in full precision (--trainer.precision 32-true)" if is_mixed(trainer) else ""
         raise TrainingError(
             f"{self.in_a_row} step{'s' if self.in_a_row > 1 else ''} in a row could not be made, the last of them "
-            f"{where}: {what}{kept}. To go on, {go_on} and a lower rate (--optimiser.init_args.lr "
-            f"{task.optimiser.lr / 10:g}), a longer warm-up (--schedule.warmup_iterations), a clipped gradient "
+            f"{where}: {what}{kept}. To mend this, {go_on} and a lower learning rate (--optimiser.init_args.lr "
+            f"{task.optimiser.lr / 10:g}), a longer warm-up (--schedule.warmup_iterations) or a clipped gradient "
             f"(--trainer.gradient_clip 10){precision}"
         )
 

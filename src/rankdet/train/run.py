@@ -163,7 +163,7 @@ def _transfer(
     """The weights that a new training begins with, put into its model; None if it begins with its own, or goes on."""
     if start_from is None:
         if fresh:
-            raise ValueError("fresh names what is not to come from a checkpoint; name that with start_from")
+            raise ValueError("fresh needs start_from, the checkpoint that everything else comes from")
         return None
     if resume is not None and resume != AUTO:
         raise ValueError(
@@ -191,8 +191,8 @@ def check_masks(model: nn.Module, data: DetectionData) -> None:
     for dataset in (data.train, data.val):
         if getattr(model, "needs_masks", False) and not dataset.has_masks:
             raise ValueError(
-                f"{type(model).__name__} learns masks, but {dataset.report.source} was opened without them; give "
-                "masks=True to the data (--data.masks true), or to the dataset where that is an object itself"
+                f"{type(model).__name__} learns masks, but {dataset.report.source} was opened without them; open it "
+                "with masks=True"
             )
 
 

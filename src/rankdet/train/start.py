@@ -38,7 +38,10 @@ class Start:
                 f"{path} was trained on {len(theirs['names'])} classes, the data have {model.num_classes}. "
                 f"{_new_training(path)}"
             )
-        check_weights(model_weights(content), model, path)
+        try:
+            check_weights(model_weights(content), model, path)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}. {_new_training(path)}") from None
         if PROGRESS not in content or "optimizer_states" not in content:
             last = path.with_name("last.ckpt")
             raise CheckpointError(
@@ -67,7 +70,7 @@ class Start:
         for name, what in (("batches_per_epoch", "batches in an epoch"), ("seed", "as its seed")):
             if self.progress[name] != getattr(task, name):
                 raise CheckpointError(
-                    f"{self.path} comes from a training with {self.progress[name]} {what}, this one has "
+                    f"{self.path} comes from a training with {self.progress[name]} {what}; this one has "
                     f"{getattr(task, name)}; resume with the same data, batch size, devices and seed"
                 )
         return changed
@@ -90,14 +93,14 @@ class Start:
         if refused:
             reasons = "; ".join(f"{change} ({change.refusal})" for change in refused)
             raise CheckpointError(
-                f"{self.path} cannot go on with another setting than it has been trained with: {reasons}. Give the old "
-                "one again, or begin a new run"
+                f"{self.path} was trained with other settings, which cannot change on resume: {reasons}. Restore the "
+                "old ones, or begin a new run"
             )
 
 
 def _new_training(path: Path) -> str:
     """The way to other classes."""
     return (
-        "--resume goes on with the same training; to begin a new one with its weights, classes matched by name, give "
+        "--resume continues the same training; to begin a new one with its weights, classes matched by name, give "
         f"--start-from {path}"
     )

@@ -236,10 +236,7 @@ def _layout(rows: ClassRows | None, given: Tensor, value: Tensor) -> ClassRows |
 
 def _way_out(parts: Sequence[str]) -> str:
     """What to do where parts do not fit."""
-    return (
-        "Make the model as that of the file is, or let these parts begin with numbers of their own: "
-        f"fresh={list(parts[:_SHOWN])}, on the command line --fresh {','.join(parts[:_SHOWN])}"
-    )
+    return f"Change the model to match the file, or start these parts from fresh weights: fresh={list(parts[:_SHOWN])}"
 
 
 def _other_norms(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, str]:

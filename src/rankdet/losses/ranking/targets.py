@@ -11,7 +11,7 @@ from rankdet.losses.ranking.numbers import alone, on_cpu
 from rankdet.losses.ranking.search import BlockScan
 
 ROUNDING = 1e-3  # an IoU may come out a little above 1
-NAN_LOGITS = "logits contain NaN; a step before this one diverged, or an input was not finite"
+NAN_LOGITS = "logits contain NaN: an image is not finite, or an earlier step diverged; lower the learning rate"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class PositiveEntries:
 
 
 def check_dtype(logits: Tensor) -> None:
-    """Raise unless the logits are floating."""
+    """Raise unless the logits are a floating tensor."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"logits are a {type(logits).__name__}; give a tensor")
     if not logits.is_floating_point():
         raise TypeError(f"logits are {logits.dtype}; accepted are float16, bfloat16, float32 and float64")
 
