@@ -14,8 +14,9 @@ from typing_extensions import Self
 
 from rankdet.data.categories import Categories
 from rankdet.data.image import read_upright
-from rankdet.data.transforms import FixedResize, ResizeShorter, resize_from_dict
+from rankdet.data.transforms import FixedResize, KeepSize, ResizeShorter, resize_from_dict
 from rankdet.eval.inference import Detection, class_thresholds, predict, to_results
+from rankdet.eval.tiles import Tiles
 from rankdet.models import load
 from rankdet.ops.checkpoint import KEY, read_checkpoint
 
@@ -137,6 +138,46 @@ class Predictor:
         """The same with its model on a device."""
         self.model.to(device)
         return self
+
+    def tiled(
+        self, *, size: int = 800, overlap: float = 0.2, whole: bool = False, max_detections: int | None = None
+    ) -> Self:
+        """The same for large images: it looks at them by overlapping tiles, each resized like an image of its own.
+
+        See `rankdet.eval.Tiles` for what happens to objects at the edges. One image is in memory at a time, and
+        ``batch_size`` tiles go through the model together. The best thresholds remain those found without tiles.
+
+        Args:
+            size: longest side of a tile, in pixels of the image.
+            overlap: what neighbouring tiles share at least, as a part of `size`.
+            whole: whether the whole image is looked at too, for objects larger than the overlap.
+            max_detections: per image; by default the detector's own number.
+
+        >>> class Nothing(nn.Module):
+        ...     num_classes = 1
+        ...     def forward(self, images):
+        ...         found = {"boxes": torch.ones(0, 4), "labels": torch.ones(0), "scores": torch.ones(0)}
+        ...         return [dict(found) for _ in images]
+        >>> Predictor(Nothing(), resize=KeepSize()).tiled(size=64)(torch.rand(3, 90, 150))["boxes"].shape
+        torch.Size([0, 4])
+        """
+        tiles = Tiles(
+            self.model,
+            size=size,
+            overlap=overlap,
+            whole=whole,
+            resize=self.resize,
+            max_detections=max_detections,
+            batch_size=self.batch_size,
+        )
+        return type(self)(
+            tiles,
+            categories=self.categories,
+            resize=KeepSize(),
+            thresholds=self.thresholds,
+            record=self.record,
+            batch_size=1,
+        )
 
     @property
     def class_thresholds(self) -> list[float]:
