@@ -9,6 +9,8 @@ are; and by tiles of 128 pixels. One thread; takes two to three minutes.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -81,7 +83,8 @@ def main() -> None:
         length=IMAGES, seed=2, image_size=LARGE, num_classes=3, sizes=sizes, objects=(16, 40), clutter=20, empty=0.0
     )
     with tempfile.TemporaryDirectory() as folder:
-        predictor = train(Path(folder) / "run")
+        with contextlib.redirect_stdout(sys.stderr):
+            predictor = train(Path(folder) / "run")
         rows = [row(title, way(predictor), data) for title, way in WAYS.items()]
     known = dict(facts())
     print(f"# Small objects in large images\n\n`python benchmarks/tiles.py`, one thread, on {known['processor']};")

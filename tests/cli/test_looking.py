@@ -16,9 +16,20 @@ def results(folder: Path) -> list[dict[str, object]]:
 
 def test_an_image_that_is_one_tile_is_found_as_without_tiles(rankdet, trained, tmp_path):
     Shapes(length=2, seed=1, image_size=64, num_classes=3).export(tmp_path / "shapes")
-    common = ("predict", "--checkpoint", trained / "best.ckpt", "shapes/images", "--threshold", "none", "--trust", "tests", "--batch-size", 1)
+    common = (
+        "predict",
+        "--checkpoint",
+        trained / "best.ckpt",
+        "shapes/images",
+        "--threshold",
+        "none",
+        "--trust",
+        "tests",
+        "--batch-size",
+        1,
+    )
     for folder, options in {"plain": (), "one": ("--tiles", 64), "many": ("--tiles", 40, "--flip", "--whole")}.items():
-        done = rankdet(*common, "--save", "results", "--output", folder, *options)
+        done = rankdet(*common, "--threshold", "none", "--save", "results", "--output", folder, *options)
         assert done.code == 0, done.err
     assert results(tmp_path / "plain") == results(tmp_path / "one") != results(tmp_path / "many")
     assert {row["image_id"] for row in results(tmp_path / "many")} == {1, 2}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -30,11 +32,8 @@ class FindsColours(nn.Module):
         values = image[0].unique()
         values = values[values > 0].flip(0)
         masks = image[0] == values[:, None, None]
-        boxes = [
-            [mask.any(0).nonzero().min(), mask.any(1).nonzero().min()]
-            + [mask.any(0).nonzero().max() + 1, mask.any(1).nonzero().max() + 1]
-            for mask in masks
-        ]
+        seen = [(mask.any(0).nonzero(), mask.any(1).nonzero()) for mask in masks]
+        boxes = [(x.min(), y.min(), x.max() + 1, y.max() + 1) for x, y in seen]
         return {
             "boxes": torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
             "labels": (values * 255).round().long() % self.num_classes,
@@ -83,7 +82,7 @@ def test_tiles_cover_the_image_and_overlap(height: int, width: int, size: int, o
     assert seen.all()
     for side, axis in ((width, 0), (height, 1)):
         starts = sorted({place[axis] for place in places})
-        shared = [first + min(size, side) - second for first, second in zip(starts, starts[1:], strict=False)]
+        shared = [first + min(size, side) - second for first, second in pairwise(starts)]
         assert all(length >= min(overlap * size, size - 1) - 1e-6 for length in shared)
 
 

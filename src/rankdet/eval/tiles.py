@@ -110,7 +110,11 @@ class Tiles(nn.Module):
         return [*tiles, (0, 0, width, height)] if self.whole and len(tiles) > 1 else tiles
 
     def _joined(
-        self, size: tuple[int, int], places: Sequence[Place], found: Sequence[Detection], pieces: Sequence[_Piece] | None
+        self,
+        size: tuple[int, int],
+        places: Sequence[Place],
+        found: Sequence[Detection],
+        pieces: Sequence[_Piece] | None,
     ) -> Detection:
         """What was found in the tiles of an image of (height, width), once and in its pixels."""
         if len(places) == 1:
