@@ -45,11 +45,12 @@ def facts() -> Iterator[tuple[str, str]]:
     yield "system", platform.platform()
     yield "processor", f"{_processor()}, {os.cpu_count()} cores"
     for library in LIBRARIES:
-        yield library, _version(library)
+        yield library, version_of(library)
     yield from _accelerators()
 
 
-def _version(library: str) -> str:
+def version_of(library: str) -> str:
+    """The installed version of a library by its name on PyPI."""
     try:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
@@ -100,7 +101,7 @@ def _processor() -> str:
 
 def _accelerators() -> Iterator[tuple[str, str]]:
     """What torch can compute on; why not, where it is installed and broken."""
-    if _version("torch") == "not installed":
+    if version_of("torch") == "not installed":
         return
     try:
         torch = import_module("torch")

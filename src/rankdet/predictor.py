@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -12,12 +14,16 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from rankdet.card import model_card
 from rankdet.data.categories import Categories
 from rankdet.data.image import read_upright
-from rankdet.data.transforms import FixedResize, ResizeShorter, resize_from_dict
+from rankdet.data.transforms import FixedResize, KeepSize, ResizeShorter, resize_from_dict
+from rankdet.environment import version_of
 from rankdet.eval.inference import Detection, class_thresholds, predict, to_results
-from rankdet.models import load
-from rankdet.ops.checkpoint import KEY, read_checkpoint
+from rankdet.eval.tiles import Tiles
+from rankdet.models.checkpoint import model_in
+from rankdet.ops.checkpoint import KEY, VERSION, read_checkpoint
+from rankdet.ops.pretrained import CARD, hub, write_pretrained
 
 Picture = str | Path | Tensor | np.ndarray | Image.Image
 """An image: a file, an RGB tensor (3, H, W), an array (H, W, 3) or (H, W), or one of PIL."""
@@ -109,10 +115,12 @@ class Predictor:
         model: nn.Module | None = None,
         batch_size: int = 8,
     ) -> Self:
-        """From a checkpoint of ``rankdet train``; nothing is downloaded, and no code in the file is run.
+        """From a checkpoint of ``rankdet train``, a folder or the hub; no code that comes with them is run.
 
         Args:
-            path: ``best.ckpt`` of a run, or a calibrated one.
+            path: ``best.ckpt`` of a run, or a calibrated or converted one; a folder of `save_pretrained`; or
+                ``hf://owner/name`` or ``hf://owner/name@revision``, which is downloaded unless it is there (extra
+                ``[hub]``).
             device: where the model goes; by default it stays on the CPU.
             trusted: packages whose classes the plan in the file may name.
             model: takes the weights instead of one that is built by that plan.
@@ -121,8 +129,8 @@ class Predictor:
         Raises:
             CheckpointError: the file cannot be used; the message says why.
         """
-        record = read_checkpoint(path)[KEY]
-        loaded = load(path, model=model, trusted=trusted)
+        content = read_checkpoint(path)
+        record, loaded = content[KEY], model_in(content, path=path, model=model, trusted=trusted)
         categories, rule = record.get("categories"), record.get("image_size")
         return cls(
             loaded if device is None else loaded.to(device),
@@ -133,10 +141,119 @@ class Predictor:
             batch_size=batch_size,
         )
 
+    def save_pretrained(self, folder: str | Path, *, data: str = "", licence: str = "") -> None:
+        """Write a folder that `load` and the command line take like a checkpoint: safetensors, JSON and a model card.
+
+        There is no pickle in it, and nothing of the training but the metrics.
+
+        Args:
+            folder: is made; files of these names in it are replaced.
+            data: a sentence about the training data, for the card.
+            licence: its identifier, such as "apache-2.0", for the card.
+
+        Raises:
+            PlanError: the model has a part that cannot be written down.
+            ValueError: the model does not say how it is built.
+
+        >>> import tempfile
+        >>> from rankdet.models import ATSS
+        >>> predictor = Predictor(ATSS(num_classes=2, backbone="test_resnet", channels=16), thresholds={1: 0.3})
+        >>> folder = tempfile.mkdtemp()
+        >>> predictor.save_pretrained(folder, data="A few circles.")
+        >>> Predictor.load(folder)
+        Predictor(ATSS, 2 classes, resize=ResizeShorter(short=800, long=1333), 1 thresholds)
+        """
+        folder, record = Path(folder), self._described()
+        versions = {name: version_of(name) for name in ("rankdet", "torch", "torchvision", "timm")}
+        write_pretrained(folder, record, self.model.state_dict(), versions=versions)
+        card = model_card(record, title=folder.resolve().name, versions=versions, data=data, licence=licence)
+        (folder / CARD).write_text(card, encoding="utf-8")
+
+    def push_to_hub(
+        self, repository: str, *, private: bool = True, revision: str | None = None, data: str = "", licence: str = ""
+    ) -> str:
+        """Upload what `save_pretrained` writes to the Hugging Face hub (extra ``[hub]``), as the user who is logged in.
+
+        Args:
+            repository: ``owner/name``; it is made if it is not there.
+            private: whether a repository that is made is seen by its owner alone.
+            revision: the branch; by default the main one.
+            data: a sentence about the training data, for the card.
+            licence: its identifier, such as "apache-2.0", for the card.
+
+        Returns:
+            What `load` takes.
+        """
+        client = hub()
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / repository.rpartition("/")[2]
+            self.save_pretrained(folder, data=data, licence=licence)
+            client.create_repo(repository, private=private, exist_ok=True)
+            client.upload_folder(
+                repo_id=repository, folder_path=folder, revision=revision, commit_message="Model of rankdet"
+            )
+        return f"hf://{repository}" + (f"@{revision}" if revision else "")
+
+    def _described(self) -> dict[str, Any]:
+        """The record of a checkpoint with what holds now, in values that JSON has."""
+        plan = getattr(self.model, "plan", None)
+        if not callable(plan):
+            raise ValueError(
+                f"{type(self.model).__name__} does not say how it is built, as detectors of rankdet do; save the "
+                "predictor of the detector itself, before tiles or views are put around it"
+            )
+        known = {
+            "version": VERSION,
+            "categories": self.categories.to_dict(),
+            "image_size": self.resize.to_dict(),
+            "thresholds": {str(number): score for number, score in self.thresholds.items()},
+        }
+        return {**_finite({**self.record, **known}), "model": plan()}
+
     def to(self, device: str | torch.device) -> Self:
         """The same with its model on a device."""
         self.model.to(device)
         return self
+
+    def tiled(
+        self, *, size: int = 800, overlap: float = 0.2, whole: bool = False, max_detections: int | None = None
+    ) -> Self:
+        """The same for large images: it looks at them by overlapping tiles, each resized like an image of its own.
+
+        See `rankdet.eval.Tiles` for what happens to objects at the edges. One image is in memory at a time, and
+        ``batch_size`` tiles go through the model together. The best thresholds remain those found without tiles.
+
+        Args:
+            size: longest side of a tile, in pixels of the image.
+            overlap: what neighbouring tiles share at least, as a part of `size`.
+            whole: whether the whole image is looked at too, for objects larger than the overlap.
+            max_detections: per image; by default the detector's own number.
+
+        >>> class Nothing(nn.Module):
+        ...     num_classes = 1
+        ...     def forward(self, images):
+        ...         found = {"boxes": torch.ones(0, 4), "labels": torch.ones(0), "scores": torch.ones(0)}
+        ...         return [dict(found) for _ in images]
+        >>> Predictor(Nothing(), resize=KeepSize()).tiled(size=64)(torch.rand(3, 90, 150))["boxes"].shape
+        torch.Size([0, 4])
+        """
+        tiles = Tiles(
+            self.model,
+            size=size,
+            overlap=overlap,
+            whole=whole,
+            resize=self.resize,
+            max_detections=max_detections,
+            batch_size=self.batch_size,
+        )
+        return type(self)(
+            tiles,
+            categories=self.categories,
+            resize=KeepSize(),
+            thresholds=self.thresholds,
+            record=self.record,
+            batch_size=1,
+        )
 
     @property
     def class_thresholds(self) -> list[float]:
@@ -234,6 +351,17 @@ def _checked(image: Tensor, place: int) -> Tensor:
     if image.dtype == torch.uint8 or image.dtype.is_floating_point:
         return image
     raise TypeError(f"images[{place}] is of {image.dtype}; give uint8 (0..255) or floating point (0..1)")
+
+
+def _finite(value: Any) -> Any:
+    """Plain data without the numbers that JSON lacks: metrics that are undefined."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name: _finite(inner)
+        for name, inner in value.items()
+        if not (isinstance(inner, float) and not math.isfinite(inner))
+    }
 
 
 def _is_one(images: Any) -> bool:

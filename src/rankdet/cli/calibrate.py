@@ -63,13 +63,13 @@ def main(arguments: Sequence[str]) -> int:
     for needed in ("checkpoint", "output"):
         if needed not in given.own:
             raise CommandError(f"--{needed} {OPTIONS[needed].value} is needed: {OPTIONS[needed].help}")
-    source, target = Path(given.own["checkpoint"]), Path(given.own["output"])
-    _check_target(source, target)
+    source, target = given.own["checkpoint"], Path(given.own["output"])
+    _check_target(Path(source), target)
     calibrate(source, target, given)
     return 0
 
 
-def calibrate(source: Path, target: Path, given: Given) -> None:
+def calibrate(source: str, target: Path, given: Given) -> None:
     """Judge, shift, judge again, and write."""
     import torch
 
@@ -80,10 +80,10 @@ def calibrate(source: Path, target: Path, given: Given) -> None:
     from rankdet.train.display import Display
 
     trusted, display = given.take("trust"), Display()
-    validation, plan = open_validation(given.files, given.overrides, checkpoint=str(source), trusted=trusted)
+    validation, plan = open_validation(given.files, given.overrides, checkpoint=source, trusted=trusted)
     categories = validation.data.categories
-    predictor = open_predictor(str(source), plan=plan, num_classes=len(categories), trusted=trusted)
-    check_categories(predictor, categories, checkpoint=str(source))
+    predictor = open_predictor(source, plan=plan, num_classes=len(categories), trusted=trusted)
+    check_categories(predictor, categories, checkpoint=source)
     model = predictor.model
     _check_model(model)
     display.print(f"{source}: {type(model).__name__}\n{validation.data.report.summary()}")
@@ -131,7 +131,7 @@ def judge(predictor: Predictor, validation: Validation, *, iou_type: IouType, di
     return Judgement(evaluation, calibration_error(scored), calibration_error(scored, kept=kept))
 
 
-def write_calibrated(source: Path, target: Path, model: nn.Module, after: Judgement, shifts: Tensor) -> None:
+def write_calibrated(source: str, target: Path, model: nn.Module, after: Judgement, shifts: Tensor) -> None:
     """A checkpoint with the weights of the model, 0.5 as the threshold of every class, and no state of a training."""
     import torch
 

@@ -11,6 +11,8 @@ from rankdet.cli.comparing import check_options, compare_with, other_file, show_
 from rankdet.cli.errors import CommandError
 from rankdet.cli.judging import OPTIONS as JUDGING
 from rankdet.cli.judging import IouType, Judged, kind_of, rules_for, shapes_of
+from rankdet.cli.looking import OPTIONS as LOOKS
+from rankdet.cli.looking import check_looks, looking
 from rankdet.cli.numbers import lines_of, show, tell_cost, tell_voc
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
 from rankdet.cli.results import CONVERT, describe_conversions, sizes_of, tell_of_ids, telling
@@ -30,6 +32,7 @@ OPTIONS = {
     **JUDGING,
     "json": Option("FILE", "also write all metrics to this file"),
     "save-results": Option("FILE", "with --checkpoint: write its detections to this file, as COCO results"),
+    **LOOKS,
     "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1, mps; by default the best there is"),
     "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
     "help": HELP,
@@ -47,6 +50,7 @@ of each image, whatever their class; for panoptic results, PQ and LRP.
 examples:
   rankdet eval --checkpoint runs/demo/best.ckpt
   rankdet eval --checkpoint best.ckpt --data.val instances_val2017.json --data.batch_size 4
+  rankdet eval --checkpoint best.ckpt --data.val aerial.json --tiles 800
   rankdet eval --results detections.json --annotations instances_val2017.json --json metrics.json
   rankdet eval --results detections.json --annotations instances_val2017.json --compare before.json
 """
@@ -77,6 +81,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     check_options(given)
     if "results" in given.own:
+        if useless := set(LOOKS) & set(given.own):
+            raise CommandError(f"--{min(useless)} goes with --checkpoint; these detections are made already")
         judged = evaluate_file(given, kind or "bbox")
     else:
         judged = evaluate_checkpoint(given, shapes_of(kind))
@@ -168,6 +174,7 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Judged:
         raise CommandError("--annotations goes with --results; other images for a checkpoint: --data.val DATA")
     if "convert" in given.own:
         raise CommandError("--convert goes with --results; the detections of a checkpoint need no conversion")
+    check_looks(given.own)
     trusted = given.take("trust")
     validation, model_plan = open_validation(
         given.files, given.overrides, checkpoint=given.own["checkpoint"], trusted=trusted
@@ -185,6 +192,9 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Judged:
         display.print(f"The validation images are evaluated by the rules of {evaluate.rules.name}")
     if note := too_few_detections(model, evaluate.rules):
         display.print(note)
+    if "tiles" in given.own:  # it is these that are resized
+        predictor.resize, validation.resize = validation.resize or predictor.resize, None
+    predictor = looking(predictor, given.own)
     with without_score_threshold(model) as threshold:
         predictor.to(choose_device(given.take("device")))
         results = validation.detect(predictor, masks="segm" in kinds, display=display)

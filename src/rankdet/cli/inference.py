@@ -138,7 +138,8 @@ def open_validation(
     """
     record = read_checkpoint(checkpoint)[KEY]
     beside = Path(checkpoint).parent / "config.yaml"
-    chosen = list(files) or ([str(beside)] if beside.is_file() else [])
+    is_run = beside.is_file() and Path(checkpoint).is_file()  # what lies beside a folder belongs to something else
+    chosen = list(files) or ([str(beside)] if is_run else [])
     configuration = read_layers(chosen, overrides)
     configuration.tree.setdefault("data", {})
     check(configuration, _sections())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rankdet.cli.errors import CommandError, near
+from rankdet.cli.looking import OPTIONS as LOOKS
+from rankdet.cli.looking import check_looks, looking
 from rankdet.cli.options import HELP, Option, describe_options
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ OPTIONS = {
     "list": Option("FILE", "a text file with more images, folders or patterns, one in a line"),
     "save": Option("WHAT", "pictures, results, both (default) or none, which only counts the objects"),
     "threshold": Option("SCORE", "lowest score shown; none; or optimal: the LRP-optimal one of each class (default)"),
-    "batch-size": Option("N", "images that go through the model together (default: 8)"),
+    **LOOKS,
+    "batch-size": Option("N", "images or tiles that go through the model together (default: 8)"),
     "device": Option("DEVICE", "cpu, cuda, cuda:1, mps; by default the best there is"),
     "trust": Option("PACKAGE", "build the model from classes of this package, too, if the checkpoint names them"),
     "help": HELP,
@@ -40,6 +43,7 @@ out.
 
 examples:
   rankdet predict --checkpoint runs/demo/best.ckpt photos --output out --threshold 0.3
+  rankdet predict --checkpoint runs/demo/best.ckpt aerial --output out --tiles 800 --overlap 0.2
   rankdet predict --checkpoint runs/demo/best.ckpt a.jpg "photos/**/*.png" --list more.txt --save results --output out
 """
 _EVERY = 60.0
@@ -58,6 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     for needed in ("checkpoint", "output") if save != "none" else ("checkpoint",):
         if needed not in options:
             raise CommandError(f"--{needed} {OPTIONS[needed].value} is needed: {OPTIONS[needed].help}")
+    check_looks(options)
     lists = [Path(options["list"])] if "list" in options else []
     if not places and not lists:
         raise CommandError("no image is named: give files, folders or patterns, or --list FILE")
@@ -71,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         batch_size=_whole("batch-size", options.get("batch-size", "8")),
         device=options.get("device"),
         trusted=options.get("trust"),
+        looks=options,
     )
     return 0
 
@@ -85,8 +91,9 @@ def predict_files(
     batch_size: int,
     device: str | None,
     trusted: str | None,
+    looks: Mapping[str, str],
 ) -> None:
-    """Pictures and results of some images, one batch in memory at a time."""
+    """Pictures and results of some images, one batch in memory at a time; `looks` are the options of `looking`."""
     from rankdet.cli.inference import choose_device, open_predictor
     from rankdet.cli.predict_outputs import open_outputs
     from rankdet.train.display import Display
@@ -99,6 +106,7 @@ def predict_files(
     with ExitStack() as opened:
         predictor = open_predictor(checkpoint, trusted=trusted).to(choose_device(device))
         predictor.batch_size = batch_size
+        predictor = looking(predictor, looks)
         least, said = choose_threshold(threshold, predictor)
         writers = open_outputs(output, inputs, predictor.categories, save=save)
         outputs = [opened.enter_context(writer) for writer in writers]

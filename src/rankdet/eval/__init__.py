@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rankdet.eval.inference import predict, to_results
     from rankdet.eval.metric import DetectionMetric, ResultsMetric
     from rankdet.eval.panoptic import PanopticEvaluation, evaluate_panoptic
+    from rankdet.eval.tiles import Tiles
     from rankdet.eval.trainer import ComputeMetrics
     from rankdet.eval.views import ManyViews
 
@@ -44,6 +45,7 @@ _LAZY = {
     "DetectionMetric": "rankdet.eval.metric",
     "ManyViews": "rankdet.eval.views",
     "ResultsMetric": "rankdet.eval.metric",
+    "Tiles": "rankdet.eval.tiles",
     "predict": "rankdet.eval.inference",
     "to_results": "rankdet.eval.inference",
 }
@@ -78,6 +80,7 @@ __all__ = [
     "Rules",
     "ScoreThresholdWarning",
     "ThresholdCost",
+    "Tiles",
     "VOCEvaluation",
     "area_under_curve",
     "compare",

@@ -24,15 +24,26 @@ def plan_of(record: Mapping[str, Any]) -> Spec | None:
 
 
 def load(path: str | Path, *, model: nn.Module | None = None, trusted: Sequence[str] = ("rankdet",)) -> nn.Module:
-    """A trained detector in evaluation mode, from a checkpoint of ``rankdet train``.
+    """A trained detector in evaluation mode, from a checkpoint of ``rankdet train``, or what `read_checkpoint` takes.
 
-    The model is built from the plan in the file, or the weights go into the given ``model``. Nothing is downloaded.
+    The model is built from the plan in the file, or the weights go into the given ``model``. Nothing is downloaded,
+    unless the path is one of the hub.
 
     Raises:
         CheckpointError: when the file cannot be used, or its weights do not fit the model; the message names the first
             tensors that differ.
     """
-    content = read_checkpoint(path)
+    return model_in(read_checkpoint(path), path=path, model=model, trusted=trusted)
+
+
+def model_in(
+    content: Mapping[str, Any],
+    *,
+    path: str | Path,
+    model: nn.Module | None = None,
+    trusted: Sequence[str] = ("rankdet",),
+) -> nn.Module:
+    """The same of the content of a checkpoint; `path` is what messages call it."""
     weights = model_weights(content)
     if model is None:
         plan = plan_of(content[KEY])

@@ -13,7 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rankdet.ops.checkpoint_error import CheckpointError
 from rankdet.ops.checkpoint_form import misfit
+from rankdet.ops.pretrained import is_pretrained, read_pretrained
+
+__all__ = ["CheckpointError", "check_weights", "model_weights", "read_checkpoint", "read_summary"]
 
 KEY = "rankdet"
 PREFIX = "model."
@@ -21,12 +25,11 @@ VERSION = 2
 """Of the entry; 1 is that of rankdet 0.1.0, which described models in other words."""
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says which file, why, and what to do."""
-
-
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Content of a checkpoint as plain data and tensors on the CPU.
+
+    Args:
+        path: a file; or a folder, or ``hf://owner/name`` on the hub, as `rankdet.ops.pretrained` describes them.
 
     Raises:
         CheckpointError: when the file is missing, damaged, holds pickled objects or was not written by rankdet.
@@ -45,8 +48,25 @@ def read_summary(path: str | Path) -> dict[str, Any]:
 
 
 def _read(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
+    content = _unfolded(path, with_weights=not mmap) if is_pretrained(path) else _unpickled(path, mmap=mmap)
+    if not isinstance(content, dict) or "state_dict" not in content or KEY not in content:
+        raise CheckpointError(
+            f"{path} was not written by rankdet: it has no {KEY!r} entry beside its weights. `rankdet convert` takes "
+            "weights of other tools; weights alone go into a model with its load_state_dict"
+        )
+    if wrong := misfit(content, key=KEY):
+        raise CheckpointError(f"{path} was not written by rankdet, or was changed: {wrong}")
+    return content
+
+
+def _unfolded(path: str | Path, *, with_weights: bool) -> dict[str, Any]:
+    record, weights = read_pretrained(path, with_weights=with_weights)
+    return {"state_dict": {PREFIX + name: value for name, value in weights.items()}, KEY: record}
+
+
+def _unpickled(path: str | Path, *, mmap: bool) -> Any:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except Exception as error:  # whatever the unpickler stumbles over in a file that is none
@@ -58,14 +78,6 @@ def _read(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint of tensors and plain data: {first_line}"
         ) from error
-    if not isinstance(content, dict) or "state_dict" not in content or KEY not in content:
-        raise CheckpointError(
-            f"{path} was not written by rankdet: it has no {KEY!r} entry beside its weights. `rankdet convert` takes "
-            "weights of other tools; weights alone go into a model with its load_state_dict"
-        )
-    if wrong := misfit(content, key=KEY):
-        raise CheckpointError(f"{path} was not written by rankdet, or was changed: {wrong}")
-    return content
 
 
 def model_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -1,0 +1,58 @@
+"""How ``predict`` and ``eval`` look at an image: as it is, by tiles, at several sizes, mirrored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rankdet.cli.errors import CommandError
+from rankdet.cli.options import Option
+
+if TYPE_CHECKING:
+    from rankdet.predictor import Predictor
+
+OPTIONS = {
+    "tiles": Option("PIXELS", "look at large images by overlapping tiles of this size, each like an image of its own"),
+    "overlap": Option("SHARE", "with --tiles: what neighbouring tiles share, from 0 to below 1 (default: 0.2)"),
+    "whole": Option(None, "with --tiles: look at the whole image too, for objects larger than the overlap"),
+    "scales": Option("LIST", "look at each image at these sizes, such as 0.5,1,1.5, and put what is found together"),
+    "flip": Option(None, "look at each image mirrored too"),
+}
+
+
+def check_looks(given: Mapping[str, str]) -> None:
+    """`CommandError` for options that mean nothing, before a model is loaded."""
+    for name in ("overlap", "whole"):
+        if name in given and "tiles" not in given:
+            raise CommandError(f"--{name} goes with --tiles PIXELS")
+    if "tiles" in given and not (given["tiles"].isdigit() and int(given["tiles"])):
+        raise CommandError(f"--tiles must be a whole number of pixels, such as 800; got {given['tiles']}")
+    if not 0 <= _number("overlap", given.get("overlap", "0")) < 1:
+        raise CommandError(f"--overlap is a part of the tile, from 0 to below 1; got {given['overlap']}")
+    if any(scale <= 0 for scale in _scales(given)):
+        raise CommandError(f"--scales must be above 0, as in 0.5,1,1.5; got {given['scales']}")
+
+
+def looking(predictor: Predictor, given: Mapping[str, str]) -> Predictor:
+    """The predictor that looks at images as the options say; itself without any."""
+    from rankdet.eval import ManyViews
+
+    if "scales" in given or "flip" in given:
+        predictor.model = ManyViews(predictor.model, scales=_scales(given), flip="flip" in given)
+    if "tiles" not in given:
+        return predictor
+    settings: dict[str, Any] = {"size": int(given["tiles"]), "whole": "whole" in given}
+    if "overlap" in given:
+        settings["overlap"] = float(given["overlap"])
+    return predictor.tiled(**settings)
+
+
+def _scales(given: Mapping[str, str]) -> list[float]:
+    return [_number("scales", part) for part in given.get("scales", "1").split(",")]
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise CommandError(f"--{name} takes numbers, got {text}") from None
