@@ -187,7 +187,7 @@ def filter_images(
     keep = np.flatnonzero(~small & ~empty)
     if not len(keep):
         causes = [fault for fault in faults if fault.action == "left out"]
-        if crowd := np.count_nonzero(annotations.iscrowd):
+        if crowd := int(np.count_nonzero(annotations.iscrowd)):
             causes.append(Fault("region marked as crowd, difficult or ignore", crowd, "which is no object"))
         remedies = [
             *(["correct these annotations"] if causes else ["add objects"]),
