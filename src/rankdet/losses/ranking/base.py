@@ -262,7 +262,7 @@ class RankingLoss(nn.Module, ABC):
         return None if wanted is None else given[wanted]
 
     def ranked_by(self, logits: Tensor, arguments: Arguments, *, delta: float | None = None) -> Ranked:
-        """What all the other calls come to; delta in the place of the loss's own."""
+        """What all the other calls come to; delta in place of the loss's own."""
         check_tensors(logits, arguments.targets)
         self._check_sorting(arguments)
         if is_seen_from_outside(logits, arguments):
