@@ -312,10 +312,7 @@ def test_predict_without_images(rankdet, trained: Path, tmp_path: Path):
     [
         (
             [],
-            [
-                "give one thing to evaluate: --checkpoint FILE, or --results, --proposals or --panoptic FILE with "
-                "--annotations"
-            ],
+            ["give one thing to evaluate: --checkpoint FILE, or --results, --proposals or --panoptic FILE"],
         ),
         (["--results", "r.json"], ["--results needs --annotations"]),
         (["--results", "r.json", "--annotations", "gt.json"], ["gt.json"]),

@@ -41,6 +41,10 @@ def test_wrong_input_is_explained(
 def test_only_tensors_are_logits(cls: type[RankingLoss], logits: object):
     with pytest.raises(TypeError, match=f"logits are a {type(logits).__name__}; give a tensor"):
         cls()(logits, torch.zeros(2))
+    with pytest.raises(TypeError, match=f"targets are a {type(logits).__name__}; give a tensor"):
+        cls()(torch.zeros(2), logits)
+    with pytest.raises(TypeError, match="logits are a"):
+        cls().per_positive(logits, torch.zeros(2))
 
 
 def test_wrong_lists_of_positives_are_explained():

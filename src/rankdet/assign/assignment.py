@@ -22,7 +22,7 @@ IGNORE = -2
 
 @dataclass(frozen=True)
 class Assignment:
-    """What each of the P priors of a batch shall predict.
+    """What each of the P priors of a batch should predict.
 
     Invariant: ``positive_index`` lists, ascending, exactly the rows with ``labels >= 0``, and the other two tensors
     follow its order.
@@ -143,7 +143,7 @@ class CandidateCost(Protocol):
 
 
 class Assigner(Part, ABC):
-    """Decides for every prior which object it shall predict.
+    """Decides for every prior which object it should predict.
 
     Invariant: a prior that is not valid is ignored; with no objects every valid prior is background.
     """

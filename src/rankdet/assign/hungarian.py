@@ -105,8 +105,8 @@ class SoftmaxCost(ClassCost):
 class CriterionCost(ClassCost):
     """What the criterion of the stage says of each pair, box loss and all: `Criterion.cost`.
 
-    Boxes are in it, so a matcher that shall ask nobody else has ``box_cost=0, giou_cost=0``. It wants the logits of all
-    classes once for each pair: much memory with many classes, objects and priors.
+    It includes boxes, so use ``box_cost=0, giou_cost=0`` for a matcher without further costs. It wants the logits of
+    all classes once for each pair: much memory with many classes, objects and priors.
     """
 
     def __call__(self, pairs: Pairs, criterion: CandidateCost) -> Tensor:

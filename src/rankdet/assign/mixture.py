@@ -41,7 +41,7 @@ def fit_two_gaussians(
             mixture that means nothing.
         reg_covar: added to each variance.
         tolerance: a set has converged when its mean log likelihood changes by less.
-        max_iterations: at most so many steps.
+        max_iterations: at most this many steps.
 
     >>> values = torch.tensor([[0.1, 0.2, 3.0, 3.1]], dtype=torch.float64)
     >>> fit_two_gaussians(values, values > 0).means.squeeze(1).round(decimals=4).tolist()

@@ -35,7 +35,7 @@ class PointAssigner(Assigner):
 
     Args:
         ranges: lowest and highest distance in pixels to the farthest side, for each level, finest first.
-        centre_radius: positives lie within so many strides of the object's centre, along each axis (centre sampling,
+        centre_radius: positives lie within this many strides of the object's centre, along each axis (centre sampling,
             1.5 in the published variants); None for anywhere in the object.
 
     >>> truth = GroundTruth((torch.tensor([[0., 0., 40., 40.]]),), (torch.tensor([1]),), (torch.empty(0, 4),))

@@ -37,7 +37,7 @@ class RandomSampler(Sampler):
     Args:
         num: priors of an image.
         positive_fraction: of them, at most.
-        negatives_per_positive: at most so many, per image, and no fewer than for one positive; None for no bound.
+        negatives_per_positive: at most this many, per image, and no fewer than for one positive; None for no bound.
         generator: of the draws, on any device; torch's global generator by default.
 
     >>> from rankdet.assign.assignment import Assignment

@@ -29,7 +29,7 @@ class CellAssignment(Assignment):
 
     Attributes:
         positives: (Q,) the positive that each mask is drawn from, ascending.
-        objects: (Q,) the object that it shall show, a row among the objects of the batch.
+        objects: (Q,) the object that it should show, a row among the objects of the batch.
         own: (M,) the mask of each positive.
     """
 

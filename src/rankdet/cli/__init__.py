@@ -97,6 +97,6 @@ def _usage() -> str:
     lines = "\n".join(f"  {name:<10} {purpose}" for name, purpose in COMMANDS.items())
     return (
         f"usage: rankdet COMMAND [options]\n\nTrain object detectors by ranking.\n\ncommands:\n{lines}\n\n"
-        "`rankdet COMMAND --help` explains a command, `rankdet --version` prints the version. "
-        "Start with: rankdet train --config demo"
+        "`rankdet COMMAND --help` explains a command, `rankdet --version` prints the version. Start with: rankdet "
+        "train --config demo"
     )

@@ -40,7 +40,7 @@ class _Anew(Tree):
 class Configuration:
     """The merged tree, and which layer each stated value came from (by dotted key), for messages.
 
-    ``replaced`` has the objects that a later layer put a text in the place of: if that text turns out to be their
+    ``replaced`` has the objects that a later layer put a text in place of: if that text turns out to be their
     class, and no plain value, then :meth:`inherit` gives their arguments back.
     """
 

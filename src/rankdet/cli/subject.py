@@ -110,7 +110,7 @@ def _of_experiment(files: Sequence[str], overrides: Sequence[tuple[str, str]], g
 
 
 def _source(settings: Mapping[str, Any], part: str) -> Source | None:
-    """The files of one dataset; None for one that is made while it is read, or put together from others."""
+    """The files of one dataset; None for one that is made while it is read, or assembled from others."""
     data = settings[part]
     if isinstance(data, str):
         same = {"images": settings[f"{part}_images"], "classes": settings["classes"]}

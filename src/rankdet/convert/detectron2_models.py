@@ -1,4 +1,4 @@
-"""The detectors of Detectron2's model zoo with a ResNet and a pyramid, put together from our parts, and their names."""
+"""The detectors of Detectron2's model zoo with a ResNet and a pyramid, assembled from our parts, and their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detectors of torchvision, put together from our parts to compute the same, and the names of their weights."""
+"""The detectors of torchvision, assembled from our parts to compute the same, and the names of their weights."""
 
 from __future__ import annotations
 

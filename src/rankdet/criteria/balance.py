@@ -63,13 +63,13 @@ class ConstantBalance(TaskBalance):
 
 
 class ValueBalance(TaskBalance):
-    """Every task weighs as much as the ranking: lambda = L_cls / L_task, without gradient, anew in each step.
+    """Every task weighs as much as the ranking: lambda = L_cls / L_task, without gradient, renewed in each step.
 
     Rank & Sort paper, section 5.2, value-based task balancing. The balanced loss has the value of the classification
-    loss; only its gradient tells how the task fares. A task loss of 0 stays 0 (the published code divides by it).
+    loss; only its gradient reflects the task. A task loss of 0 stays 0 (the published code divides by it).
 
     A perfect ranking has the value 0, and then the boxes stop learning, however far they are off. With the thousands of
-    priors of a dense detector that does not happen; with a few queries or regions it does. The remedy is a ``least``
+    priors of a dense detector this does not happen; with a few queries or regions it does. The remedy is a ``least``
     above 0: with 1 the boxes weigh as much as the ranking where it is the worse of the two, and otherwise as they do
     unbalanced.
 
@@ -124,9 +124,9 @@ class EpochBalance(TaskBalance):
     """The self-balance of aLRP Loss: a weight that is renewed at the end of every epoch, 50 in the first.
 
     lambda = mean of (L_cls + L_task) over the last epoch / mean of L_task (aLRP paper, section 4.2; `SelfBalance` has
-    the rule and its state, which a checkpoint carries). A training loop tells the end of an epoch by calling
-    ``end_epoch()`` of every module of the model that has such a method, as `rankdet train` does; without one, an epoch
-    can be a fixed number of ``steps``.
+    the rule and its state, which a checkpoint carries). A training loop signals the end of an epoch by calling
+    ``end_epoch()`` on every module of the model that has this method, as `rankdet train` does; otherwise an epoch can
+    be a fixed number of ``steps``.
 
     >>> balance = EpochBalance()
     >>> float(balance(torch.tensor(0.2), torch.tensor(0.8)))

@@ -15,7 +15,7 @@ from rankdet.ops.predictions import Predictions
 
 
 class Correlated(Around):
-    """Another criterion, and a loss ``correlation``: the better the box of a positive, the higher its score shall be.
+    """Another criterion, and a loss ``correlation``: the better the box of a positive, the higher its score should be.
 
     Kahraman et al., "Correlation Loss", AAAI 2023, who leave out branches that judge the quality. Compared are the
     positives of the batch, of all devices where the criterion gathers, by the score that a detection has (so that a

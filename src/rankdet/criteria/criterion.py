@@ -63,7 +63,7 @@ class Criterion(nn.Module, Part, ABC):
 
     @property
     def prior_score(self) -> float:
-        """The score that a region stage shall start from, about."""
+        """The score that a region stage should start from, about."""
         return 0.5
 
     @property

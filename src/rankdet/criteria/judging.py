@@ -42,7 +42,7 @@ class GeometricMean(Fusion):
 
 
 def judging_losses(predictions: Predictions, positives: Positives, measure: Measure) -> Tensor:
-    """Binary cross entropy (M,) of the quality logits of the positives against what they shall predict."""
+    """Binary cross entropy (M,) of the quality logits of the positives against what they should predict."""
     logits = predictions.quality_logits[positives.index, 0].float()
     return F.binary_cross_entropy_with_logits(logits, measure(positives).float(), reduction="none")
 

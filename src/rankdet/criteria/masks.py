@@ -23,7 +23,7 @@ class MaskPredictions:
 
 @dataclass(frozen=True)
 class MaskAssignment:
-    """What those masks shall be.
+    """What those masks should be.
 
     Attributes:
         targets: (M, h, w), 0 and 1.

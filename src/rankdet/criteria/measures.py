@@ -66,7 +66,7 @@ class RelativeIoU(Measure):
 
 
 class NormalisedGIoU(Measure):
-    """(1 + GIoU) / 2 of the predicted box with its object: tells boxes apart that do not even touch it.
+    """(1 + GIoU) / 2 of the predicted box with its object: also distinguishes boxes that do not overlap it.
 
     As quality it gives aLRP Loss its localisation error, (1 - GIoU) / (2 (1 - tau)) (aLRP paper, section 4).
     """
@@ -149,7 +149,7 @@ class RankWeight(Measure):
     """How much a positive counts in the ranks of all: mean over i of H(s_k - s_i) / rank(i) for positive k.
 
     The ranking-based weight of aLRP Loss (NeurIPS 2020, Equation A.46; Rank & Sort paper, Equation A.35): a positive at
-    the top counts everywhere, one at the bottom for itself alone. Divided by nothing (`WeightedSum`) it gives the
+    the top counts everywhere, one at the bottom only for itself. Without division (`WeightedSum`) it gives the
     localisation part of aLRP Loss. Above 1 only where a ranking loss counts a positive as less than 1 in its own rank.
 
     Args:

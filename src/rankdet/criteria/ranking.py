@@ -38,7 +38,7 @@ from rankdet.ops.predictions import Predictions
 
 
 class RankingCriterion(Criterion):
-    """Rank the positives above the negatives, and among themselves by quality; regress boxes with equal say.
+    """Rank the positives above the negatives, and by quality among themselves; regress boxes with equal weight.
 
     The defaults are the paper's RS criterion; each of its ablations is another choice of parts.
 
@@ -46,13 +46,13 @@ class RankingCriterion(Criterion):
         ranking: the ranking loss over all (prior, class) pairs of the stage; RS Loss by default. If it gathers across
             devices, boxes, masks and the quality branch are weighted, averaged and balanced over all devices too.
         quality: label of the positives, for losses that sort them.
-        box_loss: loss of each positive's box, or several, each reduced and balanced by itself (``box1``, ``box2``):
-            then their weights vanish under a `ValueBalance`, as in BRS-DETR (Yavuz et al., ECCV 2024).
-        weighting: weight of each positive's box loss; `RankWeight` looks at the ranking too.
+        box_loss: loss of each positive's box, or several, each reduced and balanced separately (``box1``, ``box2``);
+            their weights then have no effect under a `ValueBalance`, as in BRS-DETR (Yavuz et al., ECCV 2024).
+        weighting: weight of each positive's box loss; `RankWeight` also uses the ranking.
         reduction: how the weighted box losses become one number.
-        balance: how the box loss is scaled beside the ranking loss.
+        balance: how the box loss is scaled relative to the ranking loss.
         judged: what a quality branch of the head predicts for the positives, a mean of cross entropies. None: no such
-            branch; the paper's losses need none, and the baselines of its table 2 are shown with one as well.
+            branch; the paper's losses need none, but its table 2 also has baselines with one.
         judged_weight: factor on the loss of that branch.
         fusion: how its probability enters the score of a detection; by default it multiplies the class probability.
         loss_weight: factor on all losses of the stage (0.20 for an RPN in the paper).
@@ -194,10 +194,10 @@ def alrp_criterion(
 
     The box loss is (1 - GIoU) / (2 (1 - tau)), at most 1 / (1 - tau), or 1 - GIoU times ``box_weight``; it is summed
     with the weights of `RankWeight` and balanced per epoch. For an RPN the paper takes ``tau=0.7, loss_weight=0.20``.
-    What the two published programs do there is something else:
+    The two published programs differ there:
 
-    - that of the aLRP paper (Faster R-CNN, 40.7 AP) passes 0.20 where delta is expected, so that the step is narrow and
-      the box loss alone has the weight: ``delta=0.2, tau=0.7, box_weight=1 / 3``;
+    - that of the aLRP paper (Faster R-CNN, 40.7 AP) passes 0.20 where delta is expected, so the step is narrow and only
+      the box loss has the weight: ``delta=0.2, tau=0.7, box_weight=1 / 3``;
     - that of the Rank & Sort paper (37.4 AP) does not divide the box loss: ``tau=0.7, box_weight=1, loss_weight=0.2``.
     """
     return RankingCriterion(
@@ -226,5 +226,5 @@ def average_precision_criterion(*, beta: float = 1.0) -> RankingCriterion:
 
 
 def ndcg_criterion() -> RankingCriterion:
-    """NDCG Loss (aLRP paper, appendix D), whose authors trained no detector: boxes are learned as beside RS Loss."""
+    """NDCG Loss (aLRP paper, appendix D), whose authors trained no detector: boxes are learned as with RS Loss."""
     return RankingCriterion(ranking=NDCGLoss(), quality=Uniform())

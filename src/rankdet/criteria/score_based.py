@@ -138,13 +138,13 @@ class PerSample(Normaliser):
 
 
 class ScoreCriterion(Criterion):
-    """Classify every prior by itself, regress the boxes of the positives, and judge them where a branch does.
+    """Classify every prior independently, regress the boxes of the positives, and judge them with a quality branch.
 
     Args:
         classification: focal loss by default.
         quality: label of the positives, for losses that learn it (quality focal loss).
-        mining: which priors are looked at, by their classification losses; None for all. What it leaves out counts
-            nowhere, as if it were ignored, masks of it included.
+        mining: which priors are used, by their classification losses; None for all. The others count nowhere, as if
+            they were ignored, and neither do their masks.
         box_loss: loss of each positive's box, with its own weight.
         weighting: weight of each positive in the box loss.
         judged: what a quality branch of the head predicts for the positives (`Centerness`, `BoxIoU`). None: no such

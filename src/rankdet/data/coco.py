@@ -29,19 +29,19 @@ class CocoDetection(AnnotatedImages):
     """Images and objects of a COCO-format annotation file.
 
     Labels follow the order of the categories in the file, or of `classes`. Category and image ids may be any integers;
-    annotation ids may be missing or repeated. Numbers in text are read as numbers, and named in the report. Annotations
-    marked ``ignore`` are regions to ignore in training, as crowds are; an evaluation takes them for objects, as
-    pycocotools does. Of LVIS, images are found by their ``coco_url``, and :meth:`ground_truth` keeps which classes were
-    looked for in which image, and how frequent they are.
+    annotation ids may be missing or repeated. Numbers in text are read as numbers, and listed in the report.
+    Annotations marked ``ignore`` are ignored in training, like crowds; an evaluation counts them as objects, as
+    pycocotools does. For LVIS, images are found by their ``coco_url``, and :meth:`ground_truth` keeps which classes
+    were looked for in which image, and how frequent they are.
 
     Args:
         annotations: the JSON file.
-        images: the folder of the images; found automatically when None: beside the file, in ``images``, or in one named
-            after the split (``train2017`` for ``instances_train2017.json``), or in those one level up.
-        masks: give masks too; objects without a usable segmentation are then left out, and counted.
+        images: the folder of the images. None finds it automatically: next to the file, in ``images``, or in a folder
+            named after the split (``train2017`` for ``instances_train2017.json``), here or one level up.
+        masks: also load masks; objects without a usable segmentation are then left out, and counted.
         classes: use only these categories, by name; the others count as background.
-        skip_empty: leave out images without objects (crowd regions alone are none), as in training.
-        min_size: leave out images whose shorter side is below so many pixels.
+        skip_empty: leave out images without objects (crowd regions are not objects), as in training.
+        min_size: leave out images whose shorter side is below this many pixels.
 
     Raises:
         DatasetError: whatever is wrong with the file, in one message: JSON, keys, ids of images or categories that

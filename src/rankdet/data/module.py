@@ -32,29 +32,29 @@ _PROBED = 32  # images whose headers are read before a training
 
 
 class DetectionData:
-    """Training and validation data; everything that can be checked before a training is checked here.
+    """Training and validation data; everything about them that can be checked before a training is checked here.
 
     Args:
         train: a dataset, or what :func:`rankdet.data.open_dataset` takes: a COCO file, a VOC folder, a YOLO file,
-            ``"shapes"``. A list of these is taken as one dataset, as VOC 2007 and 2012 are.
-        val: as `train`; ``"shapes"`` gives images that are not those of the training.
-        train_images: the folder of the training images, where it is not found automatically.
-        val_images: the folder of the validation images, where it is not found automatically.
+            ``"shapes"``. A list of these is used as one dataset, as VOC 2007 and 2012 are.
+        val: as `train`; ``"shapes"`` gives images other than those for training.
+        train_images: the folder of the training images, if it is not found automatically.
+        val_images: the folder of the validation images, if it is not found automatically.
         classes: use only these classes, by name and in this order, in both.
-        masks: give masks too.
-        batch_size: images in a batch, on each process.
-        workers: loading processes, for each training process; 0 loads in the training process itself.
+        masks: also load masks.
+        batch_size: images per batch and process.
+        workers: data loading workers per training process; 0 loads in the training process itself.
         resize: the rule for validation and deployment; None for ``ResizeShorter(short=800, long=1333)``.
-        train_transforms: resizing and augmentation of training images, in their order; None for `resize` and a
+        train_transforms: resizing and augmentation of training images, in order; None for `resize` and a
             horizontal flip with probability 0.5. Boxes are clipped and degenerate ones dropped after them in any case.
-        sampling: how often training images come in an epoch; None for each once. ``RepeatRare()`` is for long tails.
+        sampling: how often training images come in an epoch; None for each once. ``RepeatRare()`` suits long tails.
         skip_empty: leave images without objects out of the training, as the published experiments do.
-        min_size: leave images whose shorter side is below so many pixels out of the training.
-        one_class: all objects are of one class, "object", for what tells them from background alone.
-        proposals: files of regions that come with the images, for a detector without a first stage.
+        min_size: leave images whose shorter side is below this many pixels out of the training.
+        one_class: put all objects into one class, "object", for detectors that only separate objects from background.
+        proposals: files with the regions of each image, for a detector without a first stage.
         semantic: folder with a semantic map of each training image, as COCO-stuff has them; see `WithSemantics`.
 
-    `classes`, `masks` and the two rules of omission apply to data that are opened here, not to dataset objects.
+    `classes`, `masks`, `skip_empty` and `min_size` apply to data opened here, not to dataset objects.
 
     Raises:
         DatasetError: for what is wrong with the data: unreadable files, training without objects, categories of `train`

@@ -1,4 +1,4 @@
-"""Proposals from files: regions of each image that a detector shall look at, best first."""
+"""Proposals from files: regions of each image that a detector should look at, best first."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class DatasetReport:
 
 
 def merge_reports(source: str, reports: Sequence[DatasetReport]) -> DatasetReport:
-    """The report of several datasets used as one: counts add up, faults of one kind are put together."""
+    """The report of several datasets used as one: counts add up, faults of one kind are combined."""
     kinds: dict[tuple[str, str], Fault] = {}
     for fault in (fault for report in reports for fault in report.faults):
         before = kinds.get((fault.kind, fault.action), Fault(fault.kind, 0, fault.action))

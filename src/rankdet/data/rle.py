@@ -183,7 +183,7 @@ def _sums_of_runs(values: NDArray[np.int32], first: Ints) -> tuple[Ints, Ints]:
     """The sums (2, M) of each mask's runs at even and at odd places of all, run 0 left out, and the least run (M,).
 
     ``first`` (M,) are the places of the runs 0. As every other number adds up, the runs at even places are a cumulative
-    sum, minus what that was at the mask's run 0, which is no part of it; those at odd places, too.
+    sum, minus what that was at the mask's run 0, which is no part of it; those at odd places as well.
     """
     sums, lowest = np.zeros((2, len(first)), np.int64), np.zeros(len(first), np.int64)
     after = np.r_[first[1:], len(values)]

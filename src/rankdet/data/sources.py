@@ -40,7 +40,7 @@ def open_dataset(
         masks: give masks too.
         classes: use only these classes, by name.
         skip_empty: leave out images without objects.
-        min_size: leave out images whose shorter side is below so many pixels.
+        min_size: leave out images whose shorter side is below this many pixels.
         shapes_seed: the seed of the built-in dataset.
 
     Raises:

@@ -46,7 +46,7 @@ class VOCDetection(AnnotatedImages):
         origin: what the first pixel is called: 1 by the standard; 0 for files whose corners are edges counted from 0,
             which are then taken as they are.
         skip_empty: leave out images without objects (difficult ones alone are none), as in training.
-        min_size: leave out images whose shorter side is below so many pixels.
+        min_size: leave out images whose shorter side is below this many pixels.
 
     Raises:
         DatasetError: a file that is missing or malformed, missing images, unknown `classes`, no images left.

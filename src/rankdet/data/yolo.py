@@ -37,7 +37,7 @@ class YOLODetection(AnnotatedImages):
         masks: give masks too, from polygons; objects that are boxes are then left out, and counted.
         classes: use only these classes, by name; the others count as background.
         skip_empty: leave out images without objects.
-        min_size: leave out images whose shorter side is below so many pixels.
+        min_size: leave out images whose shorter side is below this many pixels.
 
     Raises:
         DatasetError: whatever is wrong with the files: YAML, paths, lines of labels (with file and number), missing

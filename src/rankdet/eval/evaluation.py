@@ -27,7 +27,7 @@ class CategoryResult:
     """The numbers of one category, in [0, 1] and NaN where undefined; errors (LRP) are better when lower.
 
     ``threshold`` is the score at which the category's LRP is lowest: the score to deploy it with. ``objects`` counts
-    the objects that are no crowd.
+    the objects, without crowd regions.
     """
 
     category_id: int
@@ -56,8 +56,8 @@ class Details:
 class Evaluation:
     """``metrics`` by name, in [0, 1] and NaN where undefined; ``per_class`` in the order of the category ids.
 
-    Without an object that counts, AP and all the others are undefined: nothing to compare or to choose by.
-    Where an evaluation is by several kinds of shapes, those of the others than the headline are called ``box_AP``, ....
+    Without an object that counts, AP and all other metrics are undefined: there is nothing to compare or to choose by.
+    If several kinds of shapes are evaluated, the metrics of all but the first are called ``box_AP``, and so on.
     ``details`` has the matches, curves and arrays behind the numbers; None after `from_json`.
     """
 

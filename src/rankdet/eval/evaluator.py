@@ -1,4 +1,4 @@
-"""Several kinds of shapes in one evaluation: an instance segmenter is judged by its masks, with its boxes beside."""
+"""Several kinds of shapes in one evaluation: an instance segmenter is judged by its masks, and by its boxes as well."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rankdet.eval.sizes import COCO_AREA_RANGES, AreaRanges
 
 
 class Evaluator:
-    """Evaluates COCO results against a ground truth that is read once, by the rules of COCO or, where it is one, LVIS.
+    """Evaluates COCO results against a ground truth that is read once, by the rules of COCO, or of LVIS if it is one.
 
     The metrics of the first of ``iou_types`` have their plain names, and classes and thresholds are its own; those of
     the others are called ``box_AP``, ``box_oLRP``, ... or ``mask_AP``, ....

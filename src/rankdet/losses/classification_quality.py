@@ -128,7 +128,7 @@ class GIoUAwareFocalLoss(ClassificationLoss):
 
 
 class PositionSupervisedLoss(GIoUAwareFocalLoss):
-    """The same with the square of the IoU as target: the box alone says how high a score shall be.
+    """The same with the square of the IoU as target: the box alone says how high a score should be.
 
     Liu et al., "Detection Transformer with Stable Matching", ICCV 2023, eq. 4. The paper scales the targets of an image
     so that its best is 1: give the criterion ``RelativeIoU`` as quality.

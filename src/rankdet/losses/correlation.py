@@ -1,4 +1,4 @@
-"""Correlation losses: the scores of the positives shall go with the quality of their boxes.
+"""Correlation losses: the scores of the positives should go with the quality of their boxes.
 
 Kahraman, Oksuz, Kalkan, Akbas, "Correlation Loss: Enforcing Correlation between Classification and Localization", AAAI
 2023. They stand beside any classification loss. As in the published code the quality has no gradient and is floored at

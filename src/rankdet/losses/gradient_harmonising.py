@@ -61,7 +61,7 @@ class GradientHistogram(nn.Module):
 class GHMClassificationLoss(ClassificationLoss):
     """GHM-C: cross entropy of sigmoids, each entry weighted by how rare its gradient |p - y| is.
 
-    It is a mean already: the criterion shall divide boxes alone (``normaliser=BoxesPerPositive()``). What is asked of
+    It is a mean already: the criterion should divide boxes alone (``normaliser=BoxesPerPositive()``). What is asked of
     single rows (mining, costs) is the plain cross entropy.
 
     Args:

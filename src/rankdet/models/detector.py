@@ -47,14 +47,14 @@ class Detector(nn.Module, Part, ABC):
 
     ``model(images, targets)`` in training mode returns `Losses`. ``model(images)`` in evaluation mode returns for each
     image a dict of ``boxes`` (D, 4), ``labels`` (D,), ``scores`` (D,) and ``logits`` (D,), best first; boxes are in
-    pixels of the image as it was given. Images are a list of CHW tensors, uint8 or floating point in [0, 1]; targets a
+    pixels of the input image. Images are a list of CHW tensors, uint8 or floating point in [0, 1]; targets a
     list of dicts with ``boxes`` (G, 4) xyxy, ``labels`` (G,) in 0..K-1 and, optionally, ``iscrowd`` (G,).
 
-    Detectors that are given the regions to look at (``needs_proposals``) want ``proposals`` (R, 4) in the targets, best
+    Detectors that take their regions from the data (``needs_proposals``) need ``proposals`` (R, 4) in the targets, best
     first, in evaluation as well.
 
-    Detectors that draw masks (``needs_masks``, which their classes say already) want ``masks`` (G, H, W) in the
-    targets, and return boolean ``masks`` (D, H, W), perhaps with ``mask_scores`` (D,) of their own.
+    Detectors that predict masks (``needs_masks``, a class attribute) need ``masks`` (G, H, W) in the targets, and
+    return boolean ``masks`` (D, H, W), perhaps with ``mask_scores`` (D,) of their own.
 
     Args:
         num_classes: K, without a background.
@@ -104,7 +104,7 @@ class Detector(nn.Module, Part, ABC):
         return self.preprocess(images)
 
     def plan(self) -> dict[str, Any]:
-        """Plain data from which `rankdet.models.build` makes such a model again; it travels in checkpoints.
+        """Plain data from which `rankdet.models.build` rebuilds the model; checkpoints carry it.
 
         Raises:
             PlanError: naming the argument that cannot be written down.
@@ -133,8 +133,8 @@ class Detector(nn.Module, Part, ABC):
     def shift_logits(self, shifts: Tensor) -> None:
         """Add ``shifts`` (K,) to the logits of all detections of each class, by the biases of the classifier.
 
-        The order of the detections of a class stays as it is. What an image keeps of all classes together
-        (``max_detections``, ``pre_nms``) may change. Masks, boxes and proposals stay.
+        The order of the detections of a class does not change. Which detections of all classes an image keeps
+        (``max_detections``, ``pre_nms``) may change. Masks, boxes and proposals do not.
 
         Raises:
             ValueError: when no bias does that: with a softmax over the classes, scores that are fused with a judged

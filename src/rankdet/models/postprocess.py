@@ -19,7 +19,7 @@ from rankdet.ops.soft_nms import soft_nms
 
 
 class Postprocess(Part):
-    """Cut to the image, drop what has no area or too low a score, suppress duplicates, keep the best.
+    """Clip boxes to the image, drop those without area or with too low a score, suppress duplicates, keep the best.
 
     A ranking loss fixes the order of the scores, not their level: without a ``score_threshold`` (None, the default)
     the best ``max_detections`` are returned whatever their score. All comparisons are between logits, which do not
@@ -29,10 +29,10 @@ class Postprocess(Part):
         score_threshold: lowest score of a detection, in [0, 1), or None.
         nms_threshold: IoU above which the worse one of two detections of a class goes.
         max_detections: per image, over all classes.
-        pre_nms: candidates (prior and class) that each pyramid level of a dense detector may send.
-        selection: which those are; by default the best pairs of a prior and a class, by `TopPairs`.
-        least_side: what both sides of a detection must exceed, in pixels; None keeps boxes without area as well.
-        inset: boxes are cut so many pixels before the right and the lower edge of the image.
+        pre_nms: most candidates (prior and class) from each pyramid level of a dense detector.
+        selection: which ones these are; by default the best pairs of a prior and a class, by `TopPairs`.
+        least_side: both sides of a detection must exceed this, in pixels; None also keeps boxes without area.
+        inset: boxes are clipped this many pixels before the right and the lower edge of the image.
 
     Attributes:
         moves_boxes: whether the boxes of detections depend on scores.
@@ -140,8 +140,8 @@ def _together(images: Sequence[Tensor] | Tensor, padding: float) -> Tensor:
 class SoftPostprocess(Postprocess):
     """`Postprocess` with `soft_nms`: duplicates lose score instead of being removed (Bodla et al., ICCV 2017).
 
-    The scores of a model trained by ranking are only ordered, and what a duplicate keeps depends on their level: try
-    both decays and ``min_score=0`` with such a model.
+    The scores of a model trained by ranking are only ordered, but how much a duplicate keeps depends on their level.
+    With such a model, try both decays and ``min_score=0``.
 
     Args as `Postprocess`, and
 

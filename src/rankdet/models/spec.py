@@ -100,7 +100,7 @@ def build(spec: Mapping[str, Any], *, trusted: Sequence[str] | None = ("rankdet"
     """Build the model of a plan, with random weights unless its backbone asks for others.
 
     Only classes of the ``trusted`` packages are imported, and built only where they are of the kind that the argument
-    asks for: a plan may come from a file of unknown origin. None trusts every package: for plans of one's own.
+    asks for: a plan may come from a file of unknown origin. None trusts every package: for plans of your own.
 
     Raises:
         PlanError: naming the place in the plan; also for a model beyond all sizes (`rankdet.models.budget`).

@@ -160,7 +160,7 @@ class SSDAnchors(GridPriors):
         strides: pixels between the cells of each level, finest first.
         sizes: s of each level in pixels, and t of the last.
         ratios: those of each level, above 1.
-        longest: sides are cut to so many pixels; None leaves them.
+        longest: sides are limited to this many pixels; None leaves them.
         centre_offset: as `GridPriors`.
         border: as `GridPriors`.
 

@@ -31,7 +31,7 @@ class RegionPredictorFactory(Protocol):
     """Makes a head once its input and outputs are known; ``partial(BoxHead, convs=4, fcs=1)`` is one.
 
     It is given the channels of the pooled features, the classification channels and the boxes of a region (one, or one
-    for each class), and the score that every region and class shall have before training.
+    for each class), and the score that every region and class should have before training.
     """
 
     def __call__(

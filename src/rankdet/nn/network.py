@@ -1,4 +1,4 @@
-"""Kinds of networks that a detector is put together from, yours among them.
+"""Kinds of networks that a detector is assembled from, yours among them.
 
 A kind asks for a shape, not for a parent: every ``nn.Module`` with a ``forward`` may be one, in Python and in YAML.
 What it must have beside that is checked when a detector is made of it.

@@ -29,7 +29,7 @@ class GroupNorm(Norm):
     from 32 ``least_channels`` on, as published, and below that number fewer (MMDetection has 32 there too).
 
     Args:
-        groups: at most so many.
+        groups: at most this many.
         least_channels: of a group.
         conv_bias: whether the convolution in front has a bias; it changes something where groups are of several
             channels (FCOS of torchvision, and of MMDetection with ``conv_bias=True``).

@@ -106,9 +106,7 @@ class Preprocess(nn.Module, Part):
         if image.dtype.is_floating_point and image.device.type == "cpu" and not bool((image <= _BRIGHTEST).all()):
             brightest = float(image.amax())
             if not math.isfinite(brightest):
-                raise ValueError(
-                    f"images[{position}] has values that are not finite; floating point images are in 0..1"
-                )
+                raise ValueError(f"images[{position}] has the value {brightest}; floating point images are in 0..1")
             raise ValueError(
                 f"images[{position}] is {image.dtype} and goes up to {brightest:g}; floating point images are in 0..1: "
                 "divide by 255, or give uint8. The model normalises them itself"

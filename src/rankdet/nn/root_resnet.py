@@ -24,7 +24,7 @@ FIRST = 2  # the stage of the finest map that is returned
 class RootResNet(nn.Module, Part, Backbone):
     """A residual network whose stem keeps all of the image, from random weights, and that goes on to maps of 3 cells.
 
-    Three 3 x 3 convolutions and a pooling of stride 2 stand in the place of a stem of stride 4. With the default it is
+    Three 3 x 3 convolutions and a pooling of stride 2 take the place of a stem of stride 4. With the default it is
     Root-ResNet-34.
 
     Args:

@@ -34,7 +34,7 @@ class SSDLayer(Part):
     padding: int = 0
 
     def build(self, in_channels: int) -> nn.Sequential:
-        """The layers on a map of so many channels."""
+        """The layers on a map with this many channels."""
         middle = self.channels // 2
         return nn.Sequential(
             nn.Conv2d(in_channels, middle, 1),
@@ -180,7 +180,7 @@ class SSDHead(nn.Module, Part, DensePredictor):
 
 
 def at_least(level: Tensor, side: int) -> Tensor:
-    """A map with at least so many rows and columns."""
+    """A map with at least this many rows and columns."""
     below, right = (max(0, side - size) for size in level.shape[-2:])
     return F.pad(level, (0, right, 0, below)) if below or right else level
 

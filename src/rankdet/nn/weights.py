@@ -30,7 +30,7 @@ def without_pretrained_weights() -> Iterator[None]:
 
 
 def weights_wanted(weights: str | Path | None) -> bool:
-    """Whether a backbone shall read the weights that it is asked to have."""
+    """Whether a backbone should read the weights that it is asked to have."""
     return weights is not None and _WEIGHTS_WANTED.get() and torch.get_default_device().type != "meta"
 
 

@@ -38,7 +38,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint says beside its weights and the state of the optimiser, which are not read from the disk.
+    """What a checkpoint says beside its weights and the optimiser state, which are not read from the disk.
 
     Raises:
         CheckpointError: as `read_checkpoint`.

@@ -33,7 +33,7 @@ class ClassRows:
     shared: bool = False
 
     def columns(self, rows: int) -> int | None:
-        """The columns of a tensor of so many rows; None if these are not divided in this way."""
+        """The columns of a tensor with this many rows; None if these are not divided in this way."""
         return None if rows % (self.groups * self.width) else rows // (self.groups * self.width)
 
 

@@ -105,7 +105,7 @@ def describe_images(
 ) -> dict[str, Any]:
     """The entries of the images, the worst first, and of each kind of error the places of the worst among them.
 
-    With a ``comparison``, those that became worse and better are kinds, too.
+    With a ``comparison``, those that became worse and better are kinds as well.
     """
     worst = worst_images(problem, limits.worst)
     if comparison is not None:

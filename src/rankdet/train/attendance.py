@@ -72,7 +72,7 @@ class Attendance(Callback):
     def watching(self) -> Iterator[None]:
         """Watches in the block, from the moment at which the processes have met.
 
-        Raises TrainingError, in the place of an error that says no more than that another process does not answer, with
+        Raises TrainingError, in place of an error that says no more than that another process does not answer, with
         the name of the one that is gone.
         """
         end_with_parent(self._over)

@@ -79,7 +79,7 @@ class EpochDisplay:
         yield self._losses
 
     def advance(self, done: int) -> None:
-        """So many steps of the epoch are made."""
+        """This many steps of the epoch are done."""
         self.done = done
         if self._live is not None:
             self._bar.update(self._task, completed=done)

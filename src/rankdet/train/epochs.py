@@ -8,7 +8,7 @@ from torch import nn
 def end_epoch(model: nn.Module) -> None:
     """Tell every part of a model that an epoch of its training is over.
 
-    `fit` and `DetectionTask` do so; a loop of one's own calls this after each epoch. Parts that want to know have a
+    `fit` and `DetectionTask` do so; a loop of your own calls this after each epoch. Parts that want to know have a
     method ``end_epoch()``: the self-balance of aLRP Loss renews its weight then, and keeps its first one otherwise.
 
     >>> import torch

@@ -32,7 +32,7 @@ _NOTABLE_AP = 0.0005
 
 
 class Evaluate(Callback):
-    """AP and oLRP of the model, every so many epochs and after the last; the numbers are logged by their names.
+    """AP and oLRP of the model, at regular epochs and after the last; the metrics are logged by name.
 
     The batches are those of `Loaders.validation`. Images in the format of LVIS are judged by its rules, others by those
     of COCO. A model that draws masks is judged by them; its boxes are evaluated beside, as ``box_AP`` and so on (see

@@ -48,7 +48,7 @@ class NonfiniteReport:
 class LeaveOutNonFinite(Callback):
     """Makes no step of losses or gradients that are not finite, on any process, and none of the others either.
 
-    Weights, state of the optimiser and buffers stay as they were before the step; the schedule goes on. The batches of
+    Weights, optimiser state and buffers stay as they were before the step; the schedule goes on. The batches of
     the first such steps are saved with the weights that they met. A loss that is not finite on one process counts on
     all. With the loss scaling of ``16-mixed``, gradients that are too large are its business while losses are finite.
 

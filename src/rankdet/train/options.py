@@ -15,31 +15,32 @@ class TrainerOptions:
 
     Args:
         accelerator: "auto", "cpu", "gpu" or "mps".
-        devices: how many, a list of their numbers, or "auto" for all there are.
-        num_nodes: machines that train together.
-        strategy: "auto", "ddp", or another of Lightning's strategies of that name, such as
-            "ddp_find_unused_parameters_true". Those that share out the weights of a model are refused.
+        devices: their number, a list of their indices, or "auto" for all available ones.
+        num_nodes: number of machines.
+        strategy: "auto", "ddp", or another of Lightning's "ddp" strategies, such as
+            "ddp_find_unused_parameters_true". Those that shard the weights of a model are refused.
         precision: "32-true", "16-mixed" (loss scaling included) or "bf16-mixed".
         gradient_clip: largest norm of the gradient; None for no clipping.
-        max_steps: optimiser steps at most. Epochs that would end later are left out; if the first is one of them, it
-            ends after so many steps.
-        overfit: train on so many of the training images alone, without augmentation, and evaluate on them: a model
-            that is sound learns them by heart. None for a proper training.
+        max_steps: the most optimiser steps. Epochs that would end later are left out; if this is the first one, it ends
+            after this many steps.
+        overfit: train on only this many of the training images, without augmentation, and evaluate on them: a sound
+            model learns them by heart. None for a proper training.
         accumulate: batches whose gradients are added up for one step.
-        ema: decay of a running average of the weights, which is then evaluated and saved in best.ckpt; 0.999 remembers
-            about 1,000 steps. None for none.
-        most_nonfinite: steps in a row that may be left out because a loss or a gradient is not finite; one more ends
-            the training.
-        recompute: names of the parts, such as backbone, whose activations are computed again in the backward pass
-            instead of being kept (gradient checkpointing): less memory, more time.
-        compile: names of the parts of the model that torch.compile is to compile, such as backbone and neck.
+        ema: decay of an exponential moving average of the weights, which is then evaluated and saved in best.ckpt;
+            0.999 averages over about 1,000 steps. None for no average.
+        most_nonfinite: steps in a row that may be skipped because a loss or a gradient is not finite; one more ends the
+            training.
+        recompute: names of the parts, such as backbone, whose activations are recomputed in the backward pass instead
+            of being kept (gradient checkpointing): less memory, more time.
+        compile: names of the parts of the model to compile with torch.compile, such as backbone and neck.
         sync_batchnorm: share the statistics of live batch normalisation between the devices.
-        log_every: steps between two lines of the log and two rows of losses in metrics.csv; at least one row an epoch.
+        log_every: steps between two lines of the log, and two rows of losses in metrics.csv; at least one row per
+            epoch.
         evaluate_every: epochs between two evaluations; the last epoch is always evaluated.
         loggers: any of "csv", "tensorboard", "wandb" and "mlflow"; metrics.csv is always written.
-        callbacks: Lightning's, or yours, each as class_path and init_args; AP, oLRP and the other metrics can be
-            monitored.
-        pictures: pictures of predictions beside the ground truth drawn at the end; 0 for none.
+        callbacks: Lightning's or your own, each as class_path and init_args; they can monitor AP, oLRP and the other
+            metrics.
+        pictures: number of pictures of predictions next to the ground truth, drawn at the end; 0 for none.
 
     >>> TrainerOptions(precision="bf16-mixed").accumulate
     1

@@ -17,15 +17,15 @@ _LAYER = re.compile(r".*\bblocks\.\d+|.*?\b(?:layers?|stages?)_?\d+(?:\.(?:\d+|d
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterGroup:
-    """Factors of the rate and of the weight decay for parameters of some names.
+    """Factors of the learning rate and the weight decay for parameters selected by name.
 
-    A parameter that several groups match has the product of their factors.
+    If several groups match a parameter, their factors multiply.
 
     Attributes:
         names: one pattern or several, with ``*`` for anything: ``backbone.*`` or ``*.bias``.
         rate: factor of the learning rate, > 0.
         decay: factor of the weight decay, >= 0.
-        vectors: only parameters of one axis, or none: biases, and the scales of normalisations.
+        vectors: only parameters with at most one axis: biases, and the scales of normalisation layers.
 
     Raises:
         ValueError: if a factor is out of its range.
@@ -73,7 +73,7 @@ class ParameterGroup:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class LayerDecay(ParameterGroup):
-    """Layers learn the slower the nearer they are to the image: the last at `rate`, the one before at its square, ...
+    """Layers learn more slowly the nearer they are to the image: the last at `rate`, the one before at its square, ...
 
     A layer is a block of the network, such as ``layer3.2`` of a ResNet or ``blocks.7`` of a transformer. What comes
     before the first of them is one layer. Source: Clark et al., "ELECTRA", 2020; Bao et al., "BEiT", 2022.

@@ -1,4 +1,4 @@
-"""Pictures of predictions beside the ground truth, to look at after a training."""
+"""Pictures of predictions next to the ground truth, to look at after a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training from its parts to a folder with everything that came out of it; the Python twin of ``rankdet train``."""
+"""One training from its parts to a folder with all its results; the Python equivalent of ``rankdet train``."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Run:
-    """What a training left behind.
+    """The results of a training.
 
-    ``folder`` holds best.ckpt (highest AP; of the masks, where the model draws any) with its evaluation in best.json,
+    ``folder`` holds best.ckpt (highest AP; mask AP if the model predicts masks) with its evaluation in best.json,
     last.ckpt, metrics.csv, ``tensorboard``, ``pictures`` and, if the training was given one, config.yaml.
     ``evaluation`` is that of the best checkpoint.
     """
@@ -58,7 +58,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """AP, oLRP and the others of the best checkpoint, by name, in [0, 1] and NaN where undefined."""
+        """AP, oLRP and the other metrics of the best checkpoint, by name, in [0, 1] and NaN where undefined."""
         return self.evaluation.metrics
 
 
@@ -81,27 +81,29 @@ def fit(
     """Train a model, evaluate it after each epoch, and keep the best. The model is left with its best weights.
 
     Args:
-        model: of torchvision's calling convention, with ``num_classes``. If it has ``plan()``, as all of rankdet have,
-            the checkpoints can be loaded by ``rankdet.models.load``.
+        model: with torchvision's calling convention and ``num_classes``. If it has ``plan()``, as all models of rankdet
+            have, the checkpoints can be loaded by ``rankdet.models.load``.
         data: training and validation images.
-        optimiser: what steps are made with.
-        schedule: how long, and at which rates.
-        trainer: where and how precisely to compute.
+        optimiser: settings of the optimiser.
+        schedule: length of the training, and its learning rate.
+        trainer: devices, precision and reporting.
         output: folder of the run; None for a new one in ``runs``, or that of the resumed run.
-        resume: a checkpoint to go on from, as if there had been no interruption; "auto" for the last.ckpt of `output`,
-            if there is one. With another `output` than its folder the run goes on there, and the old one stays.
-        start_from: a checkpoint, trained here or converted, with whose weights a new training begins; classes go by
-            name (see `rankdet.train.transfer_weights`). Beside ``resume="auto"``: where there is nothing to resume.
-        fresh: names of tensors, or patterns such as ``stage.head.*``, that do not come from `start_from`.
-        seed: at least 0; order, augmentation and every step follow from it.
+        resume: a checkpoint to continue from, as if there had been no interruption; "auto" for the last.ckpt of
+            `output`, if there is one. If `output` is not its folder, the run continues there, and the old one is left
+            as it is.
+        start_from: a checkpoint, trained here or converted, whose weights a new training starts from; classes are
+            matched by name (see `rankdet.train.transfer_weights`). With ``resume="auto"`` it applies if there is
+            nothing to resume.
+        fresh: names of tensors, or patterns such as ``stage.head.*``, that are not taken from `start_from`.
+        seed: at least 0; it determines order, augmentation and every step.
         name: of a new folder in ``runs``.
         config: text of the resolved configuration, written to config.yaml.
-        callbacks: more of Lightning's; ``AP`` and the other metrics can be monitored.
+        callbacks: further Lightning callbacks, which can monitor ``AP`` and the other metrics.
 
     Raises:
         ValueError: before training, when the parts do not fit together or the checkpoint is not of this model.
         OSError: before training, when the folder cannot be written to; later, when a file cannot be written.
-        TrainingError: when the training has left the finite numbers.
+        TrainingError: when losses, gradients or weights are no longer finite.
         TrainingInterrupted: after Ctrl-C or SIGTERM, with the checkpoint to resume from.
     """
     check_classes(model, data)

@@ -1,4 +1,4 @@
-"""How long to train and how the learning rate goes: linear warm-up times a decay, both functions of the step alone.
+"""Length and learning rate of a training: linear warm-up times a decay, both functions of the step alone.
 
 Source: the schedules of the Rank & Sort Loss paper (section 5) and of MMDetection (section 9.3 of its documentation):
 warm-up multiplies the regular rate of that moment, milestones count finished epochs. Nothing here has state, so that a
@@ -18,7 +18,7 @@ _LONG_WARMUP = 0.1
 
 
 class Decay(ABC):
-    """A factor of the learning rate, in [0, 1], as a function of how far the training is."""
+    """A factor of the learning rate, in [0, 1], as a function of the progress of the training."""
 
     @abstractmethod
     def factor(self, step: int, *, steps_per_epoch: int, epochs: int) -> float:
@@ -88,14 +88,14 @@ class Schedule:
     """The length of a training and its learning rate.
 
     Args:
-        epochs: times that the training set is gone through, at least 1.
-        least_steps: optimiser steps that the training has at least: for few images there are more epochs.
+        epochs: passes over the training set, at least 1.
+        least_steps: the fewest optimiser steps of the training; small datasets get more epochs to reach them.
         warmup_iterations: optimiser steps over which the rate grows linearly to its full value; 0 for none.
-        warmup_share: the same as a share of all steps, in [0, 1), in the place of `warmup_iterations`.
-        warmup_ratio: share of the rate at the first of them, in [0, 1].
+        warmup_share: the same as a share of all steps, in [0, 1), in place of `warmup_iterations`.
+        warmup_ratio: fraction of the full rate at the first of these steps, in [0, 1].
         decay: how the rate falls; None keeps it constant.
-        base_batch_size: images of a step, over all devices, that the optimiser's rate is meant for. Stated by presets.
-        scale_lr: where `base_batch_size` is stated, multiply the rate by (images of a step) / `base_batch_size`. Goyal
+        base_batch_size: images per step, over all devices, that the optimiser's rate is meant for. Presets set it.
+        scale_lr: if `base_batch_size` is set, multiply the rate by (images of a step) / `base_batch_size`. Goyal
             et al., "Accurate, Large Minibatch SGD", 2017; meant for SGD.
 
     >>> schedule = Schedule(epochs=12, warmup_iterations=500, decay=Steps(milestones=(8, 11)))
@@ -139,7 +139,7 @@ class Schedule:
         self.scale_lr = scale_lr
 
     def for_epochs_of(self, steps: int, *, most_steps: int | None = None) -> Schedule:
-        """The schedule of a training whose epochs have so many steps, and which has so many at most.
+        """The schedule of a training with a given number of steps per epoch, and at most a given number in total.
 
         >>> schedule = Schedule(epochs=12, least_steps=1000)
         >>> schedule.for_epochs_of(500).epochs, schedule.for_epochs_of(50).epochs
@@ -162,7 +162,7 @@ class Schedule:
         return decay if step >= warmup else decay * (1 - (1 - step / warmup) * (1 - self.warmup_ratio))
 
     def warmup_steps(self, steps_per_epoch: int) -> int:
-        """Optimiser steps before the rate has its full value.
+        """Optimiser steps before the rate reaches its full value.
 
         >>> Schedule(epochs=12, warmup_share=0.05).warmup_steps(100)
         60
@@ -183,7 +183,7 @@ class Schedule:
         return f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}{warmup}, {decay}"
 
     def describe_rate(self, lr: float, batch_size: int) -> str:
-        """What became of the stated rate for steps of `batch_size` images, and how to have it otherwise."""
+        """How the stated rate was adapted to steps of `batch_size` images, and how to change that."""
         rate = self.full_rate(lr, batch_size)
         if self.base_batch_size in (None, batch_size):
             return f"{rate:g}"
@@ -196,7 +196,7 @@ class Schedule:
         return f"{rate:g} as it stands ({meant}; schedule.scale_lr true would make it {scaled:g})"
 
     def warnings(self, *, batch_size: int, steps_per_epoch: int) -> list[str]:
-        """What looks wrong with the rate of a training whose steps have `batch_size` images, and how to mend it."""
+        """What looks wrong with the learning rate for steps of `batch_size` images, and how to fix it."""
         found = []
         warmup, total = self.warmup_steps(steps_per_epoch), steps_per_epoch * self.epochs
         if warmup > _LONG_WARMUP * total:

@@ -1,4 +1,4 @@
-"""Weights of a checkpoint into another experiment: other classes, data, schedule or criterion.
+"""Weights of a checkpoint in another experiment: other classes, data, schedule or criterion.
 
 Rows of classes go by name; those of new classes keep the numbers that the model begins with. Between a softmax and
 sigmoids the meaning of scores is kept: the logit of a sigmoid is that of its class less that of the background, and the
@@ -91,17 +91,17 @@ class Transfer:
 def transfer_weights(
     model: nn.Module, path: str | Path, *, categories: Categories, fresh: Sequence[str] = ()
 ) -> Transfer:
-    """Give a model the weights of a checkpoint as far as they are for it; the state of its training stays its own.
+    """Load the weights of a checkpoint that fit a model; the state of its training is not changed.
 
     Args:
         model: changed in place, and only if everything fits.
-        path: of a checkpoint of rankdet's, trained here or converted.
+        path: of a rankdet checkpoint, trained or converted.
         categories: of the data that the model is for.
-        fresh: names of tensors, or patterns such as ``stage.head.*``, that keep the numbers the model begins with.
+        fresh: names of tensors, or patterns such as ``stage.head.*``, that keep their initial values.
 
     Raises:
-        CheckpointError: a tensor has another shape in the file, and not because of its classes; or it would fit, and
-            mean something else. The message names it.
+        CheckpointError: a tensor has another shape in the file, for a reason other than its classes, or it would fit
+            but mean something else. The message names it.
     """
     content = read_checkpoint(path)
     theirs = getattr(model, "current_names", dict)(model_weights(content))

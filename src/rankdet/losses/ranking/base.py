@@ -25,6 +25,7 @@ from rankdet.losses.ranking.operator import as_operator, is_seen_from_outside, n
 from rankdet.losses.ranking.ranking import Error, Ranked, Ranking
 from rankdet.losses.ranking.search import BlockScan
 from rankdet.losses.ranking.steps import Edges
+from rankdet.losses.ranking.targets import check_tensors
 from rankdet.losses.ranking.update import GROUPED_BY, update_of
 
 if TYPE_CHECKING:
@@ -240,6 +241,7 @@ class RankingLoss(nn.Module, ABC):
             raise ValueError("per_positive is of one process; make the loss without gather_across_devices")
         group = self.grouping(image_index, group)
         arguments = Arguments(targets=targets, positives=positives, group=group, weight=weight)
+        check_tensors(logits, targets)
         if is_seen_from_outside(logits, arguments):
             raise ValueError("per_positive does not work in compiled or traced code, or by vmap; terms does")
         self._check_sorting(arguments)
@@ -260,7 +262,8 @@ class RankingLoss(nn.Module, ABC):
         return None if wanted is None else given[wanted]
 
     def ranked_by(self, logits: Tensor, arguments: Arguments, *, delta: float | None = None) -> Ranked:
-        """What all the other calls come to; delta in the place of the loss's own."""
+        """What all the other calls come to; delta in place of the loss's own."""
+        check_tensors(logits, arguments.targets)
         self._check_sorting(arguments)
         if is_seen_from_outside(logits, arguments):
             return as_operator(logits, arguments, self.term_names, self.number, delta)

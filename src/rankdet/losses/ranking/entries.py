@@ -18,7 +18,7 @@ class Owners:
     """The group of every entry, by any number.
 
     Attributes:
-        number: (rows,) int64, of so many rows of equally many entries; or of each column.
+        number: (rows,) int64, with this many rows of equally many entries; or of each column.
         by_column: whether the numbers are those of the columns, the last dimension of the logits.
     """
 

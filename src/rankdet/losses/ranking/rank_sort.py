@@ -34,7 +34,7 @@ class RankSortLoss(RankingLoss):
         sorting_weight: factor on the sorting term; 1 in the paper.
         sorting_delta: half-width of the step among positives in the sorting term; None: ``delta``, as in the paper.
         sorting_scope: which positives are sorted among themselves: "batch", as in the paper, all that rank together;
-            "image" or "object" those alone that have one image or one object, as ``sorting_group`` of `terms_at` says.
+            "image" or "object" only those of the same image or object, as given by ``sorting_group`` of `terms_at`.
 
     Example:
         >>> import torch

@@ -31,10 +31,15 @@ class PositiveEntries:
     sorting_group: Tensor | None = None
 
 
+def check_tensors(logits: object, targets: object) -> None:
+    """Raise unless the logits, and the targets where there are any, are tensors."""
+    for name, value in (("logits", logits), ("targets", targets)):
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"{name} are a {type(value).__name__}; give a tensor")
+
+
 def check_dtype(logits: Tensor) -> None:
-    """Raise unless the logits are a floating tensor."""
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"logits are a {type(logits).__name__}; give a tensor")
+    """Raise unless the logits are floating."""
     if not logits.is_floating_point():
         raise TypeError(f"logits are {logits.dtype}; accepted are float16, bfloat16, float32 and float64")
 

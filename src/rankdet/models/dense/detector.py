@@ -1,4 +1,4 @@
-"""Dense detectors: RetinaNet, ATSS and their kin, put together from parts."""
+"""Dense detectors: RetinaNet, ATSS and their kin, assembled from parts."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from rankdet.nn.pyramid import backbone_of, level_strides, pyramid_on
 
 
 class AnchorRecipe(DenseDetector):
-    """A recipe of a dense detector with anchors; its subclasses say what they are published with.
+    """A recipe of a dense detector with anchors; its subclasses state their published settings.
 
     Args:
         num_classes: K, without a background.
@@ -29,11 +29,11 @@ class AnchorRecipe(DenseDetector):
             `Backbone`.
         neck: makes P3 to P7; by default an `FPN`.
         head: predicts at every anchor; by default a `DenseHead`.
-        anchors: of a cell, and how boxes are regressed from them; what it leaves open is as published, by ranking for a
-            criterion that ranks and by scores for others.
+        anchors: those of a cell, and how boxes are regressed from them; whatever it leaves open is as published, for
+            ranking or for score-based training according to the criterion.
         assigner: who is positive.
         criterion: what it learns from; by default `RankingCriterion`, Rank & Sort Loss.
-        channels: width of the pyramid and so of the head, where ``neck`` says nothing else.
+        channels: width of the pyramid and so of the head, unless ``neck`` states another.
         postprocess: how detections are chosen.
 
     Attributes:

@@ -128,7 +128,7 @@ class CellStage(nn.Module, Part):
     def _draw_positives(
         self, found: CellPredictions, assignment: CellAssignment, truth: InstanceTruth, canvas: tuple[int, int]
     ) -> tuple[MaskPredictions, MaskAssignment]:
-        """The masks of the positives, and what they shall be."""
+        """The masks of the positives, and what they should be."""
         cells = assignment.positive_index[assignment.positives]
         image_index = truth.image_index[assignment.objects]
         logits = mix_maps(found.features, found.kernels[cells], image_index)
@@ -162,7 +162,7 @@ class CellStageFactory(Protocol):
 
 
 class DynamicMaskDetector(PyramidDetector):
-    """One stage of cells on a pyramid: SOLOv2, put together from parts.
+    """One stage of cells on a pyramid: SOLOv2, assembled from parts.
 
     Its detections have boxes too, those that just enclose the masks.
 

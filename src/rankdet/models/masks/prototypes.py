@@ -1,4 +1,4 @@
-"""Detectors that mix masks from prototypes (YOLACT, Bolya et al., ICCV 2019), put together from parts.
+"""Detectors that mix masks from prototypes (YOLACT, Bolya et al., ICCV 2019), assembled from parts.
 
 Shapes: M positives, E prototypes (N, E, h, w) of each image, coefficients (M, E).
 """
@@ -126,7 +126,7 @@ class PrototypeMasks(nn.Module, Part):
     def draw_positives(
         self, finest: Tensor, coefficients: Tensor, assigned: Assigned, canvas: tuple[int, int]
     ) -> tuple[MaskPredictions, MaskAssignment]:
-        """Masks of the (chosen) positives from the finest map and coefficients (P, E), and what they shall be."""
+        """Masks of the (chosen) positives from the finest map and coefficients (P, E), and what they should be."""
         assignment = assigned.assignment
         rows = self.chosen(assigned.image_index)
         boxes = assignment.matched_boxes[rows]

@@ -47,7 +47,7 @@ class Denoising:
 
     Attributes:
         layers: what each decoder layer says of them.
-        positives: for each image, the queries (R G_i,) that shall find an object, ascending: the objects in their
+        positives: for each image, the queries (R G_i,) that should find an object, ascending: the objects in their
             order, R times. All other queries are background.
         repeats: R.
     """

@@ -37,7 +37,7 @@ class _Matched:
 
 
 class QueryStage(nn.Module, Part):
-    """Matches the queries of all layers with objects, in one call, and compares each layer with what it shall predict.
+    """Matches the queries of all layers with objects, in one call, and compares each layer with what it should predict.
 
     The last decoder layer has losses by the names of its criterion; those of the earlier layers are added up as
     ``auxiliary_...``, those of the proposals and of the denoising queries are ``encoder_...`` and ``denoising_...``.

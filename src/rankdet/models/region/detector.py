@@ -1,4 +1,4 @@
-"""Region-based detectors, put together from parts: Faster R-CNN and its kin."""
+"""Region-based detectors, assembled from parts: Faster R-CNN and its kin."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class MaskStep:
         objects: (M,), its object among those of the batch.
         regions: the M regions.
         drawing: their masks.
-        targets: (M, S, S), what they shall be, 0 and 1.
+        targets: (M, S, S), what they should be, 0 and 1.
     """
 
     rows: Tensor

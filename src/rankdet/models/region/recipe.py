@@ -26,7 +26,7 @@ from rankdet.nn.pyramid import backbone_of, pyramid_on
 
 
 class RCNN(TwoStageDetector):
-    """A recipe of a region-based detector; its subclasses say by class attributes what they are published with.
+    """A recipe of a region-based detector; its subclasses state their published settings as class attributes.
 
     Args:
         num_classes: K, without a background.
@@ -34,13 +34,14 @@ class RCNN(TwoStageDetector):
             `Backbone`.
         neck: makes P2 to P6; by default an `FPN`. ``partial(FPN, upsampling=CARAFE(),
             extra_levels=ConvLevelsOnPath())`` makes it the "+" model of the Rank & Sort paper.
-        rpn: makes the proposals; by default `RPN`. ``partial(RPN, criterion=...)`` learns from something else.
+        rpn: makes the proposals; by default `RPN`. ``partial(RPN, criterion=...)`` learns from another criterion.
         stage: of the regions; by default `RoIStage`. ``partial(RoIStage, head=partial(BoxHead, convs=4, fcs=1))`` has
-            another head. What it does not state, such as its assigner, is as published. Several stages are one each.
+            another head. Whatever it does not state, such as the assigner, is as published. Each of several stages is
+            one.
         criterion: what the regions are learned from, every stage by a copy of its own; by default `RankingCriterion`.
-        settings: samplers, coders, weights of the stages and proposals; what it leaves open is as published for the
+        settings: samplers, coders, stage weights and proposals; whatever it leaves open is as published for the
             criterion.
-        channels: width of the pyramid and of the RPN, where ``neck`` says nothing else.
+        channels: width of the pyramid and of the RPN, unless ``neck`` states another.
         postprocess: how detections are chosen; by default `Postprocess`.
 
     Attributes:

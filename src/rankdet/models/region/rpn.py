@@ -53,7 +53,7 @@ class RPN(DenseStage):
         assigner: who is positive; by default `MaxIoU` from 0.7 on, below 0.3 background.
         sampler: anchors to learn from; by default that of the settings.
         coder: how boxes are regressed; by default that of the settings.
-        border: anchors that reach farther than so many pixels out of the image are ignored; None keeps all. For the
+        border: anchors that reach more than this many pixels outside the image are ignored; None keeps all. For the
             default anchors.
     """
 

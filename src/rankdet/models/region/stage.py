@@ -102,7 +102,7 @@ class RoIStage(nn.Module, Part):
         return RegionStep(self.criterion(predictions, assignment), predictions, assignment, is_object)
 
     def assign(self, proposals: Sequence[Tensor], truth: GroundTruth) -> tuple[Priors, Assignment, Tensor]:
-        """Regions to train on, what each shall predict, and which of them are objects."""
+        """Regions to train on, what each should predict, and which of them are objects."""
         added = [len(boxes) if self.add_objects else 0 for boxes in truth.boxes]
         regions = [torch.cat((o[:n], r)) for o, n, r in zip(truth.boxes, added, proposals, strict=True)]
         is_object = torch.cat([torch.arange(len(r), device=r.device) < n for r, n in zip(regions, added, strict=True)])
