@@ -111,7 +111,11 @@ Make = Callable[..., nn.Module]
 Criteria = Callable[[], Criterion]
 METHODS: dict[str, tuple[Make, Criteria, Criteria]] = {
     "RetinaNet": (partial(RetinaNet, **SMALL), focal, RankingCriterion),
-    "RetinaNet, GHM": (partial(RetinaNet, **SMALL), harmonised, RankingCriterion),
+    "RetinaNet, GHM": (
+        partial(RetinaNet, **SMALL),
+        harmonised,
+        lambda: RankingCriterion(box_loss=GHMRegressionLoss()),
+    ),
     "ATSS": (partial(ATSS, **SMALL), focal_with_centerness, RankingCriterion),
     "PAA": (partial(PAA, **SMALL), paa_criterion, RankingCriterion),
     "FoveaBox": (partial(FoveaBox, **SMALL), fovea_criterion, RankingCriterion),
