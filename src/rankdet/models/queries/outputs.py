@@ -83,7 +83,7 @@ class QueryOutputs:
         decoder: what each layer says, the last one of which gives the detections.
         encoder: proposals that the queries began from; None without.
         denoising: None without.
-        groups: into so many groups of equal size the queries of an image fall, each of which is matched separately.
+        groups: the number of groups of equal size that the queries of an image form; each is matched separately.
     """
 
     frames: Sequence[Tensor]
