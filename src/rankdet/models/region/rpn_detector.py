@@ -1,4 +1,4 @@
-"""A region proposal network by itself (Ren et al., NeurIPS 2015, section 3.1; FPN, section 4.1).
+"""A stand-alone region proposal network (Ren et al., NeurIPS 2015, section 3.1; FPN, section 4.1).
 
 Its detections are proposals: boxes of one class, suppressed level by level, 1000 of an image. By default it learns by
 Rank & Sort Loss; with `rpn_cross_entropy` it is the original, of which MMDetection's table 9 varies the beta of smooth
