@@ -248,7 +248,7 @@ class TestCheckpoints:
     def test_of_a_package_that_is_not_trusted(self, rankdet, trained: Path, exported: Path, command: str):
         more = [exported, "--output", "out"] if command == "predict" else []
         refused = rankdet(command, "--checkpoint", trained / "best.ckpt", *more)
-        check_refused(refused, "tests.train.fakes.TinyDetector", "--trust tests)")
+        check_refused(refused, "tests.train.fakes.TinyDetector", "--trust tests\n")
 
     @pytest.mark.parametrize("command", ["eval", "predict"])
     def test_that_are_none(self, rankdet, exported: Path, tmp_path: Path, command: str):

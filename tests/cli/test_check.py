@@ -77,7 +77,7 @@ def test_training_and_validation_data(rankdet: Run, home: Home):
     outcome = rankdet("check", train, "--val", home.val.save().path)
     assert outcome.code == 1
     assert "Training and validation data together" in outcome.out
-    assert "1 training image is among the validation images, too" in outcome.out
+    assert "1 training image is also among the validation images" in outcome.out
 
 
 def test_images_are_decoded_on_demand(rankdet: Run, home: Home):

@@ -172,6 +172,16 @@ def test_files_that_are_no_configuration(write, text: str, message: str):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
+def test_a_configuration_in_the_encoding_of_its_byte_order_mark(write, mark: str):
+    path = write("a.yaml", "")
+    Path(path).write_bytes("data: {train: größe.json}".encode(mark))
+    assert read_layers([path], []).tree == {"data": {"train": "größe.json"}}
+    Path(path).write_bytes("data: {train: größe.json}".encode("latin-1"))
+    with pytest.raises(CommandError, match=r"a\.yaml is not in UTF-8 .*; save it as UTF-8"):
+        read_layers([path], [])
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

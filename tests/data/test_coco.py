@@ -351,6 +351,13 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path):
     assert len(CocoDetection(file)) == 3
 
 
+def test_a_class_name_in_an_unknown_encoding_is_refused(tmp_path):
+    file = write_coco(tmp_path, coco(categories=[{"id": 5, "name": "größe"}, {"id": 6, "name": "x"}], annotations=[]))
+    file.write_bytes(json.dumps(json.loads(file.read_text()), ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(DatasetError, match=r"'name' in 'categories' must be text, .*; save the file as UTF-8"):
+        CocoDetection(file)
+
+
 def test_unknown_classes_are_refused_with_a_hint(tmp_path):
     with pytest.raises(DatasetError, match=r"instances_train\.json: unknown class 'dogs'; did you mean 'dog'"):
         CocoDetection(write_coco(tmp_path), classes=["dogs"])

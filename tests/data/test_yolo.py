@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -64,6 +65,35 @@ def test_masks_come_from_polygons_and_boxes_are_left_out(file: Path):
     assert target["labels"].tolist() == [1]
     assert target["masks"].sum() == pytest.approx(240, rel=0.1)
     assert str(dataset.report.faults[0]).startswith("1 x object without mask, left out (line 1 of a.txt)")
+
+
+@pytest.mark.parametrize("mark", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_files_in_the_encoding_of_their_byte_order_mark(file: Path, mark: str):
+    for path in (file, label_file(file.parent / "images/train/a.jpg")):
+        path.write_bytes(path.read_text(encoding="utf-8").replace("cat", "größe").encode(mark))
+    dataset = YOLODetection(file)
+    assert dataset.categories.names == ("größe", "dog")
+    assert dataset.labels(0).tolist() == [0, 1]
+
+
+def test_a_yaml_file_in_another_encoding_is_refused(file: Path):
+    file.write_bytes(file.read_text(encoding="utf-8").replace("cat", "größe").encode("latin-1"))
+    with pytest.raises(DatasetError, match=r"data\.yaml is not in UTF-8 .*; save it as UTF-8"):
+        YOLODetection(file)
+
+
+@pytest.mark.parametrize(("listed", "image", "label"), [(*"CDC",), (*"DCD",), (*"CDD",), (*"CCD",)])
+def test_accents_may_be_composed_otherwise_in_lists_images_and_labels(
+    tmp_path: Path, listed: str, image: str, label: str
+):
+    listed, image, label = (normalize(f"NF{form}", "Überblick") for form in (listed, image, label))
+    file = put(tmp_path, f"train: list.txt\nval: list.txt\n{NAMES}", {f"images/{image}.jpg": None})
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / f"{label}.txt").write_text(BOX, encoding="utf-8")
+    (tmp_path / "list.txt").write_text(f"./images/{listed}.jpg\n", encoding="utf-8")
+    dataset = YOLODetection(file)
+    assert dataset.labels(0).tolist() == [0]
+    assert dataset[0][0].shape == (3, HEIGHT, WIDTH)
 
 
 def test_splits_by_name_and_by_role(file: Path):

@@ -171,7 +171,7 @@ def test_files_are_read_and_named_in_messages(tmp_path):
     with pytest.raises(ResultsError, match=r"entry 0 of results\.json: image_id 9 .* 'images' of truth\.json"):
         evaluate(truth, results)
     results.write_text("[{")
-    with pytest.raises(ResultsError, match=r"results\.json is not a JSON file"):
+    with pytest.raises(ResultsError, match=r"results\.json cannot be read as JSON"):
         evaluate(truth, results)
 
 
@@ -210,7 +210,7 @@ def test_numbers_of_a_file_are_read_to_the_last_bit(numbers):
         (changed(TRUTH, images=[{"id": 7}, {"id": 7}]), r"'images' of ground truth use an id twice: \[7\]"),
         (changed(TRUTH, categories=[{"name": "cat"}]), "entry 0 of the 'categories' of ground truth: has no 'id'"),
         (changed(TRUTH, annotations=None), "has no list 'annotations'"),
-        ([], "is a list, not an object"),
+        ([], "the ground truth is a list; give the path"),
         ("no such file.json", "cannot read"),
     ],
 )
@@ -256,5 +256,5 @@ def test_an_object_of_pycocotools_is_refused_with_the_way_out():
     class COCO:
         dataset = TRUTH
 
-    with pytest.raises(GroundTruthError, match=r"is a COCO, not an object .*; give its \.dataset"):
+    with pytest.raises(GroundTruthError, match=r"is a COCO; give its \.dataset"):
         evaluate(COCO(), [RESULT])

@@ -182,6 +182,15 @@ def test_a_folder_of_txt_files(tmp_path):
         read(tmp_path)
 
 
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
+def test_txt_files_in_the_encoding_of_their_byte_order_mark(tmp_path, mark):
+    (tmp_path / "BloodImage_00000.txt").write_bytes("1 0.2 0.2 0.2 0.2 0.5\r\n\r\n0 0.5 0.5 1 1 0.25\r\n".encode(mark))
+    assert read(tmp_path).categories.tolist() == [1, 0]
+    (tmp_path / "BloodImage_00000.txt").write_bytes("\n\n1 ü".encode(mark))
+    with pytest.raises(ResultsError, match=r"line 3 of .*BloodImage_00000\.txt: could not convert"):
+        read(tmp_path)
+
+
 def test_polygons_in_txt_files(tmp_path):
     write(tmp_path, BloodImage_00000="1 0.1 0.1 0.3 0.1 0.3 0.3 0.5\n")
     np.testing.assert_allclose(read(tmp_path).shapes.xywh, [[20, 10, 40, 20]])

@@ -1,7 +1,7 @@
 """Mixtures of two Gaussians on a line, fitted to many sets of numbers at once.
 
 Expectation maximisation (Dempster et al. 1977) as scikit-learn's ``GaussianMixture`` with ``covariance_type="diag"``
-does it: the same start, the same order of steps and the same criterion of convergence, for each set by itself. Tests
+does it: the same start, the same order of steps and the same criterion of convergence, for each set separately. Tests
 compare with it. Shapes: G sets of at most C numbers.
 """
 

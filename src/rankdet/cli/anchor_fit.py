@@ -100,7 +100,7 @@ def _fit(
     boxes = torch.from_numpy(corners)
     reach = assigner.reach(boxes, grids)
     if reach is None:
-        unknown = f"{type(assigner).__name__} does not say which objects it can match, so nothing is known of their fit"
+        unknown = f"{type(assigner).__name__} does not say which objects it can match, so their fit is unknown"
         return AnchorFit(name, unknown, (), ())
     best = best_overlaps(boxes, grids).numpy() if grids else np.full(len(rows), np.nan)
     unmatched = reach.unmatched.numpy()

@@ -105,10 +105,14 @@ def _from_mmdet(source: Source, given: Given, categories: Categories | None) -> 
 def _categories(path: str | None) -> Categories | None:
     """The classes in a text file, or in annotations of COCO's format."""
     from rankdet.data import Categories
+    from rankdet.data.encoding import decode_text
 
     if path is None:
         return None
-    text = Path(path).read_text(encoding="utf-8")
+    try:
+        text = decode_text(Path(path).read_bytes())
+    except UnicodeDecodeError as error:
+        raise CommandError(f"--classes {path} is not in UTF-8 ({error}); save it as UTF-8") from error
     if not path.endswith(".json"):
         return Categories.from_names([line.strip() for line in text.splitlines() if line.strip()])
     try:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class CommandError(ValueError):
-    """A wrong input; the message says what was got, what is accepted, and how to mend it."""
+    """Invalid input; the message says what was found, what is accepted, and how to fix it."""
 
 
 def near(name: str, accepted: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ import yaml
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.presets import find_config
+from rankdet.data.encoding import decode_text
 from rankdet.data.yolo_folder import describes_dataset
 from rankdet.yaml_text import LimitError, parse_yaml
 
@@ -129,9 +130,11 @@ def _read_mapping(path: Path, within: tuple[Path, ...]) -> Tree:
     if path in within:
         raise CommandError(f"{path} names itself, through {' and '.join(map(str, within))}; break the circle")
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        content = parse_yaml(decode_text(path.read_bytes()))
+    except OSError as error:
         raise CommandError(f"{path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path} is not in UTF-8 ({error}); save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise CommandError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

@@ -23,7 +23,7 @@ _OF_COMMANDS: Mapping[str, Mapping[str, str]] = {
     "data": {errors.IMAGES: "--image-folder FOLDER"},
     "report": {errors.IMAGES: "--images FOLDER"},
 }
-_TWICE = re.compile(r"--([\w.]+): \1:? ")
+_TWICE = re.compile(r"--([\w]+\.[\w.]+): \1:? ")
 _LIST = re.compile(r"\b(fresh|trusted)=\[([^]]*)\]")
 
 

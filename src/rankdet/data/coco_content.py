@@ -29,7 +29,7 @@ SINGULAR = {"images": "image", "annotations": "annotation", "categories": "categ
 
 
 class UnreadableError(ValueError):
-    """A file that holds no object of JSON; the message goes on after the name of the file."""
+    """A file that does not hold a JSON object; the message goes on after the name of the file."""
 
 
 class CocoContent(Mapping[str, Any]):

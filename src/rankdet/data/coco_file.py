@@ -185,7 +185,9 @@ class CocoFile:
             huge = isinstance(value, int) and not isinstance(value, bool)
             problem = "does not fit into 64 bits" if huge else f"must be {accepted}"
             where = self.content.called(key, place) + _and_more(wrong, key)
-            hint = f"; {FIX} with numbers for ids in words" if name in _IDS and isinstance(value, str) else ""
+            hint = ""
+            if isinstance(value, str) and name in (*_IDS, "name"):
+                hint = "; save the file as UTF-8" if name == "name" else f"; {FIX} with numbers for ids in words"
             self._fail(f"'{name}' in '{key}' {problem}, got {value!r:.80} ({where}){hint}")
         return column.values
 

@@ -24,6 +24,7 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 _LONGEST = 60  # characters of a number in text
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WORDS = {"true": True, "false": False}
+_UNDECODED = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as `str.decode` keeps them
 _NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")  # line breaks and their like; halves of characters
 
 
@@ -123,6 +124,8 @@ def flags(values: Sequence[Any]) -> Column:
 
 def names(values: Sequence[Any]) -> Column:
     r"""(M,) str, empty where there is none: text, without line breaks and the like; numbers are names as well.
+
+    A name with bytes that are not UTF-8 is wrong: nobody knows which letters they are.
 
     >>> column = names(["cat", "round\ncell", 7, True, None, "", ["x"]])
     >>> column.values.tolist(), column.states.tolist()
@@ -239,6 +242,8 @@ def _flag(value: Any) -> tuple[bool | None, int]:
 
 def _name(value: Any) -> tuple[str, int]:
     text, state = _text(value)
+    if _UNDECODED.search(text):
+        return "", WRONG
     if _NO_NAME.search(text):
         text, state = _NO_NAME.sub(" ", text).strip(), IN_TEXT
     if not text.strip():

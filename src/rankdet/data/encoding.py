@@ -37,9 +37,30 @@ def decode_lines(content: bytes) -> list[str]:
     >>> decode_lines("\ufeffa b\r\n\nü\n".encode("utf-8"))
     ['a b', 'ü']
     """
+    return [line for _, line in numbered_lines(content)]
+
+
+def numbered_lines(content: bytes) -> list[tuple[int, str]]:
+    r"""The same with their numbers.
+
+    >>> numbered_lines("a\r\n\r\nb".encode("utf-16"))
+    [(1, 'a'), (3, 'b')]
+    """
     encoding = _marked(content) or "utf-8"
     text = content.decode(encoding, errors="surrogateescape" if encoding.startswith("utf-8") else "replace")
-    return [line.strip(_SPACES) for line in re.split(r"[\r\n]+", text) if line.strip(_SPACES)]
+    lines = enumerate((line.strip(_SPACES) for line in re.split(r"\r\n|\r|\n", text)), start=1)
+    return [(number, line) for number, line in lines if line]
+
+
+def decode_text(content: bytes) -> str:
+    """The beginning of a text, by its byte order mark, else UTF-8; the last character may have been cut off.
+
+    UnicodeDecodeError for anything else.
+
+    >>> decode_text("a: ü".encode("utf-16")), decode_text("a: ü".encode()[:-1])
+    ('a: ü', 'a: ')
+    """
+    return codecs.getincrementaldecoder(_marked(content) or "utf-8")().decode(content)
 
 
 def decode_xml(content: bytes, *, file: Path) -> tuple[str, bool]:

@@ -13,7 +13,7 @@ FIX = "`rankdet check DATA --fix FOLDER` writes a copy"
 
 
 class DatasetError(ValueError):
-    """A dataset that cannot be used as it is; the message says what is wrong, where, and how to mend it."""
+    """A dataset that cannot be used as it is; the message says what is wrong, where, and how to fix it."""
 
 
 class CorruptImageError(DatasetError):

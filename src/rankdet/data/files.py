@@ -1,7 +1,7 @@
 """Where the files of a dataset are: its annotations, and its images, found by listing folders.
 
-No file is asked for by itself, which takes minutes on a network drive. Also here: folders that appear complete or not
-at all.
+Files are not looked up one by one, which would take minutes on a network drive. Also here: folders that appear complete
+or not at all.
 """
 
 from __future__ import annotations

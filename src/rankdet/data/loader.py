@@ -54,7 +54,7 @@ def build_loader(
 ) -> DataLoader[Any]:
     """A loader whose batches depend on `seed` and the epoch, not on the number of workers.
 
-    Epochs advance by themselves; ``loader.batch_sampler.set_epoch(e)`` goes to another one.
+    Epochs advance automatically; ``loader.batch_sampler.set_epoch(e)`` goes to another one.
 
     Args:
         dataset: the images.

@@ -53,7 +53,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Size and orientation without decoding; :class:`CorruptImageError` when the file is no image."""
+    """Size and orientation without decoding; :class:`CorruptImageError` when the file is not an image."""
     with open_image(path) as image:
         return _header(image)
 

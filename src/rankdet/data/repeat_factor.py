@@ -22,7 +22,7 @@ from rankdet.data.dataset import DetectionDataset
 
 
 class Rounding(ABC):
-    """How often an image comes in an epoch whose repeat factor is no whole number."""
+    """How often an image with a fractional repeat factor comes in an epoch."""
 
     @abstractmethod
     def total(self, factors: torch.Tensor) -> int:
@@ -34,7 +34,7 @@ class Rounding(ABC):
 
 
 class RoundUp(Rounding):
-    """Each image comes ceil(r) times, the same in each epoch, as the published Rank & Sort experiments have it.
+    """Each image comes ceil(r) times, the same in each epoch, as in the published Rank & Sort experiments.
 
     >>> RoundUp().counts(torch.tensor([1.0, 1.2, 3.0]), torch.Generator()).tolist()
     [1, 2, 3]
@@ -82,7 +82,7 @@ class RepeatFactor(Order):
 
     Args:
         factors: (N,) repeat factors, at least 1; see :func:`repeat_factors`.
-        rounding: what becomes of factors that are no whole numbers; `RoundUp` by default.
+        rounding: how fractional factors are rounded; `RoundUp` by default.
 
     Invariant: every image comes at least once in an epoch, and all epochs are equally long.
 

@@ -36,7 +36,7 @@ class RepeatRare(Sampling):
     Args:
         threshold: the fraction of images below which a class is repeated, 0 to 1; 0.001 for LVIS. A class in a
             fraction f of the images comes ``sqrt(threshold / f)`` times as often.
-        rounding: what becomes of factors that are no whole numbers; `RoundUp` by default.
+        rounding: how fractional factors are rounded; `RoundUp` by default.
 
     >>> from rankdet.data import Shapes
     >>> len(RepeatRare(threshold=0.5).order(Shapes(length=40, seed=0, imbalance=100))) > 40

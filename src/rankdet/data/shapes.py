@@ -38,9 +38,9 @@ class Shapes(DetectionDataset):
 
     Args:
         length: number of images.
-        seed: 0 to 2**32 - 1; an image depends on `seed`, its index and the arguments below, on nothing else.
+        seed: 0 to 2**32 - 1; an image depends only on `seed`, its index and the arguments below.
         image_size: (H, W) in pixels, or the side of square images.
-        num_classes: the first so many of circle, square, triangle, star, ring, cross, crescent, bar.
+        num_classes: the first this many of circle, square, triangle, star, ring, cross, crescent, bar.
         objects: the least and the most objects that an image gets (fewer when there is no room left for one).
         sizes: the least and the largest diameter, as a share of the image's shorter side, drawn log-uniformly.
         empty: share of the images without objects.

@@ -44,7 +44,7 @@ def open_dataset(
         shapes_seed: the seed of the built-in dataset.
 
     Raises:
-        DatasetError: what is wrong with the source, or that it is no dataset.
+        DatasetError: what is wrong with the source, or that it is not a dataset.
 
     Example:
         >>> len(open_dataset("shapes"))

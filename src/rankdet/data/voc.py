@@ -45,7 +45,7 @@ class VOCDetection(AnnotatedImages):
             2007 and 2012 are their 20 in the customary order.
         origin: what the first pixel is called: 1 by the standard; 0 for files whose corners are edges counted from 0,
             which are then taken as they are.
-        skip_empty: leave out images without objects (difficult ones alone are none), as in training.
+        skip_empty: leave out images without objects (difficult ones do not count), as in training.
         min_size: leave out images whose shorter side is below this many pixels.
 
     Raises:

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from rankdet.data.encoding import decode_lines
+from rankdet.data.encoding import decode_lines, decode_text
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import coco_file, is_hidden, split_off
+from rankdet.data.files import Listing, coco_file, is_hidden, split_off
 from rankdet.data.image_file import is_image
 from rankdet.yaml_text import parse_yaml
 
@@ -32,7 +32,7 @@ DEFAULT_SPLIT = "train"
 _BUILT_IN = "shapes"
 _ALIASES = {"val": ("val", "valid", "validation"), "train": ("train",), "test": ("test",)}
 _NAMED = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
-_LONGEST = 100_000  # characters of a file that describes a dataset
+_LONGEST = 400_000  # bytes of a file that describes a dataset
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,13 @@ def label_file(image: Path) -> Path:
 
 def _content(file: Path) -> Mapping[Any, Any]:
     try:
-        with file.open(encoding="utf-8-sig") as text:
-            content = parse_yaml(text.read(_LONGEST))
+        with file.open("rb") as text:
+            content = parse_yaml(decode_text(text.read(_LONGEST)))
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{file} is not in UTF-8 ({error}); save it as UTF-8") from None
+    except yaml.YAMLError as error:
         raise DatasetError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, Mapping):
         raise DatasetError(f"{file} does not describe a dataset: it must have 'names' and 'train' or 'val'")
@@ -219,11 +221,19 @@ _DEEPEST = 20
 
 def _listed(file: Path, roots: Sequence[Path]) -> list[Path]:
     """The images that a text file lists, one a line; ``./`` counts from the folder of the list."""
-    places = [file.parent, *roots]
+    places, listing = [file.parent, *roots], Listing()
     found = []
     for line in decode_lines(file.read_bytes()):
         path = Path(line.replace("\\", "/"))
-        choices = [place / path for place in places]
-        there = next((choice for choice in choices if choice.is_file()), choices[0])
-        found.append(Path(os.path.normpath(there)))
+        choices = [Path(os.path.normpath(place / path)) for place in places]
+        there = next((choice for choice in choices if choice.is_file()), None)
+        found.append(there or next(filter(None, (_as_on_disk(choice, listing) for choice in choices)), choices[0]))
     return found
+
+
+def _as_on_disk(path: Path, listing: Listing) -> Path | None:
+    """The file of the same characters, composed otherwise; None if there is none."""
+    if str(path).isascii():
+        return None
+    spelt = listing.find(path.anchor, path.relative_to(path.anchor).as_posix())
+    return spelt and Path(path.anchor, spelt)

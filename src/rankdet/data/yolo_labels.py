@@ -7,11 +7,11 @@ boxes of a file that has polygons as well for polygons of two corners; here five
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankdet.data.encoding import decode_lines
+from rankdet.data.encoding import numbered_lines
 
 BOX, LEAST_POLYGON = 5, 7
 """Numbers in a line with a box, and in the shortest line with a polygon."""
@@ -37,7 +37,7 @@ class Label:
 def read_labels(file: Path, *, classes: int, has_keypoints: bool = False) -> tuple[list[Label], list[str]]:
     """The labels in a file, and what is wrong with the lines that cannot be used; OSError without the file."""
     labels, problems = [], []
-    for number, line in _lines(file):
+    for number, line in numbered_lines(file.read_bytes()):
         try:
             labels.append(parse_label(line, number=number, classes=classes, has_keypoints=has_keypoints))
         except LabelError as error:
@@ -88,13 +88,6 @@ def label_line(label: int, xywh: Sequence[float], polygon: Sequence[float] = ())
     x, y, width, height = xywh
     numbers = polygon if len(polygon) else (x + width / 2, y + height / 2, width, height)
     return " ".join([str(label), *(f"{value:.8g}" for value in numbers)])
-
-
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not empty, with their numbers."""
-    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
-        for text in decode_lines(line)[:1]:
-            yield number, text
 
 
 def _class_of(numbers: Sequence[float], classes: int) -> int:

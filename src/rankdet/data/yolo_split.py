@@ -74,10 +74,11 @@ def read_split(place: YOLOFolder, *, keep_repeated: bool = False) -> SplitLabels
 
 def _labels_of(image: Path, listing: Listing, found: SplitLabels, *, keep_repeated: bool) -> Iterator[Label]:
     file, place = label_file(image), found.place
-    if not listing.has(file.parent, file.name):
+    name = listing.find(file.parent, file.name)
+    if name is None:
         found.unlabelled += 1
         return
-    labels, problems = read_labels(file, classes=len(place.names), has_keypoints=place.has_keypoints)
+    labels, problems = read_labels(file.with_name(name), classes=len(place.names), has_keypoints=place.has_keypoints)
     found.problems.extend(problems)
     seen: set[Label] = set()
     for label in labels:

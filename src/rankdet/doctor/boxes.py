@@ -101,7 +101,7 @@ def _check_extent(table: Table, sound: np.ndarray) -> Iterator[Finding]:
         Severity.WARNING,
         np.flatnonzero((least > 0) & (least < 1)),
         what="{box has/boxes have} a side of less than one pixel",
-        remedy="draw them again, or remove them: a training leaves them out, an evaluation counts them as missed",
+        remedy="draw them again, or remove them: training leaves them out, evaluation counts them as missed",
         example=table.object_with_box,
     )
 
@@ -120,7 +120,7 @@ def _check_place(table: Table, sound: np.ndarray) -> Iterator[Finding]:
         Severity.ERROR,
         np.flatnonzero(outside),
         what="{box lies/boxes lie} outside of {its image/their images}",
-        remedy="mend them, or the sizes of their images; or remove them",
+        remedy="correct them or the sizes of their images, or remove them",
         example=lambda row: f"{table.object_with_box(row)} of {_size_text(limits[row])}",
         repair=LeaveOutObjects(np.flatnonzero(outside), "outside of the image"),
     )
@@ -130,7 +130,7 @@ def _check_place(table: Table, sound: np.ndarray) -> Iterator[Finding]:
         Severity.WARNING,
         rows,
         what="{box reaches/boxes reach} beyond {its image/their images}",
-        remedy="clip them, as a training does; if there are many, the sizes of the images may be wrong",
+        remedy="clip them, as training does; if there are many, the sizes of the images may be wrong",
         example=lambda row: f"{table.object_with_box(row)} of {_size_text(limits[row])}",
         repair=SetBoxes(rows, np.concatenate([inside[rows, :2], sides[rows]], axis=1), "clipped to the image"),
     )
@@ -148,7 +148,7 @@ def _check_repetition(table: Table, sound: np.ndarray) -> Iterator[Finding]:
         Severity.WARNING,
         twice,
         what="{box repeats/boxes repeat} an earlier one of the same class in the same image",
-        remedy="remove them: one of two equal boxes always counts as missed",
+        remedy="remove them: one of two identical boxes always counts as missed",
         example=table.object_with_box,
         repair=LeaveOutObjects(twice, "repeats another"),
     )
@@ -189,7 +189,7 @@ def _check_areas(table: Table) -> Iterator[Finding]:
         Severity.WARNING,
         missing,
         what="{annotation has/annotations have} no area",
-        remedy="add 'area': pycocotools fails without; rankdet takes that of the box, or of the mask it evaluates",
+        remedy="add 'area': pycocotools fails without it; rankdet uses that of the box, or of the mask it evaluates",
         example=table.object_name,
         repair=SetAreas(missing) if maskless[missing].all() else None,
     )

@@ -39,7 +39,7 @@ def check_names(table: Table) -> Iterator[Finding]:
         Severity.WARNING,
         np.flatnonzero(same),
         what="{class shares its name/classes share their names} with another one",
-        remedy="merge or rename them: their objects are the same to people, but not to a detector",
+        remedy="merge or rename them: to people their objects are the same, to a detector they are not",
         example=table.class_name,
     )
     similar = repeated(codes(_plain(name) for name in names)) & ~same
@@ -60,7 +60,7 @@ def check_contents(table: Table) -> Iterator[Finding]:
             yield Finding("no-" + what, Severity.ERROR, f"there are no {what}", 1, f"add {what}")
     ignored = int(table.objects.ignored.sum())
     if not table.learnable.any():
-        what = f"there are no objects to learn from or to find, {len(table.objects):,} annotations in all"
+        what = f"there are no objects to learn or to find, {len(table.objects):,} annotations in all"
         yield Finding("no-objects", Severity.ERROR, what, 1, "add annotations with an image, a class and a box")
     elif ignored > len(table.objects) / 2:
         what = f"most annotations are to be ignored (crowd, difficult): {ignored:,} of {len(table.objects):,}"
@@ -78,7 +78,7 @@ def _check_images(table: Table) -> Iterator[Finding]:
             Severity.NOTE,
             empty,
             what="{image has/images have} no objects",
-            remedy="fine if there is nothing to be found; a training leaves them out unless data.skip_empty is false",
+            remedy="fine if there is nothing to find; training leaves them out unless data.skip_empty is false",
             example=table.image_name,
         )
     yield from find(
@@ -101,7 +101,7 @@ def check_abundance(table: Table) -> Iterator[Finding]:
         Severity.WARNING,
         np.flatnonzero(objects == 0),
         what="{class has/classes have} no objects",
-        remedy="remove them, or choose the classes in use with data.classes; each costs outputs that only learn 'no'",
+        remedy="remove them, or choose the classes in use with data.classes; each adds outputs that only learn 'no'",
         example=table.class_name,
     )
     yield from find(
@@ -117,7 +117,7 @@ def check_abundance(table: Table) -> Iterator[Finding]:
     if objects[most] >= LONG_TAIL * objects[least]:
         ratio = objects[most] / objects[least]
         what = f"the classes have a long tail: {ratio:,.0f} objects of {table.class_name(int(most))} for each of "
-        remedy = "images of rare classes can come more often: --data.sampling RepeatRare"
+        remedy = "repeat images of rare classes: --data.sampling RepeatRare"
         yield Finding("long-tail", Severity.NOTE, what + table.class_name(int(least)), len(used), remedy)
 
 
@@ -128,7 +128,7 @@ def check_coverage(table: Table) -> Iterator[Finding]:
         "unused-class",
         Severity.NOTE,
         np.flatnonzero(objects == 0) if objects.any() else np.zeros(0, dtype=np.int64),
-        what="{class has/classes have} no objects to be found",
+        what="{class has/classes have} no objects to find",
         remedy="their AP and oLRP are undefined and left out of the means",
         example=table.class_name,
     )

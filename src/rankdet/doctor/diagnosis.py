@@ -112,12 +112,12 @@ def diagnose(
 ) -> Diagnosis:
     """Examine a dataset, or training and validation data together.
 
-    Never raises for what is wrong with the data: that is what findings are for.
+    Never raises for faults in the data: findings report them.
 
     Args:
         train: the training data, or the only data.
         val: the validation data.
-        scan: how the image files are looked at; None for ``Headers()``.
+        scan: how the image files are read; None for ``Headers()``.
         workers: threads that look at image files.
         track: shows the progress of that.
 

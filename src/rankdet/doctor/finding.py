@@ -38,7 +38,7 @@ class Finding:
         count: how many images, boxes, ... have it.
         remedy: what to do about it.
         examples: the first few, by file and id.
-        repair: how a repaired copy mends it; None where people must decide.
+        repair: how a repaired copy fixes it; None if a person must decide.
     """
 
     name: str

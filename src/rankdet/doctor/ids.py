@@ -27,8 +27,8 @@ def _check_images(table: Table) -> Iterator[Finding]:
         "image-id-collision",
         Severity.ERROR,
         np.flatnonzero(colliding),
-        what="{image has/images have} an id that another image has, too",
-        remedy="give each image an id of its own; which image an annotation means cannot be known",
+        what="{image has/images have} the id of another image",
+        remedy="give each image its own id; it is unknown which image an annotation means",
         example=table.image_name,
         repair=_repetition(images.ids, colliding, same_file),
     )
@@ -38,7 +38,7 @@ def _check_images(table: Table) -> Iterator[Finding]:
         Severity.WARNING,
         np.flatnonzero(later(files) & ~colliding),
         what="{image is/images are} the file of an earlier image",
-        remedy="list each file once, with all its objects; what one entry lacks is learnt as background",
+        remedy="list each file once, with all its objects; objects missing from an entry are learnt as background",
         example=table.image_name,
     )
 
@@ -58,8 +58,8 @@ def _check_classes(table: Table) -> Iterator[Finding]:
         "category-id-collision",
         Severity.ERROR,
         np.flatnonzero(colliding),
-        what="{category has/categories have} an id that another category has, too",
-        remedy="give each category an id of its own",
+        what="{category has/categories have} the id of another category",
+        remedy="give each category its own id",
         example=table.class_name,
         repair=LeaveOutClasses(np.flatnonzero(later(classes.ids)), "listed twice") if same else None,
     )
@@ -72,7 +72,7 @@ def _check_objects(table: Table) -> Iterator[Finding]:
         "annotation-without-image",
         Severity.ERROR,
         dangling,
-        what="{annotation points/annotations point} to an image that is not there",
+        what="{annotation points/annotations point} to an image that does not exist",
         remedy="add the images, or remove the annotations",
         example=table.object_name,
         repair=LeaveOutObjects(dangling, "no such image") if len(table.images) else None,
@@ -82,7 +82,7 @@ def _check_objects(table: Table) -> Iterator[Finding]:
         "annotation-without-category",
         Severity.ERROR,
         classless,
-        what="{annotation points/annotations point} to a category that is not there",
+        what="{annotation points/annotations point} to a category that does not exist",
         remedy="add the categories, or remove the annotations",
         example=lambda row: f"{table.object_name(row)}: category {objects.category_ids[row]}",
         repair=LeaveOutObjects(classless, "no such category") if len(table.classes) else None,
@@ -94,7 +94,7 @@ def _check_objects(table: Table) -> Iterator[Finding]:
         Severity.WARNING,
         np.flatnonzero(repeated(objects.ids)),
         what="{annotation has/annotations have} the id of another annotation",
-        remedy="number the annotations anew; rankdet needs no ids, pycocotools keeps the last annotation of each",
+        remedy="renumber the annotations; rankdet needs no ids, pycocotools keeps only the last annotation with each",
         example=table.object_name,
         repair=RenumberObjects(),
     )

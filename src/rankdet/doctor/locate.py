@@ -61,8 +61,8 @@ def check_files(table: Table) -> Iterator[Finding]:
         "other-unicode-form",
         Severity.WARNING,
         composed,
-        what="file {name/names} on disk {composes its/compose their} accents otherwise than the annotations",
-        remedy="write the names as they are on disk; rankdet takes both for the same, other tools find no files",
+        what="file {name/names} on disk {composes its/compose their} accents differently from the annotations",
+        remedy="write the names as they are on disk; rankdet accepts both, other tools do not find the files",
         example=table.image_name,
         repair=SetFiles({row: found_as[row] for row in composed.tolist()}),
     )
@@ -104,7 +104,7 @@ def check_unlisted(*tables: Table) -> Iterator[Finding]:
         Severity.NOTE,
         np.arange(len(others)),
         what="image {file is/files are} not in the annotations",
-        remedy="fine if they belong to another split; else they are lost to the training",
+        remedy="fine if they belong to another split; otherwise training does not see them",
         example=lambda row: others[row],
     )
 

@@ -32,7 +32,7 @@ def check_masks(table: Table) -> Iterator[Finding]:
         Severity.WARNING,
         empty,
         what="{mask has/masks have} no area: no pixels, or no polygon with three points",
-        remedy="draw them again; a training with masks leaves the objects out",
+        remedy="draw them again; training with masks leaves the objects out",
         example=table.object_name,
         repair=LeaveOutMasks(np.flatnonzero(empty)),
     )
@@ -49,7 +49,7 @@ def _check_empty(table: Table) -> Iterator[Finding]:
         Severity.NOTE,
         np.array(["segmentation" in entries[place] for place in table.objects.entries.tolist()], dtype=bool),
         what="{annotation has/annotations have} an empty 'segmentation', and none has a mask",
-        remedy=f"fine for boxes; a training with masks refuses the file: {MASK_FORM}",
+        remedy=f"fine for boxes; training with masks refuses the file: {MASK_FORM}",
         example=table.object_name,
     )
 
@@ -108,7 +108,7 @@ def _check_form(table: Table, masks: _Masks) -> Iterator[Finding]:
         "mask-in-another-form",
         Severity.WARNING,
         other,
-        what="{mask is/masks are} written in another form than COCO's, and can be read in one way only",
+        what="{mask is/masks are} not written in COCO's form, but can only be meant in one way",
         remedy=f"write them in COCO's form, as the copy does: {MASK_FORM}",
         example=lambda row: f"{table.object_name(row)}: {masks.written_as[row]}",
         repair=Rewrite({"annotations": changes}, "{mask/masks} written in COCO's form"),
@@ -130,7 +130,7 @@ def _check_form(table: Table, masks: _Masks) -> Iterator[Finding]:
         Severity.WARNING,
         missing,
         what="{object has/objects have} no mask, though others do",
-        remedy="draw them; a training with masks leaves the objects out",
+        remedy="draw them; training with masks leaves the objects out",
         example=table.object_name,
     )
 
@@ -150,7 +150,7 @@ def _check_place(table: Table, bounds: np.ndarray, known: np.ndarray) -> Iterato
         Severity.WARNING,
         apart,
         what="{mask does not fit its box/masks do not fit their boxes}",
-        remedy="find out which of both is right: boxes are learnt from boxes, masks from masks",
+        remedy="find out which of the two is right: boxes are learnt from boxes, masks from masks",
         example=lambda row: f"{table.object_with_box(row)}, its mask is {_extent_text(bounds[row])}",
     )
 

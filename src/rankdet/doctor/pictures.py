@@ -36,7 +36,7 @@ def check_sizes(table: Table) -> Iterator[Finding]:
         Severity.NOTE,
         (sides >= 1) & (sides < SMALL_SIDE),
         what=f"{{image has/images have}} a side below {SMALL_SIDE} pixels",
-        remedy="a training leaves them out by default: data.min_size",
+        remedy="training leaves them out by default: data.min_size",
         example=table.image_name,
     )
 
@@ -49,7 +49,7 @@ def check_pictures(table: Table, looks: Mapping[int, Look]) -> Iterator[Finding]
         Severity.ERROR,
         corrupt,
         what="image {file/files} cannot be read",
-        remedy="replace the files, or leave the images out; a training puts others in their place",
+        remedy="replace the files, or leave the images out; training uses others in their place",
         example=lambda row: f"{table.image_name(row)}: {looks[row].problem}",
         repair=LeaveOutImages(corrupt, "cannot be read"),
     )
@@ -70,8 +70,8 @@ def _check_headers(table: Table, looks: Mapping[int, Look]) -> Iterator[Finding]
         "annotated-after-turning",
         Severity.ERROR,
         turned,
-        what="{image is/images are} stored lying and annotated upright: an EXIF tag turns {it/them} in viewers",
-        remedy="store them upright; the tag is not applied in training, so that boxes lie elsewhere",
+        what="{image is/images are} stored sideways and annotated upright: viewers turn {it/them} by an EXIF tag",
+        remedy="store them upright; training does not apply the tag, so the boxes do not fit",
         example=lambda row: f"{table.image_name(row)}: {_sizes_text(headers[row].size, stated[row])}",
         repair=TurnUpright(turned),
     )
@@ -81,7 +81,7 @@ def _check_headers(table: Table, looks: Mapping[int, Look]) -> Iterator[Finding]
         Severity.WARNING,
         np.array([row for row, header in headers.items() if not header.upright and row not in set(wrong)], dtype=int),
         what="{image has an EXIF tag that turns it/images have an EXIF tag that turns them} in viewers",
-        remedy="look with --preview whether the boxes fit: the tag is not applied in training. Then remove the tag",
+        remedy="check with --preview whether the boxes fit: training does not apply the tag. Then remove the tag",
         example=lambda row: f"{table.image_name(row)}: orientation {headers[row].orientation}",
     )
 
@@ -96,7 +96,7 @@ def _check_limit(table: Table, looks: Mapping[int, Look]) -> Iterator[Finding]:
         Severity.ERROR,
         np.array(list(large), dtype=np.int64),
         what=f"{{image has/images have}} more pixels than the limit of {max_pixels() / 1e6:g} megapixels",
-        remedy=f"{raising} to use them, or cut them into tiles; a training puts others in their place",
+        remedy=f"{raising} to use them, or cut them into tiles; training uses others in their place",
         example=lambda row: f"{table.image_name(row)}: {_dimensions(large[row])}",
     )
 
@@ -123,7 +123,7 @@ def _check_stated(
         Severity.ERROR,
         rows,
         what="image {file has/files have} another size than the annotations say",
-        remedy="find out on which size the boxes were made; images are refused while the sizes differ",
+        remedy="find out which size the boxes were drawn on; images are refused while the sizes differ",
         example=lambda row: f"{table.image_name(row)}: {_sizes_text(found[row], stated[row])}",
         repair=SetSizes(fits, sizes[fits]) if len(fits) else None,
     )
@@ -135,7 +135,7 @@ def _check_pixels(table: Table, looks: Mapping[int, Look]) -> Iterator[Finding]:
         "plain-image",
         Severity.WARNING,
         np.array([row for row in rows.tolist() if looks[row].plain], dtype=np.int64),
-        what="{image has/images have} the same colour all over",
+        what="{image has/images have} a single colour throughout",
         remedy="look at them: this is what a failed export looks like",
         example=table.image_name,
     )
@@ -148,7 +148,7 @@ def _check_pixels(table: Table, looks: Mapping[int, Look]) -> Iterator[Finding]:
         Severity.WARNING,
         rows[later(digests) & ~later(files)],
         what="{image has/images have} the same pixels as an earlier one",
-        remedy="keep one, with the objects of all: what one copy lacks is learnt as background",
+        remedy="keep one, with the objects of all: objects missing from a copy are learnt as background",
         example=lambda row: f"{table.image_name(row)} is {table.image_name(first[of_row[row]])}",
     )
 

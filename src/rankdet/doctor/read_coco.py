@@ -89,7 +89,7 @@ def _missing_lists(content: CocoContent) -> Iterator[Finding]:
     missing = {key: content.what_is(key) for key in LISTS if not content.has_entries(key)}
     if missing:
         found = " and ".join(f"{key!r} ({what})" for key, what in missing.items())
-        remedy = "add what is missing; a file of images alone cannot be trained on"
+        remedy = "add what is missing; training needs annotations and categories"
         yield Finding("missing-list", Severity.ERROR, f"the file lacks the list {found}", len(missing), remedy)
 
 
@@ -201,7 +201,7 @@ def _check_objects(content: CocoContent, objects: Objects) -> Iterator[Finding]:
         Severity.NOTE,
         np.flatnonzero(annotations["ignore"].values[places] & ~annotations["iscrowd"].values[places]),
         what="{annotation has/annotations have} 'ignore' and not 'iscrowd'",
-        remedy="a training leaves them out; COCO's evaluation overwrites 'ignore', so that they count as objects there",
+        remedy="training leaves them out; COCO's evaluation overwrites 'ignore', so they count as objects there",
         example=lambda row: f"annotation {objects.ids[row]} of image {objects.image_ids[row]}",
     )
 

@@ -100,7 +100,7 @@ def _read_all(place: VOCFolder, stems: Sequence[str]) -> tuple[list[_File], list
         Severity.ERROR,
         np.arange(len(problems)),
         what="annotation {file/files} cannot be read",
-        remedy="mend or remove the files; they are left out of all that follows",
+        remedy="correct or remove the files; everything below is without them",
         example=lambda row: problems[row],
         repair=LeaveOutFiles(len(problems)),
     )
@@ -193,7 +193,7 @@ def _check_names(files: Sequence[_File], images: VOCImages | None) -> Iterator[F
         Severity.WARNING,
         np.arange(len(misled)),
         what="annotation {file names/files name} another image in <filename> than the one of {its/their} own name",
-        remedy="look with --preview whether the boxes fit: the image that has the name of the file is the one used",
+        remedy="check with --preview whether the boxes fit: the image with the name of the file is used",
         example=lambda row: f"{misled[row][0].stem}.xml names {misled[row][1]}",
     )
 

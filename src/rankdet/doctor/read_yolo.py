@@ -53,7 +53,7 @@ def _check_labels(labels: SplitLabels) -> Iterator[Finding]:
     )
     if labels.unlabelled == len(images):
         what = f"no image has a label file: that of {images[0].name} would be {label_file(images[0])}"
-        remedy = "put the labels there: the last folder called 'images' becomes 'labels', without one they lie beside"
+        remedy = "put the labels there: the last folder 'images' becomes 'labels', or else they lie next to the images"
         yield Finding("labels-not-found", Severity.ERROR, what, len(images), remedy)
     elif labels.unlabelled:
         what = f"{labels.unlabelled:,} of {len(images):,} images have no label file, and so no objects"

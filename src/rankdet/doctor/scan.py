@@ -41,7 +41,7 @@ class Look:
 
 
 class Scan(ABC):
-    """Which images are looked at, and how closely."""
+    """Which images are read, and how closely."""
 
     decodes: bool
 

@@ -29,8 +29,8 @@ def check_splits(train: Table, val: Table, *, train_looks: Looks, val_looks: Loo
         "image-in-both",
         Severity.ERROR,
         rows,
-        what="training {image is/images are} among the validation images, too",
-        remedy="take them out of one: what was learnt by heart is no measure",
+        what="training {image is/images are} also among the validation images",
+        remedy="remove them from one split: images that were trained on measure nothing",
         example=lambda row: f"{train.image_name(row)} is {val.image_name(shared[row])}",
         repair=LeaveOutImages(rows, "among the validation images"),
     )
@@ -54,7 +54,7 @@ def _check_classes(train: Table, val: Table) -> Iterator[Finding]:
     )
     if not differing and list(mine) != list(theirs):
         what = "the categories are in another order in training and in validation data"
-        remedy = "put them into the same order: labels are numbered by it"
+        remedy = "put them into the same order: labels are numbered in it"
         yield Finding("different-classes", Severity.ERROR, what, 1, remedy)
 
 

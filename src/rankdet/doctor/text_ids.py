@@ -38,7 +38,7 @@ class Ids:
             Severity.ERROR,
             self.places,
             what=f"{{entry/entries}} of '{self.key}' {{has an id that is a word/have ids that are words}}",
-            remedy="number them, here and where annotations refer to them: ids are whole numbers",
+            remedy="replace them with numbers, also where annotations refer to them: ids are whole numbers",
             example=lambda place: f"{self.key}[{place}] has the id {content.value(self.key, place, 'id')!r:.60}",
             repair=Rewrite({self.key: entries, "annotations": others}, "{id in words/ids in words} numbered"),
         )

@@ -42,7 +42,7 @@ def _in_text(content: CocoContent, found: list[Place]) -> Iterator[Finding]:
         Severity.WARNING,
         np.arange(len(found)),
         what=f"{{number is/numbers are}} in quotes ({keys})",
-        remedy='write them without; rankdet reads them as numbers, other tools fail or take "0" for true',
+        remedy='write them without quotes; rankdet reads them as numbers, other tools fail or take "0" for true',
         example=lambda row: _shown(content, found[row]),
         repair=_rewritten(content, found, "{number/numbers} written without quotes"),
     )
@@ -71,7 +71,7 @@ def _flags(content: CocoContent) -> Iterator[Finding]:
         Severity.ERROR,
         np.arange(len(found)),
         what="{'iscrowd' or 'ignore' is/of 'iscrowd' and 'ignore' are} neither 0 nor 1",
-        remedy="write 0 for one object, 1 for a region in which objects are not told apart",
+        remedy="write 0 for a single object, 1 for a region of objects that are not told apart",
         example=lambda row: _shown(content, found[row]),
     )
 

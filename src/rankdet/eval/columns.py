@@ -84,7 +84,8 @@ class Columns:
                 if not isinstance(entry, Mapping):
                     self.fail(place, f"is a {type(entry).__name__}, not an object with keys and values")
                 if key not in entry:
-                    self.fail(place, f"has no {key!r}, only {sorted(map(str, entry))}")
+                    hint = "; evaluate boxes: iou_type='bbox'" if key == "segmentation" and "bbox" in entry else ""
+                    self.fail(place, f"has no {key!r}, only {sorted(map(str, entry))}{hint}")
             raise
 
     def numbers(self, key: str) -> Floats:

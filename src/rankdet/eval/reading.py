@@ -138,7 +138,7 @@ def load(source: Any, kind: str, error: type[ValueError], form: Any = Any) -> tu
     except OSError as cause:
         raise error(f"cannot read the {kind} {path}: {cause.strerror or cause}") from cause
     except (ValueError, RecursionError) as cause:
-        raise error(f"the {kind} {path} is not a JSON file: {cause}") from cause
+        raise error(f"the {kind} {path} cannot be read as JSON: {cause}") from cause
 
 
 def _parsed(text: bytes, form: Any) -> Any:

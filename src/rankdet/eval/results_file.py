@@ -23,7 +23,7 @@ class ResultsError(ValueError):
 
     Args:
         complaint: what is wrong.
-        convert: the conversion that would mend it, if one does.
+        convert: the conversion that would fix it, if there is one.
     """
 
     def __init__(self, complaint: str, convert: str = "") -> None:
@@ -40,7 +40,7 @@ class ResultsWarning(UserWarning):
 
     Args:
         suspicion: what they may be.
-        convert: the conversion that would mend it, if one does.
+        convert: the conversion that would fix it, if there is one.
     """
 
     def __init__(self, suspicion: str, convert: str = "") -> None:

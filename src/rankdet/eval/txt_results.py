@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rankdet.data.encoding import numbered_lines
 from rankdet.eval.columns import Columns, IouType
 from rankdet.eval.convert import ResultsReading
 from rankdet.eval.instances import GroundTruth
@@ -63,12 +64,11 @@ def _tell_classes(folder: Path, truth: GroundTruth) -> None:
 
 
 def _read(file: Path, width: int, height: int, iou_type: IouType) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if words := line.split():
-            try:
-                yield _entry([float(word) for word in words], width, height, iou_type)
-            except ValueError as error:
-                raise ResultsError(f"line {number} of {file}: {error}") from None
+    for number, line in numbered_lines(file.read_bytes()):
+        try:
+            yield _entry([float(word) for word in line.split()], width, height, iou_type)
+        except ValueError as error:
+            raise ResultsError(f"line {number} of {file}: {error}") from None
 
 
 def _entry(numbers: list[float], width: int, height: int, iou_type: IouType) -> dict[str, Any]:

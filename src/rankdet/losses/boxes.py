@@ -136,7 +136,7 @@ class CIoULoss(LossOfBoxes):
 class BoundedIoULoss(LossOfBoxes):
     """Bounded IoU loss of the decoded boxes, in [0, 3.6], times ``weight`` (Tychsen-Smith and Petersson, CVPR 2018).
 
-    Each of the four coordinates by itself: 1 - the best IoU that a box could have with this centre x (centre y, width,
+    Each of the four coordinates separately: 1 - the best IoU that a box could have with this centre x (centre y, width,
     height), put through smooth L1 with ``beta``, and summed, as in mmdetection, which also shifts divisors by 1e-3.
 
     >>> import torch
@@ -240,7 +240,7 @@ class BalancedL1Loss(LossOfDeltas):
 
 
 class SumOfBoxLosses(BoxLoss):
-    """Several box losses added up, each with the weight of its own: L1 and GIoU of a DETR.
+    """Several box losses added up, each with its own weight: L1 and GIoU of a DETR.
 
     >>> import torch
     >>> from rankdet.ops import DeltaCoder

@@ -1,4 +1,4 @@
-"""Score-based classification losses, the baselines: each entry by itself, no comparison between entries.
+"""Score-based classification losses, the baselines: each entry separately, no comparison between entries.
 
 All take logits (P, C) and class labels (P,) with background < 0. Normalising their sum is the criterion's business.
 """

@@ -1,6 +1,6 @@
 """Score-based losses that learn how good the box is along with its class; their `quality` is that of the box.
 
-The losses of the DETR family, beside `QualityFocalLoss`: each entry by itself, the positive of a row learning a target
+The losses of the DETR family, besides `QualityFocalLoss`: each entry separate, the positive of a row learning a target
 in (0, 1] instead of 1. The target never has a gradient. Where a paper has one positive to each object, as a Hungarian
 matcher finds it, here there may be several.
 """

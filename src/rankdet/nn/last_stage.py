@@ -1,4 +1,4 @@
-"""The last stage of a residual network by itself: behind the pooling of regions (C4), or dilated (R-FCN)."""
+"""The last stage of a residual network on its own: behind the pooling of regions (C4), or dilated (R-FCN)."""
 
 from __future__ import annotations
 

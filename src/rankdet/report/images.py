@@ -52,14 +52,14 @@ class Limits:
 
 
 def no_images(image_id: int) -> None:
-    """Where there are no image files: boxes alone are drawn."""
+    """If there are no image files: only boxes are drawn."""
     del image_id
 
 
 def folder_images(folder: Path, names: Mapping[int, str]) -> OpenImage:
     """Images that lie in a folder by their names; a name that leads out of the folder is none.
 
-    A name may have folders of its own; if there is no such file, it is looked for without them.
+    A name may include folders; if there is no such file, it is looked for without them.
     """
     root = folder.resolve()
 

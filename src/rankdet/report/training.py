@@ -17,7 +17,7 @@ _EVALUATION = ("AP", "AP50", "AP75", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN")
 def training_curves(file: Path) -> list[dict[str, Any]]:
     """Charts of a training: a title and lines with names, steps and values. Empty when there is no such file.
 
-    Raises ValueError, naming the file, when it is no table of numbers.
+    Raises ValueError, naming the file, when it is not a table of numbers.
     """
     if not file.is_file():
         return []

@@ -54,7 +54,7 @@ class Attendance(Callback):
     Args:
         folder: of the run, named by the advice on how to go on.
         every: seconds between two looks.
-        patience: seconds without a sign of life after which a process on another host is taken for gone; longer than
+        patience: seconds without a heartbeat after which a process on another host is taken for dead; longer than
             any call that may keep a process from giving one.
         grace: seconds in which a process may find out itself that another one is gone, before it is ended.
     """

@@ -23,7 +23,7 @@ class AverageWeights(Callback):
     At step n, d is the smaller of `decay` and (1 + n) / (10 + n), so that the first weights are soon forgotten. The
     statistics of live batch normalisation are averaged likewise; whole numbers are those of the last step.
 
-    The training goes on from the weights, never from the average. last.ckpt has both, so that a resumed training equals
+    Training continues from the weights, never from the average. last.ckpt has both, so that a resumed training equals
     an uninterrupted one.
 
     Args:

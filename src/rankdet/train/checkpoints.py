@@ -26,7 +26,7 @@ _SHOWN = ("AP", "AP50", "AP75", "oLRP", "box_AP")
 
 
 class Checkpoints(Checkpoint):
-    """Saves after each epoch; keeps the epoch with the highest AP, with its evaluation beside it in best.json.
+    """Saves after each epoch; keeps the epoch with the highest AP, with its evaluation in best.json.
 
     last.ckpt is written before an evaluation, which may take long, and again after it. Whatever ends the training
     between two steps, such as a signal or an evaluation that fails, is preceded by a checkpoint of that moment, so that
@@ -171,7 +171,7 @@ class Checkpoints(Checkpoint):
 
 
 class SaveBeforeEvaluation(Callback):
-    """Saves what an epoch has learnt before it is evaluated; to be called before the evaluation.
+    """Saves the weights of an epoch before they are evaluated; must run before the evaluation.
 
     Args:
         checkpoints: that save it.

@@ -79,7 +79,10 @@ def make_engine(
     try:
         engine = _trainer(parts.options, epochs, folder, watchers)
     except (MisconfigurationException, TypeError, ValueError) as error:
-        raise ValueError(f"the settings of the trainer do not fit this machine: {error}") from error
+        raise ValueError(
+            f"the settings of the trainer do not fit this machine: {error}; change trainer.accelerator, devices, "
+            "precision or strategy"
+        ) from error
     leave_signals_alone(engine)
     return engine
 

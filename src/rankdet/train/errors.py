@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class TrainingError(RuntimeError):
-    """A training that cannot go on, such as one whose loss is no number any more."""
+    """A training that cannot continue, such as one whose loss is no longer a number."""
 
 
 class TrainingInterrupted(RuntimeError):  # noqa: N818 (nothing went wrong)

@@ -32,7 +32,7 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """The checkpoint to go on from."""
+        """The checkpoint to continue from."""
         return self.path / LAST
 
     @property
@@ -46,7 +46,7 @@ class RunFolder:
         return self.path / BEST_EVALUATION
 
     def bring(self, checkpoint: Path) -> None:
-        """Copy the run of a checkpoint in another folder, so that it can go on here."""
+        """Copy the run of a checkpoint in another folder, so that it can continue here."""
         beside = {name: checkpoint.parent / name for name in (BEST, BEST_EVALUATION, METRICS, RECORD)}
         for name, source in {**beside, LAST: checkpoint}.items():
             if source.is_file():
@@ -65,7 +65,7 @@ def claimed_folder(
     Args:
         output: what the user asked for; None for the folder of `resume`, or a new one in ``runs``.
         name: of the new folder.
-        resume: checkpoint to go on from.
+        resume: checkpoint to continue from.
         tell: called with a line for people when something has to be waited for.
 
     Raises:

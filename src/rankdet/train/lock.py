@@ -48,7 +48,7 @@ class FolderLock:
 
     Args:
         folder: it must exist.
-        beat: seconds between two signs of life; an owner on another host is taken for dead after three of them.
+        beat: seconds between two heartbeats; an owner on another host is taken for dead after missing three.
         tell: called with a line for people when something has to be waited for.
     """
 

@@ -30,7 +30,7 @@ def check_installed(names: Sequence[str]) -> None:
 def open_loggers(names: Sequence[str], folder: Path, *, last_step: int) -> list[Logger]:
     """The table of a run, continued from `last_step`, and the loggers of these names.
 
-    W&B is told what to do by its own environment variables: ``WANDB_MODE=offline`` needs no network. MLflow writes to
+    W&B obeys its own environment variables: ``WANDB_MODE=offline`` needs no network. MLflow writes to
     ``MLFLOW_TRACKING_URI``, or else into mlflow.db in the folder of the run.
     """
     loggers: list[Logger] = [MetricsFile(folder / METRICS, last_step=last_step)]

@@ -150,7 +150,7 @@ def fit(
 
 
 def _checkpoint(resume: str | Path | None, output: str | Path | None) -> Path | None:
-    """The checkpoint to go on from; "auto" means that of the folder, if there is one."""
+    """The checkpoint to continue from; "auto" means that of the folder, if there is one."""
     if resume != AUTO:
         return None if resume is None else Path(resume)
     if output is None:

@@ -53,7 +53,7 @@ class SettingChange:
 
     @property
     def refusal(self) -> str | None:
-        """Why the training cannot go on with it; None if it can."""
+        """Why the training cannot continue with it; None if it can."""
         return next((reason for keys, reason in REFUSED.items() if re.fullmatch(keys, self.key)), None)
 
     def __str__(self) -> str:

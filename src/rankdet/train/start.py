@@ -18,7 +18,7 @@ from rankdet.train.task import PROGRESS, DetectionTask
 
 @dataclass(frozen=True)
 class Start:
-    """The checkpoint to go on from, if any; the default is a training from its first step.
+    """The checkpoint to continue from, if any; the default is a training from its first step.
 
     ``step`` is the number of optimiser steps already made, ``progress`` and ``record`` what the task wrote down.
     """

@@ -66,7 +66,7 @@ class Update:
     """Values and gradients of all terms.
 
     Attributes:
-        values: (T,), or (T, M) for each positive by itself.
+        values: (T,), or (T, M) for each positive separately.
         standing: gives (2, M) rank and soft sampling of the positives of this process, in their order.
         sampling: gives their soft sampling (M,) by a step of some delta.
         written: None where no process has a positive.

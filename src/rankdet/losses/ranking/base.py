@@ -50,7 +50,7 @@ class RankingLoss(nn.Module, ABC):
 
     Args:
         delta: half-width of the smoothed step H in units of a logit, >= 0; 0 is the hard step.
-        scope: "batch" ranks all logits of a call together; "image" those of each image by themselves, "class" those of
+        scope: "batch" ranks all logits of a call together; "image" those of each image separately, "class" those of
             each class (the last dimension), "group" those of each group that a call names. Groups are ranked in one
             pass, and the losses of those that hold a positive are averaged.
         gather_across_devices: rank over the batches of all processes of `torch.distributed`. The value is then the same

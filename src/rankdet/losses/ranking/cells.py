@@ -180,7 +180,7 @@ class Sides:
 
 
 def fit(edges: Edges, logits: int) -> Cells | None:
-    """A grid for so many logits; None where its cells would be wider than a ramp, and so of no use."""
+    """A grid for this many logits; None where its cells would be wider than a ramp, and so of no use."""
     groups = edges.groups.number
     most = min(logits // groups >> 4, len(edges) // groups << 4)
     number = 1 << min(max(most.bit_length(), LEAST.bit_length() - 1), 16)

@@ -26,7 +26,7 @@ class Owners:
     by_column: bool = False
 
     def of(self, index: Tensor, entries: int) -> Tensor:
-        """The groups (M,) of some of the flattened entries, of which there are so many."""
+        """The groups (M,) of some of the flattened entries, of which there are this many."""
         rows = self.number.numel()
         return self.number.index_select(0, index % rows if self.by_column else index // (entries // rows))
 

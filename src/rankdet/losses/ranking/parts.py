@@ -57,7 +57,7 @@ class ErrorParts:
     Attributes:
         parts: one for each term.
         sorts: the ranking by which inferior positives are to blame for them; None for those for which they are not.
-        separable: whether the update of each positive is known by itself.
+        separable: whether the update of each positive is known separately.
         divisor: (P,) or (), what the sums over positives, of each group, are divided by.
     """
 

@@ -236,7 +236,7 @@ class Ranking:
         return self.counted(self._pairs.below_better(weights[None])[0])
 
     def of_group(self, group: int) -> tuple[Tensor, Ranking]:
-        """The places (n,) of the positives of one group, and their ranking by itself."""
+        """The places (n,) of the positives of one group, and their ranking."""
         if self.groups.index is None:
             return torch.arange(len(self), device=self.logits.device), self
         place = (self.groups.index == group).nonzero().squeeze(1)

@@ -65,7 +65,7 @@ class Loss(Protocol):
 
 
 def update_of(loss: Loss, logits: Tensor, arguments: Arguments, *, each: bool = False) -> Update:
-    """Values and gradients of all terms; each positive by itself instead of means where that is asked for."""
+    """Values and gradients of all terms; each positive separately instead of means if asked for."""
     check_dtype(logits)
     scan = BlockScan(logits.contiguous().view(-1))
     found = _found(logits, scan, arguments)

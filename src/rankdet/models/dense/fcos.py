@@ -61,7 +61,7 @@ class FCOS(DenseDetector):
         assigner: who is positive; by default `PointAssigner`.
         centre_offset: of the points in their cells, in strides; torchvision has 0.
         criterion: what it learns from; by default `RankingCriterion`; `fcos_criterion` gives the original one.
-        channels: width of the pyramid and so of the head, where ``neck`` says nothing else.
+        channels: width of the pyramid and so of the head, unless ``neck`` states another.
         postprocess: how detections are chosen; by default `Postprocess`.
 
     >>> import torch

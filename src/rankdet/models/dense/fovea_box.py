@@ -50,7 +50,7 @@ class FoveaBox(DenseDetector):
         base_edges: the unit of the distances to an object's sides, in pixels, for each level.
         assigner: who is positive; by default `FoveaAssigner`.
         criterion: what it learns from; by default `RankingCriterion`; `fovea_criterion` gives the original one.
-        channels: width of the pyramid and so of the head, where ``neck`` says nothing else.
+        channels: width of the pyramid and so of the head, unless ``neck`` states another.
         postprocess: how detections are chosen; by default `Postprocess`.
 
     >>> import torch

@@ -45,7 +45,7 @@ class FSAF(DenseDetector):
         assigner: who is positive; by default `FSAFAssigner`.
         criterion: what it learns from, and by what objects choose their level; by default `RankingCriterion`;
             `fsaf_criterion` gives the original one.
-        channels: width of the pyramid and so of the head, where ``neck`` says nothing else.
+        channels: width of the pyramid and so of the head, unless ``neck`` states another.
         postprocess: how detections are chosen; by default `Postprocess`.
 
     >>> import torch

@@ -180,8 +180,8 @@ class GuidedRetinaNet(DenseDetector):
         criterion: what it learns from; by default `RankingCriterion`. ``ScoreCriterion(box_loss=SmoothL1Loss(
             beta=0.04))`` is the original.
         coder: how boxes are regressed from guided anchors; by default in units of .1 and .2 beside a criterion that
-            ranks, in units of 1 beside others.
-        channels: width of the pyramid and so of the head, where ``neck`` says nothing else.
+            ranks, in units of 1 with others.
+        channels: width of the pyramid and so of the head, unless ``neck`` states another.
         postprocess: how detections are chosen; by default `Postprocess`.
 
     >>> model = GuidedRetinaNet(num_classes=5, backbone="resnet18", channels=32)

@@ -68,7 +68,7 @@ class CellPredictions(NamedTuple):
 
 
 def solo_mask_criterion(follows: Criterion) -> MaskCriterion:
-    """Dice loss: balanced beside a criterion that ranks, times 3 beside others, as the original has it."""
+    """Dice loss: balanced with a criterion that ranks, times 3 with others, as the original has it."""
     return MaskCriterion(mask_loss=DiceLoss(eps=DICE_EPS), balance=None if follows.ranks else ConstantBalance(3.0))
 
 

@@ -77,8 +77,8 @@ class PrototypeMasks(nn.Module, Part):
     Args:
         in_channels: channels of the pyramid maps, of which the finest gives the prototypes.
         follows: the criterion of classes and boxes.
-        criterion: what the masks learn from; by default Dice, balanced, beside one that ranks, `yolact_mask_criterion`
-            beside others.
+        criterion: what the masks learn from; by default Dice, balanced, with one that ranks, `yolact_mask_criterion`
+            with others.
         prototypes: how many masks there are to mix.
         limit: masks of each image to learn from in a step, a random choice where there are more; None for all.
     """
@@ -152,7 +152,7 @@ class PrototypeMasksFactory(Protocol):
 
 
 class CoefficientStage(DenseStage):
-    """A dense stage whose head gives mask coefficients beside classes and boxes.
+    """A dense stage whose head gives mask coefficients as well as classes and boxes.
 
     Args as `DenseStage`, without the head, and
 
@@ -193,7 +193,7 @@ class CoefficientStageFactory(Protocol):
 
 
 class PrototypeDetector(PyramidDetector):
-    """One dense stage whose head gives mask coefficients beside classes and boxes, and the prototypes they mix.
+    """One dense stage whose head gives mask coefficients as well as classes and boxes, and the prototypes they mix.
 
     Args as `PyramidDetector`, and
 

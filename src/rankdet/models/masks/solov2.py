@@ -59,7 +59,7 @@ class SOLOv2(DynamicMaskDetector):
         criterion: what the classes learn from; by default `dice_ranking_criterion`; `solo_criterion` gives the original
             one.
         mask_criterion: what the masks learn from; by default `solo_mask_criterion`.
-        channels: width of the pyramid, where ``neck`` says nothing else.
+        channels: width of the pyramid, unless ``neck`` states another.
         postprocess: how detections are chosen; by default `MatrixPostprocess`.
 
     >>> import torch

@@ -87,7 +87,7 @@ class YOLACT(PrototypeDetector):
         base_sizes: a third of the side of a square anchor on each level, in pixels.
         criterion: what classes and boxes learn from; by default `RankingCriterion`; `yolact_criterion` gives the
             original one.
-        channels: width of pyramid, head and prototype network, where ``neck`` says nothing else.
+        channels: width of pyramid, head and prototype network, unless ``neck`` states another.
         postprocess: how detections are chosen; by default by Fast NMS.
 
     >>> import torch

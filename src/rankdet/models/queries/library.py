@@ -46,7 +46,7 @@ def config_of(kind: Any, settings: Mapping[str, Any], options: Mapping[str, Any]
     """A configuration of the library: settings of a variant, some of them replaced by options.
 
     Raises:
-        ValueError: naming an option that there is not, and near ones. The library would keep it without a word.
+        ValueError: naming an unknown option, and similar ones. The library would silently keep it.
     """
     known = kind().to_dict().keys()
     for name in options or {}:
@@ -145,7 +145,7 @@ def pixel_mask(batch: ImageBatch) -> Tensor:
 def load_pretrained(network: LibraryNetwork, pretrained: str | Path | None) -> None:
     """Give a network the weights of a detector of the library: a name on the hub, or a local folder.
 
-    Rows of classes stay as they begin where the detector has other classes, with a warning that says so.
+    If the detector has other classes, their rows keep their initial values, with a warning.
 
     Raises:
         ValueError: naming the first tensors that the network has and the detector has not, or in another shape.

@@ -31,7 +31,7 @@ class LayerOutputs(NamedTuple):
     def predictions(self, frames: Sequence[Tensor], *, groups: int = 1) -> Predictions:
         """The same as predictions whose priors are the frames (4,) of the images.
 
-        Queries in ``groups``, each of which is matched by itself, are as many images one after another.
+        Queries in ``groups``, each of which is matched separately, are as many images one after another.
         """
         queries = self.logits.shape[1] // groups
         repeated = [frame.expand(queries, 4) for frame in frames for _ in range(groups)]
@@ -83,7 +83,7 @@ class QueryOutputs:
         decoder: what each layer says, the last one of which gives the detections.
         encoder: proposals that the queries began from; None without.
         denoising: None without.
-        groups: into so many groups of equal size the queries of an image fall, each of which is matched by itself.
+        groups: the number of groups of equal size that the queries of an image form; each is matched separately.
     """
 
     frames: Sequence[Tensor]

@@ -44,7 +44,7 @@ def rt_detr_criterion() -> ScoreCriterion:
 
 
 class RTDETRNetwork(LibraryNetwork):
-    """A detector of RT-DETR's family; boxes are shares of the canvas, as it does not know where padding begins.
+    """A detector of RT-DETR's family; boxes are fractions of the canvas, because it does not know where padding begins.
 
     Args:
         model: the library's.

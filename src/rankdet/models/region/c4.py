@@ -55,7 +55,7 @@ class FasterRCNNC4(TwoStageDetector):
         stage: of the regions; by default `RoIStage` with the last stage of the backbone (`LastStageHead`).
         criterion: what the regions are learned from; by default `RankingCriterion`; `softmax_criterion` gives the
             original.
-        settings: samplers, coders and proposals; what it leaves open is as published for the criterion.
+        settings: samplers, coders and proposals; whatever it leaves open is as published for the criterion.
         postprocess: how detections are chosen; by default `Postprocess`.
 
     Attributes:

@@ -84,8 +84,9 @@ class MeanScore(StageAverage):
 class Cascade(RoIHead):
     """Region stages, each refining the boxes of the one before, or just one.
 
-    Cascade R-CNN (Cai & Vasconcelos, CVPR 2018). Every stage assigns anew, by its own standard. In evaluation the class
-    outputs are averaged over the stages, the boxes are those of the last, and the branches complete the detections.
+    Cascade R-CNN (Cai & Vasconcelos, CVPR 2018). Every stage assigns again, by its own standard. In evaluation the
+    class outputs are averaged over the stages, the boxes are those of the last, and the branches complete the
+    detections.
 
     Args:
         in_channels: channels of the pyramid maps.

@@ -166,7 +166,7 @@ class TwoStageDetector(RegionDetector):
     def proposals(self, images: Sequence[Tensor], *, keep: int | None = None) -> list[Detection]:
         """What the first stage proposes in each image, in evaluation mode: as detections of one class, 0.
 
-        ``keep`` is how many of an image at most, by default as many as the regions get.
+        ``keep`` is the most of an image, by default as many as the regions get.
         """
         batch = self.batch_of(images)
         maps = self.maps_of(batch)
@@ -177,7 +177,7 @@ class TwoStageDetector(RegionDetector):
         return [detection_of(boxes, logits, torch.zeros_like(logits, dtype=torch.long)) for boxes, logits in found]
 
     def current_names(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights by the names of today: those of masks once stood beside the stages that they belong to."""
+        """Weights by their present names: those of masks once stood next to their stages."""
         return {_current(name): value for name, value in weights.items()}
 
 

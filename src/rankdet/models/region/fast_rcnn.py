@@ -46,9 +46,9 @@ class FastRCNN(RegionDetector):
         neck: makes P2 to P6, as in `FasterRCNN`.
         stage: of the regions, as in `FasterRCNN`.
         criterion: what the regions are learned from, as in `FasterRCNN`.
-        settings: sampler, coder, and how many proposals of an image are looked at; what it leaves open is as published
-            for the criterion.
-        channels: width of the pyramid, where ``neck`` says nothing else.
+        settings: sampler, coder, and how many proposals of an image are looked at; whatever it leaves open is as
+            published for the criterion.
+        channels: width of the pyramid, unless ``neck`` states another.
         postprocess: how detections are chosen; by default `Postprocess`.
 
     >>> model = FastRCNN(num_classes=5, backbone="resnet18", channels=32).eval()

@@ -47,7 +47,7 @@ class GridBranch(Branch):
         strides: of the pyramid maps.
         follows: the criterion of the stage.
         criterion: what the maps learn from, those with and those without fusion together; by default cross entropy,
-            balanced beside a criterion that ranks, times 30 (15 for each) beside others.
+            balanced with a criterion that ranks, times 30 (15 for each) with others.
         head: by default `GridHead`.
         pooler: by default `RoIPooler` on 14 x 14 cells of P2 to P5.
         limit: regions to learn from per batch, a random choice where there are more; None for all.

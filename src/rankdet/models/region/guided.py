@@ -37,7 +37,7 @@ class GuidedRPN(GuidedStage):
         anchors: the squares; by default of 8 strides.
         assigner: who is positive; by default `MaxIoU` from 0.7 on, below 0.3 background.
         sampler: anchors to learn from; by default that of the settings.
-        coder: how boxes are regressed; by default that of the settings beside a criterion that ranks, `FINER` beside
+        coder: how boxes are regressed; by default that of the settings with a criterion that ranks, `FINER` with
             others.
     """
 

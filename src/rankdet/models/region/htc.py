@@ -4,7 +4,7 @@ Cascade Mask R-CNN whose masks learn from the boxes that their own stage has ref
 pass their features on (information flow), and whose regions are seen beside a semantic map of the image. As published
 an object also has its best region, from the IoU of the stage on, even where that overlaps another object more.
 
-Masks of refined boxes all weigh the same, also beside a criterion that ranks: it has ranked the boxes of before. The
+Masks of refined boxes all weigh the same, also with a criterion that ranks: it has ranked the boxes of before. The
 semantic loss is the mean over the pixels that are known; later versions of MMDetection divide by all of them.
 """
 
@@ -70,7 +70,7 @@ class FlowingMaskBranch(MaskBranch):
 
 
 class InterleavedCascade(Cascade):
-    """A `Cascade` whose branches learn from the boxes that their stage refined, assigned and sampled by it anew."""
+    """A `Cascade` whose branches learn from the boxes that their stage refined, assigned and sampled again."""
 
     def branch_step(self, number: int, step: RegionStep, truth: GroundTruth, batch: ImageBatch) -> RegionStep:
         """See `Cascade`."""

@@ -66,7 +66,7 @@ class MaskBranch(Branch):
         num_classes: K.
         strides: of the pyramid maps.
         follows: the criterion of the stage.
-        criterion: what the masks learn from; by default Dice, balanced, beside one that ranks, cross entropy beside
+        criterion: what the masks learn from; by default Dice, balanced, with one that ranks, cross entropy with
             others.
         head: by default `MaskHead`.
         pooler: by default `RoIPooler` on 14 x 14 cells of P2 to P5.
@@ -105,7 +105,7 @@ class MaskBranch(Branch):
     def draw_positives(
         self, maps: Sequence[Tensor], step: RegionStep, truth: GroundTruth, *, peers: Sequence[Branch]
     ) -> MaskStep:
-        """Draw the positives of the stage, or as many as the limit says."""
+        """Draw the positives of the stage, up to the limit."""
         assert isinstance(truth, InstanceTruth), "needs_masks makes the detector read masks"
         assignment, priors = step.assignment, step.predictions.priors
         rows = some_rows(len(assignment.positive_index), self.limit, device=assignment.labels.device)

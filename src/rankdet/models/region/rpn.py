@@ -25,7 +25,7 @@ RANKING_WEIGHT = 0.20
 def rpn_criterion(follows: Criterion) -> Criterion:
     """What an RPN learns from beside the criterion of the regions, as published.
 
-    The same ranking with a weight of 0.20 (Rank & Sort paper, section 5.3); beside others binary cross entropy and L1.
+    The same ranking with a weight of 0.20 (Rank & Sort paper, section 5.3); with others binary cross entropy and L1.
     """
     if follows.ranks:
         return follows.with_weight(RANKING_WEIGHT)

@@ -1,4 +1,4 @@
-"""A region proposal network by itself (Ren et al., NeurIPS 2015, section 3.1; FPN, section 4.1).
+"""A stand-alone region proposal network (Ren et al., NeurIPS 2015, section 3.1; FPN, section 4.1).
 
 Its detections are proposals: boxes of one class, suppressed level by level, 1000 of an image. By default it learns by
 Rank & Sort Loss; with `rpn_cross_entropy` it is the original, of which MMDetection's table 9 varies the beta of smooth
@@ -58,8 +58,8 @@ class RPNDetector(DenseDetector):
         neck: makes P2 to P6; by default an `FPN`.
         rpn: the stage; by default `RPN`. ``partial(RPN, border=0.0)`` ignores anchors that leave the image.
         criterion: what it learns from; by default `RankingCriterion`; `rpn_cross_entropy` gives the original one.
-        settings: sampler and coder of the stage; what it leaves open is as published for the criterion.
-        channels: width of the pyramid and of the head, where ``neck`` says nothing else.
+        settings: sampler and coder of the stage; whatever it leaves open is as published for the criterion.
+        channels: width of the pyramid and of the head, unless ``neck`` states another.
         postprocess: how proposals are chosen, level by level; by default 1000 after NMS at IoU 0.7.
 
     >>> import torch
@@ -105,7 +105,7 @@ class RPNDetector(DenseDetector):
 
     @torch.no_grad()
     def proposals(self, images: Sequence[Tensor], *, keep: int | None = None) -> list[Detection]:
-        """Its detections in each image, in evaluation mode; ``keep`` is how many of an image at most."""
+        """Its detections in each image, in evaluation mode; ``keep`` is the most of an image."""
         batch = self.batch_of(images)
         maps = self.maps_of(batch)
         if keep is None:
