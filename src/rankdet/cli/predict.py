@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.looking import OPTIONS as LOOKS
 from rankdet.cli.looking import check_looks, looking
-from rankdet.cli.options import HELP, Option, describe_options
+from rankdet.cli.options import CHECKPOINT, HELP, Option, describe_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Save = Literal["both", "pictures", "results", "none"]
 OPTIONS = {
-    "checkpoint": Option("FILE", "best.ckpt of a run"),
+    "checkpoint": CHECKPOINT,
     "output": Option("FOLDER", "where the pictures and results.json go"),
     "list": Option("FILE", "a text file with more images, folders or patterns, one in a line"),
     "save": Option("WHAT", "pictures, results, both (default) or none, which only counts the objects"),
