@@ -25,16 +25,16 @@ from rankdet.environment import facts
 from rankdet.eval import Evaluator
 from rankdet.train import fit
 
-SMALL, LARGE, IMAGES = 128, 512, 30
+SMALL, LARGE, IMAGES = 128, 512, 16
 TRAINING = {
     "model.init_args.backbone": "test_resnet",
-    "data.train": "{class_path: Shapes, init_args: {length: 1200, seed: 0, image_size: 128, num_classes: 3, "
+    "data.train": "{class_path: Shapes, init_args: {length: 800, seed: 0, image_size: 128, num_classes: 3, "
     "sizes: [0.1, 0.3], objects: [1, 4], clutter: 2}}",
     "data.val": "{class_path: Shapes, init_args: {length: 40, seed: 1, image_size: 128, num_classes: 3, "
     "sizes: [0.1, 0.3], objects: [1, 4], clutter: 2}}",
     "data.resize": "{class_path: ResizeShorter, init_args: {short: 128, long: 192}}",
     "data.workers": "0",
-    "schedule.epochs": "4",
+    "schedule.epochs": "5",
     "trainer.evaluate_every": "1000",
     "trainer.pictures": "0",
 }

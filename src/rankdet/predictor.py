@@ -189,6 +189,8 @@ class Predictor:
             folder = Path(parent) / repository.rpartition("/")[2]
             self.save_pretrained(folder, data=data, licence=licence)
             client.create_repo(repository, private=private, exist_ok=True)
+            if revision is not None:
+                client.create_branch(repository, branch=revision, exist_ok=True)
             client.upload_folder(
                 repo_id=repository, folder_path=folder, revision=revision, commit_message="Model of rankdet"
             )

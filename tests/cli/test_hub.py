@@ -59,6 +59,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
     def create_repo(repository: str, **options: Any) -> None:
         asked.append({"create": repository, **options})
 
+    def create_branch(repository: str, **options: Any) -> None:
+        asked.append({"branch of": repository, **options})
+
     def upload_folder(*, repo_id: str, folder_path: Path, **options: Any) -> None:
         asked.append({"upload": repo_id, **options})
         shutil.copytree(folder_path, tmp_path / "hub" / repo_id)
@@ -69,7 +72,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
             raise OSError(f"404 for {repository}\nfurther lines")
         return str(tmp_path / "hub" / repository)
 
-    for function in (create_repo, upload_folder, snapshot_download):
+    for function in (create_repo, create_branch, upload_folder, snapshot_download):
         monkeypatch.setattr(huggingface_hub, function.__name__, function)
     return SimpleNamespace(asked=asked, root=tmp_path / "hub")
 
@@ -124,7 +127,8 @@ def test_a_model_goes_to_the_hub_and_comes_back(predictor: Predictor, hub: Simpl
     place = predictor.push_to_hub("someone/shapes", revision="v1")
     assert place == "hf://someone/shapes@v1"
     assert_equal(Predictor.load(place), predictor)
-    create, upload, download = hub.asked
+    create, branch, upload, download = hub.asked
+    assert branch == {"branch of": "someone/shapes", "branch": "v1", "exist_ok": True}
     assert create == {"create": "someone/shapes", "private": True, "exist_ok": True}
     assert (upload["upload"], upload["revision"]) == ("someone/shapes", "v1")
     assert (download["revision"], download["allow_patterns"]) == ("v1", ["config.json", "model.safetensors"])

@@ -389,6 +389,31 @@ def read_checkpoint(folder: Path) -> None:
     python(lambda: MetricsFile(folder / "metrics.csv", last_step=5))
 
 
+def write_folder(folder: Path, dice: random.Random) -> None:
+    """A folder of `Predictor.save_pretrained`; what it says of itself is spoilt, or the weights are."""
+    from rankdet.ops.checkpoint import model_weights
+    from rankdet.ops.pretrained import CONFIG, WEIGHTS, write_pretrained
+
+    tree, how = checkpoint_tree(), dice.random()
+    if how < 0.2:
+        tree["rankdet"]["model"] = dice.choice(PLANS)
+    with contextlib.suppress(ValueError):
+        write_pretrained(folder / "model", tree["rankdet"], model_weights(tree), versions={})
+    config, weights = folder / "model" / CONFIG, folder / "model" / WEIGHTS
+    if 0.2 <= how < 0.9:
+        config.write_bytes(spoilt_json(json.loads(config.read_bytes()), dice))
+    elif how >= 0.9:
+        weights.write_bytes(spoilt_bytes(weights.read_bytes(), dice))
+    write_images(folder / "images")
+
+
+def read_folder(folder: Path) -> None:
+    from rankdet import Predictor
+
+    python(lambda: Predictor.load(folder / "model"))
+    command("predict", folder / "images", "--checkpoint", folder / "model", "--output", folder / "out", "--tiles", 32)
+
+
 def write_safetensors(folder: Path, dice: random.Random) -> None:
     from safetensors.torch import save
 
@@ -421,5 +446,6 @@ KINDS = {
     "images": Kind(write_picture, read_picture),
     "YAML": Kind(write_yaml, read_yaml),
     "checkpoints": Kind(write_checkpoint, read_checkpoint),
+    "folders": Kind(write_folder, read_folder),
     "safetensors": Kind(write_safetensors, read_safetensors),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankdet.cli.errors import CommandError
-from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
+from rankdet.cli.options import CONFIG, HELP, RUN_CHECKPOINT, Given, Option, describe_options, read_options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rankdet.train.display import Display
 
 OPTIONS = {
-    "checkpoint": Option("FILE", "best.ckpt of a run; its config.yaml is used unless --config says otherwise"),
+    "checkpoint": RUN_CHECKPOINT,
     "output": Option("FILE", "the calibrated checkpoint to write; its reliability diagram goes next to it, as .svg"),
     "config": CONFIG,
     "device": Option("DEVICE", "cpu, cuda, cuda:1, mps; by default the best there is"),

@@ -14,11 +14,11 @@ from rankdet.cli.judging import IouType, Judged, kind_of, rules_for, shapes_of
 from rankdet.cli.looking import OPTIONS as LOOKS
 from rankdet.cli.looking import check_looks, looking
 from rankdet.cli.numbers import lines_of, show, tell_cost, tell_voc
-from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
+from rankdet.cli.options import CONFIG, HELP, RUN_CHECKPOINT, Given, Option, describe_options, read_options
 from rankdet.cli.results import CONVERT, describe_conversions, sizes_of, tell_of_ids, telling
 
 OPTIONS = {
-    "checkpoint": Option("FILE", "best.ckpt of a run; its config.yaml is used unless --config says otherwise"),
+    "checkpoint": RUN_CHECKPOINT,
     "config": CONFIG,
     "results": Option("FILE", "instead of a checkpoint: results from any tool (COCO's JSON, or a folder of txt files)"),
     "proposals": Option("FILE", "instead of a checkpoint: proposals as COCO results; prints their recall"),

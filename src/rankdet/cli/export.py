@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankdet.cli.errors import CommandError, near
-from rankdet.cli.options import HELP, Option, describe_options, read_options
+from rankdet.cli.options import CHECKPOINT, HELP, Option, describe_options, read_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rankdet.export import About
 
 OPTIONS = {
-    "checkpoint": Option("FILE", "best.ckpt of a run, or a calibrated or converted one"),
+    "checkpoint": CHECKPOINT,
     "output": Option("FILE", "the file to write; it ends in .onnx, or in .pt2 for --format torch"),
     "format": Option("FORMAT", "onnx (default), or torch for a program of torch.export"),
     "size": Option("HxW", "height and width of the images that the graph takes, such as 640x640"),

@@ -1,4 +1,4 @@
-"""How ``predict`` and ``eval`` look at an image: as it is, by tiles, at several sizes, mirrored."""
+"""How ``predict`` and ``eval`` look at an image: as it is, by tiles, at several sizes, mirrored, in half precision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ OPTIONS = {
     "whole": Option(None, "with --tiles: look at the whole image too, for objects larger than the overlap"),
     "scales": Option("LIST", "look at each image at these sizes, such as 0.5,1,1.5, and put what is found together"),
     "flip": Option(None, "look at each image mirrored too"),
+    "precision": Option("TYPE", "of the network: 32-true (default), 16-mixed or bf16-mixed"),
 }
+_TYPES = {"32-true": None, "16-mixed": "float16", "bf16-mixed": "bfloat16"}
 
 
 def check_looks(given: Mapping[str, str]) -> None:
@@ -31,20 +33,26 @@ def check_looks(given: Mapping[str, str]) -> None:
         raise CommandError(f"--overlap is a part of the tile, from 0 to below 1; got {given['overlap']}")
     if any(scale <= 0 for scale in _scales(given)):
         raise CommandError(f"--scales must be above 0, as in 0.5,1,1.5; got {given['scales']}")
+    if (precision := given.get("precision", "32-true")) not in _TYPES:
+        raise CommandError(f"--precision must be one of {', '.join(_TYPES)}; got {precision}")
 
 
 def looking(predictor: Predictor, given: Mapping[str, str]) -> Predictor:
     """The predictor that looks at images as the options say; itself without any."""
-    from rankdet.eval import ManyViews
+    import torch
+
+    from rankdet.eval import ManyViews, MixedPrecision
 
     if "scales" in given or "flip" in given:
         predictor.model = ManyViews(predictor.model, scales=_scales(given), flip="flip" in given)
-    if "tiles" not in given:
-        return predictor
-    settings: dict[str, Any] = {"size": int(given["tiles"]), "whole": "whole" in given}
-    if "overlap" in given:
-        settings["overlap"] = float(given["overlap"])
-    return predictor.tiled(**settings)
+    if "tiles" in given:
+        settings: dict[str, Any] = {"size": int(given["tiles"]), "whole": "whole" in given}
+        if "overlap" in given:
+            settings["overlap"] = float(given["overlap"])
+        predictor = predictor.tiled(**settings)
+    if dtype := _TYPES[given.get("precision", "32-true")]:
+        predictor.model = MixedPrecision(predictor.model, dtype=getattr(torch, dtype))
+    return predictor
 
 
 def _scales(given: Mapping[str, str]) -> list[float]:

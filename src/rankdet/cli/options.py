@@ -36,6 +36,8 @@ class Given:
 KEYS = ("model", "data", "optimiser", "schedule", "trainer", "seed", "output")
 """The keys at the top of a configuration."""
 CONFIG = Option("FILE", "a YAML file or the name of a preset; several are layered, with later ones winning")
+CHECKPOINT = Option("FILE", "best.ckpt of a run, a folder of Predictor.save_pretrained, or hf://owner/name")
+RUN_CHECKPOINT = Option("FILE", f"{CHECKPOINT.help}; config.yaml beside a file is used unless --config says otherwise")
 HELP = Option(None, "show this text")
 
 

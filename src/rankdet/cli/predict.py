@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.looking import OPTIONS as LOOKS
 from rankdet.cli.looking import check_looks, looking
-from rankdet.cli.options import HELP, Option, describe_options
+from rankdet.cli.options import CHECKPOINT, HELP, Option, describe_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Save = Literal["both", "pictures", "results", "none"]
 OPTIONS = {
-    "checkpoint": Option("FILE", "best.ckpt of a run"),
+    "checkpoint": CHECKPOINT,
     "output": Option("FOLDER", "where the pictures and results.json go"),
     "list": Option("FILE", "a text file with more images, folders or patterns, one in a line"),
     "save": Option("WHAT", "pictures, results, both (default) or none, which only counts the objects"),
@@ -38,8 +38,8 @@ OPTIONS = {
 USAGE = """\
 usage: rankdet predict --checkpoint FILE IMAGES ... --output FOLDER [--save WHAT] [--threshold SCORE|optimal|none]
 
-Detects objects in images: files, folders with their subfolders, patterns. Those that cannot be read are named and left
-out.
+Detects objects in images: files, folders with their subfolders, patterns; and in the frames of video files that are
+named. Those that cannot be read are named and left out.
 
 examples:
   rankdet predict --checkpoint runs/demo/best.ckpt photos --output out --threshold 0.3
@@ -112,25 +112,26 @@ def predict_files(
         outputs = [opened.enter_context(writer) for writer in writers]
         images, objects = _Reader(inputs.files, display), 0
         found = predictor.stream(images, threshold=least)
-        for detection in _tracked(found, display, total=len(inputs.files)):
-            place, image = images.waiting.popleft()
+        for detection in _tracked(found, display, total=images.total):
+            place, frame, image = images.waiting.popleft()
             objects += len(detection["boxes"])
             for writer in outputs:
-                writer.add(place, image, detection)
-        if images.done == 0:
+                writer.add(place, image, detection, frame=frame)
+        if images.done + images.frames == 0:
             several = f"none of the {len(inputs.files)} images can be read"
             raise CommandError(several if len(inputs.files) > 1 else f"{inputs.files[0]} cannot be read")
     display.print(_summary(images, objects, said, where="; ".join(writer.said for writer in outputs)))
 
 
-def _tracked(found: Iterable[Any], display: Display, *, total: int) -> Iterator[Any]:
+def _tracked(found: Iterable[Any], display: Display, *, total: int | None) -> Iterator[Any]:
     """Shows how far it is: by a bar on a terminal, else by a line now and then."""
     last = time.monotonic()
-    for done, detection in enumerate(display.track(_Sized(found, total), "predicting"), start=1):
+    sized = found if total is None else _Sized(found, total)
+    for done, detection in enumerate(display.track(sized, "predicting"), start=1):
         yield detection
         if not display.live and time.monotonic() - last > _EVERY:
             last = time.monotonic()
-            display.print(f"{done:,} of {total:,} images are done")
+            display.print(f"{done:,} images are done" if total is None else f"{done:,} of {total:,} images are done")
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,9 @@ class _Sized:
 
 
 def _summary(images: _Reader, objects: int, said: str, *, where: str) -> str:
-    done = f"{_counted(images.done, 'image')}, {_counted(objects, 'object')} ({said})"
+    frames = [_counted(images.frames, "frame")] if images.frames else []
+    pictures = [_counted(images.done, "image")] if images.done or not frames else []
+    done = f"{' and '.join(pictures + frames)}, {_counted(objects, 'object')} ({said})"
     left_out = f"{_counted(len(images.unreadable), 'file')} could not be read" if images.unreadable else ""
     return "; ".join(part for part in (done, where, left_out) if part)
 
@@ -178,14 +181,25 @@ def choose_threshold(text: str | None, predictor: Predictor) -> tuple[Threshold,
 
 
 class _Reader:
-    """Reads images one after another, names those that it cannot read, and keeps the others until they are drawn."""
+    """Reads images and videos one after another, and keeps what it has read until it is drawn: place, frame, pixels.
+
+    Those that it cannot read are named and left out.
+    """
 
     def __init__(self, files: Sequence[Path], display: Any) -> None:
+        from rankdet.data.video import is_video
+
         self.files = files
         self.display = display
-        self.waiting: deque[tuple[int, Tensor]] = deque()
+        self.videos = {file for file in files if is_video(file.name)}
+        self.waiting: deque[tuple[int, int | None, Tensor]] = deque()
         self.unreadable: list[Path] = []
-        self.done = 0
+        self.done = self.frames = 0
+
+    @property
+    def total(self) -> int | None:
+        """How many images there are; None with videos, whose frames are not counted before."""
+        return None if self.videos else len(self.files)
 
     def __iter__(self) -> Iterator[Tensor]:
         from rankdet.data import CorruptImageError
@@ -193,14 +207,28 @@ class _Reader:
 
         for place, file in enumerate(self.files):
             try:
+                if file in self.videos:
+                    yield from self._frames(place, file)
+                    continue
                 image = read_upright(file)
             except CorruptImageError as error:
                 self.unreadable.append(file)
                 self.display.print(f"left out: {error}")
                 continue
             self.done += 1
-            self.waiting.append((place, image))
+            self.waiting.append((place, None, image))
             yield image
+
+    def _frames(self, place: int, file: Path) -> Iterator[Tensor]:
+        from rankdet.data.video import read_frames
+
+        try:
+            for number, frame in enumerate(read_frames(file), start=1):
+                self.frames += 1
+                self.waiting.append((place, number, frame))
+                yield frame
+        except ImportError as error:
+            raise CommandError(str(error)) from error
 
 
 def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from rankdet.cli.errors import CommandError
 from rankdet.cli.predict_inputs import Inputs, lies_in
 from rankdet.data import Categories
+from rankdet.data.video import is_video
 from rankdet.eval.draw import draw
 from rankdet.eval.inference import to_results
 from rankdet.train.files import make_folder
@@ -25,7 +26,8 @@ Save = Literal["both", "pictures", "results", "none"]
 _QUALITY = 92
 
 RESULTS = "results.json"
-"""COCO results: image_id, category_id, bbox (x, y, width, height) and score; file_name and category_name besides."""
+"""COCO results: image_id, category_id, bbox (x, y, width, height) and score; file_name and category_name besides.
+Of a video, also the number of the frame, from 1 on."""
 PARTIAL = "results.partial.json"
 """The same of the images that were done when the command was stopped."""
 
@@ -39,8 +41,8 @@ class Output(ABC):
         return self
 
     @abstractmethod
-    def add(self, place: int, image: Tensor, detection: Mapping[str, Tensor]) -> None:
-        """The detections of one image: of its place among the inputs, with its pixels (3, H, W)."""
+    def add(self, place: int, image: Tensor, detection: Mapping[str, Tensor], *, frame: int | None = None) -> None:
+        """The detections of one image, with its pixels (3, H, W): of its place among the inputs, or a frame of that."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -59,13 +61,13 @@ class Pictures(Output):
     """
 
     def __init__(self, folder: Path, names: Sequence[str], categories: Categories) -> None:
+        self.folder, self.names, self.categories = folder, names, categories
         self.files = [folder / name for name in picture_names(names)]
-        self.categories = categories
         self.said = f"pictures are in {folder}"
 
-    def add(self, place: int, image: Tensor, detection: Mapping[str, Tensor]) -> None:
-        """Draw and save it."""
-        file = self.files[place]
+    def add(self, place: int, image: Tensor, detection: Mapping[str, Tensor], *, frame: int | None = None) -> None:
+        """Draw and save it; the frames of a video go into a folder that is called like it."""
+        file = self.files[place] if frame is None else self.folder / self.names[place] / f"{frame:06d}.jpg"
         make_folder(file.parent)
         draw(image, detection, names=self.categories.names).save(file, quality=_QUALITY)
 
@@ -77,7 +79,8 @@ class ResultsFile(Output):
 
     Args:
         folder: where `RESULTS` goes.
-        names: of the images, none twice; their ids follow from them, see :func:`image_ids`.
+        names: of the images, none twice; their ids follow from them, see :func:`image_ids`. With a video among them
+            images and frames are counted from 1 on.
         categories: the classes.
     """
 
@@ -88,17 +91,21 @@ class ResultsFile(Output):
         self._names_of = dict(zip(categories.ids, categories.names, strict=True))
         self._unfinished = folder / f".{RESULTS}.{os.getpid()}"
         self._is_empty = True
+        self._has_frames, self._added = any(map(is_video, names)), 0
 
     def __enter__(self) -> ResultsFile:
         self._file = self._unfinished.open("w", encoding="utf-8")
         self._file.write("[")
         return self
 
-    def add(self, place: int, image: Tensor, detection: Mapping[str, Tensor]) -> None:
+    def add(self, place: int, image: Tensor, detection: Mapping[str, Tensor], *, frame: int | None = None) -> None:
         """One line for each object."""
         del image
-        for entry in to_results(dict(detection), image_id=self.image_ids[place], categories=self.categories):
-            named = {"file_name": self.names[place], "category_name": self._names_of[entry["category_id"]]}
+        self._added += 1
+        image_id = self._added if self._has_frames else self.image_ids[place]
+        source: dict[str, object] = {"file_name": self.names[place]} | ({} if frame is None else {"frame": frame})
+        for entry in to_results(dict(detection), image_id=image_id, categories=self.categories):
+            named = source | {"category_name": self._names_of[entry["category_id"]]}
             self._file.write(("\n" if self._is_empty else ",\n") + json.dumps(entry | named))
             self._is_empty = False
 

@@ -31,6 +31,7 @@ from rankdet.eval.thresholding import ScoreThresholdWarning, ThresholdCost, thre
 from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, evaluate_voc
 
 if TYPE_CHECKING:
+    from rankdet.eval.half import MixedPrecision
     from rankdet.eval.inference import predict, to_results
     from rankdet.eval.metric import DetectionMetric, ResultsMetric
     from rankdet.eval.panoptic import PanopticEvaluation, evaluate_panoptic
@@ -44,6 +45,7 @@ _LAZY = {
     "ComputeMetrics": "rankdet.eval.trainer",
     "DetectionMetric": "rankdet.eval.metric",
     "ManyViews": "rankdet.eval.views",
+    "MixedPrecision": "rankdet.eval.half",
     "ResultsMetric": "rankdet.eval.metric",
     "Tiles": "rankdet.eval.tiles",
     "predict": "rankdet.eval.inference",
@@ -70,6 +72,7 @@ __all__ = [
     "LVISRules",
     "ManyViews",
     "Matches",
+    "MixedPrecision",
     "Outcomes",
     "PanopticEvaluation",
     "PerClass",

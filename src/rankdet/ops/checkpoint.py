@@ -13,11 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankdet.ops.checkpoint_error import CheckpointError
+from rankdet.ops.checkpoint_error import CheckpointError as CheckpointError
 from rankdet.ops.checkpoint_form import misfit
 from rankdet.ops.pretrained import is_pretrained, read_pretrained
-
-__all__ = ["CheckpointError", "check_weights", "model_weights", "read_checkpoint", "read_summary"]
 
 KEY = "rankdet"
 PREFIX = "model."
