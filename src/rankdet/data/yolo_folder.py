@@ -236,4 +236,4 @@ def _as_on_disk(path: Path, listing: Listing) -> Path | None:
     if str(path).isascii():
         return None
     spelt = listing.find(path.anchor, path.relative_to(path.anchor).as_posix())
-    return spelt and Path(path.anchor, spelt)
+    return None if spelt is None else Path(path.anchor, spelt)
