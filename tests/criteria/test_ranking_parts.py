@@ -33,7 +33,7 @@ from rankdet.criteria import (
     average_precision_criterion,
     ndcg_criterion,
 )
-from rankdet.losses import ALRPLoss, NDCGLoss, RankSortLoss
+from rankdet.losses import ALRPLoss, FocalLoss, NDCGLoss, RankSortLoss
 from rankdet.losses.boxes import IoULoss, SmoothL1Loss
 from rankdet.ops import DeltaCoder, Priors, aligned_giou
 from tests.criteria.test_criteria import INDEX, K, a_stage, without_positives
@@ -371,3 +371,14 @@ def test_a_quality_branch_beside_a_ranking_is_trained_weighed_and_scored():
 def test_nothing_that_looks_at_the_ranking_is_judged():
     with pytest.raises(ValueError, match="judged is RankWeight"):
         RankingCriterion(judged=RankWeight())
+
+
+@pytest.mark.parametrize("ranking", [RankSortLoss, FocalLoss()])
+def test_what_is_no_ranking_loss_is_refused(ranking):
+    with pytest.raises(TypeError, match=r"give an object of a RankingLoss, such as RankSortLoss\(\)"):
+        RankingCriterion(ranking=ranking)
+
+
+def test_a_ranking_loss_does_not_classify():
+    with pytest.raises(TypeError, match="classification is a RankSortLoss, which ranks; give it to a RankingCriterion"):
+        ScoreCriterion(classification=RankSortLoss())

@@ -382,7 +382,7 @@ def test_why_no_image_is_left_and_how_to_keep_them(tmp_path):
 @pytest.mark.parametrize("mark", [{"iscrowd": 1}, {"iscrowd": "1"}, {"iscrowd": True}, {"ignore": 1}])
 def test_that_all_objects_are_crowd_is_said_where_no_image_is_left(tmp_path, mark):
     crowd = [annotation(1, 7, 5, [1, 1, 9, 9]) | mark]
-    with pytest.raises(DatasetError, match="1 x region marked as crowd, difficult or ignore, which is no object"):
+    with pytest.raises(DatasetError, match="1 x crowd, difficult or ignored region, not an object"):
         CocoDetection(write_coco(tmp_path, coco(annotations=crowd)), skip_empty=True)
 
 

@@ -212,7 +212,10 @@ def test_images_are_turned_as_those_who_labelled_them_saw_them(tmp_path: Path):
 def test_images_that_are_missing_or_damaged(tmp_path: Path):
     file = put(tmp_path, f"train: list.txt\n{NAMES}", {"images/a.jpg": BOX, "images/b.jpg": BOX})
     (tmp_path / "list.txt").write_text("images/a.jpg\nimages/gone.jpg\n", encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"1 of the 2 images of .*data.yaml are missing in .*: gone.jpg"):
+    with pytest.raises(
+        DatasetError,
+        match=r"1 of the 2 images of .*data.yaml are missing in .*: gone.jpg; .*correct the list of images that",
+    ):
         YOLODetection(file)
     (tmp_path / "list.txt").write_text("images/a.jpg\nimages/b.jpg\n", encoding="utf-8")
     (tmp_path / "images" / "b.jpg").write_bytes(b"no image")

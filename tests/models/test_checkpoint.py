@@ -159,3 +159,14 @@ def test_recipes_are_closed_and_keyword_only(recipe):
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters)
     assert len(parameters) <= 11
     assert recipe.__name__ in models.__all__
+
+
+@pytest.mark.parametrize("num_classes", [0, -1, 2.0, "2", None])
+def test_numbers_of_classes_that_are_none(num_classes):
+    with pytest.raises(ValueError, match="num_classes must be a whole number of at least 1"):
+        ATSS(num_classes=num_classes, backbone="test_resnet", channels=32)
+
+
+def test_targets_are_a_list():
+    with pytest.raises(TypeError, match="targets is a dict; give a list with one dict for each image"):
+        ATSS(num_classes=2, backbone="test_resnet", channels=32)([torch.rand(3, 32, 32)], {"boxes": torch.zeros(0, 4)})

@@ -24,7 +24,7 @@ OPTIONS = {
     "checkpoint": RUN_CHECKPOINT,
     "output": Option("FILE", "the calibrated checkpoint to write; its reliability diagram goes next to it, as .svg"),
     "config": CONFIG,
-    "device": Option("DEVICE", "cpu, cuda, cuda:1, mps; by default the best there is"),
+    "device": Option("DEVICE", "cpu, cuda, cuda:1 or mps; by default the best one available"),
     "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
     "help": HELP,
 }
@@ -32,8 +32,8 @@ USAGE = """\
 usage: rankdet calibrate --checkpoint FILE --output FILE [--data.val DATA] [--KEY VALUE ...]
 
 Finds the score threshold of each class at which its LRP is lowest, and shifts the classifier's biases so that it
-becomes 0.5: one threshold for all classes, and the order of the detections of a class as it was. Use data that are not
-those of the final test. Detectors whose scores are not sigmoids of their classifier alone are refused.
+becomes 0.5: one threshold for all classes, and the order of the detections of a class as it was. Do not use
+the images of the final test. Detectors whose scores are not just sigmoids of their classifier are refused.
 
 example:
   rankdet calibrate --checkpoint runs/demo/best.ckpt --output demo_calibrated.ckpt

@@ -22,7 +22,9 @@ OPTIONS = {
     "config": CONFIG,
     "results": Option("FILE", "instead of a checkpoint: results from any tool (COCO's JSON, or a folder of txt files)"),
     "proposals": Option("FILE", "instead of a checkpoint: proposals as COCO results; prints their recall"),
-    "panoptic": Option("FILE", "instead of a checkpoint: panoptic results in COCO's format, their PNG files beside it"),
+    "panoptic": Option(
+        "FILE", "instead of a checkpoint: panoptic results in COCO's format, with a folder of PNG files next to it"
+    ),
     "annotations": Option(
         "DATA", "with --results or --proposals: the ground truth, a COCO or LVIS file, a VOC folder or a YOLO file"
     ),
@@ -33,7 +35,7 @@ OPTIONS = {
     "json": Option("FILE", "also write all metrics to this file"),
     "save-results": Option("FILE", "with --checkpoint: write its detections to this file, as COCO results"),
     **LOOKS,
-    "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1, mps; by default the best there is"),
+    "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1 or mps; by default the best one available"),
     "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
     "help": HELP,
 }

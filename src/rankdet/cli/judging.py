@@ -19,7 +19,8 @@ KINDS = ("bbox", "segm", "boundary", "keypoints")
 OPTIONS = {
     "iou-type": Option(
         "TYPE",
-        "bbox or segm; with --results also boundary (of masks) or keypoints; default bbox, for a model of masks both",
+        "bbox or segm; with --results also boundary (of masks) or keypoints; by default bbox, or both of the first two "
+        "for a model that predicts masks",
     ),
     "sizes": SIZES,
     "fixed-ap": Option(None, "with --results, for LVIS: count 10,000 detections per class instead of 300 per image"),

@@ -19,15 +19,15 @@ OPTIONS = {
     "output": Option("FILE", "the file to write: COCO results without categories"),
     "keep": Option("NUMBER", "most proposals per image; by default as many as the detector itself uses"),
     "config": CONFIG,
-    "device": Option("DEVICE", "cpu, cuda, cuda:1, mps; by default the best there is"),
+    "device": Option("DEVICE", "cpu, cuda, cuda:1 or mps; by default the best one available"),
     "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
     "help": HELP,
 }
 USAGE = """\
 usage: rankdet proposals --checkpoint FILE --output FILE [--keep NUMBER] [--data.val DATA] [--KEY VALUE ...]
 
-Writes the proposals of all validation images (data.val), best first. Their recall: rankdet eval --proposals. Training
-on them: data.proposals of a Fast R-CNN, for which the proposals of the training images are written as well.
+Writes the proposals for all validation images (data.val), best first. `rankdet eval --proposals` prints their recall. A
+Fast R-CNN trains on them with data.proposals, which also needs the proposals for the training images.
 
 examples:
   rankdet proposals --checkpoint runs/rpn/best.ckpt --output val.json

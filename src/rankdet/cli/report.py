@@ -28,7 +28,7 @@ OPTIONS = {
     "output": Option("FILE", "the page to write; by default report.html in the run, or next to the results"),
     "title": Option("TEXT", "title of the page; by default the name of the run or of the file"),
     "config": CONFIG,
-    "device": Option("DEVICE", "with a run: cpu, cuda, cuda:1, mps; by default the best there is"),
+    "device": Option("DEVICE", "with a run: cpu, cuda, cuda:1 or mps; by default the best one available"),
     "trust": Option("PACKAGE", "with a run: also build classes of this package if the checkpoint names them"),
     "help": HELP,
 }

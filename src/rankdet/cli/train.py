@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         from rankdet.cli.describe import describe_sections
         from rankdet.cli.experiment import SECTIONS
 
-        print(f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\nkeys of the configuration, which are options too:")
+        print(f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\nkeys of the configuration, which are also options:")
         print(describe_sections(SECTIONS))
         return 0
     train(

@@ -24,10 +24,10 @@ class Conversion:
     Attributes:
         model: in evaluation mode.
         categories: its classes.
-        resize: the rule by which images are brought to the scale of the network, as that tool does it.
+        resize: the rule that resizes images for the network, as in that tool.
         origin: where it comes from, plain data; it goes into the checkpoint.
         left_out: names in the file that the model has no place for.
-        kept: tensors of the model that no such file has; they are as the model begins.
+        kept: tensors of the model that such files do not have; they keep their initial values.
         remarks: what was assumed, in sentences.
     """
 

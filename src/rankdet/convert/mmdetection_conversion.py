@@ -48,13 +48,13 @@ def from_mmdetection(
         source: what `read_source` read.
         plan: of the detector that the file was trained as, such as ``ATSS(num_classes=80, ...).plan()``; its number of
             classes follows from the file.
-        resize: the rule of its test pipeline; pixels are interpolated as OpenCV does it.
-        style: of the ResNet; by default as the configuration in the file says, else pytorch.
-        version: of MMDetection; by default as the file says, else 3.
-        categories: the classes; by default those in the file, else COCO's where there are 80.
+        resize: the rule of its test pipeline; pixels are interpolated as by OpenCV.
+        style: of the ResNet; by default that of the configuration in the file, otherwise pytorch.
+        version: of MMDetection; by default that in the file, otherwise 3.
+        categories: the classes; by default those in the file, otherwise COCO's if there are 80.
 
     Raises:
-        ConversionError: the file is of another model, or would load and give other numbers.
+        ConversionError: the file is of another model, or would load but give different results.
     """
     caffe = is_caffe(source, style)
     pixels = PixelStatistics.stated(source.configuration)

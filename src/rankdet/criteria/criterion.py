@@ -25,8 +25,8 @@ class CriterionOutput:
     """Named losses of one stage, and what a later branch of the same stage needs.
 
     Attributes:
-        losses: scalars that simply add up, the names being the same for every batch.
-        classification_value: detached sum of the classification losses, what other tasks are balanced by.
+        losses: scalars that simply add up; their names are the same for every batch.
+        classification_value: detached sum of the classification losses, by which other tasks are balanced.
         weights: (M,) detached, how much each positive counts in the other tasks.
         logs: detached scalars for the log only.
         group: the processes whose batches count as one.
@@ -63,7 +63,7 @@ class Criterion(nn.Module, Part, ABC):
 
     @property
     def prior_score(self) -> float:
-        """The score that a region stage should start from, about."""
+        """The approximate score that a region stage should start from."""
         return 0.5
 
     @property
@@ -85,7 +85,7 @@ class Criterion(nn.Module, Part, ABC):
         """Outputs (..., C) and (..., Q) -> logits (..., K), whose sigmoid is the score of a detection."""
 
     def class_logits(self, logits: Tensor) -> Tensor:
-        """Outputs (..., C) -> logits (..., K) of the classes alone, without what is judged beside them."""
+        """Outputs (..., C) -> logits (..., K) of the classes only, without any judged quality."""
         return logits
 
     def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:  # noqa: ARG002
@@ -109,10 +109,10 @@ class Criterion(nn.Module, Part, ABC):
 
 
 class Around(Criterion):
-    """A criterion around another one, which says all that the one within says; `forward` is what it changes.
+    """A criterion that wraps another one and has all its properties; subclasses change `forward`.
 
     Attributes:
-        criterion: the one within.
+        criterion: the wrapped one.
     """
 
     def __init__(self, criterion: Criterion) -> None:
@@ -121,43 +121,43 @@ class Around(Criterion):
 
     @property
     def ranks(self) -> bool:
-        """As the criterion within."""
+        """As the wrapped criterion."""
         return self.criterion.ranks
 
     @property
     def gathers(self) -> bool:
-        """As the criterion within."""
+        """As the wrapped criterion."""
         return self.criterion.gathers
 
     @property
     def group(self) -> Group:
-        """As the criterion within."""
+        """As the wrapped criterion."""
         return self.criterion.group
 
     @property
     def quality_channels(self) -> int:
-        """As the criterion within."""
+        """As the wrapped criterion."""
         return self.criterion.quality_channels
 
     @property
     def prior_score(self) -> float:
-        """As the criterion within."""
+        """As the wrapped criterion."""
         return self.criterion.prior_score
 
     def num_logits(self, num_classes: int) -> int:
-        """As the criterion within."""
+        """As the wrapped criterion."""
         return self.criterion.num_logits(num_classes)
 
     def detection_logits(self, logits: Tensor, quality_logits: Tensor) -> Tensor:
-        """As the criterion within."""
+        """As the wrapped criterion."""
         return self.criterion.detection_logits(logits, quality_logits)
 
     def class_logits(self, logits: Tensor) -> Tensor:
-        """As the criterion within."""
+        """As the wrapped criterion."""
         return self.criterion.class_logits(logits)
 
     def cost(self, predictions: Predictions, candidates: Assignment) -> Tensor:
-        """As the criterion within."""
+        """As the wrapped criterion."""
         return self.criterion.cost(predictions, candidates)
 
 
@@ -181,7 +181,7 @@ class Weighted(Around):
 
 
 def check_gathering(*losses: nn.Module, gathers: bool) -> None:
-    """ValueError for a loss that counts over all devices, or over one alone, where its criterion does the other."""
+    """ValueError if a loss sums over all devices and its criterion over one, or the reverse."""
     for loss in losses:
         if getattr(loss, "gather_across_devices", gathers) is not gathers:
             raise ValueError(

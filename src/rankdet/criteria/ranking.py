@@ -85,6 +85,8 @@ class RankingCriterion(Criterion):
         self.judged_weight = judged_weight
         self.fusion = fusion or Product()
         self.loss_weight = loss_weight
+        if not isinstance(self.ranking, RankingLoss):
+            raise TypeError(f"ranking is {self.ranking!r}; give an object of a RankingLoss, such as RankSortLoss()")
         if not self.box_losses:
             raise ValueError("box_loss names no loss; leave it out for 1 - GIoU")
         check_gathering(*self.box_losses.values(), gathers=self.ranking.gather_across_devices)

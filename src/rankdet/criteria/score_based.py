@@ -16,6 +16,7 @@ from rankdet.criteria.mining import Mining
 from rankdet.criteria.positives import Positives
 from rankdet.losses.boxes import BoxLoss, GIoULoss
 from rankdet.losses.classification import ClassificationLoss, FocalLoss, without_ignored
+from rankdet.losses.ranking.base import RankingLoss
 from rankdet.losses.ranking.gather import Group
 from rankdet.ops.distributed import mean_over_processes
 from rankdet.ops.nms import probability_logit
@@ -183,6 +184,10 @@ class ScoreCriterion(Criterion):
         self.fusion = fusion or Product()
         self.normaliser = normaliser or PerPositive()
         self.gather_across_devices = gather_across_devices
+        if isinstance(self.classification, RankingLoss):
+            raise TypeError(
+                f"classification is a {type(self.classification).__name__}, which ranks; give it to a RankingCriterion"
+            )
         check_gathering(self.classification, self.box_loss, gathers=gather_across_devices)
         for name, measure in {"quality": self.quality, "weighting": self.weighting, "judged": self.judged}.items():
             if measure is not None and measure.needs_ranks:

@@ -1,4 +1,4 @@
-"""Datasets made of datasets: a part of one, several as one."""
+"""Datasets made from datasets: a part of one, or several as one."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class SubsetDetection(DetectionDataset):
 class ConcatDetection(DetectionDataset):
     """Several datasets with the same categories as one.
 
-    Image ids stay when no two datasets share one; else all images are numbered 1, 2, ... Annotation ids are always
-    numbered anew. :class:`DatasetError` when the categories differ.
+    Image ids are kept if no two datasets share one; otherwise all images are numbered 1, 2, ... Annotation ids are
+    always renumbered. :class:`DatasetError` when the categories differ.
 
     Example:
         >>> from rankdet.data import Shapes

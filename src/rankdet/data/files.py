@@ -115,12 +115,17 @@ def images_not_found(candidates: Iterable[Path], name: str, *, wanted_by: Path) 
     )
 
 
-def missing_files(folder: Path, missing: Sequence[str], *, total: int, wanted_by: Path) -> DatasetError:
-    """The error that some image files are not there."""
+_ELSEWHERE = f"give another folder: {IMAGES}"
+
+
+def missing_files(
+    folder: Path, missing: Sequence[str], *, total: int, wanted_by: Path, elsewhere: str = _ELSEWHERE
+) -> DatasetError:
+    """The error that some image files are not there; what to do if they are ``elsewhere``."""
     shown = ", ".join(missing[:EXAMPLES]) + (", ..." if len(missing) > EXAMPLES else "")
     return DatasetError(
         f"{len(missing)} of the {total} images of {wanted_by} are missing in {folder}: {shown}; "
-        f"add the files, remove them from the annotations ({FIX} without them), or give another folder: {IMAGES}"
+        f"add the files, remove them from the annotations ({FIX} without them), or {elsewhere}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Data of one class: for what tells objects from background, such as a region proposal network."""
+"""Data of one class, for models that only separate objects from background, such as a region proposal network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OBJECT = Categories(names=("object",), ids=(1,))
 class WithoutClasses(DerivedDetection):
     """A dataset whose objects are all of one class, "object".
 
-    Of LVIS, what is said about classes that were looked for is gone: it means nothing then.
+    LVIS' lists of the classes that were looked for are dropped: they have no meaning then.
 
     Example:
         >>> from rankdet.data import Shapes

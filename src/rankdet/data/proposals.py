@@ -22,8 +22,8 @@ class ProposalFiles(Part):
     """Files of proposals, in COCO's results format, categories aside; ``rankdet proposals`` writes them.
 
     Args:
-        train: of the training images, each of which has some.
-        val: of the validation images; where one has none, nothing is found in it.
+        train: file for the training images, each of which must have some.
+        val: file for the validation images; nothing is detected in an image without any.
     """
 
     def __init__(self, *, train: str | None = None, val: str | None = None) -> None:
@@ -44,7 +44,7 @@ class StoredProposals:
     Those of an image are ordered by score, equal ones as in the file. Scores that are missing are 0.
 
     Raises:
-        DatasetError: naming the file, when it cannot be read as such a list, or an entry, when its box is no box.
+        DatasetError: naming the file, when it cannot be read as such a list, or an entry, when its box is not one.
     """
 
     def __init__(self, file: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""How often the images of a training come in an epoch: a rule that a configuration can name."""
+"""How often training images come in an epoch: a rule that a configuration can name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rankdet.data.repeat_factor import RepeatFactor, Rounding, repeat_factors_of
 
 
 class Sampling(ABC):
-    """Makes the order of a training from its dataset."""
+    """Makes the order of the training images from their dataset."""
 
     @abstractmethod
     def order(self, dataset: DetectionDataset) -> Order:

@@ -21,7 +21,7 @@ class WithSemantics(DerivedDetection):
     """A dataset whose targets have ``semantic`` (1, H, W) uint8: one more than the class of each pixel, 0 unknown.
 
     Each image has a PNG file of its name and its size in a folder, whose pixels are classes 0, 1, ..., and 255 where
-    nothing is known: COCO-stuff's "stuffthingmaps". Transforms move the maps as they move masks; what they fill up is
+    nothing is known: COCO-stuff's "stuffthingmaps". Transforms move the maps like masks; areas they fill up are
     unknown.
 
     Raises:

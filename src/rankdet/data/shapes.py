@@ -41,15 +41,15 @@ class Shapes(DetectionDataset):
         seed: 0 to 2**32 - 1; an image depends only on `seed`, its index and the arguments below.
         image_size: (H, W) in pixels, or the side of square images.
         num_classes: the first this many of circle, square, triangle, star, ring, cross, crescent, bar.
-        objects: the least and the most objects that an image gets (fewer when there is no room left for one).
-        sizes: the least and the largest diameter, as a share of the image's shorter side, drawn log-uniformly.
-        empty: share of the images without objects.
-        occlusion: the largest share of an object that others or the border may hide; 0 forbids overlap.
-        clutter: the most strokes and outlines that an image gets.
+        objects: the fewest and the most objects in an image (fewer if there is no room left).
+        sizes: the smallest and the largest diameter, as a fraction of the image's shorter side, drawn log-uniformly.
+        empty: fraction of images without objects.
+        occlusion: the largest fraction of an object that others or the border may hide; 0 forbids overlap.
+        clutter: the most strokes and outlines in an image.
         noise: grain of the image, 0 to 1.
         imbalance: how much likelier the first class is than the last, the others in geometric steps between; 1 is
             balanced, 100 a long tail.
-        masks: give masks too.
+        masks: also generate masks.
 
     Example:
         >>> image, target = Shapes(length=8, seed=0, image_size=64)[3]

@@ -36,8 +36,8 @@ def open_dataset(
             VOC XML files, with a split after a colon if wanted (``VOC2007:trainval``); the YAML file of a YOLO dataset
             or its folder (``data.yaml:val``, the training data without a split); or ``"shapes"``, the built-in dataset
             with 1,000 images.
-        images: the folder of the images, where it is not found automatically; YOLO's file says it.
-        masks: give masks too.
+        images: the folder of the images, if it is not found automatically; YOLO's file names it.
+        masks: also load masks.
         classes: use only these classes, by name.
         skip_empty: leave out images without objects.
         min_size: leave out images whose shorter side is below this many pixels.

@@ -188,7 +188,7 @@ def filter_images(
     if not len(keep):
         causes = [fault for fault in faults if fault.action == "left out"]
         if crowd := int(np.count_nonzero(annotations.iscrowd)):
-            causes.append(Fault("region marked as crowd, difficult or ignore", crowd, "which is no object"))
+            causes.append(Fault("crowd, difficult or ignored region", crowd, "not an object"))
         remedies = [
             *(["correct these annotations"] if causes else ["add objects"]),
             *([f"keep images without objects ({KEEP_EMPTY})"] if empty.any() else []),

@@ -29,22 +29,22 @@ class VOCDetection(AnnotatedImages):
     """Images and objects of a folder of VOC annotation files.
 
     Objects marked difficult are regions to ignore in training: ``difficult`` and ``iscrowd`` are both True for them.
-    Image ids are the numbers in the names of the files where all names in the folder are numbers, as in VOC 2007
-    (``000012.xml`` has 12); else 1, 2, ... in the order of `split`, or of the file names; `numbered` says which.
+    Image ids are the numbers in the file names if all names in the folder are numbers, as in VOC 2007 (``000012.xml``
+    has 12); otherwise 1, 2, ... in the order of `split`, or of the file names. `numbered` says which.
     Category ids are 1, 2, ... in the order of the classes. A box whose corners coincide is degenerate, not an object of
     one pixel.
 
     Args:
         root: a VOC folder (with ``Annotations``, ``JPEGImages``, ``ImageSets/Main``), or a folder of XML files.
-        images: the folder of the images; found automatically when None (``JPEGImages`` or ``images`` in or beside
+        images: the folder of the images. None finds it automatically (``JPEGImages`` or ``images`` in or next to
             `root`, or `root` itself). How an image is found: :class:`rankdet.data.voc_folder.VOCImages`.
-        split: the annotation files to use, without ending: a list, or the name of a file in ``ImageSets/Main`` such as
-            ``"trainval"``, see :meth:`rankdet.data.voc_folder.VOCFolder.split`; None for all.
+        split: the annotation files to use, without extension: a list, or the name of a file in ``ImageSets/Main`` such
+            as ``"trainval"``, see :meth:`rankdet.data.voc_folder.VOCFolder.split`; None for all.
         classes: the classes, in label order; objects of other classes count as background. Names must occur in the
             folder; a class map is taken as it is. None: the classes that the folder names, sorted; those of VOC
             2007 and 2012 are their 20 in the customary order.
-        origin: what the first pixel is called: 1 by the standard; 0 for files whose corners are edges counted from 0,
-            which are then taken as they are.
+        origin: coordinate of the first pixel: 1 by the standard; 0 for files whose corners are edges counted from 0,
+            which are then used as they are.
         skip_empty: leave out images without objects (difficult ones do not count), as in training.
         min_size: leave out images whose shorter side is below this many pixels.
 

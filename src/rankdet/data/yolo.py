@@ -27,14 +27,14 @@ from rankdet.garbage import without_garbage_collection
 class YOLODetection(AnnotatedImages):
     """Images and objects of a YOLO dataset.
 
-    Images are turned as their EXIF orientation says, as the tools that label them show them. Image ids are the numbers
-    that the files are called by where all are, else 1, 2, ...; category ids are the numbers of the classes, from 0. A
-    line that a file has twice is one object. An image without a label file has no objects.
+    Images are rotated according to their EXIF orientation, as labelling tools show them. Image ids are the numbers in
+    the file names if all names are numbers, otherwise 1, 2, ...; category ids are the numbers of the classes, from 0. A
+    line that appears twice in a file is one object. An image without a label file has no objects.
 
     Args:
         file: the YAML file, see :class:`rankdet.data.yolo_folder.YOLOFolder`.
         split: ``train`` (the default), ``val``, ``test`` or another key of the file.
-        masks: give masks too, from polygons; objects that are boxes are then left out, and counted.
+        masks: also load masks, from polygons; objects that only have boxes are then left out, and counted.
         classes: use only these classes, by name; the others count as background.
         skip_empty: leave out images without objects.
         min_size: leave out images whose shorter side is below this many pixels.

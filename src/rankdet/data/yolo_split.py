@@ -38,7 +38,13 @@ class SplitLabels:
         """`DatasetError` for anything that a training cannot use."""
         images = len(self.content["images"])
         if self.missing:
-            raise missing_files(self.place.root, self.missing, total=images, wanted_by=self.place.file)
+            raise missing_files(
+                self.place.root,
+                self.missing,
+                total=images,
+                wanted_by=self.place.file,
+                elsewhere=f"correct the list of images that {self.place.file.name} names",
+            )
         if self.unreadable:
             more = f" ({len(self.unreadable)} of {images} images)" if len(self.unreadable) > 1 else ""
             raise DatasetError(f"{self.unreadable[0]}{more}; {FIX} without them")

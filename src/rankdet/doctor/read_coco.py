@@ -178,7 +178,7 @@ def _nameless(content: CocoContent, classes: Classes) -> Iterator[Finding]:
         Severity.ERROR,
         np.array(nameless, dtype=np.int64),
         what="{entry/entries} of 'categories' {has/have} no 'name' that is text",
-        remedy="name the classes; the copy calls each by its id",
+        remedy="name the classes in UTF-8; the copy names each by its id",
         example=lambda place: f"categories[{place}] is {str(content.entry('categories', place))[:_SHOWN]}",
         repair=Rewrite({"categories": {place: {"name": named[place]} for place in nameless}}, "{class/classes} named"),
     )

@@ -1,4 +1,4 @@
-"""COCO evaluation of boxes and masks: the 12 numbers of average precision and recall, and oLRP beside them."""
+"""COCO evaluation of boxes and masks: the 12 metrics of average precision and recall, and oLRP."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def evaluate(
     The numbers of AP and AR equal those of pycocotools. Those of AP are taken with the largest of ``max_detections``
     (of each image and category) and over the first of ``area_ranges``, unless their names say otherwise; tau of oLRP is
     the first of ``iou_thresholds``. ``convert`` is as in `read_results`. Raises ResultsError or GroundTruthError (both
-    ValueError) naming file and entry, and warns of results that are not what they seem (see `suspicions`).
+    ValueError) naming file and entry, and warns of suspicious results (see `suspicions`).
 
     >>> truth = {"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}],
     ...          "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]}

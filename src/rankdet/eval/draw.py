@@ -1,4 +1,4 @@
-"""Pictures of detections and of ground truth, alone and side by side."""
+"""Pictures of detections and of ground truth, on their own or side by side."""
 
 from __future__ import annotations
 

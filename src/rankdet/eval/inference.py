@@ -1,4 +1,4 @@
-"""From images to detections in pixels of the images as they are, and from those to COCO results.
+"""From images to detections in pixels of the original images, and from those to COCO results.
 
 A detection of one image is a dict of tensors: ``boxes`` (D, 4) xyxy, ``labels`` (D,) in 0..K-1, ``scores`` (D,), best
 first, and perhaps ``logits`` (D,), whose sigmoid are the scores, ``masks`` (D, H, W), and ``mask_scores`` (D,) by which
@@ -42,7 +42,8 @@ def predict(
 
     Args:
         model: of torchvision's calling convention.
-        images: files, turned as their EXIF orientation says, or RGB tensors (3, H, W), uint8 or floating in [0, 1].
+        images: files, rotated according to their EXIF orientation, or RGB tensors (3, H, W), uint8 or floating in [0,
+            1].
         resize: the rule that the model was evaluated with; None for no change.
         threshold: see :func:`above`.
         batch_size: images that go through the model together.

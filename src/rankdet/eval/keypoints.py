@@ -51,7 +51,7 @@ class KeypointRules:
         return detections
 
     def evaluate(self, detections: Detections) -> Evaluation:
-        """AP, AR and oLRP with the details; ``AR50`` and ``AR75`` beside the names of boxes."""
+        """AP, AR and oLRP with the details; with ``AR50`` and ``AR75`` in addition to the names for boxes."""
         evaluation = evaluate_detections(
             self.truth, detections, area_ranges=KEYPOINT_AREA_RANGES, max_detections=(self.per_image,)
         )

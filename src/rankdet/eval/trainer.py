@@ -1,4 +1,4 @@
-"""The numbers of this floor for the ``Trainer`` of Hugging Face's transformers, which need not be installed for that.
+"""The metrics of this package for the ``Trainer`` of Hugging Face's transformers, which need not be installed.
 
 Object detectors there (DETR, Deformable DETR, RT-DETR, D-FINE, ...) take targets as their image processors make them,
 and give logits and normalised boxes, which ``post_process_object_detection`` makes detections of.
@@ -33,13 +33,13 @@ class TrainerPredictions(Protocol):
 class ComputeMetrics:
     """``compute_metrics`` of a ``Trainer``: AP, oLRP and the others by name, those that are defined.
 
-    The boxes are compared in the pixels of the images as they were before the processor resized them, and so are sizes.
-    ``TrainingArguments`` need ``eval_do_concat_batches=False``: the targets of batches cannot be put together.
+    Boxes and sizes are in the pixels of the original images, before the processor resized them. ``TrainingArguments``
+    need ``eval_do_concat_batches=False``, because the targets of batches cannot be concatenated.
 
     Args:
         id2label: the names of the classes by label, as in the configuration of the model.
         post_process: ``post_process_object_detection`` of the image processor.
-        threshold: the score from which on detections count; 0 is right for AP.
+        threshold: lowest score of a detection that counts; 0 is right for AP.
 
     ``evaluation`` is the last one, with a row for each class and the best thresholds.
 

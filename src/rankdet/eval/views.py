@@ -1,4 +1,4 @@
-"""Test-time augmentation: one image seen several times, at other sizes and mirrored, and what was found put together.
+"""Test-time augmentation: one image seen at several sizes and mirrored, with the detections combined.
 
 As in MMDetection from version 3 on: the final detections of all views are joined, and duplicates within a class
 suppressed once more. Masks are those of the view that a detection comes from.
@@ -17,11 +17,11 @@ from rankdet.ops.nms import top_after_nms
 
 
 class ManyViews(nn.Module):
-    """A detector that looks at each image several times; it stands wherever the detector itself may, in evaluation.
+    """A detector that looks at each image several times; in evaluation it can replace the detector itself.
 
     Args:
-        model: of torchvision's calling convention.
-        scales: sizes of the image, in units of the one that it is given.
+        model: with torchvision's calling convention.
+        scales: sizes of the image, relative to the input.
         flip: whether each size is also seen mirrored.
         nms_threshold: IoU above which the worse of two detections of a class goes.
         max_detections: per image, over all classes.

@@ -44,15 +44,16 @@ Found = tuple[Tensor, Tensor, Tensor, Tensor | None]
 class ExportedGraph(nn.Module):
     """A detector whose outputs have fixed sizes, so that it can become a graph.
 
-    Images (N, 3, H, W), floating in 0..1, red first -> boxes (N, L, 4) in their pixels, scores (N, L) from the best
-    down, labels (N, L), and of a detector of masks mask probabilities (N, L, h, w): of the box where regions are drawn,
-    else of the image. Where there are fewer than L detections the rest has the score 0 and the label -1.
+    Images (N, 3, H, W), RGB, floating point in 0..1 -> boxes (N, L, 4) in their pixels, scores (N, L), best first,
+    labels (N, L), and for a detector with masks mask probabilities (N, L, h, w): within the box for region-based
+    detectors, otherwise of the whole image. If there are fewer than L detections, the rest have the score 0 and the
+    label -1.
 
     Args:
         detector: in evaluation mode.
 
     Raises:
-        ValueError: the detector has a part that has no fixed form; the message names it.
+        ValueError: the detector has a part that cannot be exported; the message names it.
     """
 
     def __init__(self, detector: Detector) -> None:

@@ -20,14 +20,14 @@ from rankdet.predictor import Predictor
 
 
 class ExportedDetector(nn.Module):
-    """An exported file, by onnxruntime or torch; images of at most its size are filled up at the right and below.
+    """An exported file, by onnxruntime or torch; images up to its size are padded at the right and the bottom.
 
     Args:
         path: what `export` wrote: ``.onnx``, else a program of torch.
         providers: of onnxruntime, such as ``("CUDAExecutionProvider",)``.
 
     Attributes:
-        about: what the file says of itself.
+        about: the metadata in the file.
     """
 
     about: About

@@ -30,7 +30,7 @@ def export(
         path: the file: ``.onnx``, or ``.pt2`` for torch.
         size: (height, width) of the images in pixels.
         form: onnx, or torch for a program of ``torch.export``.
-        batch: images at once.
+        batch: number of images in a batch.
 
     Raises:
         ValueError: the detector has a part that cannot be exported, or a library is missing; the message names it.

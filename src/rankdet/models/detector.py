@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -69,8 +70,10 @@ class Detector(nn.Module, Part, ABC):
         self, *, num_classes: int, postprocess: Postprocess | None = None, preprocess: Preprocess | None = None
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1 (the background does not count); got {num_classes}")
+        if not isinstance(num_classes, Integral) or num_classes < 1:
+            raise ValueError(
+                f"num_classes must be a whole number of at least 1 (the background does not count); got {num_classes!r}"
+            )
         self.num_classes = num_classes
         self.preprocess = preprocess or Preprocess()
         self.postprocess: Any = postprocess or Postprocess()

@@ -54,13 +54,13 @@ class BoxHead(nn.Module, Part, RegionPredictor):
         in_channels: channels of the pooled features.
         num_logits: channels of classification.
         box_outputs: boxes per region: the number of classes, 1 for one box shared by all classes, or 0.
-        prior_probability: score of every region and class before training, about.
+        prior_probability: approximate score of every region and class before training.
         pool_size: cells per side of the pooled features.
         convs: 3 x 3 convolutions, of ``conv_channels``.
         fcs: fully connected layers, of ``width``.
         conv_channels: of the convolutions.
         width: of the fully connected layers.
-        norm: behind each convolution; None for none.
+        norm: after each convolution; None for none.
     """
 
     class_rows = REGION_ROWS

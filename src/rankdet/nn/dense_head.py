@@ -18,7 +18,7 @@ from rankdet.ops.part import Part
 
 
 class DenseOutputs(NamedTuple):
-    """What a dense head says about the S anchors of each of N images, levels one after another.
+    """Outputs of a dense head for the S anchors of each of N images, level after level.
 
     Attributes:
         logits: (N, S, C), C channels of classification per anchor.
@@ -82,11 +82,11 @@ class DenseHead(nn.Module, Part, DensePredictor):
         anchors_per_cell: A on each pyramid level, the same for all, since they share the weights.
         quality_channels: further logits per anchor (centerness), 0 or 1.
         stacked: convolutions per tower.
-        norm: behind each convolution of the towers; None for none.
+        norm: after each convolution of the towers; None for none.
         scaled_boxes: whether each level has a learnable factor on its box outputs.
         judges_by_class: whether the quality logits come from the tower of the classes instead of that of the boxes.
         prior_probability: score of every anchor before training (RetinaNet, section 4.1).
-        box_start: the box outputs before training, about.
+        box_start: approximate box outputs before training.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class RPNHead(nn.Module, Part, DensePredictor):
         anchors_per_cell: A on each pyramid level, the same for all.
         num_logits: classification channels per anchor.
         quality_channels: none; an RPN has no quality branch.
-        prior_probability: score of every anchor before training, about.
+        prior_probability: approximate score of every anchor before training.
         convs: shared convolutions, at least 1.
         channels: of these; by default as many as the maps have.
     """

@@ -1,4 +1,4 @@
-"""Feature pyramid network (Lin et al., CVPR 2017) with the extra levels and the upsampling of its users."""
+"""Feature pyramid network (Lin et al., CVPR 2017) with the extra levels and upsampling that detectors use."""
 
 from __future__ import annotations
 
@@ -148,9 +148,9 @@ class FPN(nn.Module, Part, Neck):
     Args:
         in_channels: channels of the backbone maps it is given, finest first.
         channels: channels of every pyramid map.
-        extra_levels: what lies above the last backbone map.
+        extra_levels: the levels above the last backbone map.
         upsampling: how the top-down path grows; `Nearest` by default.
-        norm: behind each convolution; None for none.
+        norm: after each convolution; None for none.
 
     Attributes:
         channels: the width.

@@ -1,4 +1,4 @@
-"""Normalisation: layers for heads and necks, and what becomes of the batch normalisation of a backbone."""
+"""Normalisation: layers for heads and necks, and policies for the batch normalisation of a backbone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rankdet.ops.part import Part
 
 
 class Norm(Part, ABC):
-    """Makes the normalisation behind a convolution, which then has no bias, unless ``conv_bias`` says so."""
+    """Makes the normalisation after a convolution, which then has no bias, unless ``conv_bias`` says so."""
 
     conv_bias = False
 
@@ -23,10 +23,10 @@ class Norm(Part, ABC):
 
 
 class GroupNorm(Norm):
-    """Group normalisation (Wu & He, ECCV 2018): 32 groups, fewer where a group would be too narrow.
+    """Group normalisation (Wu & He, ECCV 2018): 32 groups, or fewer if a group would be too narrow.
 
     A group of one channel would erase a map of one cell, the top of a pyramid on a small image. So there are 32 groups
-    from 32 ``least_channels`` on, as published, and below that number fewer (MMDetection has 32 there too).
+    from 32 ``least_channels`` channels on, as published, and fewer below that (where MMDetection has 32 as well).
 
     Args:
         groups: at most this many.
@@ -73,7 +73,7 @@ class SyncBatchNorm(Norm):
 
 
 class NormPolicy(Modification):
-    """What becomes of the batch normalisation of a backbone; changes nothing by default.
+    """A policy for the batch normalisation of a backbone; changes nothing by default.
 
     Prepares a network once, and again whenever it is switched to training.
     """

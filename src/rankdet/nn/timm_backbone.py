@@ -1,4 +1,4 @@
-"""Backbones from timm: every network of it that gives feature maps, at any image size."""
+"""Backbones from timm: every network with feature maps, at any image size."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class TimmBackbone(nn.Module, Part, Backbone):
     """A timm network that returns the feature maps of the chosen strides.
 
     Networks that timm builds for one image size are built for all: windows (Swin) and position embeddings (ViT) follow
-    the size of the image. One that cannot is refused here.
+    the size of the image. Networks that cannot are refused.
 
     Args:
-        name: timm architecture, ``resnet50``; ``timm.list_models()`` names them all. ``resnet50.tv_in1k`` asks for the
-            weights of that tag, like ``weights="tv_in1k"``.
+        name: timm architecture, such as ``resnet50``; ``timm.list_models()`` lists them. ``resnet50.tv_in1k`` asks for
+            the weights with that tag, like ``weights="tv_in1k"``.
         weights: None for random ones (nothing is ever downloaded then); a timm tag such as ``tv_in1k``, downloaded on
             first use; or a local file (.safetensors, or .pth read with ``weights_only``).
         strides: strides of the maps to return; (4, 8, 16, 32) are C2..C5, the single map of a plain ViT has the stride
             of its patches (14 or 16; put a `SimplePyramid` behind it).
         frozen_stages: 0 trains everything, 1 keeps the stem and the first stage as they are, and so on. By default 1
-            with pretrained weights, 0 without; always 0 for HRNet, whose stages are not apart from one another.
+            with pretrained weights, 0 without; always 0 for HRNet, whose stages are interleaved.
         norm: what happens to batch normalisation; by default `FrozenStatistics` with pretrained weights and
             `GroupStatistics` without.
         options: further arguments for ``timm.create_model``, such as ``output_stride`` or ``drop_path_rate``.
-        modifications: what is changed in the network, in this order, before normalisation.
+        modifications: changes to the network, in this order, before normalisation.
 
     Attributes:
         channels: channels of the returned maps.

@@ -39,7 +39,7 @@ def report_content(
         title: of the page.
         facts: named texts below it, such as the checkpoint.
         open_image: where pictures come from.
-        metrics_file: of a training, whose curves are shown too.
+        metrics_file: of a training, whose curves are also shown.
         comparison: with other results, which gets a section of its own.
         limits: how many images and boxes the page may hold.
     """

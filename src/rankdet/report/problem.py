@@ -1,4 +1,4 @@
-"""What a report is about: a ground truth, detections, what evaluation says of them, and what became of each at work.
+"""The subject of a report: a ground truth, detections, their evaluation, and the outcome of each when deployed.
 
 D detections in the order of `rankdet.eval.Matches`, G objects, N images, K classes.
 """
@@ -94,8 +94,8 @@ def read_problem(
     """Reads and evaluates results against a ground truth in the format of COCO or LVIS, by the rules of either.
 
     ``convert`` is as in `rankdet.eval.read_results`, ``area_ranges`` as in `rankdet.eval.read_rules`. Raises
-    GroundTruthError or ResultsError (both ValueError) naming file and entry, and warns of results that are not what
-    they seem.
+    GroundTruthError or ResultsError (both ValueError) naming file and entry, and warns of suspicious
+    results.
 
     >>> problem = read_problem(
     ...     {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 3, "name": "cat"}],

@@ -1,4 +1,4 @@
-"""Two checkpoints: the last one, to go on from, and the best one, to use."""
+"""Two checkpoints: the last one, to continue from, and the best one, to use."""
 
 from __future__ import annotations
 
@@ -32,14 +32,13 @@ class Checkpoints(Checkpoint):
     between two steps, such as a signal or an evaluation that fails, is preceded by a checkpoint of that moment, so that
     no step is lost. Files are replaced when they are complete, and only by weights that are finite.
 
-    best.ckpt is for use: it has the weights that were evaluated and what is known of them, not the state of the
-    optimiser. Where AP is
+    best.ckpt is for use: it has the weights that were evaluated and their metrics, but no optimiser state. Where AP is
     undefined, as for validation images without objects, it is that of the last epoch.
 
     Args:
         folder: of the run.
-        evaluation: whose numbers decide.
-        display: told what is saved.
+        evaluation: its metrics decide.
+        display: shows what is saved.
     """
 
     def __init__(self, folder: RunFolder, *, evaluation: Evaluate, display: Display) -> None:

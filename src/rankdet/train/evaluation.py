@@ -35,10 +35,10 @@ class Evaluate(Callback):
     """AP and oLRP of the model, at regular epochs and after the last; the metrics are logged by name.
 
     The batches are those of `Loaders.validation`. Images in the format of LVIS are judged by its rules, others by those
-    of COCO. A model that draws masks is judged by them; its boxes are evaluated beside, as ``box_AP`` and so on (see
-    `Evaluator`).
+    of COCO. A model that predicts masks is judged by them; its boxes are evaluated as well, as ``box_AP`` and so on
+    (see `Evaluator`).
 
-    An evaluation that was cut off, or had not begun, when the training was interrupted is made when it is resumed.
+    An evaluation that was interrupted, or had not begun, is made when the training is resumed.
 
     Args:
         ground_truth: of all images, in COCO's format; GroundTruthError, before any training, if it is not.

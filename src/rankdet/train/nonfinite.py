@@ -1,4 +1,4 @@
-"""A step whose losses or gradients are not finite is left out, named, and kept for study; too many in a row end it."""
+"""Steps whose losses or gradients are not finite are skipped, reported and saved; too many end the training."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class LeaveOutNonFinite(Callback):
     """Makes no step of losses or gradients that are not finite, on any process, and none of the others either.
 
     Weights, optimiser state and buffers stay as they were before the step; the schedule goes on. The batches of
-    the first such steps are saved with the weights that they met. A loss that is not finite on one process counts on
+    the first such steps are saved with the weights at that time. A loss that is not finite on one process counts on
     all. With the loss scaling of ``16-mixed``, gradients that are too large are its business while losses are finite.
 
     Args:
         folder: of the run.
-        display: told of each step.
-        most: such steps in a row that are put up with; one more raises TrainingError.
+        display: reports each step.
+        most: such steps in a row that are tolerated; one more raises TrainingError.
 
     Invariant: a training with such a step equals one in which the gradient of that step was missing.
     """

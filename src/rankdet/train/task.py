@@ -39,16 +39,16 @@ def speaks_of_nonfinite(error: ValueError) -> bool:
 
 
 class DetectionTask(pl.LightningModule):
-    """Trains a model of torchvision's calling convention: ``model(images, targets)`` is a dict of losses to add up.
+    """Trains a model with torchvision's calling convention: ``model(images, targets)`` is a dict of losses to add up.
 
     Everything random in a step follows from `seed`, the number of the step and the rank, so that a resumed training
-    equals an uninterrupted one bit for bit. Between two epochs every module of the model that has a method
-    ``end_epoch()`` is told by it, such as a loss that balances itself by the epoch before.
+    equals an uninterrupted one bit for bit. Between two epochs every module of the model with a method
+    ``end_epoch()`` has it called, such as a loss that balances itself by the previous epoch.
 
     Args:
         model: in training mode gives named scalar losses; an attribute ``logs`` of that dict is logged and no more.
-        optimiser: what steps are made with.
-        schedule: the rate of each step.
+        optimiser: settings of the optimiser.
+        schedule: the learning rate of each step.
         batches_per_epoch: batches of this process in an epoch.
         batch_size: images of one batch on all processes together, times the batches accumulated for a step.
         seed: at least 0.
