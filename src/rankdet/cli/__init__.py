@@ -21,6 +21,7 @@ COMMANDS = {
     "data": "write a dataset in another format: COCO, VOC or YOLO",
     "convert": "make a checkpoint of weights of MMDetection, torchvision or Detectron2",
     "export": "write a detector as a graph, ONNX or torch's own, and compare the two",
+    "benchmark": "how fast training images are loaded, and how fast a detector trains and detects on this machine",
     "show": "what there is: detectors, losses, presets; the resolved configuration; the environment",
 }
 WRONG_INPUT, INTERRUPTED = 2, 130
