@@ -42,7 +42,7 @@ def test_slow_images_are_seen_everywhere():
     assert speed.reading >= PAUSE
     assert speed.transforming < PAUSE
     assert 0.5 / PAUSE / 2 < speed.images_per_second <= 1 / PAUSE
-    assert (speed.batches, speed.steps) == (2, 2)
+    assert (speed.batches, speed.steps, speed.steady) == (2, 2, True)
     assert speed.waiting >= 2 * PAUSE, "two images are loaded for a step"
     assert speed.waiting_share == speed.waiting / (speed.waiting + speed.computing)
     assert "Most of the time of an image is reading" in speed.advice(cores=4)
@@ -51,12 +51,12 @@ def test_slow_images_are_seen_everywhere():
 
 def test_a_training_of_few_steps_and_no_time_gives_what_it_has():
     speed = speed_of(Shapes(length=2, seed=0, image_size=32, num_classes=3), seconds=1e-9)
-    assert (speed.batches, speed.steps) == (1, 1)
+    assert (speed.batches, speed.steps, speed.steady) == (1, 1, False)
 
 
 @pytest.mark.parametrize(("waiting", "workers", "words"), [(0.01, 0, "keeps up"), (0.9, 4, "4 cores already")])
 def test_advice(waiting: float, workers: int, words: str):
-    speed = DataSpeed(workers, 2, 10.0, 5, 0.1, 0.1, 0.2, 20, waiting, 1 - waiting)
+    speed = DataSpeed(workers, 2, 10.0, 5, 0.1, 0.1, 0.2, 20, waiting, 1 - waiting, True)
     assert words in speed.advice(cores=4)
     assert speed.to_dict()["waiting_share"] == pytest.approx(waiting)
 

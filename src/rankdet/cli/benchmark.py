@@ -124,6 +124,7 @@ def _lines(speed: DataSpeed) -> str:
         f"in one process\n"
         f"a step    {speed.waiting + speed.computing:.3g} s, of which {speed.waiting:.2g} s wait for data "
         f"({speed.waiting_share:.0%}), from {speed.steps} step{'s' if speed.steps > 1 else ''}"
+        f"{'' if speed.steady else '; they used what had been loaded in advance: give more --seconds'}"
     )
 
 
@@ -223,7 +224,8 @@ def _table(speeds: Sequence[ModelSpeed], *, process: bool) -> Table:
     from rich.table import Table
 
     whose = "of the process" if process else "of the GPU"
-    caption = f"medians of {speeds[0].training.repetitions} steps and {speeds[0].prediction.repetitions} predictions"
+    least = [min(getattr(speed, kind).repetitions for speed in speeds) for kind in ("training", "prediction")]
+    caption = f"medians of {least[0]} steps and {least[1]} predictions"
     table = Table(box=box.SIMPLE_HEAD, padding=0, caption=f"{caption}, loading aside; memory is the most {whose}")
     table.add_column("precision")
     for name in ("s/step", "images/s", "GiB", "images/s, predicting one by one", "GiB"):

@@ -24,6 +24,7 @@ from rankdet.train.run import fit
 from rankdet.train.schedule import Schedule
 
 _STEPS, _SAMPLES = 20, 16
+_PREFETCH = 2  # batches that torch's loader has each process load in advance
 _NOTABLE = 0.1
 
 
@@ -42,6 +43,7 @@ class DataSpeed:
         steps: of the training from which the next two were measured.
         waiting: in a step, until its batch is loaded and on the device; the mean.
         computing: in a step, all else; the mean.
+        steady: whether these steps came behind all that the processes load in advance; if not, they waited too little.
     """
 
     workers: int
@@ -54,6 +56,7 @@ class DataSpeed:
     steps: int
     waiting: float
     computing: float
+    steady: bool
 
     @property
     def waiting_share(self) -> float:
@@ -125,16 +128,17 @@ def benchmark_data(
         data = data.to_learn_by_heart(options.overfit)
     reading, transforming = _sample_seconds(data, seed=seed, seconds=seconds / 4)
     first, measured, pace = _loader_seconds(data, seed=seed, batches=batches, seconds=seconds)
-    in_advance = 1 + 2 * data.workers
+    in_advance = 1 + _PREFETCH * data.workers
     watch = FewSteps(in_advance + (batches or _STEPS), seconds=seconds)
-    quiet = replace(options, overfit=None, pictures=0, loggers=["csv"], evaluate_every=10**9, devices=_one(options))
+    alone = {"devices": _one(options), "num_nodes": 1, "strategy": "auto"}
+    kept = {"pictures": 0, "loggers": ["csv"], "evaluate_every": 10**9, "callbacks": None}
     train = partial(
         fit,
         model=model,
         data=data,
         optimiser=optimiser,
         schedule=schedule,
-        trainer=replace(quiet, num_nodes=1, strategy="auto"),
+        trainer=replace(options, overfit=None, **alone, **kept),
         seed=seed,
     )
     make_first_steps(train, watch)
@@ -152,6 +156,7 @@ def benchmark_data(
         steps=len(steps),
         waiting=statistics.mean(waited),
         computing=statistics.mean(steps) - statistics.mean(waited),
+        steady=aside == in_advance,
     )
 
 

@@ -18,8 +18,8 @@ def random_batch(
 ) -> tuple[list[Tensor], list[dict[str, Any]]]:
     """Random images in [0, 1] with seven objects of all sizes each, always the same ones.
 
-    Targets have ``boxes`` (7, 4) xyxy with sides from 16 pixels on, cut at the border; ``labels`` (7,); ``masks`` (7, H, W)
-    uint8 that fill their boxes; and a ``semantic`` map (1, H, W) uint8 of class 1 in the boxes, 0 elsewhere.
+    Targets have ``boxes`` (7, 4) xyxy with sides from 16 pixels on, cut at the border, ``labels`` (7,), ``masks``
+    (7, H, W) uint8 that fill their boxes, and a ``semantic`` map (1, H, W) uint8 of class 1 in the boxes, 0 elsewhere.
 
     Args:
         images: how many.
