@@ -47,6 +47,7 @@ from rankdet.criteria import BoxIoU, Centerness, ScoreCriterion
 from rankdet.losses.boxes import GIoULoss
 from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import ATSS, FasterRCNN, MaskRCNN, RetinaNet, SOLOv2, softmax_criterion, solo_criterion
+from rankdet.train import random_batch
 
 Row = dict[str, Any]
 SECONDS = {"losses": 90, "steps": 110, "predictions": 40, "equality": 40, "training": 60}
@@ -158,19 +159,9 @@ def make(detector: str, criterion: str, *, small: bool, classes: int = CLASSES) 
 
 def batch(number: int, height: int, width: int, device: torch.device) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """Random images with seven objects of all sizes each."""
-    generator = torch.Generator().manual_seed(0)
-    images, targets = [], []
-    for _ in range(number):
-        images.append(torch.rand(3, height, width, generator=generator).to(device))
-        corners = torch.rand(7, 2, generator=generator) * torch.tensor([width * 0.6, height * 0.6])
-        sides = torch.exp(torch.rand(7, 2, generator=generator) * 3) * 16
-        boxes = torch.cat((corners, (corners + sides).minimum(torch.tensor([width - 1.0, height - 1.0]))), 1)
-        masks = torch.zeros(7, height, width, dtype=torch.bool)
-        for mask, box in zip(masks, boxes.long().tolist(), strict=True):
-            mask[box[1] : box[3] + 1, box[0] : box[2] + 1] = True
-        labels = torch.randint(0, CLASSES, (7,), generator=generator)
-        targets.append({"boxes": boxes.to(device), "labels": labels.to(device), "masks": masks.to(device)})
-    return images, targets
+    images, targets = random_batch(number, height=height, width=width, num_classes=CLASSES)
+    wanted = ("boxes", "labels", "masks")
+    return [image.to(device) for image in images], [{key: t[key].to(device) for key in wanted} for t in targets]
 
 
 def losses(on: Device) -> Iterator[Row]:

@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,7 +27,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from lightning.pytorch.utilities import move_data_to_device
+from torch import nn
+
+from rankdet.train import random_batch
+from rankdet.train.memory import peak_memory
 
 CLASSES = 80
 SIDES = [800, 1333]  # shorter and longer side, which torchvision resizes to; set by the options
@@ -152,23 +155,6 @@ CASES: dict[str, dict[str, Callable[[], nn.Module]]] = {
 PRODUCTS = ("convolution", "addmm", "aten::mm", "aten::bmm", "deform_conv")
 
 
-def batch(images: int, height: int, width: int, device: str) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Random images with 7 objects each, the mean of COCO, of all sizes."""
-    generator = torch.Generator().manual_seed(0)
-    pixels, targets = [], []
-    for _ in range(images):
-        pixels.append(torch.rand(3, height, width, generator=generator).to(device))
-        corners = torch.rand(7, 2, generator=generator) * torch.tensor([width * 0.6, height * 0.6])
-        sides = torch.exp(torch.rand(7, 2, generator=generator) * 3) * 16
-        boxes = torch.cat((corners, (corners + sides).minimum(torch.tensor([width - 1.0, height - 1.0]))), 1)
-        labels = torch.randint(0, CLASSES, (7,), generator=generator)
-        masks = torch.zeros(7, height, width, dtype=torch.uint8)
-        for mask, box in zip(masks, boxes.long().tolist(), strict=True):
-            mask[box[1] : box[3] + 1, box[0] : box[2] + 1] = 1
-        targets.append({"boxes": boxes.to(device), "labels": labels.to(device), "masks": masks.to(device)})
-    return pixels, targets
-
-
 def measure(detector: str, case: str, options: argparse.Namespace) -> dict[str, float]:
     """Median seconds of a step, peak memory in GiB and the share outside convolutions, in this process."""
     SIDES[:] = sorted((options.height, options.width))
@@ -176,7 +162,8 @@ def measure(detector: str, case: str, options: argparse.Namespace) -> dict[str, 
     torch.set_num_threads(1)
     model = CASES[detector][case]().to(options.device).train()
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-4, momentum=0.9)
-    images, targets = batch(options.images, options.height, options.width, options.device)
+    batch = random_batch(options.images, height=options.height, width=options.width, num_classes=CLASSES)
+    images, targets = move_data_to_device(batch, torch.device(options.device))
     on_gpu = options.device.startswith("cuda")
 
     def step() -> None:
@@ -192,10 +179,9 @@ def measure(detector: str, case: str, options: argparse.Namespace) -> dict[str, 
         start = clock()
         step()
         seconds.append(clock() - start)
-    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "seconds": statistics.median(seconds[options.warmup :]),
-        "gib": peak / 2**30,
+        "gib": (peak_memory(torch.device(options.device)) or 0) / 2**30,
         "outside": outside_products(step, on_gpu=on_gpu),
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rankdet.cli import COMMANDS, convert, data, export, predict, proposals, train
+from rankdet.cli import COMMANDS, benchmark, convert, data, export, predict, proposals, train
 from rankdet.cli import eval as evaluation
 from rankdet.cli.experiment import Experiment
 from rankdet.cli.options import read_options
@@ -44,6 +44,9 @@ def test_shown_commands_are_accepted(line: str):
         given = read_options(arguments, convert.OPTIONS, plain=1)
         if given.own["from"] == "mmdet":
             Experiment(files=[given.own["preset"]], overrides=given.overrides, complete=False)
+    elif command == "benchmark":
+        given = read_options(arguments[1:], benchmark.OPTIONS[arguments[0]])
+        Experiment(files=given.files, overrides=given.overrides, complete=False)
     elif command == "data":
         assert read_options(arguments, data.OPTIONS, plain=2).plain[0] == "convert"
     elif command in ("train", "eval", "proposals"):

@@ -16,6 +16,7 @@ from rankdet.cli.looking import check_looks, looking
 from rankdet.cli.numbers import lines_of, show, tell_cost, tell_voc
 from rankdet.cli.options import CONFIG, HELP, RUN_CHECKPOINT, Given, Option, describe_options, read_options
 from rankdet.cli.results import CONVERT, describe_conversions, sizes_of, tell_of_ids, telling
+from rankdet.cli.values import json_target
 
 OPTIONS = {
     "checkpoint": RUN_CHECKPOINT,
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
             "--annotations FILE"
         )
     threshold = _threshold(given)
-    target = _json_target(given)
+    target = json_target(given)
     if "proposals" in given.own:
         show_proposals(given, shapes_of(kind) or "bbox", target)
         return 0
@@ -251,16 +252,6 @@ def _wants_masks(given: Given, source: str) -> bool:
     from rankdet.data.yolo_folder import yolo_file
 
     return given.take("iou-type") == "segm" and yolo_file(split_off(source)[0]) is not None
-
-
-def _json_target(given: Given) -> Path | None:
-    """Where the numbers go; `CommandError` before anything is computed if they cannot go there."""
-    if "json" not in given.own:
-        return None
-    target = Path(given.own["json"])
-    if target.is_dir() or not target.parent.is_dir():
-        raise CommandError(f"--json {target} cannot be written; give a file in an existing folder")
-    return target
 
 
 def _threshold(given: Given) -> float | None:

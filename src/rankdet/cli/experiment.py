@@ -119,6 +119,15 @@ class Experiment:
         model = _begun(plan, num_classes=objects.data.num_classes, start_from=start_from)
         return ExperimentParts(model, objects.data, objects.optimiser, objects.schedule, objects.trainer)
 
+    def build_without_data(self, *, num_classes: int) -> tuple[nn.Module, Optimiser, TrainerOptions]:
+        """The model, for the stated number of classes or else for so many, and what has nothing to do with data."""
+        settings = self._settings.clone()
+        plan = settings.pop("model").as_dict()
+        del settings["data"]
+        objects = objects_of(experiment_parser(model=False, data=False), settings)
+        stated = self._stated_classes[0] if self._stated_classes is not None else num_classes
+        return model_of(plan, num_classes=stated), objects.optimiser, objects.trainer
+
     def section(self, name: str) -> dict[str, Any]:
         """The settings below a key as plain data."""
         return self._settings[name].as_dict()
@@ -143,12 +152,13 @@ def _begun(plan: Mapping[str, Any], *, num_classes: int, start_from: str | None)
     return model_of(plan, num_classes=num_classes)
 
 
-def experiment_parser(*, model: bool = True) -> ArgumentParser:
-    """The options of an experiment, with their help, from the signatures; those of the model unless it goes without."""
+def experiment_parser(*, model: bool = True, data: bool = True) -> ArgumentParser:
+    """The options of an experiment, with their help, from the signatures; those of the model and data if wanted."""
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
     if model:
         parser.add_subclass_arguments(nn.Module, "model", required=True)
-    parser.add_class_arguments(DetectionData, "data")
+    if data:
+        parser.add_class_arguments(DetectionData, "data")
     parser.add_subclass_arguments(Optimiser, "optimiser", required=True)
     parser.add_class_arguments(Schedule, "schedule")
     parser.add_class_arguments(TrainerOptions, "trainer")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.options import CHECKPOINT, HELP, Option, describe_options, read_options
+from rankdet.cli.values import height_and_width, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     from rankdet.cli.inference import open_predictor
     from rankdet.export import ExportedDetector, compare, export
 
-    size, batch = _size(given.own["size"]), _whole(given.own.get("batch", "1"))
+    size, batch = height_and_width(given.own["size"]), whole_number(given, "batch", default=1)
     predictor = open_predictor(given.own["checkpoint"], trusted=given.take("trust"))
     about = export(predictor, output, size=size, form=form, batch=batch)  # type: ignore[arg-type]
     _tell(about, output)
@@ -94,16 +95,3 @@ def _images(folder: str | None, size: tuple[int, int]) -> list[Tensor]:
         raise CommandError(f"--images {folder}: {'; '.join(inputs.told()) or 'there are none'}")
     resize = ResizeExactly(height=size[0], width=size[1])
     return [resize(read_upright(file)) for file in inputs.files[: 8 * _COMPARED]]
-
-
-def _size(text: str) -> tuple[int, int]:
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
-        raise CommandError(f"--size must be HEIGHTxWIDTH in pixels, such as 640x640; got {text}")
-    return int(parts[0]), int(parts[1])
-
-
-def _whole(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise CommandError(f"--batch must be a whole number from 1 on; got {text}")
-    return int(text)

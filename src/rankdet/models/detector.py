@@ -74,8 +74,8 @@ class Detector(nn.Module, Part, ABC):
             raise ValueError(
                 f"num_classes must be a whole number of at least 1 (the background does not count); got {num_classes!r}"
             )
-        self.num_classes = num_classes
-        self.preprocess = preprocess or Preprocess()
+        self.num_classes: int = num_classes
+        self.preprocess: Preprocess = preprocess or Preprocess()
         self.postprocess: Any = postprocess or Postprocess()
 
     def forward(

@@ -9,15 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rankdet.train.data_speed import DataSpeed as DataSpeed
+    from rankdet.train.data_speed import benchmark_data as benchmark_data
     from rankdet.train.epochs import end_epoch as end_epoch
     from rankdet.train.errors import TrainingError as TrainingError
     from rankdet.train.errors import TrainingInterrupted as TrainingInterrupted
+    from rankdet.train.model_speed import ModelSpeed as ModelSpeed
+    from rankdet.train.model_speed import Timing as Timing
+    from rankdet.train.model_speed import benchmark_model as benchmark_model
     from rankdet.train.optimiser import SGD as SGD
     from rankdet.train.optimiser import AdamW as AdamW
     from rankdet.train.optimiser import Optimiser as Optimiser
     from rankdet.train.options import TrainerOptions as TrainerOptions
     from rankdet.train.parameter_groups import LayerDecay as LayerDecay
     from rankdet.train.parameter_groups import ParameterGroup as ParameterGroup
+    from rankdet.train.random_images import random_batch as random_batch
     from rankdet.train.rehearsal import rehearse as rehearse
     from rankdet.train.run import Run as Run
     from rankdet.train.run import fit as fit
@@ -32,8 +38,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "AdamW": "optimiser",
     "Cosine": "schedule",
+    "DataSpeed": "data_speed",
     "Decay": "schedule",
     "DetectionTask": "task",
+    "ModelSpeed": "model_speed",
     "Optimiser": "optimiser",
     "LayerDecay": "parameter_groups",
     "ParameterGroup": "parameter_groups",
@@ -41,11 +49,15 @@ _HOMES = {
     "SGD": "optimiser",
     "Schedule": "schedule",
     "Steps": "schedule",
+    "Timing": "model_speed",
     "TrainerOptions": "options",
     "TrainingError": "errors",
     "TrainingInterrupted": "errors",
+    "benchmark_data": "data_speed",
+    "benchmark_model": "model_speed",
     "end_epoch": "epochs",
     "fit": "run",
+    "random_batch": "random_images",
     "rehearse": "rehearsal",
     "Transfer": "transfer",
     "transfer_weights": "transfer",
