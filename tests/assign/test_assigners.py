@@ -68,7 +68,7 @@ def test_max_iou_worked_case():
     assert first_only(Priors.proposals([priors]), truth_of(objects)).labels.tolist() == [0, 0, IGNORE, 1, IGNORE, -1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 100_000),
     thresholds=st.sampled_from([(0.7, 0.3), (0.5, 0.4), (0.5, 0.5), (0.1, 0.1)]),
@@ -123,7 +123,7 @@ def test_crowd_is_background_unless_told_otherwise():
     assert MaxIoU(crowd_overlap=0.5)(priors, truth).labels.tolist() == [IGNORE, BACKGROUND]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 100_000), topk=st.sampled_from([1, 3, 9]))
 def test_atss_equals_the_loop(seed: int, topk: int):
     generator = torch.Generator().manual_seed(seed)
@@ -213,7 +213,7 @@ def an_assignment(labels: list[int]) -> tuple[Assignment, Priors]:
     return assignment, Priors.proposals([torch.zeros(half, 4), torch.zeros(len(labels) - half, 4)])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     labels=st.lists(st.sampled_from([-2, -1, -1, 0, 1]), min_size=2, max_size=40),
     num=st.integers(1, 12),

@@ -25,7 +25,7 @@ def points(side: int, images: int) -> tuple[Priors, list[tuple[int, int]]]:
     return generator(maps, sizes=[(side, side)] * images, padded_sizes=[(side, side)] * images), grids
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 100_000), sigma=st.sampled_from([0.2, 0.4, 1.0]))
 def test_fovea_equals_painting(seed: int, sigma: float):
     generator = torch.Generator().manual_seed(seed)

@@ -83,7 +83,7 @@ def least(costs: list[list[float]]) -> float:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(queries=st.integers(1, 6), count=st.integers(1, 6), seed=st.integers(0, 10_000))
 def test_no_permutation_costs_less(queries: int, count: int, seed: int):
     predictions, truth = predicted([queries], seed), objects([count], seed)
@@ -128,7 +128,7 @@ def test_a_batch_is_matched_as_its_images_alone(queries: list[int]):
     assert torch.equal(together.matched_index, torch.cat(matched))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_another_order_of_queries_is_another_order_of_the_same_matches(seed: int):
     predictions, truth = predicted([9], seed), objects([4], seed)

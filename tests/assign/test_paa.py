@@ -77,7 +77,7 @@ def test_degenerate_sets():
     assert chosen.tolist() == [[True, False, False], [False] * 3, [False] * 3]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 100_000), topk=st.sampled_from([1, 3, 9]))
 def test_paa_equals_the_loop(seed: int, topk: int):
     generator = torch.Generator().manual_seed(seed)

@@ -173,7 +173,7 @@ def as_lists(predictions: Predictions, assignment: Assignment) -> tuple[list[flo
     return predictions.logits.detach().flatten().tolist(), targets.flatten().tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 100_000), delta_loc=st.sampled_from([0.0, 0.5, 1.5]), delta=st.sampled_from([0.0, 0.5]))
 def test_rank_weights_equal_the_loop(seed: int, delta_loc: float, delta: float):
     generator = torch.Generator().manual_seed(seed)

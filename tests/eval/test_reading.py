@@ -191,7 +191,7 @@ def test_a_file_means_what_the_json_module_says(tmp_path, text):
     assert repr(load_results(path).columns.entries) == repr(json.loads(text))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.floats() | st.floats(0, 1).map(lambda x: round(x, 5)) | st.integers()))
 def test_numbers_of_a_file_are_read_to_the_last_bit(numbers):
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:

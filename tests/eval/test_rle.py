@@ -26,7 +26,7 @@ def encoded(masks: list[np.ndarray]) -> Masks:
     return Masks.checked(texts, np.array([mask.shape for mask in masks], np.int64).reshape(-1, 2))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 10**6), st.integers(1, 8), SIZES, st.sampled_from([0.0, 0.02, 0.5, 0.98, 1.0]))
 def test_pixels_are_counted_as_they_are(seed, count, size, share):
     masks = random_masks(seed, count, *size, share)
@@ -57,7 +57,7 @@ def test_boxes_of_many_masks_are_tight():
             assert (w, h) == (0, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), SIZES, st.floats(0.05, 0.95), st.sampled_from([0.0, 0.3, 0.5, 0.9]))
 def test_overlaps_equal_pixel_by_pixel_ones(seed, size, share, at_least):
     found, truth = random_masks(seed, 4, *size, share), random_masks(seed + 1, 3, *size, 0.5)
@@ -75,7 +75,7 @@ def pairs_of_equal_group(groups: np.ndarray, other_groups: np.ndarray) -> tuple[
     return np.nonzero(groups[:, None] == other_groups)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 12), st.integers(0, 12), st.integers(1, 5), st.sampled_from([1, 3, 100]))
 def test_overlaps_of_many_groups_equal_pixel_by_pixel_ones(seed, count, other_count, groups, rows_a_call):
     """Groups without a pair, with others in between; several groups in a call, and more than a call."""
@@ -168,7 +168,7 @@ def test_the_place_of_malformed_run_lengths_is_right_in_later_blocks(monkeypatch
     assert caught.value.place == 17
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=12))
 def test_what_is_accepted_decodes_to_that_many_pixels(text):
     """Whatever is written: refused, or understood as pycocotools understands it."""

@@ -295,7 +295,7 @@ def test_evaluations_warn_and_give_the_numbers_all_the_same():
         assert evaluate(truth, written).metrics["AP"] == 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     seed=st.integers(0, 2**32 - 1),
     images=st.integers(1, 20),

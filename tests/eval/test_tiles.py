@@ -71,7 +71,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 SIDES = st.integers(1, 90)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIDES, SIDES, st.integers(8, 60), st.floats(0, 0.8))
 def test_tiles_cover_the_image_and_overlap(height: int, width: int, size: int, overlap: float):
     places = Tiles(nn.Identity(), size=size, overlap=overlap).places(height, width)
@@ -94,7 +94,7 @@ OBJECTS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(OBJECTS, st.booleans())
 def test_objects_smaller_than_the_overlap_are_found_once_and_whole(places, whole: bool):
     corners = [(16 * x + 8 + dx, 16 * y + 8 + dy, w, h) for x, y, dx, dy, w, h in places]

@@ -28,7 +28,7 @@ def test_agrees_with_the_table_of_buckets(delta: float, positives: int, negative
         torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-13)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problem=problems(largest=8))
 def test_agrees_with_the_loss_of_the_means(problem: Problem):
     on_grid = [round(value * 64) / 64 for value in problem.logits]  # whether one is in a bucket is never close

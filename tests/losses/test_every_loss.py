@@ -42,7 +42,7 @@ def test_no_loss_of_the_package_is_left_out():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems())
 def test_invariants(name: str, problem: Problem):
     logits, targets = problem.tensors()

@@ -34,7 +34,7 @@ def assert_equal(got: dict[str, Tensor], expected: dict[str, Tensor], logits: Te
 
 
 @every_loss
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

@@ -25,7 +25,7 @@ CASES = [(name, delta) for name, case in WORKED.items() if "delta" in case for d
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problem=problems())
 @example(problem=Problem([0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0], 0.0))
 @example(problem=Problem([1e15, -1e15, 0.0, 1e-300], [0.5, 0.0, 0.25, 0.0], 0.5))
@@ -37,7 +37,7 @@ def test_float64_agrees_to_1e_12(name: str, problem: Problem):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problem=problems(precision=32, largest=1e4))
 def test_float32_agrees_to_1e_6(name: str, problem: Problem):
     build, oracle = LOSSES[name]
@@ -135,7 +135,7 @@ def test_the_example_of_the_alrp_paper(name: str):
     assert classification.item() == pytest.approx(case["ap_loss"], abs=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problem=problems())
 def test_soft_sampling_weights_of_alrp(problem: Problem):
     logits, targets = problem.tensors()
@@ -146,7 +146,7 @@ def test_soft_sampling_weights_of_alrp(problem: Problem):
     torch.testing.assert_close(weights, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems(), data=st.data())
 def test_localisation_errors_of_ones_own(problem: Problem, data: st.DataObject):
     """Errors beyond 1, as a GIoU gives them."""

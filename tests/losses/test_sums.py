@@ -26,7 +26,7 @@ numbers = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(numbers, min_size=1, max_size=20), st.lists(numbers, min_size=1, max_size=40))
 @example([0.0, -0.0], [0.0])
 def test_a_search_counts_the_edges_that_are_not_above(edges: list[float], values: list[float]):
@@ -35,7 +35,7 @@ def test_a_search_counts_the_edges_that_are_not_above(edges: list[float], values
     assert torch.equal(Search(ordered)(x), expected)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.tuples(st.integers(0, 3), numbers), min_size=1, max_size=20),
     st.lists(st.tuples(st.integers(0, 3), numbers), min_size=1, max_size=30),
@@ -54,7 +54,7 @@ def cells_of(positives: Tensor, delta: float, dtype: torch.dtype, number: int) -
     return Cells(edges, low=float(edges.located[1]), high=float(edges.located[-1]), number=number)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=12),
     st.lists(st.one_of(st.floats(-6, 6, width=32), st.floats(width=32, allow_nan=False)), min_size=1, max_size=40),
@@ -130,14 +130,14 @@ def test_no_cells_wider_than_ramps(positives: list[float], delta: float, is_wort
         assert cells.width <= 2 * delta
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.floats(allow_nan=False), st.floats(width=32, allow_nan=False))
 def test_rounding_up_keeps_every_comparison(value: float, x: float):
     rounded = rounded_up(torch.tensor([value], dtype=torch.float64), torch.float32)
     assert (x >= rounded.item()) == (x >= value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.floats(-3, 3), min_size=1, max_size=12),
     st.lists(st.floats(-5, 5), max_size=30),
@@ -241,7 +241,7 @@ def test_a_scan_finds_the_large_ones(number: int, lowest: float):
 GROUPS = st.lists(st.tuples(st.integers(0, 2), st.integers(-6, 6).map(lambda k: k / 4)), min_size=1, max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(GROUPS, GROUPS, st.sampled_from(DELTAS))
 def test_edges_of_groups_are_those_of_each(positives: list, others: list, delta: float):
     """Sums and lines in one pass are those of every group by itself."""

@@ -23,7 +23,7 @@ def twice(logits: Tensor, targets: Tensor, times: Tensor) -> tuple[Tensor, Tenso
 
 
 @pytest.mark.parametrize("cls", WEIGHED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

@@ -21,7 +21,7 @@ def boxes_of(seed: int, count: int) -> torch.Tensor:
     return torch.cat((corners, corners + torch.rand(count, 2, generator=generator) * 60), 1)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_targets_equal_the_loop(seed):
     boxes = boxes_of(seed, 5)
@@ -41,7 +41,7 @@ def test_five_cells_of_each_point():
     assert window_starts(28, device=torch.device("cpu")).tolist() == [[x, y] for x in (0, 14, 28) for y in (0, 14, 28)]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_boxes_through_points_equal_the_loop(seed):
     boxes = boxes_of(seed, 4)

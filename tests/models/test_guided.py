@@ -41,7 +41,7 @@ def random_objects(seed: int, count: int) -> torch.Tensor:
     return torch.cat((corners, torch.minimum(corners + sizes, torch.tensor([128.0, 96]))), 1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_places_equal_the_loop(seed: int):
     boxes = [random_objects(seed, 4), random_objects(seed + 1, 1), torch.zeros(0, 4)]
@@ -51,7 +51,7 @@ def test_places_equal_the_loop(seed: int):
     torch.testing.assert_close(weights, torch.tensor([value for _, counts in expected for value in counts]))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_squares_are_compared_by_their_best_shape(seed: int):
     boxes = random_objects(seed, 3)

@@ -26,7 +26,7 @@ def test_worked_values():
     torch.testing.assert_close(found[1, 0], second)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_it_equals_the_double_loop(seed: int):
     generator = torch.Generator().manual_seed(seed)

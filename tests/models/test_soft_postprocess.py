@@ -27,7 +27,7 @@ def test_worked_values(arguments, sigma, expected):
     torch.testing.assert_close(found["boxes"], BOXES[[0, 3, 2, 1]])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), way=st.sampled_from(WAYS), min_score=st.sampled_from([0.001, 0.2]))
 def test_it_equals_the_loop(seed, way, min_score):
     arguments, sigma, _ = way

@@ -20,7 +20,7 @@ def candidates(seed: int, count: int = 30) -> tuple[torch.Tensor, torch.Tensor, 
     return boxes, torch.randn(count, generator=generator), torch.randint(0, 3, (count,), generator=generator)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), threshold=st.sampled_from([None, 0.3]))
 def test_voting_equals_the_loop(seed: int, threshold: float | None):
     boxes, logits, labels = candidates(seed)

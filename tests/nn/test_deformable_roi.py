@@ -19,7 +19,7 @@ def regions_of(seed: int) -> torch.Tensor:
     return torch.cat((torch.tensor([[0.0], [0], [1], [1], [0], [1]]), boxes), 1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), size=st.sampled_from([3, 7]))
 def test_without_offsets_it_is_roi_align(seed: int, size: int):
     maps, regions = torch.randn(2, 3, 16, 18, generator=torch.Generator().manual_seed(seed)), regions_of(seed)

@@ -27,7 +27,7 @@ def test_worked_pair():
     assert float(aligned_giou(PRIOR, BOX)) == pytest.approx(0.746045, abs=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_overlaps_agree_with_torchvision(seed: int):
     first, second = random_boxes(7, seed), random_boxes(5, seed + 1)
@@ -73,7 +73,7 @@ def test_decoding_clamps_sides_both_ways():
     assert MAX_LOG_RATIO == pytest.approx(4.1352, abs=1e-4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_decoding_inverts_encoding(seed: int):
     priors, boxes = random_boxes(20, seed), random_boxes(20, seed + 1)

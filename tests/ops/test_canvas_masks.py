@@ -73,7 +73,7 @@ def test_mixing_nothing_stays_connected():
 
 
 @given(st.lists(st.floats(-3, 12), min_size=4, max_size=4), st.integers(0, 2))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_cells_inside_a_box_equal_loops(box, margin):
     x1, x2 = sorted((box[0], box[2]))
     y1, y2 = sorted((box[1], box[3]))

@@ -14,7 +14,7 @@ from rankdet.ops.correlation import average_ranks, spearman
 numbers = st.lists(st.integers(-5, 5).map(lambda n: n / 4), min_size=2, max_size=40)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(first=numbers, seed=st.integers(0, 1000))
 def test_spearman_equals_scipy(first: list[float], seed: int):
     second = np.random.default_rng(seed).integers(0, 6, len(first)) / 5

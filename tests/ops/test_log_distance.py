@@ -29,7 +29,7 @@ def test_distances_to_sides_behind_the_centre_are_cut():
     assert float(CODER.encode(prior, box)[0, 0]) == pytest.approx(math.log(1 / 16))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(sides=st.lists(st.floats(2, 250), min_size=4, max_size=4))
 def test_there_and_back(sides: list[float]):
     prior = torch.tensor([[92.0, 92, 108, 108]])

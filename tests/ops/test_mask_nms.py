@@ -59,7 +59,7 @@ random_masks = st.integers(0, 12).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(random_masks)
 def test_matrix_nms_equals_loops(drawn):
     pixels, scores, labels = drawn
