@@ -188,5 +188,5 @@ def test_the_documentation_says_what_is_read():
     listed = re.search(r"names end in `([^`]*)`", text)
     assert listed is not None
     assert set(listed[1].split()) == SUFFIXES
-    assert f"more than {DEFAULT} megapixels is not decoded" in text
+    assert f"more than {DEFAULT} megapixels are not decoded" in text
     assert f"{VARIABLE}=" in text

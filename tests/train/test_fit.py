@@ -257,7 +257,7 @@ class TestWords:
             "24 images",
             "4 images (4 on 1 device)",
             "lr          0.05",
-            "1 epoch, warm-up 4 steps from 0.001",
+            "1 epoch, warm-up 4 steps from 0.001 of the rate",
             "cpu (1 of",
             f"output      {run.folder}",
         ):

@@ -66,7 +66,7 @@ def test_the_rate_is_scaled_where_its_batch_is_known():
     assert said == "0.002 = 0.008 x 4 / 16 (the stated rate is for a batch of 16; schedule.scale_lr false keeps it)"
     kept = Schedule(epochs=12, base_batch_size=16, scale_lr=False)
     assert kept.full_rate(0.008, 4) == 0.008
-    assert "0.008 as it stands (the stated rate is for a batch of 16; schedule.scale_lr true would make it 0.002)" in (
+    assert "0.008 as stated (the stated rate is for a batch of 16; schedule.scale_lr true would make it 0.002)" in (
         kept.describe_rate(0.008, 4)
     )
     assert Schedule(epochs=12).full_rate(0.008, 4) == 0.008
@@ -77,7 +77,7 @@ def test_the_warm_up_may_be_a_share_of_the_steps():
     share, steps = Schedule(epochs=4, warmup_share=0.25), Schedule(epochs=4, warmup_iterations=10)
     for step in range(40):
         assert share.factor(step, steps_per_epoch=10) == steps.factor(step, steps_per_epoch=10)
-    assert share.describe() == "4 epochs, warm-up 25% of the steps from 0.001, constant"
+    assert share.describe() == "4 epochs, warm-up 25% of the steps from 0.001 of the rate, constant"
 
 
 def test_what_looks_wrong_with_the_rate_is_said():

@@ -119,9 +119,9 @@ def _show_presets() -> None:
     """One block for each folder; names stand in a column, what they are beside them."""
     names = preset_names()
     width = max(map(len, names))
-    print("In brackets: the numbers that were published. docs/experiments.md has them by table.\n")
+    print("In brackets: published results; docs/experiments.md lists them by table.\n")
     for folder, of_folder in itertools.groupby(sorted(names, key=_folder_of), key=_folder_of):
-        print(f"{folder or 'for a first look, and for data of your own'}:")
+        print(f"{folder or 'for a first look, and for your own data'}:")
         for name in of_folder:
             indent = " " * (width + 4)
             title = textwrap.wrap(preset_title(name), _WIDTH, subsequent_indent=indent)
@@ -166,7 +166,7 @@ def _show_chosen(experiment: Experiment) -> None:
     from rankdet.cli.layers import ARGUMENTS
 
     for number, (name, plan) in enumerate(chosen_by(experiment)):
-        print("\n# What this model takes where it says null:\n" if number == 0 else "", end="")
+        print("\n# What the model uses where it says null:\n" if number == 0 else "", end="")
         stated = yaml.safe_dump({name: plan}, default_flow_style=None, sort_keys=False, width=_WIDTH)
         print(f"# model.{ARGUMENTS}." + stated.rstrip().replace("\n", "\n# "))
 

@@ -125,7 +125,7 @@ def flags(values: Sequence[Any]) -> Column:
 def names(values: Sequence[Any]) -> Column:
     r"""(M,) str, empty where there is none: text, without line breaks and the like; numbers are names as well.
 
-    A name with bytes that are not UTF-8 is wrong: nobody knows which letters they are.
+    A name with bytes that are not UTF-8 is wrong, as nobody knows which letters they are; the others are kept.
 
     >>> column = names(["cat", "round\ncell", 7, True, None, "", ["x"]])
     >>> column.values.tolist(), column.states.tolist()
@@ -242,10 +242,9 @@ def _flag(value: Any) -> tuple[bool | None, int]:
 
 def _name(value: Any) -> tuple[str, int]:
     text, state = _text(value)
-    if _UNDECODED.search(text):
-        return "", WRONG
     if _NO_NAME.search(text):
-        text, state = _NO_NAME.sub(" ", text).strip(), IN_TEXT
+        state = WRONG if _UNDECODED.search(text) else IN_TEXT
+        text = _NO_NAME.sub(" ", text).strip()
     if not text.strip():
         return "", WRONG if state == WRONG else ABSENT
     return text, state

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from rankdet.data.coco_content import LISTS, CocoContent, UnreadableError
-from rankdet.data.columns import ABSENT
+from rankdet.data.columns import ABSENT, WRONG
 from rankdet.data.files import coco_image_folders
 from rankdet.data.lvis import FREQUENCY, NEGATIVE, NOT_EXHAUSTIVE
 from rankdet.data.packed import PackedJSON
@@ -171,14 +171,15 @@ def _check_entries(content: CocoContent, key: str, kept: np.ndarray, needs: str)
 
 
 def _nameless(content: CocoContent, classes: Classes) -> Iterator[Finding]:
-    nameless = [place for place in classes.entries.tolist() if not content.categories["name"].values[place]]
+    names = content.categories["name"]
+    nameless = [place for place in classes.entries.tolist() if not names.values[place] or names.states[place] == WRONG]
     named = dict(zip(classes.entries.tolist(), classes.names, strict=True))
     yield from find(
         "malformed-category",
         Severity.ERROR,
         np.array(nameless, dtype=np.int64),
         what="{entry/entries} of 'categories' {has/have} no 'name' that is text",
-        remedy="name the classes in UTF-8; the copy names each by its id",
+        remedy="name the classes in UTF-8; the copy has what can be read of the name, or else the id",
         example=lambda place: f"categories[{place}] is {str(content.entry('categories', place))[:_SHOWN]}",
         repair=Rewrite({"categories": {place: {"name": named[place]} for place in nameless}}, "{class/classes} named"),
     )

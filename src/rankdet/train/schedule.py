@@ -58,7 +58,11 @@ class Steps(Decay):
     def describe(self, epochs: int) -> str:
         reached = [str(milestone) for milestone in self.milestones if milestone < epochs]
         unreached = [str(milestone) for milestone in self.milestones if milestone >= epochs]
-        text = f"times {self.gamma:g} after epoch {' and '.join(reached)}" if reached else "constant"
+        text = (
+            f"times {self.gamma:g} after epoch{'s' * (len(reached) > 1)} {' and '.join(reached)}"
+            if reached
+            else "constant"
+        )
         return text + (f" (milestone {' and '.join(unreached)} is not reached)" if unreached else "")
 
 
@@ -81,7 +85,7 @@ class Cosine(Decay):
 
     @override
     def describe(self, epochs: int) -> str:
-        return f"cosine to {self.final:g} times"
+        return f"cosine decay to {self.final:g}" + (" of the rate" if self.final else "")
 
 
 class Schedule:
@@ -178,7 +182,7 @@ class Schedule:
     def describe(self) -> str:
         """A phrase for the header of a run."""
         length = f"{self.warmup_share:.0%} of the" if self.warmup_share else self.warmup_iterations
-        warmup = f", warm-up {length} steps from {self.warmup_ratio:g}" if length else ""
+        warmup = f", warm-up {length} steps from {self.warmup_ratio:g} of the rate" if length else ""
         decay = self.decay.describe(self.epochs) if self.decay is not None else "constant"
         return f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}{warmup}, {decay}"
 
@@ -193,7 +197,7 @@ class Schedule:
                 f"{rate:g} = {lr:g} x {batch_size} / {self.base_batch_size} ({meant}; schedule.scale_lr false keeps it)"
             )
         scaled = lr * batch_size / self.base_batch_size
-        return f"{rate:g} as it stands ({meant}; schedule.scale_lr true would make it {scaled:g})"
+        return f"{rate:g} as stated ({meant}; schedule.scale_lr true would make it {scaled:g})"
 
     def warnings(self, *, batch_size: int, steps_per_epoch: int) -> list[str]:
         """What looks wrong with the learning rate for steps of `batch_size` images, and how to fix it."""
