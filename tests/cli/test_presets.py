@@ -49,7 +49,7 @@ from rankdet.nn import HRFPN, BatchStatistics, DeformableStages, without_pretrai
 from rankdet.ops.part import arguments_of
 
 FOLDER = presets_folder()
-OVERLAYS = {"small", "finetune"}  # put on others, no experiments of their own
+OVERLAYS = {"small", "finetune", "strong", "copy_paste"}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
 OF_TRANSFORMERS = [name for name in NAMES if name.startswith(("deformable_detr/", "rt_detr/"))]
 PUBLISHED = [name for name in NAMES if "/" in name and name not in OF_TRANSFORMERS]

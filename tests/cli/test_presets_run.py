@@ -59,6 +59,25 @@ def test_lvis_is_sampled_by_repeat_factors():
     assert len(data._order) > len(data.train)
 
 
+@pytest.mark.parametrize(
+    ("strong", "names"),
+    [
+        ("strong", ["Mosaic", "AffineJitter", "MixUp", "ColorJitter", "ObjectErasing"]),
+        ("copy_paste", ["LargeScaleJitter", "CopyPaste"]),
+    ],
+)
+def test_strong_augmentation_is_put_on_a_preset(strong: str, names: list[str], rankdet, tmp_path: Path):
+    files = ["mask_rcnn/rank_sort_r50_1x_coco", "finetune", strong]
+    options = [*TINY, ("data.resize.init_args.short", "64"), ("data.batch_size", "4")]
+    stated = Experiment(files=files, overrides=options).section("data")["strong"]["init_args"]["transforms"]
+    assert [transform["class_path"].rpartition(".")[2] for transform in stated] == names
+    given = [text for file in files for text in ("--config", file)]
+    given += [text for key, value in options for text in (f"--{key}", value)]
+    outcome = rankdet("check", *given, "--preview", "pictures")
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "pictures" / "batch-1.jpg").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",

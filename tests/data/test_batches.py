@@ -23,7 +23,7 @@ class Repeating(Order):
 
 
 def indices(batches) -> list[list[int]]:
-    return [[index for index, _ in batch] for batch in batches]
+    return [[draw.place for draw in batch] for batch in batches]
 
 
 CASES = {
@@ -82,7 +82,7 @@ def test_epochs_differ_and_repeat_by_number():
     walking = batches(seed=3)
     first, second = list(walking), list(walking)
     assert indices(first) != indices(second)
-    assert [seed for batch in first for _, seed in batch] != [seed for batch in second for _, seed in batch]
+    assert [draw.seed for batch in first for draw in batch] != [draw.seed for batch in second for draw in batch]
     again = batches(seed=3)
     again.set_epoch(1)
     assert list(again) == second
@@ -112,8 +112,8 @@ def test_in_order_without_groups_is_the_order_of_the_dataset():
 
 def test_repeated_draws_get_seeds_of_their_own():
     draws = [draw for batch in DetectionBatches(Repeating(), batch_size=2) for draw in batch]
-    assert [index for index, _ in draws] == [0, 0, 0, 1, 2, 3]
-    assert len({seed for _, seed in draws}) == 6
+    assert [draw.place for draw in draws] == [0, 0, 0, 1, 2, 3]
+    assert len({draw.seed for draw in draws}) == 6
 
 
 def test_orientation():

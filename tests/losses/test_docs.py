@@ -16,13 +16,19 @@ from rankdet.criteria import RankingCriterion
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.mark.parametrize(("page", "number"), [("losses.md", 4), ("your-own-loss.md", 2)])
+@pytest.mark.parametrize(("page", "number"), [("losses.md", 4), ("your-own-loss.md", 2), ("only-the-losses.md", 1)])
 def test_the_blocks_of_a_page_run(page: str, number: int):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
     assert len(blocks) == number
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, page, "exec"), names)
+
+
+def test_the_examples_that_a_page_names_are_there():
+    named = re.findall(r"examples/\w+\.py", (ROOT / "docs" / "only-the-losses.md").read_text())
+    assert len(set(named)) == 3
+    assert all((ROOT / name).is_file() for name in named)
 
 
 def test_a_loss_of_ones_own_can_be_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

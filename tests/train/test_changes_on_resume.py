@@ -264,5 +264,6 @@ def test_every_key_is_tried():
     read = {"train", "val", "train_images", "val_images", "classes", "masks", "sampling", "skip_empty", "min_size"}
     read |= {"one_class"}
     own = {"proposals", "semantic", "batch_size", "workers", "resize", "train_transforms"}
+    own |= {"strong"}  # in test_closing.py
     assert read | own == set(inspect.signature(DetectionData).parameters)
     assert {"data.batch_size", "data.resize", "data.order", "data.train.images", "data.val.images"} <= refused

@@ -177,6 +177,6 @@ def test_two_processes_share_the_images_of_one_also_when_resumed(tmp_path: Path)
         together(2, partial(steps, TinyDetector, data, 2, tmp_path / "run", **watch, **training))
     seen = [[json.loads(line) for line in (tmp_path / f"{rank}.jsonl").open()] for rank in (0, 1)]
     loader = data.train_loader(seed=0, rank=0, world_size=1)
-    drawn = [[train.image_ids[index] for index, _ in batch] for _ in range(2) for batch in loader.batch_sampler]
+    drawn = [[train.image_ids[draw.place] for draw in batch] for _ in range(2) for batch in loader.batch_sampler]
     assert len(drawn) > 2 * len(train) / 2, "nothing is repeated"
     assert [batch for pair in zip(*seen, strict=True) for batch in pair] == drawn

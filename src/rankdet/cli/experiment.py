@@ -11,12 +11,11 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 from torch import nn
 
-import rankdet.data.augment  # noqa: F401, so that its transforms can be named
 from rankdet.cli.errors import CommandError
 from rankdet.cli.layers import ARGUMENTS, CLASS, Configuration, Tree, read_layers
 from rankdet.cli.mask_data import draws_masks, read_masks
 from rankdet.cli.signatures import Section, check, complete_arguments
-from rankdet.data import DetectionData
+from rankdet.data import DetectionData, augment, copy_paste, erasing, jitter, mosaic  # noqa: F401, to name transforms
 from rankdet.models import Detector, PlanError, build, plan_of, read_checkpoint
 from rankdet.models.spec import check_trusted
 from rankdet.nn import without_pretrained_weights

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from rankdet.data.coco import CocoDetection as CocoDetection
     from rankdet.data.compose import ConcatDetection as ConcatDetection
     from rankdet.data.compose import SubsetDetection as SubsetDetection
+    from rankdet.data.copy_paste import CopyPaste as CopyPaste
     from rankdet.data.corrupt import BlankCorrupt as BlankCorrupt
     from rankdet.data.corrupt import SkipCorrupt as SkipCorrupt
     from rankdet.data.dataset import DetectionDataset as DetectionDataset
     from rankdet.data.dataset import Sample as Sample
     from rankdet.data.dataset import Target as Target
     from rankdet.data.derived import DerivedDetection as DerivedDetection
+    from rankdet.data.erasing import ObjectErasing as ObjectErasing
     from rankdet.data.errors import CorruptImageError as CorruptImageError
     from rankdet.data.errors import DatasetError as DatasetError
     from rankdet.data.errors import ImageTooLargeError as ImageTooLargeError
@@ -36,9 +38,16 @@ if TYPE_CHECKING:
     from rankdet.data.interpolation import Interpolation as Interpolation
     from rankdet.data.interpolation import OpenCVBilinear as OpenCVBilinear
     from rankdet.data.interpolation import PillowBilinear as PillowBilinear
+    from rankdet.data.jitter import AffineJitter as AffineJitter
+    from rankdet.data.jitter import LargeScaleJitter as LargeScaleJitter
+    from rankdet.data.loader import Closing as Closing
     from rankdet.data.loader import build_loader as build_loader
     from rankdet.data.loader import collate as collate
+    from rankdet.data.mixing import MixingTransform as MixingTransform
+    from rankdet.data.mixing import merge_targets as merge_targets
     from rankdet.data.module import DetectionData as DetectionData
+    from rankdet.data.mosaic import MixUp as MixUp
+    from rankdet.data.mosaic import Mosaic as Mosaic
     from rankdet.data.one_class import WithoutClasses as WithoutClasses
     from rankdet.data.proposals import ProposalFiles as ProposalFiles
     from rankdet.data.proposals import WithProposals as WithProposals
@@ -54,6 +63,7 @@ if TYPE_CHECKING:
     from rankdet.data.semantic import WithSemantics as WithSemantics
     from rankdet.data.shapes import Shapes as Shapes
     from rankdet.data.sources import open_dataset as open_dataset
+    from rankdet.data.strong import StrongAugmentation as StrongAugmentation
     from rankdet.data.transforms import FixedResize as FixedResize
     from rankdet.data.transforms import KeepSize as KeepSize
     from rankdet.data.transforms import RandomResizeShorter as RandomResizeShorter
@@ -69,11 +79,14 @@ if TYPE_CHECKING:
     from rankdet.data.yolo import YOLODetection as YOLODetection
 
 _HOMES = {
+    "AffineJitter": "jitter",
     "Antialiased": "interpolation",
     "BlankCorrupt": "corrupt",
     "Categories": "categories",
+    "Closing": "loader",
     "CocoDetection": "coco",
     "ConcatDetection": "compose",
+    "CopyPaste": "copy_paste",
     "CorruptImageError": "errors",
     "DatasetError": "errors",
     "DatasetReport": "report",
@@ -90,7 +103,12 @@ _HOMES = {
     "InOrder": "batches",
     "Interpolation": "interpolation",
     "KeepSize": "transforms",
+    "LargeScaleJitter": "jitter",
     "MinIoUCrop": "augment",
+    "MixUp": "mosaic",
+    "MixingTransform": "mixing",
+    "Mosaic": "mosaic",
+    "ObjectErasing": "erasing",
     "OpenCVBilinear": "interpolation",
     "Order": "batches",
     "PhotometricDistortion": "augment",
@@ -114,6 +132,7 @@ _HOMES = {
     "Shapes": "shapes",
     "Shuffled": "batches",
     "SkipCorrupt": "corrupt",
+    "StrongAugmentation": "strong",
     "SubsetDetection": "compose",
     "Target": "dataset",
     "VOCDetection": "voc",
@@ -123,6 +142,7 @@ _HOMES = {
     "WithoutClasses": "one_class",
     "build_loader": "loader",
     "collate": "loader",
+    "merge_targets": "mixing",
     "open_dataset": "sources",
     "read_image": "image",
     "read_upright": "image",

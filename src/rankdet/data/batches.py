@@ -8,14 +8,20 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch.utils.data import Sampler
 
 from rankdet.data.seeding import seed_for
 
-Draw = tuple[int, int]
-"""Index of a sample, and the seed of its augmentation."""
+
+class Draw(NamedTuple):
+    """A sample of an epoch: its place in the dataset, the seed of its augmentation, and the epoch, from 0."""
+
+    place: int
+    seed: int
+    epoch: int
 
 
 class Order(ABC):
@@ -60,7 +66,7 @@ class Shuffled(Order):
 
 
 class DetectionBatches(Sampler[list[Draw]]):
-    """The batches of one process, each a list of ``(index, seed)``.
+    """The batches of one process, each a list of ``(place, seed, epoch)``.
 
     With `groups`, a batch holds images of one group (orientation, say), so that little is padded; the remainders of
     the groups share the last batches. Batches are dealt to the processes in turn; the first ones come twice when they
@@ -82,7 +88,7 @@ class DetectionBatches(Sampler[list[Draw]]):
 
     Example:
         >>> batches = DetectionBatches(InOrder(5), batch_size=2, groups=[0, 1, 0, 1, 0])
-        >>> [[index for index, _ in batch] for batch in batches]
+        >>> [[draw.place for draw in batch] for batch in batches]
         [[0, 2], [1, 3], [4]]
     """
 
@@ -129,9 +135,9 @@ class DetectionBatches(Sampler[list[Draw]]):
         seeds = torch.randint(2**31, (len(indices),), generator=generator).tolist()
         batches: list[list[Draw]] = []
         filling: dict[int, list[Draw]] = {}
-        for draw in zip(indices, seeds, strict=True):
-            batch = filling.setdefault(self.groups[draw[0]] if self.groups is not None else 0, [])
-            batch.append(draw)
+        for index, seed in zip(indices, seeds, strict=True):
+            batch = filling.setdefault(self.groups[index] if self.groups is not None else 0, [])
+            batch.append(Draw(index, seed, epoch))
             if len(batch) == self.batch_size:
                 batches.append(batch.copy())
                 batch.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,23 +21,41 @@ Transforms = Callable[..., Any]
 """Takes ``(image, target)`` and returns both; torchvision's v2 transforms do. It must pickle."""
 
 
-class AugmentedSamples(Dataset[Sample]):
-    """A dataset indexed by ``(index, seed)``: the transforms of a sample follow from its seed and from nothing else."""
+@dataclass(frozen=True)
+class Closing:
+    """Other transforms for the end of a training.
 
-    def __init__(self, dataset: DetectionDataset, transforms: Transforms | None) -> None:
+    Attributes:
+        epoch: the first that they are for, from 0.
+        transforms: in the place of the usual ones.
+    """
+
+    epoch: int
+    transforms: Transforms
+
+
+class AugmentedSamples(Dataset[Sample]):
+    """A dataset indexed by ``(place, seed, epoch)``, from which alone the transforms of a sample follow."""
+
+    def __init__(
+        self, dataset: DetectionDataset, transforms: Transforms | None, closing: Closing | None = None
+    ) -> None:
         self.dataset = dataset
         self.transforms = transforms
+        self.closing = closing
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        index, seed = draw
-        image, target = self.dataset[index]
-        if self.transforms is None:
+        image, target = self.dataset[draw.place]
+        transforms = self.transforms
+        if self.closing is not None and draw.epoch >= self.closing.epoch:
+            transforms = self.closing.transforms
+        if transforms is None:
             return image, target
-        with seeded(seed):
-            return self.transforms(image, target)
+        with seeded(draw.seed):
+            return transforms(image, target)
 
 
 def build_loader(
@@ -45,6 +64,7 @@ def build_loader(
     batch_size: int,
     order: Order | None = None,
     transforms: Transforms | None = None,
+    closing: Closing | None = None,
     groups: Sequence[int] | None = None,
     workers: int = 0,
     seed: int = 0,
@@ -61,6 +81,7 @@ def build_loader(
         batch_size: images in a batch on this process.
         order: ``Shuffled(len(dataset))`` for training; None for the order of the dataset.
         transforms: applied to each sample.
+        closing: other transforms from some epoch on; None for the same ones throughout.
         groups: a batch holds images of one group; see :func:`rankdet.data.batches.group_by_orientation`.
         workers: processes that load; 0 loads in this one.
         seed: of order and transforms.
@@ -88,7 +109,7 @@ def build_loader(
     if workers:
         _allow_open_files()
     return DataLoader(
-        AugmentedSamples(dataset, transforms),
+        AugmentedSamples(dataset, transforms, closing),
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=collate,

@@ -17,13 +17,15 @@ from rankdet.data.compose import ConcatDetection, SubsetDetection
 from rankdet.data.corrupt import BlankCorrupt, SkipCorrupt
 from rankdet.data.dataset import DetectionDataset
 from rankdet.data.errors import CLASSES, CorruptImageError, DatasetError
-from rankdet.data.loader import build_loader
+from rankdet.data.loader import Closing, Transforms, build_loader
+from rankdet.data.mixing import MixingTransform
 from rankdet.data.one_class import one_class_of
 from rankdet.data.proposals import ProposalFiles, with_proposals
 from rankdet.data.raster import read_header
 from rankdet.data.sampling import EachOnce, Sampling
 from rankdet.data.semantic import with_semantics
 from rankdet.data.sources import open_dataset
+from rankdet.data.strong import StrongAugmentation
 from rankdet.data.transforms import FixedResize, ResizeShorter, Sanitise
 from rankdet.data.voc import VOCDetection
 from rankdet.data.yolo_folder import of_split
@@ -47,6 +49,8 @@ class DetectionData:
         resize: the rule for validation and deployment; None for ``ResizeShorter(short=800, long=1333)``.
         train_transforms: resizing and augmentation of training images, in order; None for `resize` and a
             horizontal flip with probability 0.5. Boxes are clipped and degenerate ones dropped after them in any case.
+        strong: more transforms of training images, after `train_transforms`, such as `Mosaic`, `MixUp` and `CopyPaste`;
+            the last epochs can go without them. The images that these mix in are training images.
         sampling: how often training images come in an epoch; None for each once. ``RepeatRare()`` suits long tails.
         skip_empty: leave images without objects out of the training, as the published experiments do.
         min_size: leave images whose shorter side is below this many pixels out of the training.
@@ -82,6 +86,7 @@ class DetectionData:
         workers: int = 2,
         resize: FixedResize | None = None,
         train_transforms: list[v2.Transform] | None = None,
+        strong: StrongAugmentation | None = None,
         sampling: Sampling | None = None,
         skip_empty: bool = True,
         min_size: int = 32,
@@ -94,6 +99,7 @@ class DetectionData:
         self.batch_size, self.workers = batch_size, workers
         self.resize = ResizeShorter() if resize is None else resize
         self.train_transforms = _augmentation(self.resize, train_transforms)
+        self.strong = strong
         self._tolerant_train = SkipCorrupt(
             _open(train, train_images, classes=classes, masks=masks, seed=0, skip_empty=skip_empty, min_size=min_size)
         )
@@ -137,16 +143,26 @@ class DetectionData:
             train_transforms=[self.resize],
         )
 
-    def train_loader(self, *, seed: int, rank: int | None = None, world_size: int | None = None) -> DataLoader[Any]:
+    def train_loader(
+        self, *, seed: int, epochs: int | None = None, rank: int | None = None, world_size: int | None = None
+    ) -> DataLoader[Any]:
         """Shuffled batches of one orientation each, augmented; corrupt images are replaced and counted.
 
+        With `epochs`, those of the whole training, the last of them go without strong augmentation if it says so.
         `rank` and `world_size` default to those of ``torch.distributed``.
         """
+        transforms: Transforms = self.train_transforms
+        closing = None
+        if self.strong is not None:
+            transforms = self.strong.after(transforms, self.train)
+            first_closed = None if epochs is None else self.strong.closed_from(epochs)
+            closing = None if first_closed is None else Closing(first_closed, self.train_transforms)
         return build_loader(
             self.train,
             batch_size=self.batch_size,
             order=self._order,
-            transforms=self.train_transforms,
+            transforms=transforms,
+            closing=closing,
             groups=group_by_orientation(self.train.image_sizes),
             workers=self.workers,
             seed=seed,
@@ -181,8 +197,20 @@ class DetectionData:
                 f"there are no objects to learn from. Give data with annotations; what was found is\n  "
                 f"{self.train.report.summary()}"
             )
+        self._check_mixing()
         for dataset in (self.train, self.val):
             _probe(dataset)
+
+    def _check_mixing(self) -> None:
+        for transform in self.train_transforms.transforms:
+            if isinstance(transform, MixingTransform):
+                transform()
+        needing = self.strong.needing_masks if self.strong is not None else []
+        if needing and not self.train.has_masks:
+            raise DatasetError(
+                f"{needing[0]} needs masks, and {self.train.report.source} was opened without them; set masks=True "
+                "(--data.masks true) if the data have masks, or do without it"
+            )
 
 
 def _augmentation(resize: FixedResize, transforms: Sequence[v2.Transform] | None) -> v2.Compose:

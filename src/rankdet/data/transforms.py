@@ -295,6 +295,28 @@ def keep_ratio(height: int, width: int, *, short: int, long: int) -> tuple[int, 
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
+def as_size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """(H, W) of a side or of both; None for None.
+
+    >>> as_size(640), as_size([480, 640])
+    ((640, 640), (480, 640))
+    """
+    if size is None:
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    _sides(height=height, width=width)
+    return height, width
+
+
+def check_range(name: str, limits: Sequence[float], *, above: float, below: float = math.inf) -> tuple[float, float]:
+    """(least, most) with above < least <= most <= below; else ValueError."""
+    least, most = limits
+    if not above < least <= most <= below:
+        bound = "" if math.isinf(below) else f" <= {below:g}"
+        raise ValueError(f"{name} must be (least, most) with {above:g} < least <= most{bound}; got {(least, most)}")
+    return least, most
+
+
 def _draw(least: int, most: int) -> int:
     return int(torch.randint(least, most + 1, ()))
 

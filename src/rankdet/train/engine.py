@@ -18,6 +18,7 @@ from rankdet.eval import iou_types_of
 from rankdet.train.averaging import AverageWeights
 from rankdet.train.checkpoint_io import ReplacingIO
 from rankdet.train.checkpoints import Checkpoints, SaveBeforeEvaluation
+from rankdet.train.closing import SayClosing
 from rankdet.train.display import Display
 from rankdet.train.evaluation import Evaluate
 from rankdet.train.folder import RunFolder
@@ -197,7 +198,8 @@ def _watchers(
     progress = ShowProgress(display, log_every=parts.options.log_every)
     checkpoints = Checkpoints(folder, evaluation=evaluate, display=display)
     sound = LeaveOutNonFinite(folder, display=display, most=parts.options.most_nonfinite)
-    return [progress, sound, *average, SaveBeforeEvaluation(checkpoints), evaluate, *more, checkpoints]
+    closing = [SayClosing(parts.data.strong, display)] if parts.data.strong is not None else []
+    return [*closing, progress, sound, *average, SaveBeforeEvaluation(checkpoints), evaluate, *more, checkpoints]
 
 
 def _trainer(options: TrainerOptions, epochs: int, folder: RunFolder, watchers: list[Callback]) -> pl.Trainer:

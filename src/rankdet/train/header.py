@@ -51,6 +51,8 @@ def describe_run(
         "seed": str(seed),
         "output": str(folder),
     }
+    if data.strong is not None:
+        facts["augment"] = data.strong.describe(schedule.epochs)
     if options.ema is not None:
         facts["weights"] = f"evaluated and saved as a running average (EMA {options.ema:g})"
     if step:

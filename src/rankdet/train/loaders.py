@@ -40,7 +40,10 @@ class Loaders(pl.LightningDataModule):
     @override
     def train_dataloader(self) -> ReplayLoader:
         loader = self.data.train_loader(
-            seed=self.task.seed, rank=self.engine.global_rank, world_size=self.engine.world_size
+            seed=self.task.seed,
+            epochs=self.task.schedule.epochs,
+            rank=self.engine.global_rank,
+            world_size=self.engine.world_size,
         )
         self._training = ReplayLoader(loader, position=lambda: self.task.batches_seen)
         return self._training

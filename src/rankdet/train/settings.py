@@ -134,6 +134,7 @@ def _of_data(data: DetectionData) -> dict[str, Any]:
         "batch_size": data.batch_size,
         "resize": plain(data.resize),
         "train_transforms": _text(data.train_transforms),
+        "strong": plain(data.strong),
         "proposals": plain(data.proposals),
         "semantic": data.semantic,
         "train": _of_images(data.train),
