@@ -103,6 +103,35 @@ def test_plans_of_models_beyond_all_sizes(arguments: dict[str, int]):
         build({"class_path": "RetinaNet", "init_args": plan})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"norm": 0.5}, "AttributeError: 'float' object has no attribute"), ({"in_channels": [8, -16]}, "RuntimeError: ")],
+)
+def test_plans_that_constructors_stumble_over(arguments: dict[str, object], words: str):
+    plan = {"class_path": "rankdet.nn.FPN", "init_args": {"in_channels": [8, 16, 32], **arguments}}
+    with pytest.raises(PlanError, match=rf"model: FPN cannot be made of the arguments in the plan \({words}"):
+        build(plan)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"num_classes": True}, "model.num_classes: RetinaNet takes int there, got True"),
+        ({"channels": "16"}, "model.channels: RetinaNet takes int there, got '16'"),
+        ({"channels": 16.5}, "model.channels: RetinaNet takes int there, got 16.5"),
+        ({"channels": ["x"] * 100}, r"model.channels: RetinaNet takes int there, got \['x', "),
+        (
+            {"neck": {"class_path": "rankdet.nn.FPN", "init_args": {"channels": None}}},
+            r"model.neck.channels: FPN takes int",
+        ),
+    ],
+)
+def test_plans_whose_arguments_are_of_other_types(arguments: dict[str, object], words: str):
+    plan = {"num_classes": 2, "backbone": "test_resnet", "channels": 16, **arguments}
+    with pytest.raises(PlanError, match=words):
+        build({"class_path": "RetinaNet", "init_args": plan})
+
+
 def test_a_checkpoint_cannot_ask_for_a_model_that_is_much_larger_than_its_weights(tmp_path: Path):
     content = checkpoint_tree()
     content["rankdet"]["model"]["init_args"]["num_classes"] = 10**6

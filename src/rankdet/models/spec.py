@@ -15,7 +15,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from torch import nn
 
@@ -139,6 +140,10 @@ def _make(found: type, stated: Any, trusted: Sequence[str] | None, where: str, k
     unknown = [name for name in stated if name not in parameters]
     if unknown:
         raise PlanError(f"{where}: {found.__name__} takes no {unknown[0]!r} (it takes {', '.join(parameters)})")
+    for name in hints.keys() & stated.keys():
+        if stated[name] is not parameters[name].default and not _may_be(stated[name], hints[name]):
+            said = f"{stated[name]!r}"[:80]
+            raise PlanError(f"{where}.{name}: {found.__name__} takes {_spelt(hints[name])} there, got {said}")
     arguments = {
         name: _build(value, trusted, f"{where}.{name}", list(kinds_of(hints[name])) if name in hints else [_ANYTHING])
         for name, value in stated.items()
@@ -154,11 +159,30 @@ def _make(found: type, stated: Any, trusted: Sequence[str] | None, where: str, k
         raise
     except (TypeError, ValueError) as error:
         raise PlanError(f"{where}: {found.__name__}: {error}") from error
+    except _STUMBLES as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise PlanError(f"{where}: {found.__name__} cannot be made of the arguments in the plan ({said})") from error
     remember(made, arguments)
     return made
 
 
+def _may_be(value: Any, hint: Any) -> bool:
+    """Whether plain data are of the type of an argument; True for one that may be other than plain data."""
+    accepted = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
+    if not accepted <= set(_PLAIN):
+        return True
+    if type(value) is int:
+        return bool(accepted & {int, float}) or (bool in accepted and value in (0, 1))
+    return type(value) in accepted or (int in accepted and isinstance(value, float) and value.is_integer())
+
+
+def _spelt(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint)
+
+
 _ANYTHING = Kind(object)
+_STUMBLES = (AttributeError, ArithmeticError, LookupError, RuntimeError)
+"""What constructors raise where an argument is of another type than they expect, such as a number for an object."""
 
 
 def lacking_in(owner: type, arguments: Mapping[str, Any]) -> Iterator[str]:
