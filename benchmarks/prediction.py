@@ -6,7 +6,8 @@
 Both sides get the same random weights: ours are converted from torchvision's, so that they find the same, and as much
 is suppressed. Beside them stand ours with the same backbone by ranking, as recipes are by default. Every round runs
 each model once, one after another, and times are CPU seconds, so that what else the machine does falls on all alike;
-the table has medians over rounds, and the median of the ratio to torchvision's in the same round.
+the table has medians over rounds, and the median of the ratio to torchvision's in the same round with its least and
+largest value.
 
 The share outside convolutions is what the profiler counts of the CPU time of an eager run that no convolution takes.
 """
@@ -106,6 +107,10 @@ def rounds_of(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
     return times
 
 
+def said(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
 def share_outside(run: Run) -> float:
     with profile(activities=[ProfilerActivity.CPU]) as found:
         run()
@@ -126,8 +131,7 @@ def rows(name: str, ways: list[str], rounds: int) -> Iterator[str]:
         times = rounds_of(runs, rounds)
         base = times.get("torchvision")
         for title, seconds in times.items():
-            pairs = zip(seconds, base, strict=True) if base else ()
-            ratio = f"{statistics.median(mine / theirs for mine, theirs in pairs):.2f}" if base else "–"
+            ratio = said([mine / theirs for mine, theirs in zip(seconds, base, strict=True)]) if base else "–"
             share = f"{100 * share_outside(runs[title]):.0f} %" if way == "eager" else "–"
             yield f"| {THEIRS[name]} | {title} | {way} | {1000 * statistics.median(seconds):.0f} | {ratio} | {share} |"
 
