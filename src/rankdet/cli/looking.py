@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ def check_looks(given: Mapping[str, str]) -> None:
         raise CommandError(f"--tiles must be a whole number of pixels, such as 800; got {given['tiles']}")
     if not 0 <= _number("overlap", given.get("overlap", "0")) < 1:
         raise CommandError(f"--overlap is a part of the tile, from 0 to below 1; got {given['overlap']}")
-    if any(scale <= 0 for scale in _scales(given)):
+    if not all(0 < scale < math.inf for scale in _scales(given)):
         raise CommandError(f"--scales must be above 0, as in 0.5,1,1.5; got {given['scales']}")
     if (precision := given.get("precision", "32-true")) not in _TYPES:
         raise CommandError(f"--precision must be one of {', '.join(_TYPES)}; got {precision}")
