@@ -5,6 +5,7 @@ A few of each kind here; ``python benchmarks/hostile.py`` tries hundreds.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def test_the_guard_sees_it(guard: Guard, monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("seed: 2026-99-99", "put it in quotes"),
         ("model: {class_path: [ATSS]}", "no Detector called ['ATSS']"),
         ("model: {class_path: ATSS, init_args: true}", "model.init_args must be a mapping of arguments, got True"),
+        ("model: ../../../outside.jpg", "../../../outside.jpg cannot be imported"),
         ("schedule: 5", "schedule must be a mapping"),
         ("data: {train: {class_path: Shapes, init_args: {seed: 0, length: 1000000000}}}", "[1, 10000000]"),
     ],
@@ -155,6 +157,23 @@ def test_checkpoints_whose_entries_have_other_types(tmp_path: Path, key: str, va
     torch.save(content, tmp_path / "a.ckpt")
     with pytest.raises(CheckpointError, match=f"a.ckpt was not written by rankdet, or was changed: {words}"):
         load(tmp_path / "a.ckpt")
+
+
+def test_a_number_of_epochs_that_is_none(tmp_path: Path):
+    content = checkpoint_tree()
+    content["rankdet_progress"]["settings"]["schedule.epochs"] = [1]
+    torch.save(content, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=r"rankdet_progress is .*, not how far the training is"):
+        load(tmp_path / "a.ckpt")
+
+
+def test_proposals_that_are_numbers(capsys, tmp_path: Path):
+    tree = {"images": [{"id": 1, "height": 8, "width": 8}], "categories": [{"id": 1, "name": "a"}], "annotations": []}
+    (tmp_path / "truth.json").write_text(json.dumps(tree))
+    (tmp_path / "proposals.json").write_text("[1.5]")
+    files = ("--proposals", str(tmp_path / "proposals.json"), "--annotations", str(tmp_path / "truth.json"))
+    assert main(["eval", *files]) == 2
+    assert "proposals.json" in capsys.readouterr().err
 
 
 def test_weights_that_are_no_tensors(tmp_path: Path):

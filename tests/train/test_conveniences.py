@@ -91,6 +91,7 @@ class TestCallbacks:
         [
             ({"class_path": "EarlyStoping"}, "there is no EarlyStoping; give the name of one of Lightning's"),
             ({"class_path": "no.such.Thing"}, "there is no no.such.Thing"),
+            ({"class_path": "../outside.Thing"}, "there is no ../outside.Thing"),
             ({"class_path": "os.path.join"}, "os.path.join is no callback"),
             ({"class_path": "collections.OrderedDict"}, "collections.OrderedDict is no callback"),
             ({"class_path": "EarlyStopping"}, "EarlyStopping: missing a required argument: 'monitor'"),

@@ -222,7 +222,7 @@ def _import(path: str, where: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two for dots where none can be
         raise CommandError(f"{where}: {path} cannot be imported: {error}") from error
 
 

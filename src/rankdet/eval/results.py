@@ -64,7 +64,7 @@ def read_proposals(
     check_iou_type(iou_type)
     results = load_results(source)
     entries = results.columns.entries
-    has_category = all("category_id" in entry for entry in entries)
+    has_category = all(isinstance(entry, Mapping) and "category_id" in entry for entry in entries)
     categories = results.columns.whole_numbers("category_id") if has_category else np.zeros(len(entries), np.int64)
     conversion = ResultsReading.named(convert)
     return _detections(results, ground_truth, conversion, categories=categories, iou_type=iou_type)

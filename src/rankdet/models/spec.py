@@ -206,7 +206,7 @@ def find_class(path: str, *, trusted: Sequence[str] | None, where: str) -> type:
     _check_trust(module_name, path, trusted, where)
     try:
         found = _imported(module_name, name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         found = _moved(module_name, name)
         if found is None:
             raise PlanError(f"{where} asks for {path}, which cannot be imported: {error}{_near(name)}") from error

@@ -66,7 +66,8 @@ def _are_weights(value: Any) -> bool:
 
 
 def _is_progress(value: Any) -> bool:
-    if not isinstance(value, Mapping) or not isinstance(value.get("settings", {}), Mapping):
+    settings = value.get("settings", {}) if isinstance(value, Mapping) else None
+    if not isinstance(settings, Mapping) or not _is_whole(settings.get("schedule.epochs", 1)):
         return False
     seen, of_epoch = value.get("batches_seen"), value.get("batches_per_epoch")
     return _is_whole(seen) and _is_whole(of_epoch) and int(of_epoch or 0) > 0

@@ -41,7 +41,7 @@ def _class(path: str) -> type[Callback]:
     try:
         home = importlib.import_module(module) if module else lightning.pytorch.callbacks
         found = getattr(home, name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"trainer.callbacks: there is no {path}; give the name of one of Lightning's callbacks, such as "
             "EarlyStopping, or the full path of one of yours"
