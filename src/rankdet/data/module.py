@@ -143,6 +143,12 @@ class DetectionData:
             train_transforms=[self.resize],
         )
 
+    @property
+    def all_transforms(self) -> Transforms:
+        """What a training image goes through: `train_transforms`, and the strong ones if there are any."""
+        usual: Transforms = self.train_transforms
+        return usual if self.strong is None else self.strong.after(usual, self.train)
+
     def train_loader(
         self, *, seed: int, epochs: int | None = None, rank: int | None = None, world_size: int | None = None
     ) -> DataLoader[Any]:
@@ -151,18 +157,13 @@ class DetectionData:
         With `epochs`, those of the whole training, the last of them go without strong augmentation if it says so.
         `rank` and `world_size` default to those of ``torch.distributed``.
         """
-        transforms: Transforms = self.train_transforms
-        closing = None
-        if self.strong is not None:
-            transforms = self.strong.after(transforms, self.train)
-            first_closed = None if epochs is None else self.strong.closed_from(epochs)
-            closing = None if first_closed is None else Closing(first_closed, self.train_transforms)
+        closed_from = self.strong.closed_from(epochs) if self.strong is not None and epochs is not None else None
         return build_loader(
             self.train,
             batch_size=self.batch_size,
             order=self._order,
-            transforms=transforms,
-            closing=closing,
+            transforms=self.all_transforms,
+            closing=None if closed_from is None else Closing(closed_from, self.train_transforms),
             groups=group_by_orientation(self.train.image_sizes),
             workers=self.workers,
             seed=seed,

@@ -174,13 +174,14 @@ def _one(options: TrainerOptions) -> int | list[int]:
 def _sample_seconds(data: DetectionData, *, seed: int, seconds: float) -> tuple[float, float]:
     """Mean seconds of reading and of transforming an image, in this process, of some all over the dataset."""
     count = min(_SAMPLES, len(data.train))
+    transforms = data.all_transforms
     began, reading, transforming = time.perf_counter(), [], []
     for number in Display().track(range(count), "reading images one by one"):
         start = time.perf_counter()
         image, target = data.train[number * len(data.train) // count]
         read = time.perf_counter()
         with seeded(seed + number):
-            data.train_transforms(image, target)
+            transforms(image, target)
         reading.append(read - start)
         transforming.append(time.perf_counter() - read)
         if time.perf_counter() - began > seconds:
