@@ -22,7 +22,7 @@ from rankdet.models import (
     softmax_criterion,
     yolact_criterion,
 )
-from rankdet.models.shifting import shift_layers
+from rankdet.models.shifting import rescale_layers
 
 SHIFTS = torch.tensor([2.0, -1.0, 0.5])
 EVERYTHING = {"max_detections": 10**6, "pre_nms": 10**6}
@@ -87,4 +87,4 @@ def test_masks_go_with_their_boxes(recipe):
 @pytest.mark.parametrize("shifts", [torch.zeros(2), torch.zeros(1, 3), torch.tensor([0.0, torch.nan, 0.0])])
 def test_wrong_shifts_are_refused(shifts):
     with pytest.raises(ValueError, match="shifts"):
-        shift_layers([torch.nn.Linear(1, 3)], shifts)
+        rescale_layers([torch.nn.Linear(1, 3)], torch.ones_like(shifts), shifts)
