@@ -308,6 +308,10 @@ class Predictor:
         for found in predict(self.model, tensors, resize=self.resize, batch_size=self.batch_size):
             yield Prediction(above(self.calibrated(found), least), self.categories)
 
+    def detect(self, images: Sequence[Tensor]) -> list[Detection]:
+        """What the model gives of images (3, H, W) as they are: no resizing, no threshold, but calibrated scores."""
+        return [self.calibrated(found) for found in self.model(images)]
+
     def calibrated(self, found: Detection) -> Detection:
         """What the model gave of an image, with mapped scores and logits, best first; the same without a mapping.
 
