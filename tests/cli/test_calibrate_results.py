@@ -68,6 +68,9 @@ def test_a_mapping_is_applied_to_other_results(rankdet, files):
     summary = read(files, "out.mapping.json")["calibration"]
     assert (summary["method"], summary["fit_share"], summary["seed"]) == ("isotonic", 0.5, 0)
     assert summary["after"]["LaECE_0"] < summary["before"]["LaECE_0"]
+    errors = [row["LaECE_0"] for row in summary["after"]["per_class"].values()]
+    assert errors[2] is None  # an owl has neither objects nor detections
+    assert summary["after"]["LaECE_0"] == pytest.approx((errors[0] + errors[1]) / 2)
     assert ScoreMapping.load(files / "out.mapping.json").category_names == ("cat", "dog", "owl")
 
 

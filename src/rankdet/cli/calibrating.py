@@ -85,15 +85,20 @@ def fitted(rules: Rules, detections: Detections, fitting: Fitting) -> tuple[Fitt
 
 def summary_of(fitting: Fitting, before: Assessment, after: Assessment) -> dict[str, Any]:
     """What a file says of the calibration, in plain data."""
-    from rankdet.eval.undefined import numbers_as_json
-
     return {
         "method": fitting.method,
         "fit_share": fitting.share,
         "seed": fitting.seed,
-        "before": numbers_as_json(before.metrics),
-        "after": numbers_as_json(after.metrics),
+        "before": _numbers_of(before),
+        "after": _numbers_of(after),
     }
+
+
+def _numbers_of(assessment: Assessment) -> dict[str, Any]:
+    from rankdet.eval.undefined import numbers_as_json
+
+    per_class = {str(number): numbers_as_json(row) for number, row in assessment.per_class.items()}
+    return {**numbers_as_json(assessment.metrics), "per_class": per_class}
 
 
 def mapping_dict(mapping: ScoreMapping, summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,10 +69,12 @@ class Assessment:
     those at the thresholds. ``LaECE_0``, ``LaACE_0``, ``D_ECE`` (pooled, 10 bins) and ``D_ECE_per_class`` (mean of the
     classes, 25 bins) are the errors from the thresholds on, and those of all detections where ``_all`` follows.
 
-    The diagram has the precision at IoU 0.5, and the worth and LaECE at any overlap.
+    ``per_class`` has LaECE_0, LaACE_0 and D_ECE (25 bins) of each by category id, from the thresholds on. The diagram
+    has the precision at IoU 0.5, and the worth and LaECE at any overlap.
     """
 
     metrics: dict[str, float]
+    per_class: dict[int, dict[str, float]]
     diagram: Calibration
     evaluation: Evaluation
 
@@ -215,7 +217,17 @@ def assess(rules: Rules, detections: Detections, thresholds: Floats) -> Assessme
         metrics[f"D_ECE{suffix}"] = calibration_error(matches, bins=POOLED_BINS, kept=chosen).pooled_d_ece
         metrics[f"D_ECE_per_class{suffix}"] = calibration_error(matches, kept=chosen).d_ece
     at_any, at_half = (calibration_error(each, kept=kept) for each in (loose, matches))
-    return Assessment(metrics, replace(at_half, worth=at_any.worth, la_ece=at_any.la_ece), evaluation)
+    columns = {
+        "LaECE_0": at_any.la_ece_per_class,
+        "LaACE_0": at_any.la_ace_per_class,
+        "D_ECE": at_half.d_ece_per_class,
+    }
+    per_class = {
+        number: {name: float(column[place]) for name, column in columns.items()}
+        for place, number in enumerate(rules.truth.category_ids.tolist())
+    }
+    diagram = replace(at_half, worth=at_any.worth, la_ece=at_any.la_ece)
+    return Assessment(metrics, per_class, diagram, evaluation)
 
 
 def _matches(rules: Rules, counted: Detections, tau: float) -> Matches:
