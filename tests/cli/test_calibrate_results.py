@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rankdet.eval import read_results, read_rules
 from rankdet.eval.calibration import ANY_OVERLAP, calibration_error
 from rankdet.eval.matching import match
-from rankdet.eval.score_mapping import ScoreMapping
+from rankdet.eval.score_calibration import assess, of_images, split_images
+from rankdet.eval.score_mapping import ScoreMapping, logits_of
 from tests.eval.test_score_calibration import dataset
 
 
@@ -68,6 +70,10 @@ def test_a_mapping_is_applied_to_other_results(rankdet, files):
     summary = read(files, "out.mapping.json")["calibration"]
     assert (summary["method"], summary["fit_share"], summary["seed"]) == ("isotonic", 0.5, 0)
     assert summary["after"]["LaECE_0"] < summary["before"]["LaECE_0"]
+    rules = read_rules(files / "gt.json")
+    others = of_images(rules, read_results(files / "r.json", rules.truth), ~split_images(60, share=0.5))
+    limits = logits_of(np.array(ScoreMapping.load(files / "out.mapping.json").thresholds_before))
+    assert summary["before"]["AP"] == pytest.approx(assess(*others, limits).metrics["AP"])
     errors = [row["LaECE_0"] for row in summary["after"]["per_class"].values()]
     assert errors[2] is None  # an owl has neither objects nor detections
     assert summary["after"]["LaECE_0"] == pytest.approx((errors[0] + errors[1]) / 2)
@@ -134,15 +140,15 @@ def test_masks_with_scores_of_their_own_get_those_calibrated(rankdet, files):
     for entry in (*truth["annotations"], *entries):
         x, y, width, height = entry["bbox"]
         entry["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
-    for entry in entries:
-        entry |= {"mask_score": entry["score"], "score": 0.5}
     (files / "gt.json").write_text(json.dumps(truth))
-    (files / "masks.json").write_text(json.dumps(entries))
-    outcome = rankdet("calibrate", "--results", "masks.json", *GIVEN, "--method", "platt", "--iou-type", "segm")
-    assert outcome.code == 0, outcome.err
-    after = read(files, "out.json")
-    assert {entry["score"] for entry in after} == {0.5}
-    assert any(a["mask_score"] != b["mask_score"] for a, b in zip(after, entries, strict=True))
+    for kind, own, other in (("segm", "mask_score", "score"), ("bbox", "score", "mask_score")):
+        changed = [{**entry, own: entry["score"], other: 0.5} for entry in entries]
+        (files / "masks.json").write_text(json.dumps(changed))
+        outcome = rankdet("calibrate", "--results", "masks.json", *GIVEN, "--method", "platt", "--iou-type", kind)
+        assert outcome.code == 0, outcome.err
+        after = read(files, "out.json")
+        assert {entry[other] for entry in after} == {0.5}
+        assert any(a[own] != b[own] for a, b in zip(after, changed, strict=True))
 
 
 @pytest.mark.parametrize(
