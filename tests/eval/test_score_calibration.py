@@ -13,10 +13,10 @@ from rankdet.eval.calibration import ANY_OVERLAP, calibration_error, operating_t
 from rankdet.eval.matching import match
 from rankdet.eval.score_calibration import (
     LEAST_DETECTIONS,
-    assess,
+    assess_scores,
     fit_scores,
     in_logits,
-    mapped,
+    map_scores,
     of_images,
     shift_scores,
     split_images,
@@ -69,8 +69,8 @@ def test_errors_on_other_images_fall(read, method):
     rules, detections = read
     chosen = split_images(60, share=0.5)
     fitted = FITS[method](*of_images(rules, detections, chosen))
-    before = assess(*of_images(rules, detections, ~chosen), fitted.before).metrics
-    after = assess(*of_images(rules, mapped(detections, fitted.mapping), ~chosen), fitted.after).metrics
+    before = assess_scores(*of_images(rules, detections, ~chosen), fitted.before).metrics
+    after = assess_scores(*of_images(rules, map_scores(detections, fitted.mapping), ~chosen), fitted.after).metrics
     assert after["LaECE_0"] < 0.8 * before["LaECE_0"]
     if method != "temperature":
         assert after["LaECE_0"] < 0.06
@@ -83,7 +83,7 @@ def test_errors_on_other_images_fall(read, method):
 @pytest.mark.parametrize("method", FITS)
 def test_order_within_a_class_stays(read, method):
     rules, detections = read
-    after = mapped(detections, FITS[method](rules, detections).mapping)
+    after = map_scores(detections, FITS[method](rules, detections).mapping)
     for category in (0, 1):
         rows = np.flatnonzero(detections.categories == category)
         steps = np.diff(after.logits[rows[np.argsort(detections.logits[rows])]])
@@ -112,7 +112,7 @@ def test_platt_of_a_class_is_that_of_its_detections_and_their_overlaps(read):
 
 def test_isotonic_scores_are_the_mean_overlap_of_their_bins(read):
     rules, detections = read
-    after = mapped(detections, FITS["isotonic"](rules, detections).mapping)
+    after = map_scores(detections, FITS["isotonic"](rules, detections).mapping)
     errors = calibration_error(match(rules.truth, after, iou_thresholds=(ANY_OVERLAP,)))
     assert errors.la_ece < 1e-5
 
@@ -141,15 +141,15 @@ def test_shift_puts_the_thresholds_at_a_half(read):
     rules, detections = read
     fitted = shift_scores(rules, detections)
     assert fitted.mapping.thresholds == (0.5, 0.5, 0.5)
-    after = assess(rules, mapped(detections, fitted.mapping), fitted.after).metrics
-    before = assess(rules, detections, fitted.before).metrics
+    after = assess_scores(rules, map_scores(detections, fitted.mapping), fitted.after).metrics
+    before = assess_scores(rules, detections, fitted.before).metrics
     assert after["LRP"] == before["LRP"] == pytest.approx(before["oLRP"], abs=1e-12)
 
 
 def test_numbers_are_those_of_the_plain_functions(read):
     rules, detections = read
     truth, results = dataset()
-    found = assess(rules, detections, np.full(3, -np.inf))
+    found = assess_scores(rules, detections, np.full(3, -np.inf))
     assert found.metrics["AP"] == pytest.approx(evaluate(truth, results).metrics["AP"])
     for suffix in ("", "_all"):
         loose = calibration_error(match(rules.truth, detections, iou_thresholds=(ANY_OVERLAP,)))
@@ -171,7 +171,7 @@ def test_lrp_at_any_overlap_by_hand():
         {**box, "bbox": [0, 90, 1, 1], "score": 0.8},
         {**box, "bbox": [50, 0, 10, 10], "score": 0.1},
     ]
-    found = assess(rules, read_results(results, rules.truth), np.zeros(1)).metrics
+    found = assess_scores(rules, read_results(results, rules.truth), np.zeros(1)).metrics
     assert found["LRP_0"] == pytest.approx((0.7 + 1 + 1) / 3)
     assert found["LRP"] == 1  # the first is too loose at 0.5
     assert found["LaACE_0"] == pytest.approx((0.6 + 0.8) / 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankdet.eval.score_fitting import LEAST_SLOPE, fit_isotonic, fit_platt, fit_temperature
@@ -48,9 +48,10 @@ def test_isotonic_is_that_of_scikit_learn(seed, ties):
     np.testing.assert_allclose(mapped, np.clip(oracle.predict(everywhere), 1e-6, 1 - 1e-6), atol=1e-9)
 
 
-pairs = st.lists(st.tuples(st.floats(-40, 40), st.floats(0, 1)), min_size=1, max_size=30)
+pairs = st.lists(st.tuples(st.floats(-40, 40), st.floats(0, 1)), min_size=1, max_size=12)
 
 
+@settings(max_examples=50)
 @given(pairs=pairs)
 def test_the_order_stays_and_scores_are_probabilities(pairs):
     logits, targets = np.array(pairs).T
@@ -63,6 +64,7 @@ def test_the_order_stays_and_scores_are_probabilities(pairs):
             assert (np.diff(mapped)[np.diff(places) > 1e-6] > 0).all()
 
 
+@settings(max_examples=50)
 @given(pairs=pairs)
 def test_isotonic_means_are_those_of_the_targets(pairs):
     logits, targets = np.array(pairs).T

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rankdet.cli.inference import Validation
     from rankdet.eval import Detections, Rules
     from rankdet.eval.columns import IouType
-    from rankdet.eval.score_calibration import Fitted
+    from rankdet.eval.score_calibration import FittedScores
     from rankdet.eval.score_mapping import ScoreMapping
     from rankdet.predictor import Predictor
     from rankdet.train.display import Display
@@ -106,7 +106,7 @@ def calibrate(source: str, target: Path, given: Given) -> None:
     from rankdet.cli.inference import check_categories, choose_device, open_predictor, open_validation
     from rankdet.eval import iou_types_of, read_rules
     from rankdet.eval.reliability import draw_reliability
-    from rankdet.eval.score_calibration import assess, of_images
+    from rankdet.eval.score_calibration import assess_scores, of_images
     from rankdet.train.display import Display
 
     trusted, display, fitting = given.take("trust"), Display(), fitting_of(given)
@@ -122,10 +122,10 @@ def calibrate(source: str, target: Path, given: Given) -> None:
 
     found = detected(predictor, validation, rules, iou_type=iou_type, display=display)
     outcome, reported = fitted(rules, found, fitting)
-    before = assess(*of_images(rules, found, reported), outcome.before)
+    before = assess_scores(*of_images(rules, found, reported), outcome.before)
     changed = calibrate_predictor(predictor, outcome, fold=fitting.method != "isotonic")
     found = detected(predictor, validation, rules, iou_type=iou_type, display=display)
-    after = assess(*of_images(rules, found, reported), outcome.after)
+    after = assess_scores(*of_images(rules, found, reported), outcome.after)
 
     everything = rules.evaluate(replace(found, scores=found.rank_values, logits=None))
     summary = summary_of(fitting, before, after)
@@ -139,7 +139,7 @@ def calibrate(source: str, target: Path, given: Given) -> None:
     display.print(f"The calibrated model is in {target}, its reliability diagram in {target.with_suffix('.svg')}")
 
 
-def calibrate_predictor(predictor: Predictor, outcome: Fitted, *, fold: bool) -> str:
+def calibrate_predictor(predictor: Predictor, outcome: FittedScores, *, fold: bool) -> str:
     """Put the mapping into the classifier of the model, or give it to the predictor; why AP may change by that."""
     import torch
 

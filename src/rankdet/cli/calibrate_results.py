@@ -46,15 +46,15 @@ def _apply_and_assess(
     import numpy as np
 
     from rankdet.eval.reliability import draw_reliability
-    from rankdet.eval.score_calibration import assess, in_logits, mapped
+    from rankdet.eval.score_calibration import assess_scores, in_logits, map_scores
     from rankdet.eval.score_mapping import ScoreMapping, logits_of
     from rankdet.train.display import Display
 
     read = ScoreMapping.load(given.own["mapping"])
     mapping = read.of_categories(rules.truth.category_ids.tolist())
-    before = assess(rules, in_logits(detections), logits_of(np.array(mapping.thresholds_before)))
-    changed = mapped(detections, mapping)
-    after = assess(rules, changed, logits_of(np.array(mapping.thresholds)))
+    before = assess_scores(rules, in_logits(detections), logits_of(np.array(mapping.thresholds_before)))
+    changed = map_scores(detections, mapping)
+    after = assess_scores(rules, changed, logits_of(np.array(mapping.thresholds)))
     _write_rescored(source, target, given, rules, changed, iou_type)
     draw_reliability({"before": before.diagram, "calibrated": after.diagram}, target.with_suffix(".svg"))
     tell_errors(before, after, Display())
@@ -65,14 +65,14 @@ def _calibrate(
     source: str, target: Path, given: Given, rules: Rules, detections: Detections, iou_type: IouType
 ) -> None:
     from rankdet.eval.reliability import draw_reliability
-    from rankdet.eval.score_calibration import assess, mapped, of_images
+    from rankdet.eval.score_calibration import assess_scores, map_scores, of_images
     from rankdet.train.display import Display
 
     fitting, display = fitting_of(given), Display()
     outcome, reported = fitted(rules, detections, fitting)
-    changed = mapped(detections, outcome.mapping)
-    before = assess(*of_images(rules, detections, reported), outcome.before)
-    after = assess(*of_images(rules, changed, reported), outcome.after)
+    changed = map_scores(detections, outcome.mapping)
+    before = assess_scores(*of_images(rules, detections, reported), outcome.before)
+    after = assess_scores(*of_images(rules, changed, reported), outcome.after)
     _write_rescored(source, target, given, rules, changed, iou_type)
     _write(mapping_file(target), mapping_dict(outcome.mapping, summary_of(fitting, before, after)))
     draw_reliability({"before": before.diagram, "calibrated": after.diagram}, target.with_suffix(".svg"))

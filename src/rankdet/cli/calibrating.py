@@ -11,7 +11,7 @@ from rankdet.cli.options import Given, Option
 
 if TYPE_CHECKING:
     from rankdet.eval import Detections, Rules
-    from rankdet.eval.score_calibration import Assessment, Fitted
+    from rankdet.eval.score_calibration import FittedScores, ScoreAssessment
     from rankdet.eval.score_mapping import ScoreMapping
     from rankdet.eval.shapes import Bools
     from rankdet.train.display import Display
@@ -68,7 +68,7 @@ def fitting_of(given: Given) -> Fitting:
     return Fitting(method, share, int(seed))
 
 
-def fitted(rules: Rules, detections: Detections, fitting: Fitting) -> tuple[Fitted, Bools]:
+def fitted(rules: Rules, detections: Detections, fitting: Fitting) -> tuple[FittedScores, Bools]:
     """What comes out, and (N,) the images to report on."""
     from rankdet.eval.score_calibration import ClassFit, fit_scores, of_images, shift_scores, split_images
     from rankdet.eval.score_fitting import fit_isotonic, fit_platt, fit_temperature
@@ -83,7 +83,7 @@ def fitted(rules: Rules, detections: Detections, fitting: Fitting) -> tuple[Fitt
     return fit_scores(*part, fit=fits[fitting.method], name=fitting.method, deployed_only=deployed_only), reported
 
 
-def summary_of(fitting: Fitting, before: Assessment, after: Assessment) -> dict[str, Any]:
+def summary_of(fitting: Fitting, before: ScoreAssessment, after: ScoreAssessment) -> dict[str, Any]:
     """What a file says of the calibration, in plain data."""
     return {
         "method": fitting.method,
@@ -94,7 +94,7 @@ def summary_of(fitting: Fitting, before: Assessment, after: Assessment) -> dict[
     }
 
 
-def _numbers_of(assessment: Assessment) -> dict[str, Any]:
+def _numbers_of(assessment: ScoreAssessment) -> dict[str, Any]:
     from rankdet.eval.undefined import numbers_as_json
 
     per_class = {str(number): numbers_as_json(row) for number, row in assessment.per_class.items()}
@@ -106,7 +106,7 @@ def mapping_dict(mapping: ScoreMapping, summary: Mapping[str, Any]) -> dict[str,
     return {**mapping.to_dict(), "calibration": dict(summary)}
 
 
-def tell_fitted(outcome: Fitted, fitting: Fitting, reported: Bools, display: Display) -> None:
+def tell_fitted(outcome: FittedScores, fitting: Fitting, reported: Bools, display: Display) -> None:
     """Say which images were taken, and what each class got."""
     from rich import box
     from rich.table import Table
@@ -142,7 +142,7 @@ def tell_fitted(outcome: Fitted, fitting: Fitting, reported: Bools, display: Dis
     display.print(table)
 
 
-def tell_errors(before: Assessment, after: Assessment, display: Display) -> None:
+def tell_errors(before: ScoreAssessment, after: ScoreAssessment, display: Display) -> None:
     """Say what changed."""
     from rich import box
     from rich.table import Table

@@ -47,7 +47,7 @@ ClassFit = Callable[[Floats, Floats], ClassMapping]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedScores:
     """A mapping, and how it came about.
 
     ``before`` and ``after`` (K,) are the thresholds of the classes in logits, ``seen`` the number of detections that
@@ -62,7 +62,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Assessment:
+class ScoreAssessment:
     """What detections are like: ``metrics`` by name, and of those from the thresholds on, the reliability diagram.
 
     ``AP`` and ``oLRP`` are those of all detections; ``AP_deployed``, ``LRP`` (IoU 0.5) and ``LRP_0`` (any overlap)
@@ -124,7 +124,7 @@ def in_logits(detections: Detections) -> Detections:
     return replace(detections, logits=logits_of(detections.scores))
 
 
-def mapped(detections: Detections, mapping: ScoreMapping) -> Detections:
+def map_scores(detections: Detections, mapping: ScoreMapping) -> Detections:
     """The detections with calibrated scores and logits."""
     detections = in_logits(detections)
     assert detections.logits is not None, "they have just been made"
@@ -132,7 +132,7 @@ def mapped(detections: Detections, mapping: ScoreMapping) -> Detections:
     return replace(detections, scores=scores_of(logits), logits=logits)
 
 
-def shift_scores(rules: Rules, detections: Detections) -> Fitted:
+def shift_scores(rules: Rules, detections: Detections) -> FittedScores:
     """Adds to the logits of each class what puts its best threshold at 0, a score of 0.5.
 
     Raises:
@@ -142,7 +142,7 @@ def shift_scores(rules: Rules, detections: Detections) -> Fitted:
     found = operating_thresholds(matches)
     before = with_highest(found)
     notes = tuple("no object was found: shifted as the highest" if unknown else "" for unknown in np.isnan(found))
-    return Fitted(
+    return FittedScores(
         mapping=_mapping(rules, "shift", [Affine(1.0, -limit) for limit in before.tolist()], before, before * 0),
         before=before,
         after=np.zeros(len(before)),
@@ -151,7 +151,9 @@ def shift_scores(rules: Rules, detections: Detections) -> Fitted:
     )
 
 
-def fit_scores(rules: Rules, detections: Detections, *, fit: ClassFit, name: str, deployed_only: bool = True) -> Fitted:
+def fit_scores(
+    rules: Rules, detections: Detections, *, fit: ClassFit, name: str, deployed_only: bool = True
+) -> FittedScores:
     """Fits a mapping of each class to the IoU of its detections.
 
     Args:
@@ -170,7 +172,7 @@ def fit_scores(rules: Rules, detections: Detections, *, fit: ClassFit, name: str
     >>> rules = read_rules({"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}], "annotations": [
     ...     {**box, "bbox": [20 * i, 0, 10, 10]} for i in range(10)]})
     >>> found = read_results([{**box, "bbox": [20 * i, 0, 10, 8], "score": 0.1} for i in range(10)], rules.truth)
-    >>> mapped(found, fit_scores(rules, found, fit=fit_platt, name="platt").mapping).scores.round(3)[0]
+    >>> map_scores(found, fit_scores(rules, found, fit=fit_platt, name="platt").mapping).scores.round(3)[0]
     np.float64(0.8)
     """
     counted = _by_logits(rules, detections)
@@ -193,10 +195,10 @@ def fit_scores(rules: Rules, detections: Detections, *, fit: ClassFit, name: str
     moved = replace(matches, scores=mapping(matches.scores, matches.categories))
     after = with_highest(operating_thresholds(moved))
     mapping = _mapping(rules, name, classes, before, after)
-    return Fitted(mapping=mapping, before=before, after=after, seen=tuple(seen), notes=tuple(notes))
+    return FittedScores(mapping=mapping, before=before, after=after, seen=tuple(seen), notes=tuple(notes))
 
 
-def assess(rules: Rules, detections: Detections, thresholds: Floats) -> Assessment:
+def assess_scores(rules: Rules, detections: Detections, thresholds: Floats) -> ScoreAssessment:
     """The numbers of detections at ``thresholds`` (K,), which are logits."""
     counted = _by_logits(rules, detections)
     evaluation = rules.evaluate(counted)
@@ -227,7 +229,7 @@ def assess(rules: Rules, detections: Detections, thresholds: Floats) -> Assessme
         for place, number in enumerate(rules.truth.category_ids.tolist())
     }
     diagram = replace(at_half, worth=at_any.worth, la_ece=at_any.la_ece)
-    return Assessment(metrics, per_class, diagram, evaluation)
+    return ScoreAssessment(metrics, per_class, diagram, evaluation)
 
 
 def _matches(rules: Rules, counted: Detections, tau: float) -> Matches:
