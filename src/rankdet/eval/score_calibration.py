@@ -28,7 +28,6 @@ from rankdet.eval.calibration import (
     operating_thresholds,
     with_highest,
 )
-from rankdet.eval.evaluation import Evaluation
 from rankdet.eval.instances import Detections
 from rankdet.eval.lrp import lrp_at
 from rankdet.eval.matching import COCO_IOU_THRESHOLDS, Matches, match
@@ -76,7 +75,6 @@ class ScoreAssessment:
     metrics: dict[str, float]
     per_class: dict[int, dict[str, float]]
     diagram: Calibration
-    evaluation: Evaluation
 
 
 def split_images(number: int, *, share: float, seed: int = 0) -> Bools:
@@ -194,7 +192,7 @@ def fit_scores(
     mapping = _mapping(rules, name, classes, before, before)
     moved = replace(matches, scores=mapping(matches.scores, matches.categories))
     after = with_highest(operating_thresholds(moved))
-    mapping = _mapping(rules, name, classes, before, after)
+    mapping = replace(mapping, thresholds=tuple(scores_of(after).tolist()))
     return FittedScores(mapping=mapping, before=before, after=after, seen=tuple(seen), notes=tuple(notes))
 
 
@@ -213,23 +211,15 @@ def assess_scores(rules: Rules, detections: Detections, thresholds: Floats) -> S
         "LRP_0": mean_of_defined(lrp_at(loose, thresholds).value),
     }
     matches, loose = (replace(each, scores=scores_of(each.scores)) for each in (matches, loose))
-    for suffix, chosen in (("", kept), ("_all", None)):
-        at_any = calibration_error(loose, kept=chosen)
-        metrics[f"LaECE_0{suffix}"], metrics[f"LaACE_0{suffix}"] = at_any.la_ece, at_any.la_ace
-        metrics[f"D_ECE{suffix}"] = calibration_error(matches, bins=POOLED_BINS, kept=chosen).pooled_d_ece
-        metrics[f"D_ECE_per_class{suffix}"] = calibration_error(matches, kept=chosen).d_ece
-    at_any, at_half = (calibration_error(each, kept=kept) for each in (loose, matches))
-    columns = {
-        "LaECE_0": at_any.la_ece_per_class,
-        "LaACE_0": at_any.la_ace_per_class,
-        "D_ECE": at_half.d_ece_per_class,
-    }
-    per_class = {
-        number: {name: float(column[place]) for name, column in columns.items()}
-        for place, number in enumerate(rules.truth.category_ids.tolist())
-    }
-    diagram = replace(at_half, worth=at_any.worth, la_ece=at_any.la_ece)
-    return ScoreAssessment(metrics, per_class, diagram, evaluation)
+    for suffix, chosen in (("_all", None), ("", kept)):
+        at_any, at_half = (calibration_error(each, kept=chosen) for each in (loose, matches))
+        pooled = calibration_error(matches, bins=POOLED_BINS, kept=chosen).pooled_d_ece
+        metrics |= {f"LaECE_0{suffix}": at_any.la_ece, f"LaACE_0{suffix}": at_any.la_ace}
+        metrics |= {f"D_ECE{suffix}": pooled, f"D_ECE_per_class{suffix}": at_half.d_ece}
+    columns = (at_any.la_ece_per_class, at_any.la_ace_per_class, at_half.d_ece_per_class)
+    rows = zip(rules.truth.category_ids.tolist(), *(column.tolist() for column in columns), strict=True)
+    per_class = {number: {"LaECE_0": ece, "LaACE_0": ace, "D_ECE": d_ece} for number, ece, ace, d_ece in rows}
+    return ScoreAssessment(metrics, per_class, replace(at_half, worth=at_any.worth, la_ece=at_any.la_ece))
 
 
 def _matches(rules: Rules, counted: Detections, tau: float) -> Matches:
