@@ -319,12 +319,13 @@ class Predictor:
         """
         if self.mapping is None or not len(found["labels"]):
             return found
-        scores = found["scores"].double().cpu().numpy()
-        logits = found["logits"].double().cpu().numpy() if "logits" in found else logits_of(scores)
-        mapped = torch.from_numpy(self.mapping(logits, found["labels"].cpu().numpy().astype(np.int64)))
-        order = torch.argsort(mapped, descending=True, stable=True)
-        changed = {"scores": mapped.sigmoid().to(found["scores"]), "logits": mapped.to(found["scores"])}
-        return {name: value[order.to(value.device)] for name, value in {**found, **changed}.items()}
+        scores, labels = found["scores"].cpu().double().numpy(), found["labels"].cpu().numpy().astype(np.int64)
+        logits = found["logits"].cpu().double().numpy() if "logits" in found else logits_of(scores)
+        mapped = torch.from_numpy(self.mapping(logits, labels))
+        order = torch.argsort(mapped, descending=True, stable=True).to(found["scores"].device)
+        for name, values in (("scores", mapped.sigmoid()), ("logits", mapped)):
+            found = {**found, name: values.to(found["scores"].dtype).to(found["scores"].device)}
+        return {name: value[order] for name, value in found.items()}
 
     def least_score(self, threshold: Threshold) -> float | Sequence[float] | None:
         """The scores that a threshold stands for: one for all, one for each label, or None."""

@@ -135,6 +135,8 @@ def test_a_table_goes_with_the_checkpoint(rankdet, checkpoint, shapes_on_disk, t
     limit = new(picture)
     assert (limit["scores"].double() >= torch.tensor(new.class_thresholds)[limit["labels"]] - 1e-6).all()
 
+    new.save_pretrained(tmp_path / "saved")
+    assert Predictor.load(tmp_path / "saved").mapping == new.tiled(size=32).mapping == new.mapping
     if kind == "softmax":
         return
     # The command line takes it as well: what eval finds are the numbers in the checkpoint.
