@@ -19,10 +19,11 @@ from rankdet.data.categories import Categories
 from rankdet.data.image import read_upright
 from rankdet.data.transforms import FixedResize, KeepSize, ResizeShorter, resize_from_dict
 from rankdet.environment import version_of
-from rankdet.eval.inference import Detection, class_thresholds, predict, to_results
+from rankdet.eval.inference import Detection, above, class_thresholds, predict, to_results
+from rankdet.eval.score_mapping import MappingError, ScoreMapping, logits_of
 from rankdet.eval.tiles import Tiles
 from rankdet.models.checkpoint import model_in
-from rankdet.ops.checkpoint import KEY, VERSION, read_checkpoint
+from rankdet.ops.checkpoint import KEY, VERSION, CheckpointError, read_checkpoint
 from rankdet.ops.pretrained import CARD, hub, write_pretrained
 
 Picture = str | Path | Tensor | np.ndarray | Image.Image
@@ -77,6 +78,7 @@ class Predictor:
         thresholds: the best score threshold by category id, empty where they are not known.
         record: all that the checkpoint says of itself, plain data; empty for a model from elsewhere.
         batch_size: images that go through the model together.
+        mapping: of the scores, where a calibration could not put it into the weights; that of a checkpoint by itself.
 
     >>> class Nothing(nn.Module):
     ...     num_classes = 2
@@ -97,6 +99,7 @@ class Predictor:
         thresholds: Mapping[int, float] | None = None,
         record: Mapping[str, Any] | None = None,
         batch_size: int = 8,
+        mapping: ScoreMapping | None = None,
     ) -> None:
         self.model = model.eval()
         self.categories = categories or _numbered(model)
@@ -104,6 +107,7 @@ class Predictor:
         self.thresholds = {int(number): float(score) for number, score in (thresholds or {}).items()}
         self.record = dict(record or {})
         self.batch_size = batch_size
+        self.mapping = None if mapping is None else mapping.of_categories(self.categories.ids)
 
     @classmethod
     def load(
@@ -132,6 +136,11 @@ class Predictor:
         content = read_checkpoint(path)
         record, loaded = content[KEY], model_in(content, path=path, model=model, trusted=trusted)
         categories, rule = record.get("categories"), record.get("image_size")
+        try:
+            stated = record.get("score_mapping")
+            mapping = None if stated is None else ScoreMapping.from_dict(stated, source=f"score_mapping of {path}")
+        except MappingError as error:
+            raise CheckpointError(str(error)) from error
         return cls(
             loaded if device is None else loaded.to(device),
             categories=None if categories is None else Categories.from_dict(categories),
@@ -139,6 +148,7 @@ class Predictor:
             thresholds=record.get("thresholds"),
             record=record,
             batch_size=batch_size,
+            mapping=mapping,
         )
 
     def save_pretrained(self, folder: str | Path, *, data: str = "", licence: str = "") -> None:
@@ -210,7 +220,8 @@ class Predictor:
             "image_size": self.resize.to_dict(),
             "thresholds": {str(number): score for number, score in self.thresholds.items()},
         }
-        return {**_finite({**self.record, **known}), "model": plan()}
+        mapping = {} if self.mapping is None else {"score_mapping": self.mapping.to_dict()}
+        return {**_finite({**self.record, **known, **mapping}), "model": plan()}
 
     def to(self, device: str | torch.device) -> Self:
         """The same with its model on a device."""
@@ -255,6 +266,7 @@ class Predictor:
             thresholds=self.thresholds,
             record=self.record,
             batch_size=1,
+            mapping=self.mapping,
         )
 
     @property
@@ -293,8 +305,27 @@ class Predictor:
         """The same one by one, in the order of the images, so that never more than a batch is in memory."""
         tensors = (as_tensor(image, place=place) for place, image in enumerate(images))
         least = self.least_score(threshold)
-        for found in predict(self.model, tensors, resize=self.resize, threshold=least, batch_size=self.batch_size):
-            yield Prediction(found, self.categories)
+        for found in predict(self.model, tensors, resize=self.resize, batch_size=self.batch_size):
+            yield Prediction(above(self.calibrated(found), least), self.categories)
+
+    def detect(self, images: Sequence[Tensor]) -> list[Detection]:
+        """What the model gives of images (3, H, W) as they are: no resizing, no threshold, but calibrated scores."""
+        return [self.calibrated(found) for found in self.model(images)]
+
+    def calibrated(self, found: Detection) -> Detection:
+        """What the model gave of an image, with mapped scores and logits, best first; the same without a mapping.
+
+        Masks keep scores of their own.
+        """
+        if self.mapping is None or not len(found["labels"]):
+            return found
+        scores, labels = found["scores"].cpu().double().numpy(), found["labels"].cpu().numpy().astype(np.int64)
+        logits = found["logits"].cpu().double().numpy() if "logits" in found else logits_of(scores)
+        mapped = torch.from_numpy(self.mapping(logits, labels))
+        order = torch.argsort(mapped, descending=True, stable=True).to(found["scores"].device)
+        for name, values in (("scores", mapped.sigmoid()), ("logits", mapped)):
+            found = {**found, name: values.to(found["scores"].dtype).to(found["scores"].device)}
+        return {name: value[order] for name, value in found.items()}
 
     def least_score(self, threshold: Threshold) -> float | Sequence[float] | None:
         """The scores that a threshold stands for: one for all, one for each label, or None."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from rankdet import Predictor
@@ -15,7 +17,9 @@ from rankdet.cli import main
 from rankdet.data import Categories, ResizeExactly
 from rankdet.eval import evaluate
 from rankdet.eval.inference import to_results
+from rankdet.eval.score_mapping import Affine, ScoreMapping, Table, scores_of
 from rankdet.export import ExportedDetector, ExportedGraph, compare, export
+from rankdet.export.mapped_scores import MappedScores
 from rankdet.models import (
     FCOS,
     PAA,
@@ -39,6 +43,7 @@ from rankdet.nn.solov2 import KernelHead
 
 SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 16}
 CELLS = {"head": partial(KernelHead, grids=(12, 10, 8, 6, 4), width=16, stacked=1, kernel_channels=8)}
+Detect = Callable[[list[torch.Tensor]], list[dict[str, torch.Tensor]]]
 RECIPES = {
     "RetinaNet": (RetinaNet, {"postprocess": CutLast(score_threshold=0.01, max_detections=30)}),
     "PAA": (PAA, {"criterion": paa_criterion()}),
@@ -58,6 +63,45 @@ def lively(recipe: Callable[..., Detector], **settings: object) -> Detector:
         if name.endswith(("classify.weight", "judge.weight")):
             nn.init.normal_(parameter, std=0.3)
     return model
+
+
+def isotonic(classes: int = 3) -> ScoreMapping:
+    """Tables that turn the order of the classes round, one class with a line."""
+    tables = [Table((-6.0, -4.0, -1.0, 0.5 * k), (0.01, 0.1 * k, 0.3 + 0.1 * k, 0.9)) for k in range(1, classes)]
+    limits = (0.5,) * classes
+    ids = tuple(range(1, classes + 1))
+    return ScoreMapping("isotonic", ids, ("",) * classes, (Affine(0.5, -1.0), *tables), limits, limits)
+
+
+@given(values=st.lists(st.tuples(st.floats(-20, 20, width=32), st.integers(0, 2)), min_size=1, max_size=20))
+def test_tables_in_a_graph_are_those_of_numpy(values):
+    logits, labels = (torch.tensor(column) for column in zip(*values, strict=True))
+    expected = scores_of(isotonic()(logits.double().numpy(), labels.numpy()))
+    torch.testing.assert_close(
+        MappedScores(isotonic())(logits.float(), labels).double(), torch.from_numpy(expected), atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("name", ["RetinaNet", "YOLACT"])
+@torch.no_grad()
+def test_a_mapping_of_scores_is_in_the_graph(name: str):
+    recipe, settings = RECIPES[name]
+    predictor = Predictor(lively(recipe, **settings), mapping=isotonic())
+    images = torch.rand(2, 3, *SIZE)
+    boxes, scores, labels, *masks = ExportedGraph(predictor.model, predictor.mapping)(images)
+    plain = ExportedGraph(predictor.model)(images)
+    assert (scores[:, :-1] >= scores[:, 1:]).all()
+    assert not torch.equal(labels, plain[2])
+    for row, found in enumerate(predictor.detect(list(images))):
+        for label in range(3):
+            of_class = scores[row][labels[row] == label]
+            torch.testing.assert_close(of_class, found["scores"][found["labels"] == label], atol=1e-4, rtol=0)
+    for row in range(2):
+        parts, originals = (
+            torch.cat([part[row].flatten(1).double() for part in (found[0], found[2][..., None], *found[3:])], 1)
+            for found in ((boxes, scores, labels, *masks), plain)
+        )
+        assert set(map(tuple, parts.tolist())) == set(map(tuple, originals.tolist()))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -80,7 +124,7 @@ def test_fixed_outputs_are_the_detections(name: str):
     assert bool(masks) == model.needs_masks
 
 
-def truth_and_ap(model: nn.Module, other: nn.Module, images: list[torch.Tensor]) -> float:
+def truth_and_ap(model: Detect, other: Detect, images: list[torch.Tensor]) -> float:
     """AP of one detector where the other's twenty best detections are the objects."""
     categories = Categories.from_names(["a", "b", "c"])
     entries = [{"id": number, "name": name} for name, number in zip(categories.names, categories.ids, strict=True)]
@@ -114,14 +158,17 @@ def test_files_give_the_same_ap(recipe: type, settings: dict, file: str, tmp_pat
             pytest.importorskip(library, reason="the extra [export] is not installed")
     model = lively(recipe, **settings)
     filling = ResizeExactly(height=SIZE[0], width=SIZE[1])
-    predictor = Predictor(model, resize=filling, thresholds={1: 0.3, 2: 0.4, 3: 0.5})
+    mapping = isotonic() if recipe is RetinaNet else None
+    predictor = Predictor(model, resize=filling, thresholds={1: 0.3, 2: 0.4, 3: 0.5}, mapping=mapping)
     export(predictor, tmp_path / file, size=SIZE, form="onnx" if file.endswith("onnx") else "torch")
     exported = ExportedDetector(tmp_path / file)
     images = [torch.rand(3, *SIZE) for _ in range(2)]
-    parity = compare(model, exported, images)
+    parity = compare(predictor.detect, exported, images)
     assert parity.holds, parity
     assert parity.detections > 20
-    assert abs(truth_and_ap(model, exported, images) - truth_and_ap(model, model, images)) < 1e-3
+    assert compare(model, exported, images).holds == (mapping is None)
+    ap, expected = (truth_and_ap(predictor.detect, other, images) for other in (exported, predictor.detect))
+    assert abs(ap - expected) < 1e-3
     ours, theirs = predictor, exported.predictor()
     assert (theirs.categories, theirs.thresholds) == (ours.categories, ours.thresholds)
     picture = torch.randint(0, 256, (3, 60, 70), dtype=torch.uint8)

@@ -17,7 +17,7 @@ COMMANDS = {
     "proposals": "write the proposals of a detector's first stage to a file",
     "check": "find problems in a dataset, and write a repaired copy",
     "report": "one HTML page with metrics, curves, errors and images, for a run or a results file",
-    "calibrate": "move the best score threshold of every class to 0.5",
+    "calibrate": "make scores mean something, for a model or for results from any tool",
     "data": "convert a dataset to another format: COCO, VOC or YOLO",
     "convert": "make a checkpoint from weights of MMDetection, torchvision or Detectron2",
     "export": "export a detector as an ONNX or torch.export graph, and check it against the detector",

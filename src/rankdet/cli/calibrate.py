@@ -1,210 +1,246 @@
-"""``rankdet calibrate``: puts the best score threshold of every class at 0.5, by the biases of the classifier."""
+"""``rankdet calibrate``: scores that mean something, of a checkpoint or of results from any tool."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rankdet.cli.calibrate_results import calibrate_results
+from rankdet.cli.calibrating import METHODS, fitted, fitting_of, summary_of, tell_errors, tell_fitted
+from rankdet.cli.calibrating import OPTIONS as FITTING
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, RUN_CHECKPOINT, Given, Option, describe_options, read_options
+from rankdet.cli.results import CONVERT, describe_conversions
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from rankdet.cli.inference import Validation
-    from rankdet.eval import Evaluation
-    from rankdet.eval.calibration import Calibration
+    from rankdet.eval import Detections, Rules
     from rankdet.eval.columns import IouType
+    from rankdet.eval.score_calibration import FittedScores
+    from rankdet.eval.score_mapping import ScoreMapping
     from rankdet.predictor import Predictor
     from rankdet.train.display import Display
 
 OPTIONS = {
     "checkpoint": RUN_CHECKPOINT,
-    "output": Option("FILE", "the calibrated checkpoint to write; its reliability diagram goes next to it, as .svg"),
+    "results": Option("FILE", "instead of a checkpoint: results from any tool (COCO's JSON, or a folder of txt files)"),
+    "output": Option(
+        "FILE", "the calibrated checkpoint or results to write, with a reliability diagram next to it, as .svg"
+    ),
+    **FITTING,
+    "annotations": Option("DATA", "with --results: the ground truth, as for rankdet eval"),
+    "mapping": Option("FILE", "with --results: apply this mapping, which a calibration of other results saved"),
+    "iou-type": Option("TYPE", "with --results: bbox (default) or segm"),
+    "convert": CONVERT,
     "config": CONFIG,
-    "device": Option("DEVICE", "cpu, cuda, cuda:1 or mps; by default the best one available"),
+    "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1 or mps; by default the best one available"),
     "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
     "help": HELP,
 }
 USAGE = """\
-usage: rankdet calibrate --checkpoint FILE --output FILE [--data.val DATA] [--KEY VALUE ...]
+usage: rankdet calibrate --checkpoint FILE --output FILE [--method METHOD] [--data.val DATA] [--KEY VALUE ...]
+       rankdet calibrate --results FILE --annotations DATA --output FILE [--method METHOD]
+       rankdet calibrate --results FILE --mapping FILE --output FILE [--annotations DATA]
 
-Finds the score threshold of each class at which its LRP is lowest, and shifts the classifier's biases so that it
-becomes 0.5: one threshold for all classes, and the order of the detections of a class as it was. Do not use
-the images of the final test. Detectors whose scores are not just sigmoids of their classifier are refused.
+Maps the scores of each class without changing their order. Do not use the images of the final test. Methods:
 
-example:
+  shift        puts the score threshold where the LRP of a class is lowest at 0.5, for every class
+  temperature  a factor on the logits, fitted to the IoU of the detections
+  platt        a factor and a shift, fitted to the IoU
+  isotonic     a table that never falls, fitted to the IoU
+
+The first three go into the weights of the classifier; detectors whose scores are not sigmoids of it alone are refused.
+A table is stored with the checkpoint, and works for any detector. Of results, the mapping is saved beside them.
+
+examples:
   rankdet calibrate --checkpoint runs/demo/best.ckpt --output demo_calibrated.ckpt
+  rankdet calibrate --checkpoint runs/demo/best.ckpt --method platt --output demo_platt.ckpt
+  rankdet calibrate --results r.json --annotations gt.json --method isotonic --output calibrated.json
+  rankdet calibrate --results more.json --mapping calibrated.mapping.json --output more_calibrated.json
 """
-OPERATING_SCORE = 0.5
 _TRAINING_STATE = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "hparams_name", "rankdet_progress")
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a model gives on the validation data: its evaluation, with logits as scores, and its calibration errors.
-
-    ``errors`` are those of all detections, ``deployed`` of those from the best threshold of their class on.
-    """
-
-    evaluation: Evaluation
-    errors: Calibration
-    deployed: Calibration
+_OF_RESULTS = ("annotations", "mapping", "iou-type", "convert")
+_OF_CHECKPOINTS = ("config", "device", "trust")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; 0 when the calibrated checkpoint is written."""
+    """Run the command; 0 when the calibrated checkpoint or results are written."""
     given = read_options(arguments, OPTIONS)
     if "help" in given.own:
-        print(f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\nand keys of the configuration, such as --data.val")
+        print(
+            f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\n{describe_conversions()}\n\n"
+            "and keys of the configuration, such as --data.val"
+        )
         return 0
-    for needed in ("checkpoint", "output"):
-        if needed not in given.own:
-            raise CommandError(f"--{needed} {OPTIONS[needed].value} is needed: {OPTIONS[needed].help}")
-    source, target = given.own["checkpoint"], Path(given.own["output"])
+    _check_options(given)
+    target = Path(given.own["output"])
+    source = given.own.get("checkpoint") or given.own["results"]
     _check_target(Path(source), target)
-    calibrate(source, target, given)
+    (calibrate if "checkpoint" in given.own else calibrate_results)(source, target, given)
     return 0
 
 
-def calibrate(source: str, target: Path, given: Given) -> None:
-    """Judge, shift, judge again, and write."""
-    import torch
+def _check_options(given: Given) -> None:
+    if ("checkpoint" in given.own) == ("results" in given.own):
+        raise CommandError(
+            f"one of --checkpoint FILE and --results FILE is needed: {OPTIONS['checkpoint'].help}, or results"
+        )
+    if "output" not in given.own:
+        raise CommandError(f"--output FILE is needed: {OPTIONS['output'].help}")
+    useless = _OF_RESULTS if "checkpoint" in given.own else _OF_CHECKPOINTS
+    if wrong := [name for name in useless if name in given.own]:
+        other = "results" if "checkpoint" in given.own else "checkpoint"
+        raise CommandError(f"--{wrong[0]} goes with --{other}")
+    if "results" in given.own and not {"annotations", "mapping"} & set(given.own):
+        raise CommandError("--results needs --annotations, the ground truth to fit to, or --mapping, one to apply")
+    if wrong := [name for name in FITTING if name in given.own and "mapping" in given.own]:
+        raise CommandError(f"--{wrong[0]} does not go with --mapping, which is fitted already")
 
+
+def calibrate(source: str, target: Path, given: Given) -> None:
+    """Detect, fit, detect again with the calibrated model, and write."""
     from rankdet.cli.inference import check_categories, choose_device, open_predictor, open_validation
-    from rankdet.eval import iou_types_of
-    from rankdet.eval.calibration import shifts_to_zero
+    from rankdet.eval import iou_types_of, read_rules
     from rankdet.eval.reliability import draw_reliability
+    from rankdet.eval.score_calibration import assess_scores, of_images
     from rankdet.train.display import Display
 
-    trusted, display = given.take("trust"), Display()
+    trusted, display, fitting = given.take("trust"), Display(), fitting_of(given)
     validation, plan = open_validation(given.files, given.overrides, checkpoint=source, trusted=trusted)
     categories = validation.data.categories
     predictor = open_predictor(source, plan=plan, num_classes=len(categories), trusted=trusted)
     check_categories(predictor, categories, checkpoint=source)
-    model = predictor.model
-    _check_model(model)
-    display.print(f"{source}: {type(model).__name__}\n{validation.data.report.summary()}")
+    _check_model(predictor, source, folded=fitting.method != "isotonic")
+    display.print(f"{source}: {type(predictor.model).__name__}\n{validation.data.report.summary()}")
     predictor.to(choose_device(given.take("device")))
-    iou_type = iou_types_of(model)[0]
+    iou_type = iou_types_of(predictor.model)[0]
+    rules = read_rules(validation.data.ground_truth(), iou_type=iou_type)
 
-    before = judge(predictor, validation, iou_type=iou_type, display=display)
-    by_category = shifts_to_zero(_matches(before))
-    order = sorted(categories.ids)
-    shifts = torch.tensor([by_category[order.index(number)] for number in categories.ids])
-    model.shift_logits(shifts)  # type: ignore[operator]
-    after = judge(predictor, validation, iou_type=iou_type, display=display)
+    found = detected(predictor, validation, rules, iou_type=iou_type, display=display)
+    outcome, reported = fitted(rules, found, fitting)
+    before = assess_scores(*of_images(rules, found, reported), outcome.before)
+    changed = calibrate_predictor(predictor, outcome, fold=fitting.method != "isotonic")
+    found = detected(predictor, validation, rules, iou_type=iou_type, display=display)
+    after = assess_scores(*of_images(rules, found, reported), outcome.after)
 
-    write_calibrated(source, target, model, after, shifts)
-    draw_reliability({"before": before.deployed, "calibrated": after.deployed}, _picture(target))
-    _tell(before, after, display)
-    display.print(f"The calibrated model is in {target}, its reliability diagram in {_picture(target)}")
+    everything = rules.evaluate(replace(found, scores=found.rank_values, logits=None))
+    summary = summary_of(fitting, before, after)
+    write_calibrated(source, target, predictor, outcome.mapping, summary, metrics=everything.metrics)
+    draw_reliability({"before": before.diagram, "calibrated": after.diagram}, target.with_suffix(".svg"))
+    tell_fitted(outcome, fitting, reported, display)
+    tell_errors(before, after, display)
+    difference = after.metrics["AP"] - before.metrics["AP"]
+    if abs(difference) > 1e-4:
+        display.print(f"AP changed by {difference:+.4f}: {changed}")
+    display.print(f"The calibrated model is in {target}, its reliability diagram in {target.with_suffix('.svg')}")
 
 
-def judge(predictor: Predictor, validation: Validation, *, iou_type: IouType, display: Display) -> Judgement:
-    """Evaluate by logits, which do not saturate as scores do, without a score threshold."""
+def calibrate_predictor(predictor: Predictor, outcome: FittedScores, *, fold: bool) -> str:
+    """Put the mapping into the classifier of the model, or give it to the predictor; why AP may change by that."""
     import torch
 
-    from rankdet.eval import read_results, read_rules, to_results
-    from rankdet.eval.calibration import calibration_error, shifts_to_zero
-    from rankdet.eval.inference import without_score_threshold
+    mapping = outcome.mapping.of_categories(predictor.categories.ids)
+    if not fold:
+        predictor.mapping = mapping
+        return "a table gives several detections the same score, and their order is lost"
+    lines = torch.tensor([(line.slope, line.bias) for line in mapping.classes], dtype=torch.float64)  # type: ignore[union-attr]
+    predictor.model.rescale_logits(*lines.unbind(1))  # type: ignore[operator]
+    return (
+        "the order within each class is the same, but the limits on detections (max_detections, pre_nms) now choose "
+        "between the classes by calibrated scores"
+    )
 
-    rules = read_rules(validation.data.ground_truth(), iou_type=iou_type)
+
+def detected(
+    predictor: Predictor, validation: Validation, rules: Rules, *, iou_type: IouType, display: Display
+) -> Detections:
+    """What the model finds, without a score threshold, with logits, which do not saturate as scores do."""
+    import torch
+
+    from rankdet.eval import read_results, to_results
+    from rankdet.eval.inference import without_score_threshold
+    from rankdet.eval.score_mapping import logits_of
+
     results: list[dict[str, Any]] = []
     logits: list[Tensor] = []
     with without_score_threshold(predictor.model):
         for number, found in validation.detections(predictor, masks=iou_type == "segm", display=display):
+            if "mask_scores" in found:
+                raise CommandError(
+                    f"the masks of this {type(predictor.model).__name__} have scores of their own, which no logit "
+                    "stands for; calibrate its results: rankdet eval --save-results, then calibrate --results"
+                )
             results += to_results(found, image_id=number, categories=validation.data.categories)
-            logits.append(found["logits"].double())
+            own = found.get("logits")
+            scores = found["scores"].double().numpy()
+            logits.append(torch.from_numpy(logits_of(scores)) if own is None else own.double())
     if not results:
         raise CommandError("the model detects nothing in the validation images, so there is nothing to calibrate")
     read = read_results(results, rules.truth, iou_type=iou_type)
-    detections = rules.counted(replace(read, logits=torch.cat(logits).numpy()))
-    assert detections.logits is not None, "they have been given above"
-    evaluation = rules.evaluate(replace(detections, scores=detections.logits))
-    assert evaluation.details is not None, "evaluations have details"
-    matches = evaluation.details.matches
-    scored = replace(matches, scores=detections.scores[matches.chosen])
-    kept = matches.scores >= -shifts_to_zero(matches)[matches.categories]
-    return Judgement(evaluation, calibration_error(scored), calibration_error(scored, kept=kept))
+    return rules.counted(replace(read, logits=torch.cat(logits).numpy()))
 
 
-def write_calibrated(source: str, target: Path, model: nn.Module, after: Judgement, shifts: Tensor) -> None:
-    """A checkpoint with the weights of the model, 0.5 as the threshold of every class, and no state of a training."""
+def write_calibrated(
+    source: str,
+    target: Path,
+    predictor: Predictor,
+    mapping: ScoreMapping,
+    summary: dict[str, Any],
+    *,
+    metrics: dict[str, float],
+) -> None:
+    """A checkpoint with the weights or the table of the predictor, its new thresholds, and no state of a training."""
     import torch
 
     from rankdet.models import Detector
     from rankdet.ops.checkpoint import KEY, PREFIX, read_checkpoint
+    from rankdet.ops.writing import replacing
 
-    assert isinstance(model, Detector), "other models have been refused"
+    model = predictor.model
     content = {name: value for name, value in read_checkpoint(source).items() if name not in _TRAINING_STATE}
     weights = {PREFIX + name: value.cpu() for name, value in model.state_dict().items()}
     content["state_dict"] = content["state_dict"] | weights
     content[KEY] = content[KEY] | {
-        "model": model.plan(),
-        "metrics": {name: float(value) for name, value in after.evaluation.metrics.items()},
-        "thresholds": {str(number): OPERATING_SCORE for number in after.evaluation.thresholds},
-        "calibration": {
-            "shifts": shifts.tolist(),
-            "d_ece": after.deployed.d_ece,
-            "la_ece": after.deployed.la_ece,
-        },
+        "metrics": {name: float(value) for name, value in metrics.items()},
+        "thresholds": dict(zip(map(str, mapping.category_ids), mapping.thresholds, strict=True)),
+        "calibration": {**summary, "mapping": mapping.to_dict()},
     }
-    partial = target.with_name(f".{target.name}.partial")
-    try:
+    if isinstance(model, Detector):
+        content[KEY] |= {"model": model.plan()}
+    if predictor.mapping is not None:
+        content[KEY] |= {"score_mapping": predictor.mapping.to_dict()}
+    with replacing(target) as partial:
         torch.save(content, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
-def _tell(before: Judgement, after: Judgement, display: Display) -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=0)
-    for title in ("", "before", "calibrated"):
-        table.add_column(title, justify="left" if not title else "right", min_width=11)
-    for name in ("AP", "oLRP"):
-        table.add_row(name, *(f"{judged.evaluation.metrics[name]:.4f}" for judged in (before, after)))
-    for name, key in (("D-ECE", "d_ece"), ("LaECE", "la_ece")):
-        for which, kind in (("deployed", "deployed"), ("all detections", "errors")):
-            errors = [getattr(getattr(judged, kind), key) for judged in (before, after)]
-            table.add_row(f"{name}, {which}", *(f"{value:.4f}" for value in errors))
-    display.print(table)
-    changed = after.evaluation.metrics["AP"] - before.evaluation.metrics["AP"]
-    if abs(changed) > 1e-4:
-        display.print(
-            f"AP changed by {changed:+.4f}: the order within each class is the same, but the limits on detections "
-            "(max_detections, pre_nms) now choose between the classes by calibrated scores"
-        )
-
-
-def _matches(judged: Judgement) -> Any:
-    assert judged.evaluation.details is not None, "evaluations have details"
-    return judged.evaluation.details.matches
-
-
-def _check_model(model: nn.Module) -> None:
+def _check_model(predictor: Predictor, source: str, *, folded: bool) -> None:
     from rankdet.models import Detector
     from rankdet.models.shifting import check_shiftable
 
+    model = predictor.model
+    if predictor.mapping is not None:
+        raise CommandError(f"{source} has a table of scores already; calibrate the checkpoint that it was made of")
+    if not folded:
+        return
+    advice = f"; or take --method {METHODS[-1]}, a table that works for any detector"
     if not isinstance(model, Detector):
         raise CommandError(
             f"{type(model).__name__} does not say where its classifier is, as detectors of rankdet do (Detector."
-            "class_layers), so that it cannot be calibrated; deploy it with the thresholds in its checkpoint"
+            f"class_layers), so that its weights cannot be calibrated; deploy it with the thresholds in its checkpoint"
+            f"{advice}"
         )
-    check_shiftable(model)
+    try:
+        check_shiftable(model)
+    except ValueError as error:
+        raise CommandError(f"{error}{advice}") from error
 
 
 def _check_target(source: Path, target: Path) -> None:
     if target.exists() and source.exists() and target.samefile(source):
-        raise CommandError(f"--output {target} is the checkpoint itself, which is never overwritten; give another name")
+        raise CommandError(f"--output {target} is what is to be calibrated; give another name, it is never overwritten")
     if target.is_dir() or not target.parent.is_dir():
         raise CommandError(f"--output {target} cannot be written; give a file in an existing folder")
-
-
-def _picture(target: Path) -> Path:
-    return target.with_suffix(".svg")

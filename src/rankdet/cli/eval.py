@@ -106,7 +106,7 @@ def evaluate_file(given: Given, kind: str) -> Judged:
     from rankdet.eval import read_results
     from rankdet.eval.suspicions import warn_of_suspicions
 
-    truth, iou_type = _annotations(given, "results"), shapes_of(kind) or "bbox"
+    truth, iou_type = annotations_of(given, "results"), shapes_of(kind) or "bbox"
     with telling():
         rules = rules_for(truth, kind, given)
     if rules.name != "COCO":
@@ -135,7 +135,7 @@ def show_proposals(given: Given, iou_type: IouType, target: Path | None) -> None
         raise CommandError("--threshold does not go with --proposals; leave it out")
     with telling():
         metrics = evaluate_proposals(
-            _annotations(given, "proposals"),
+            annotations_of(given, "proposals"),
             given.own["proposals"],
             iou_type=iou_type,
             convert=given.own.get("convert", ""),
@@ -154,7 +154,7 @@ def show_panoptic(given: Given, target: Path | None) -> None:
 
     if useless := set(given.own) - {"panoptic", "annotations", "json"}:
         raise CommandError(f"--{min(useless)} does not go with --panoptic")
-    truth = _annotations(given, "panoptic")
+    truth = annotations_of(given, "panoptic")
     if isinstance(truth, dict):
         raise CommandError("--panoptic needs a panoptic file of COCO's format as --annotations")
     with telling():
@@ -221,7 +221,7 @@ def _write_results(target: Path, results: list[dict[str, object]]) -> None:
     print(f"The detections are in {target}")
 
 
-def _annotations(given: Given, subject: str) -> Path | dict[str, Any]:
+def annotations_of(given: Given, subject: str) -> Path | dict[str, Any]:
     """The ground truth, a COCO or LVIS file or the content of another dataset."""
     from rankdet.data.files import coco_file
     from rankdet.data.yolo_folder import of_split

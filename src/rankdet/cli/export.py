@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     predictor = open_predictor(given.own["checkpoint"], trusted=given.take("trust"))
     about = export(predictor, output, size=size, form=form, batch=batch)  # type: ignore[arg-type]
     _tell(about, output)
-    parity = compare(predictor.model, ExportedDetector(output), _images(given.take("images"), size))
+    parity = compare(predictor.detect, ExportedDetector(output), _images(given.take("images"), size))
     said = f"{parity.score:.1e} in score, {parity.pixels:.1e} pixels in boxes; {parity.alone} are not in the other"
     print(f"compared with the detector, {parity.detections} detections: at most {said}")
     if not parity.holds:

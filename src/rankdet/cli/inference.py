@@ -82,7 +82,8 @@ class Validation:
         device = next(model.parameters()).device
 
         def find(images: list[Tensor], targets: list[dict[str, Any]]) -> list[Detection]:
-            found = answer(model, [image.to(device) for image in images], targets)
+            images = [image.to(device) for image in images]
+            found = [predictor.calibrated(detection) for detection in answer(model, images, targets)]
             return found if masks else [boxes_only(detection) for detection in found]
 
         yield from self.each(find, resize=predictor.resize, display=display)

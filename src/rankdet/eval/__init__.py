@@ -23,9 +23,20 @@ from rankdet.eval.lvis import PerClass, evaluate_lvis
 from rankdet.eval.matching import COCO_IOU_THRESHOLDS, Matches, Outcomes, match
 from rankdet.eval.proposals import evaluate_proposals
 from rankdet.eval.reading import GroundTruthError, read_ground_truth
+from rankdet.eval.rescoring import apply_mapping
 from rankdet.eval.results import read_results
 from rankdet.eval.results_file import ResultsError, ResultsNote, ResultsWarning
 from rankdet.eval.rules import COCORules, LVISRules, Rules, read_rules
+from rankdet.eval.score_calibration import (
+    FittedScores,
+    ScoreAssessment,
+    assess_scores,
+    fit_scores,
+    map_scores,
+    shift_scores,
+)
+from rankdet.eval.score_fitting import fit_isotonic, fit_platt, fit_temperature
+from rankdet.eval.score_mapping import MappingError, ScoreMapping
 from rankdet.eval.sizes import COCO_AREA_RANGES, parse_sizes
 from rankdet.eval.thresholding import ScoreThresholdWarning, ThresholdCost, threshold_cost, warn_of_threshold
 from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, evaluate_voc
@@ -111,6 +122,18 @@ __all__ = [
     "threshold_cost",
     "to_results",
     "warn_of_threshold",
+    "FittedScores",
+    "ScoreAssessment",
+    "assess_scores",
+    "fit_scores",
+    "map_scores",
+    "shift_scores",
+    "fit_isotonic",
+    "fit_platt",
+    "fit_temperature",
+    "MappingError",
+    "ScoreMapping",
+    "apply_mapping",
 ]
 
 

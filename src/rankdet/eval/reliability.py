@@ -16,7 +16,7 @@ def draw_reliability(calibrations: Mapping[str, Calibration], path: Path) -> Non
     Written completely or not at all.
 
     Bars are the precision of the detections of each bin of scores, the darker the more there are; the line is their
-    precision times mean IoU. On the diagonal, scores keep what they promise.
+    mean IoU, 0 of a false one. On the diagonal, scores keep what they promise.
     """
     from matplotlib.figure import Figure
 
@@ -27,7 +27,7 @@ def draw_reliability(calibrations: Mapping[str, Calibration], path: Path) -> Non
         shade = 0.25 + 0.65 * np.sqrt(errors.counts / max(errors.counts.max(), 1))
         colours = [(0.14, 0.34, 0.77, alpha) for alpha in shade.tolist()]
         axis.bar(edges[:-1], np.nan_to_num(errors.precision), np.diff(edges), align="edge", color=colours, ec="white")
-        axis.plot((edges[:-1] + edges[1:]) / 2, errors.worth, "o-", ms=3, color="#c8500a", label="precision × mean IoU")
+        axis.plot((edges[:-1] + edges[1:]) / 2, errors.worth, "o-", ms=3, color="#c8500a", label="mean IoU, 0 if false")
         axis.plot([0, 1], [0, 1], "--", color="grey", lw=1)
         axis.set(title=f"{title}\nD-ECE {errors.d_ece:.3f}, LaECE {errors.la_ece:.3f}", xlabel="score")
         axis.set(xlim=(0, 1), ylim=(0, 1))

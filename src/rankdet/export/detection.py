@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from rankdet.eval.score_mapping import ScoreMapping
 from rankdet.export.fixed import check_postprocess, choose, greedy, row_or_zero
+from rankdet.export.mapped_scores import MappedScores
 from rankdet.models import (
     Cascade,
     DenseDetector,
@@ -51,14 +53,16 @@ class ExportedGraph(nn.Module):
 
     Args:
         detector: in evaluation mode.
+        mapping: of its scores, with the classes in the order of the labels, as `Predictor` has one.
 
     Raises:
         ValueError: the detector has a part that cannot be exported; the message names it.
     """
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Detector, mapping: ScoreMapping | None = None) -> None:
         super().__init__()
         self.detector = detector.eval()
+        self.mapped = None if mapping is None else MappedScores(mapping)
         self._detect = _way_of(detector)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -68,11 +72,19 @@ class ExportedGraph(nn.Module):
         assert isinstance(model, PyramidDetector), "others have been refused"
         maps = model.maps_of(batch)
         found = self._detect(model, maps, batch)
-        boxes, logits, labels, masks = zip(*found, strict=True)
-        scores = torch.stack(logits).sigmoid()
-        known = torch.where(scores > 0, torch.stack(labels), -1)
-        outputs = (torch.stack(boxes), scores, known)
-        return outputs if masks[0] is None else (*outputs, torch.stack(masks))
+        stacked = [torch.stack(part) for part in zip(*found, strict=True) if part[0] is not None]
+        boxes, logits, labels, *masks = stacked
+        scores = logits.sigmoid()
+        if self.mapped is not None:
+            scores, order = self.mapped(logits, labels).topk(logits.shape[1])
+            boxes, labels, *masks = (_in_order(part, order) for part in (boxes, labels, *masks))
+        return (boxes, scores, torch.where(scores > 0, labels, -1), *masks)
+
+
+def _in_order(values: Tensor, order: Tensor) -> Tensor:
+    """Values (N, L, ...) of each image in an order (N, L)."""
+    index = order.view(*order.shape, *[1] * (values.ndim - 2)).expand_as(values)
+    return values.gather(1, index)
 
 
 def _batch_of(model: Detector, images: Tensor) -> ImageBatch:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rankdet.eval.inference import Detection
 from rankdet.ops.boxes import pairwise_iou
 
 SCORE, PIXELS = 1e-3, 0.1
 """What the largest differences of scores and boxes must stay below."""
+Detect = Callable[[list[Tensor]], list[Detection]]
 COUNTED = 0.01
 """Detections below this score are left out: which of them are among the best hundred hangs by a hair."""
 
@@ -40,8 +41,8 @@ class Parity:
 
 
 @torch.no_grad()
-def compare(first: nn.Module, second: nn.Module, images: Sequence[Tensor]) -> Parity:
-    """What two detectors say of the same images, one by one."""
+def compare(first: Detect, second: Detect, images: Sequence[Tensor]) -> Parity:
+    """What two detectors, or functions that do the same, say of the same images, one by one."""
     total, alone, score, pixels = 0, 0, 0.0, 0.0
     for image in images:
         mine, other = _counted(first([image])[0]), _counted(second([image])[0])

@@ -40,7 +40,7 @@ def export(
         raise ValueError(f"a {type(model).__name__} cannot be exported: it is no detector of rankdet")
     if min(size) < 32 or batch < 1:
         raise ValueError(f"images have at least 32 x 32 pixels, and a batch at least one; got {size} and {batch}")
-    graph = ExportedGraph(model)
+    graph = ExportedGraph(model, predictor.mapping)
     about = About(
         size=size,
         batch=batch,

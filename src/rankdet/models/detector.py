@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth, check_mask_sizes
 from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.models.postprocess import Postprocess
-from rankdet.models.shifting import check_shiftable, shift_layers
+from rankdet.models.shifting import check_shiftable, rescale_layers
 from rankdet.models.spec import PlanError, spec_of
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 from rankdet.ops.part import Part
@@ -132,19 +132,23 @@ class Detector(nn.Module, Part, ABC):
         """
         return ()
 
-    @torch.no_grad()
-    def shift_logits(self, shifts: Tensor) -> None:
-        """Add ``shifts`` (K,) to the logits of all detections of each class, by the biases of the classifier.
+    def rescale_logits(self, slopes: Tensor, shifts: Tensor) -> None:
+        """Multiply the logits of all detections of each class by ``slopes`` (K,) > 0 and add ``shifts`` (K,).
 
-        The order of the detections of a class does not change. Which detections of all classes an image keeps
-        (``max_detections``, ``pre_nms``) may change. Masks, boxes and proposals do not.
+        It is in the weights and biases of the classifier afterwards. The order of the detections of a class does not
+        change. Which detections of all classes an image keeps (``max_detections``, ``pre_nms``) may change. Masks,
+        boxes and proposals do not.
 
         Raises:
-            ValueError: when no bias does that: with a softmax over the classes, scores that are fused with a judged
+            ValueError: when no weights do that: with a softmax over the classes, scores that are fused with a judged
                 quality or a mask's, or boxes that are voted on by scores.
         """
         check_shiftable(self)
-        shift_layers(self.class_layers, shifts)
+        rescale_layers(self.class_layers, slopes, shifts)
+
+    def shift_logits(self, shifts: Tensor) -> None:
+        """Add ``shifts`` (K,) to the logits of all detections of each class; otherwise as `rescale_logits`."""
+        self.rescale_logits(torch.ones_like(shifts), shifts)
 
     @abstractmethod
     def losses_of(self, batch: ImageBatch, truth: GroundTruth) -> Losses:

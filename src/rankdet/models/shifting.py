@@ -1,4 +1,4 @@
-"""Shifting the logits of each class by its bias in the classifier, where that changes no order."""
+"""Mapping the logits of each class by straight lines, in the classifier, where that changes no order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_shiftable(model: Detector) -> None:
-    """ValueError, saying why, unless a shift of the classifier's biases is a shift of the logits of detections."""
+    """ValueError, saying why, unless the logits of detections scale and shift as the outputs of the classifier do."""
     name, criterion = type(model).__name__, model.criterion
     if not model.class_layers:
         raise ValueError(
@@ -43,19 +43,27 @@ def check_shiftable(model: Detector) -> None:
 
 
 @torch.no_grad()
-def shift_layers(layers: Sequence[nn.Conv2d | nn.Linear], shifts: Tensor) -> None:
-    """Add ``shifts`` (K,) to biases (A K,), which hold those of the K classes for one anchor after another.
+def rescale_layers(layers: Sequence[nn.Conv2d | nn.Linear], slopes: Tensor, shifts: Tensor) -> None:
+    """Multiply the outputs of layers by ``slopes`` (K,) and add ``shifts`` (K,).
+
+    They have A K outputs, those of the K classes for one anchor after another.
 
     >>> layer = nn.Linear(1, 4)
-    >>> _ = nn.init.zeros_(layer.bias)
-    >>> shift_layers([layer], torch.tensor([1.0, 2.0]))
-    >>> layer.bias.tolist()
-    [1.0, 2.0, 1.0, 2.0]
+    >>> _ = nn.init.ones_(layer.weight), nn.init.ones_(layer.bias)
+    >>> rescale_layers([layer], torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0]))
+    >>> layer.weight.squeeze().tolist(), layer.bias.tolist()
+    ([1.0, 3.0, 1.0, 3.0], [1.0, 5.0, 1.0, 5.0])
     """
     if shifts.ndim != 1 or not torch.isfinite(shifts).all():
         raise ValueError(f"shifts must be finite numbers, one for each class; got {shifts}")
-    for layer in layers:
-        assert layer.bias is not None, "layers of logits have biases"
-        if len(layer.bias) % len(shifts):
-            raise ValueError(f"there are {len(shifts)} shifts, but {len(layer.bias)} biases; give one for each class")
-        layer.bias.view(-1, len(shifts)).add_(shifts.to(layer.bias))
+    if slopes.shape != shifts.shape or not (torch.isfinite(slopes) & (slopes > 0)).all():
+        raise ValueError(f"slopes must be finite numbers above 0, one for each class as shifts are; got {slopes}")
+    parameters = [(layer.weight, layer.bias) for layer in layers if layer.bias is not None]
+    assert len(parameters) == len(layers), "layers of logits have biases"
+    for _, bias in parameters:
+        if len(bias) % len(shifts):
+            raise ValueError(f"there are {len(shifts)} shifts, but {len(bias)} biases; give one for each class")
+    for weight, bias in parameters:
+        factors = slopes.to(weight).view(-1, *[1] * (weight.ndim - 1))
+        weight.unflatten(0, (-1, len(slopes))).mul_(factors)
+        bias.view(-1, len(slopes)).mul_(slopes.to(bias)).add_(shifts.to(bias))

@@ -100,4 +100,5 @@ _RECORD = {
     "image_size": (_or_none(_is_mapping), "a rule of resizing"),
     "metrics": (_or_none(_are_numbers), "numbers by name"),
     "thresholds": (_or_none(_are_numbers), "numbers by category id"),
+    "score_mapping": (_or_none(_is_mapping), "a mapping of scores"),
 }

@@ -73,12 +73,12 @@ def test_a_plan_builds_the_same_model_again(recipe):
 
 
 @every_recipe
-def test_shifted_logits_are_those_of_the_detections(recipe):
+def test_mapped_logits_are_those_of_the_detections(recipe):
     model = small(recipe).eval()
     before = model(IMAGES)[0]
-    model.shift_logits(torch.ones(K))
+    model.rescale_logits(torch.full((K,), 2.0), torch.ones(K))
     after = model(IMAGES)[0]
-    torch.testing.assert_close(after["logits"], before["logits"] + 1)
+    torch.testing.assert_close(after["logits"], 2 * before["logits"] + 1)
     torch.testing.assert_close(after["boxes"].sort(0).values, before["boxes"].sort(0).values)
 
 
