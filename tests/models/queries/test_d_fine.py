@@ -93,7 +93,7 @@ def test_detections_are_those_of_the_last_layer_that_learns():
 def test_the_teacher_learns_nothing_from_its_pupils():
     truth = truth_of(NOTHING, NOTHING)
     said = said_of(moved(), truth)
-    pupil, teacher = said.decoder[1], said.decoder[-1]
+    pupil, teacher = said.decoder[1], said.decoder[1].sides.teacher
     nobody = torch.empty(0, dtype=torch.long)
     background = torch.full(pupil.logits.shape[:2], BACKGROUND).flatten()
     assignment = Assignment(background, nobody, nobody, torch.empty(0, 4))
