@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from rankdet.models import (
     libra_criterion,
     paa_criterion,
     query_ranking_criterion,
+    rf_detr_criterion,
     rpn_cross_entropy,
     rt_detr_criterion,
     smooth_softmax_criterion,
@@ -51,7 +53,7 @@ from rankdet.ops.part import arguments_of
 FOLDER = presets_folder()
 OVERLAYS = {"small", "finetune", "strong", "copy_paste"}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
-OF_TRANSFORMERS = [name for name in NAMES if name.startswith(("deformable_detr/", "rt_detr/"))]
+OF_TRANSFORMERS = [name for name in NAMES if name.startswith(("d_fine/", "deformable_detr/", "rf_detr/", "rt_detr/"))]
 PUBLISHED = [name for name in NAMES if "/" in name and name not in OF_TRANSFORMERS]
 ONE_CLASS = [name for name in NAMES if name.startswith(("rpn/", "guided_anchoring/rpn"))]
 FILES = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
@@ -337,8 +339,12 @@ def test_chooses_detections_as_published(name: str):
 
 # The rate and its factor for the backbone, the images of a step, the epochs, and after which of them the rate drops.
 OF_QUERIES = {
+    "d_fine/rank_sort_n_160e_coco": (8e-4, 0.5, 128, 160, (), None),
+    "d_fine/varifocal_n_160e_coco": (8e-4, 0.5, 128, 160, (), None),
     "deformable_detr/focal_r50_50e_coco": (2e-4, 0.1, 32, 50, (40,), 0.1),
     "deformable_detr/rank_sort_r50_12e_coco": (2e-4, 0.1, 16, 12, (10, 11), 0.2),
+    "rf_detr/ia_bce_nano_100e_coco": (1e-4, 0.735, 16, 100, (), None),
+    "rf_detr/rank_sort_nano_100e_coco": (1e-4, 0.735, 16, 100, (), None),
     "rt_detr/rank_sort_r18_120e_coco": (1e-4, 1.0, 16, 120, (), None),
     "rt_detr/varifocal_r18_120e_coco": (1e-4, 1.0, 16, 120, (), None),
 }
@@ -351,8 +357,9 @@ def test_transformers_train_as_published(name: str):
     optimiser, schedule = settings["optimiser"], settings["schedule"]
     assert optimiser[CLASS] == "rankdet.train.AdamW"
     assert (optimiser[ARGUMENTS]["lr"], optimiser[ARGUMENTS]["weight_decay"]) == (rate, 1e-4)
-    (group,) = optimiser[ARGUMENTS]["groups"]
-    assert group[ARGUMENTS]["rate"] == backbone
+    groups = [group for group in optimiser[ARGUMENTS]["groups"] if group[CLASS].endswith("ParameterGroup")]
+    of_backbone = [group for group in groups if "decoder" not in group[ARGUMENTS]["names"]]
+    assert math.prod(group[ARGUMENTS]["rate"] for group in of_backbone) == backbone
     assert (schedule["epochs"], schedule["base_batch_size"]) == (epochs, batch)
     assert (schedule["decay"] or {ARGUMENTS: {}})[ARGUMENTS] == (
         {"milestones": list(drops), "gamma": gamma} if drops else {}
@@ -365,6 +372,10 @@ def test_the_criteria_of_transformers_are_those_of_their_papers():
     pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
     for name, make in {
         "deformable_detr/focal_r50_50e_coco": deformable_detr_criterion,
+        "d_fine/rank_sort_n_160e_coco": query_ranking_criterion,
+        "d_fine/varifocal_n_160e_coco": rt_detr_criterion,
+        "rf_detr/ia_bce_nano_100e_coco": rf_detr_criterion,
+        "rf_detr/rank_sort_nano_100e_coco": query_ranking_criterion,
         "rt_detr/varifocal_r18_120e_coco": rt_detr_criterion,
         "rt_detr/rank_sort_r18_120e_coco": query_ranking_criterion,
     }.items():

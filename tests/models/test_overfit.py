@@ -33,9 +33,11 @@ from rankdet.losses.boxes import GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import (
     ATSS,
+    DFINE,
     FCOS,
     FSAF,
     PAA,
+    RFDETR,
     RPN,
     SSD300,
     YOLACT,
@@ -57,6 +59,7 @@ from rankdet.models import (
     fovea_criterion,
     paa_criterion,
     query_ranking_criterion,
+    rf_detr_criterion,
     rt_detr_criterion,
     softmax_criterion,
     solo_criterion,
@@ -188,15 +191,16 @@ LONG = {  # what other cases are near to
     *("RetinaNet-average_precision_criterion", "RetinaNet-ndcg_criterion", "RetinaNet-focal"),
     *("FoveaBox-fovea_criterion", "PAA-paa_criterion", "FasterRCNN-alrp", "SOLOv2-dice_ranking_criterion"),
     *("MaskRCNN-softmax_criterion", "CascadeMaskRCNN-rank_sort"),
-    *("RTDETRv2-rt_detr_criterion", "DeformableDETR-query_ranking_criterion"),
+    *("RTDETRv2-rt_detr_criterion", "DFINE-rt_detr_criterion", "RFDETR-rf_detr_criterion"),
+    "DeformableDETR-query_ranking_criterion",
 }
 WIDTHS = {"d_model": 64, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
 HYBRID = {"encoder_hidden_dim": 64, "decoder_in_channels": [64] * 3, "num_denoising": 10, "hidden_expansion": 0.5}
 
 
-def rt_detr(criterion: Callable[[], Criterion]) -> Case:
+def hybrid(recipe: Callable[..., nn.Module], criterion: Callable[[], Criterion]) -> Case:
     settings = {"num_classes": 3, "backbone": "test_resnet", "queries": 30, "options": {**WIDTHS, **HYBRID}}
-    return Case(f"RTDETRv2-{criterion.__name__}", lambda: RTDETRv2(**settings, criterion=criterion()))
+    return Case(f"{recipe.__name__}-{criterion.__name__}", lambda: recipe(**settings, criterion=criterion()))
 
 
 def deformable_detr(criterion: Callable[[], Criterion]) -> Case:
@@ -205,7 +209,20 @@ def deformable_detr(criterion: Callable[[], Criterion]) -> Case:
     return Case(f"DeformableDETR-{criterion.__name__}", lambda: DeformableDETR(**settings, criterion=criterion()))
 
 
-TRANSFORMERS = [rt_detr(query_ranking_criterion), rt_detr(rt_detr_criterion), deformable_detr(query_ranking_criterion)]
+def rf_detr(criterion: Callable[[], Criterion]) -> Case:
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 8, "num_windows": 2}
+    backbone = {"model_type": "rf_detr_dinov2", **sizes, "out_features": ["stage1", "stage2"], "use_mask_token": False}
+    options = {"backbone_config": backbone, "d_model": 64, "decoder_ffn_dim": 64, "group_detr": 3}
+    settings = {"num_classes": 3, "queries": 30, "options": options}
+    return Case(f"RFDETR-{criterion.__name__}", lambda: RFDETR(**settings, criterion=criterion()))
+
+
+TRANSFORMERS = [
+    rf_detr(query_ranking_criterion),
+    rf_detr(rf_detr_criterion),
+    *(hybrid(recipe, make) for recipe in (RTDETRv2, DFINE) for make in (query_ranking_criterion, rt_detr_criterion)),
+    deformable_detr(query_ranking_criterion),
+]
 
 
 @cache

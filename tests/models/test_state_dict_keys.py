@@ -17,9 +17,11 @@ from torch import nn
 from rankdet.criteria import Centerness, ScoreCriterion, SemanticCriterion
 from rankdet.models import (
     ATSS,
+    DFINE,
     FSAF,
     PAA,
     RFCN,
+    RFDETR,
     SSD300,
     SSD512,
     YOLACT,
@@ -143,7 +145,9 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
 }
 OF_A_LIBRARY = {
     "ConditionalDETR": of_recipe(ConditionalDETR),
+    "DFINE": lambda: DFINE(num_classes=80, variant="n"),
     "DeformableDETR": of_recipe(DeformableDETR),
+    "RFDETR": lambda: RFDETR(num_classes=80, variant="nano"),
     "RTDETRv2": lambda: RTDETRv2(num_classes=80, variant="r18"),
 }
 MODELS |= OF_A_LIBRARY

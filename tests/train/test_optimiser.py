@@ -74,6 +74,13 @@ def test_a_layer_decay_that_grows_is_refused():
         LayerDecay(rate=1.5)
 
 
+def test_layers_of_hugging_face_are_layers():
+    layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(2))
+    network = nn.ModuleDict({"embeddings": nn.Linear(2, 2), "encoder": nn.ModuleDict({"layer": layers})})
+    rates = LayerDecay(names="*.weight", rate=0.5).rates(dict(network.named_parameters()))
+    assert rates == {"embeddings.weight": 0.125, "encoder.layer.0.weight": 0.25, "encoder.layer.1.weight": 0.5}
+
+
 def test_factors_of_groups_multiply():
     slow = ParameterGroup(names="backbone.*", rate=0.1)
     bare = ParameterGroup(names="*", decay=0.0, vectors=True)

@@ -37,13 +37,16 @@ from rankdet.models.masks.yolact import YOLACT, yolact_criterion
 from rankdet.models.postprocess import CutLast, Postprocess, SoftPostprocess
 from rankdet.models.pyramid_detector import PyramidDetector
 from rankdet.models.queries.conditional_detr import ConditionalDETR, ConditionalDETRNetwork
+from rankdet.models.queries.d_fine import D_FINE_VARIANTS, DFINE, DFINENetwork
 from rankdet.models.queries.deformable_detr import DeformableDETR, DeformableDETRNetwork, deformable_detr_criterion
 from rankdet.models.queries.detector import QueryDetector
-from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs
+from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs, SideDistributions
 from rankdet.models.queries.postprocess import TopPostprocess
 from rankdet.models.queries.recipe import detr_criterion, query_ranking_criterion
+from rankdet.models.queries.rf_detr import RF_DETR_VARIANTS, RFDETR, RFDETRNetwork, rf_detr_criterion
 from rankdet.models.queries.rt_detr import RT_DETR_VARIANTS, RTDETRNetwork, RTDETRv2, rt_detr_criterion
-from rankdet.models.queries.stage import QueryStage
+from rankdet.models.queries.sides import FineGrainedLosses
+from rankdet.models.queries.stage import LayerTerm, QueryStage
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
 from rankdet.models.region.c4 import FasterRCNNC4, TridentNet
 from rankdet.models.region.cascade import Cascade, MeanOutput, MeanScore, RoIHead, RoIHeadFactory, StageAverage
@@ -150,6 +153,16 @@ __all__ = [
     "RPNDetector",
     "RPNFactory",
     "RegionDetector",
+    "DFINE",
+    "DFINENetwork",
+    "D_FINE_VARIANTS",
+    "FineGrainedLosses",
+    "LayerTerm",
+    "SideDistributions",
+    "RFDETR",
+    "RFDETRNetwork",
+    "RF_DETR_VARIANTS",
+    "rf_detr_criterion",
     "RTDETRNetwork",
     "RTDETRv2",
     "RT_DETR_VARIANTS",

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 NAMES, RATE = "names", "rate"
-_LAYER = re.compile(r".*\bblocks\.\d+|.*?\b(?:layers?|stages?)_?\d+(?:\.(?:\d+|downsample))?")
+_LAYER = re.compile(r".*\b(?:blocks|encoder\.layer)\.\d+|.*?\b(?:layers?|stages?)_?\d+(?:\.(?:\d+|downsample))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,8 @@ class ParameterGroup:
 class LayerDecay(ParameterGroup):
     """Layers learn more slowly the nearer they are to the image: the last at `rate`, the one before at its square, ...
 
-    A layer is a block of the network, such as ``layer3.2`` of a ResNet or ``blocks.7`` of a transformer. What comes
+    A layer is a block of the network, such as ``layer3.2`` of a ResNet or ``blocks.7`` of a transformer
+    (``encoder.layer.7`` in Hugging Face's). What comes
     before the first of them is one layer. Source: Clark et al., "ELECTRA", 2020; Bao et al., "BEiT", 2022.
 
     Attributes:

@@ -9,16 +9,37 @@ import torch
 from torch import Tensor, nn
 
 from rankdet.assign import GroundTruth
-from rankdet.models import ConditionalDETR, DeformableDETR, QueryDetector, QueryOutputs, RTDETRv2
+from rankdet.models import DFINE, RFDETR, ConditionalDETR, DeformableDETR, QueryDetector, QueryOutputs, RTDETRv2
 
 K = 3
 WIDTHS = {"d_model": 32, "decoder_ffn_dim": 32, "encoder_ffn_dim": 32, "decoder_layers": 2}
 HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
 HYBRID = {"encoder_hidden_dim": 32, "decoder_in_channels": [32] * 3, "num_denoising": 10, "hidden_expansion": 0.5}
+DINO = {
+    "model_type": "rf_detr_dinov2",
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "patch_size": 8,
+    "num_windows": 2,
+    "image_size": 64,
+    "out_features": ["stage1", "stage2"],
+    "use_mask_token": False,
+}
 OPTIONS: dict[type[QueryDetector], dict[str, Any]] = {
     ConditionalDETR: {**WIDTHS, **HEADS, "encoder_layers": 1},
     DeformableDETR: {**WIDTHS, **HEADS, "encoder_layers": 1},
     RTDETRv2: {**WIDTHS, **HEADS, **HYBRID},
+    DFINE: {**WIDTHS, **HEADS, **HYBRID, "depth_mult": 0.34},
+    RFDETR: {
+        "backbone_config": DINO,
+        "d_model": 32,
+        "decoder_layers": 2,
+        "decoder_ffn_dim": 32,
+        "decoder_self_attention_heads": 2,
+        "decoder_cross_attention_heads": 2,
+        "group_detr": 3,
+    },
 }
 RECIPES = list(OPTIONS)
 IMAGES = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.full((3, 50, 80), 0.4)]
@@ -31,8 +52,9 @@ MANY = {"boxes": OBJECTS["boxes"].repeat(15, 1), "labels": OBJECTS["labels"].rep
 def small(recipe: Callable[..., QueryDetector], **settings: Any) -> QueryDetector:
     """A detector of three classes with 20 queries, the same every time."""
     torch.manual_seed(0)
-    arguments = {"num_classes": K, "backbone": "test_resnet", "queries": 20, "options": OPTIONS[recipe]}
-    return recipe(**(arguments | settings))
+    arguments = {"num_classes": K, "queries": 20, "options": OPTIONS[recipe]}
+    backbone = {} if recipe is RFDETR else {"backbone": "test_resnet"}
+    return recipe(**(arguments | backbone | settings))
 
 
 def truth_of(*targets: dict[str, Tensor]) -> GroundTruth:

@@ -19,7 +19,7 @@ pytest.importorskip("transformers", reason="the extra [transformers] is not inst
 def of_the_library(config, targets, layers) -> Tensor:
     from transformers.loss.loss_deformable_detr import DeformableDetrForObjectDetectionLoss
 
-    classes, boxes = (torch.stack(parts) for parts in zip(*layers, strict=True))
+    classes, boxes = (torch.stack(parts) for parts in zip(*(layer[:2] for layer in layers), strict=True))
     return DeformableDetrForObjectDetectionLoss(classes[-1], targets, "cpu", boxes[-1], config, classes, boxes)[0]
 
 

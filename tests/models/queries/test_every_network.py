@@ -11,12 +11,15 @@ from rankdet.assign import CriterionCost, HungarianMatcher
 from rankdet.criteria import RankingCriterion, ScoreCriterion, alrp_criterion, average_precision_criterion
 from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import (
+    DFINE,
+    RFDETR,
     ConditionalDETR,
     DeformableDETR,
     RTDETRv2,
     build,
     deformable_detr_criterion,
     query_ranking_criterion,
+    rf_detr_criterion,
     rt_detr_criterion,
 )
 from tests.models.queries.networks import CROWD, IMAGES, MANY, NOTHING, OBJECTS, RECIPES, K, small, untouched
@@ -35,6 +38,8 @@ PAIRS = [
 ]
 PAIRS += [(DeformableDETR, deformable_detr_criterion), (DeformableDETR, alrp_criterion), (RTDETRv2, rt_detr_criterion)]
 PAIRS += [(RTDETRv2, RankingCriterion)]
+PAIRS += [(RFDETR, make) for make in (query_ranking_criterion, rf_detr_criterion)]
+PAIRS += [(DFINE, make) for make in (query_ranking_criterion, rt_detr_criterion)]
 PAIRS += [(ConditionalDETR, make) for make in (query_ranking_criterion, deformable_detr_criterion)]
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda part: part.__name__)
 
@@ -90,8 +95,8 @@ def test_the_matcher_may_ask_the_criterion(recipe):
 
 @every_recipe
 def test_an_option_that_there_is_not_is_refused(recipe):
-    with pytest.raises(ValueError, match=r"'encoder_layer'.*did you mean encoder_layers"):
-        recipe(num_classes=K, options={"encoder_layer": 2})
+    with pytest.raises(ValueError, match=r"'decoder_layer'.*did you mean decoder_layers"):
+        recipe(num_classes=K, options={"decoder_layer": 2})
 
 
 @every_recipe

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -23,10 +23,20 @@ from rankdet.ops.priors import Priors
 
 
 class LayerOutputs(NamedTuple):
-    """Logits (N, Q, C) and boxes (N, Q, 4) of one layer."""
+    """Logits (N, Q, C) and boxes (N, Q, 4) of one layer, and where the sides of the boxes may lie, if it says so."""
 
     logits: Tensor
     boxes: Tensor
+    sides: SideDistributions | None = None
+
+    def part(self, queries: slice) -> LayerOutputs:
+        """What is said of some of the queries."""
+        sides = self.sides and self.sides.part(queries)
+        return LayerOutputs(self.logits[:, queries], self.boxes[:, queries], sides)
+
+    def taught_by(self, teacher: LayerOutputs) -> LayerOutputs:
+        """The same layer, whose sides learn from another one."""
+        return self._replace(sides=self.sides and replace(self.sides, teacher=teacher))
 
     def predictions(self, frames: Sequence[Tensor], *, groups: int = 1) -> Predictions:
         """The same as predictions whose priors are the frames (4,) of the images.
@@ -39,6 +49,30 @@ class LayerOutputs(NamedTuple):
         priors = Priors(tuple(repeated), (valid,) * len(repeated))
         logits = self.logits.flatten(0, 1)
         return Predictions(logits, self.boxes.flatten(0, 1), logits[:, :0], priors, FrameCoder())
+
+
+@dataclass(frozen=True)
+class SideDistributions:
+    """Where the left, upper, right and lower side of each box may lie (D-FINE).
+
+    Attributes:
+        logits: (N, Q, 4, B) of a softmax over B places.
+        references: (N, Q, 4), boxes that the sides are moved from.
+        places: (B,), ascending: how far outwards a side is moved, in units of 1 / ``scale`` of the reference's size.
+        scale: a side that is not moved lies half of the size, so ``scale`` / 2 units, from the centre.
+        teacher: what the last layer says of the same queries; None in the last layer.
+    """
+
+    logits: Tensor
+    references: Tensor
+    places: Tensor
+    scale: Tensor
+    teacher: LayerOutputs | None = None
+
+    def part(self, queries: slice) -> SideDistributions:
+        """What is said of some of the queries."""
+        teacher = self.teacher and self.teacher.part(queries)
+        return replace(self, logits=self.logits[:, queries], references=self.references[:, queries], teacher=teacher)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
+from typing_extensions import Self
 
 from rankdet.assign.assignment import Assigner
 from rankdet.assign.ground_truth import GroundTruth
@@ -49,8 +50,12 @@ class RTDETRNetwork(LibraryNetwork):
     Args:
         model: the library's.
         backbone: takes the place of the model's; None leaves it.
+
+    Attributes:
+        kinds: names of the library's configuration and model.
     """
 
+    kinds: ClassVar[tuple[str, str]] = ("RTDetrV2Config", "RTDetrV2ForObjectDetection")
     class_tensors = ("class_embed", "model.decoder.class_embed", "model.enc_score_head", "model.denoising_class_embed")
 
     def __init__(self, model: nn.Module, *, backbone: Backbone | None = None) -> None:
@@ -68,6 +73,25 @@ class RTDETRNetwork(LibraryNetwork):
             if isinstance(module, nn.Conv2d | nn.BatchNorm2d) and module not in of_backbone:
                 module.reset_parameters()
 
+    @classmethod
+    def made(
+        cls,
+        settings: Mapping[str, Any],
+        *,
+        options: Mapping[str, Any] | None,
+        backbone: str | Backbone | None,
+        pretrained: str | Path | None,
+    ) -> Self:
+        """The network of a variant, with options of the library's configuration, a backbone and weights if stated."""
+        strides = settings.get("feat_strides", (8, 16, 32))
+        own = None if backbone is None else backbone_of(backbone, strides)
+        if own is not None:
+            settings = {**settings, "backbone_config": _PLACEHOLDER, "encoder_in_channels": list(own.channels)}
+        config, model = (getattr(library(), name) for name in cls.kinds)
+        network = cls(model(config_of(config, settings, options)), backbone=own)
+        load_pretrained(network, pretrained)
+        return network
+
     def forward(self, batch: ImageBatch, truth: GroundTruth | None) -> QueryOutputs:
         """See `QueryNetwork`."""
         frames = canvas_frames(batch)
@@ -75,25 +99,29 @@ class RTDETRNetwork(LibraryNetwork):
         if truth is None:
             return QueryOutputs(frames, [LayerOutputs(said.logits, said.pred_boxes)])
         given = said.loss_dict
-        layers = list(zip(given["outputs_class"].unbind(1), given["outputs_coord"].unbind(1), strict=True))
+        layers = self.layers_of(given)
         meta = given["denoising_meta_values"]
         noisy = meta["dn_num_split"][0] if meta else 0
         return QueryOutputs(
             frames,
-            [LayerOutputs(logits[:, noisy:], boxes[:, noisy:]) for logits, boxes in layers],
+            [layer.part(slice(noisy, None)) for layer in layers],
             encoder=LayerOutputs(given["enc_topk_logits"], given["enc_topk_bboxes"]),
-            denoising=self._denoising([(logits[:, :noisy], boxes[:, :noisy]) for logits, boxes in layers], meta),
+            denoising=self._denoising([layer.part(slice(noisy)) for layer in layers], meta),
         )
 
-    def _denoising(self, layers: list[tuple[Tensor, Tensor]], meta: Mapping[str, Any] | None) -> Denoising | None:
+    def layers_of(self, given: Mapping[str, Any]) -> list[LayerOutputs]:
+        """What the decoder layers say of noisy queries and others, from what the library gives its loss."""
+        of_layers = zip(given["outputs_class"].unbind(1), given["outputs_coord"].unbind(1), strict=True)
+        return [LayerOutputs(*layer) for layer in of_layers]
+
+    def _denoising(self, layers: list[LayerOutputs], meta: Mapping[str, Any] | None) -> Denoising | None:
         """The noisy queries; none of them, but connected to what would make them, in a batch without objects."""
         if self.model.config.num_denoising == 0:
             return None
         if meta is not None:
-            said = [LayerOutputs(*layer) for layer in layers]
-            return Denoising(said, meta["dn_positive_idx"], repeats=meta["dn_num_group"])
+            return Denoising(layers, meta["dn_positive_idx"], repeats=meta["dn_num_group"])
         nothing = 0 * self.model.model.denoising_class_embed.weight.sum()
-        said = [LayerOutputs(logits + nothing, boxes) for logits, boxes in layers]
+        said = [layer._replace(logits=layer.logits + nothing) for layer in layers]
         images, device = len(said[0].logits), said[0].logits.device
         return Denoising(said, [nothing.new_empty(0).long().to(device)] * images, repeats=1)
 
@@ -172,16 +200,9 @@ class RTDETRv2(QueryDetector):
             "initializer_bias_prior_prob": 0.01,
             "freeze_backbone_batch_norms": pretrained is not None,
         }
-        own = None if backbone is None else backbone_of(backbone, (8, 16, 32))
-        if own is not None:
-            settings |= {"backbone_config": _PLACEHOLDER, "encoder_in_channels": list(own.channels)}
-        kinds = library()
-        config = config_of(kinds.RTDetrV2Config, settings, options)
-        network = RTDETRNetwork(kinds.RTDetrV2ForObjectDetection(config), backbone=own)
-        load_pretrained(network, pretrained)
         super().__init__(
             num_classes=num_classes,
-            network=network,
+            network=RTDETRNetwork.made(settings, options=options, backbone=backbone, pretrained=pretrained),
             stage=QueryStage(criterion=criterion, matcher=matcher, encoder=encoder, denoising=denoising),
             postprocess=postprocess,
             preprocess=Preprocess(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from rankdet.assign.hungarian import HungarianMatcher
 from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.losses.classification import ABSENT
 from rankdet.models.detector import Losses
-from rankdet.models.queries.outputs import QueryOutputs
+from rankdet.models.queries.outputs import LayerOutputs, QueryOutputs
 from rankdet.ops.part import Part
 from rankdet.ops.predictions import Predictions
 from rankdet.ops.priors import Priors
@@ -23,9 +24,10 @@ from rankdet.ops.priors import Priors
 
 @dataclass(frozen=True)
 class _Matched:
-    """One layer: what its losses are called, what it predicts, the objects, and what it learns from."""
+    """One layer: what its losses are called, what it says and so predicts, the objects, and what it learns from."""
 
     name: str
+    said: LayerOutputs
     predictions: Predictions
     truth: GroundTruth
     criterion: Criterion
@@ -34,6 +36,17 @@ class _Matched:
         """How many there will be: objects, or queries where those are fewer. Shapes tell it."""
         pairs = zip(self.predictions.priors.boxes, self.truth.boxes, strict=True)
         return sum(min(len(queries), len(objects)) for queries, objects in pairs)
+
+
+class LayerTerm(nn.Module, Part, ABC):
+    """What a layer learns beside its criterion, from more than logits and boxes.
+
+    Invariant: for what says nothing of the kind, no losses; otherwise the same names for every batch.
+    """
+
+    @abstractmethod
+    def forward(self, said: LayerOutputs, predictions: Predictions, assignment: Assignment) -> dict[str, Tensor]:
+        """Named losses of what a layer says, given the same as predictions, and who is positive."""
 
 
 class QueryStage(nn.Module, Part):
@@ -48,6 +61,7 @@ class QueryStage(nn.Module, Part):
         encoder: what the proposals of the encoder learn from; by default the criterion.
         denoising: what denoising queries learn from; by default the criterion.
         proposals_have_classes: whether proposals learn the classes of objects, or that there is one (class 0).
+        beside: what every layer learns beside its criterion; None for nothing.
 
     Raises:
         ValueError: a criterion asks for a quality branch, which queries do not have.
@@ -61,6 +75,7 @@ class QueryStage(nn.Module, Part):
         encoder: Criterion | None = None,
         denoising: Criterion | None = None,
         proposals_have_classes: bool = True,
+        beside: LayerTerm | None = None,
     ) -> None:
         super().__init__()
         self.criterion = criterion
@@ -68,6 +83,7 @@ class QueryStage(nn.Module, Part):
         self.encoder = encoder
         self.denoising = denoising
         self.proposals_have_classes = proposals_have_classes
+        self.beside = beside
         for role in (criterion, encoder, denoising):
             if role is not None and role.quality_channels:
                 raise ValueError(
@@ -88,22 +104,30 @@ class QueryStage(nn.Module, Part):
         """What the criterion of each layer says, and what its losses are called."""
         layers = list(self._layers(outputs, truth))
         for layer, assignment in zip(layers, self.match(layers), strict=True):
-            yield layer.name, layer.criterion(layer.predictions, assignment)
+            yield layer.name, self._compare(layer, assignment)
         if outputs.denoising is not None:
-            assignment = outputs.denoising.assignment(truth)
+            assignment, criterion = outputs.denoising.assignment(truth), self.denoising or self.criterion
             for said in outputs.denoising.layers:
-                yield "denoising_", (self.denoising or self.criterion)(said.predictions(outputs.frames), assignment)
+                layer = _Matched("denoising_", said, said.predictions(outputs.frames), truth, criterion)
+                yield layer.name, self._compare(layer, assignment)
+
+    def _compare(self, layer: _Matched, assignment: Assignment) -> CriterionOutput:
+        """What the criterion says of a layer, with the losses of what it learns beside."""
+        output: CriterionOutput = layer.criterion(layer.predictions, assignment)
+        if self.beside is None:
+            return output
+        return replace(output, losses=output.losses | self.beside(layer.said, layer.predictions, assignment))
 
     def _layers(self, outputs: QueryOutputs, truth: GroundTruth) -> Iterator[_Matched]:
         """The layers whose queries are to be matched."""
         repeated = _repeated(truth, outputs.groups)
         for number, said in enumerate(reversed(outputs.decoder)):
             predictions = said.predictions(outputs.frames, groups=outputs.groups)
-            yield _Matched("auxiliary_" if number else "", predictions, repeated, self.criterion)
+            yield _Matched("auxiliary_" if number else "", said, predictions, repeated, self.criterion)
         if outputs.encoder is not None:
             objects = repeated if self.proposals_have_classes else repeated.without_classes()
             predictions = outputs.encoder.predictions(outputs.frames, groups=outputs.groups)
-            yield _Matched("encoder_", predictions, objects, self.encoder or self.criterion)
+            yield _Matched("encoder_", outputs.encoder, predictions, objects, self.encoder or self.criterion)
 
     def match(self, layers: Sequence[_Matched]) -> Iterator[Assignment]:
         """The assignment of each layer, all matched in one call as if they were further images."""

@@ -1,0 +1,177 @@
+"""RF-DETR (Robinson et al., arXiv 2511.09554), by ranking or IoU-aware cross entropy: boxes.
+
+The network is that of Hugging Face's transformers, a DINOv2 with windowed attention and a light decoder. In training
+there are 13 groups of queries, each of which is matched with the objects by itself; only the first one detects. Unlike
+in the library, references of queries begin at the proposals, and there is no dropout, both as in the original. Tests
+compare the losses with the library's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from rankdet.assign.assignment import Assigner
+from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.hungarian import HungarianMatcher
+from rankdet.criteria.criterion import Criterion
+from rankdet.criteria.score_based import ScoreCriterion
+from rankdet.losses.classification_quality import IABCELoss
+from rankdet.models.postprocess import Postprocess
+from rankdet.models.queries.detector import QueryDetector
+from rankdet.models.queries.library import (
+    LibraryNetwork,
+    config_of,
+    library,
+    library_targets,
+    load_pretrained,
+    pixel_mask,
+)
+from rankdet.models.queries.outputs import LayerOutputs, QueryOutputs, image_frames
+from rankdet.models.queries.recipe import detr_criterion, query_ranking_criterion, variant_of
+from rankdet.models.queries.stage import QueryStage
+from rankdet.nn.preprocess import ImageBatch, Preprocess
+
+
+def rf_detr_criterion() -> ScoreCriterion:
+    """The published loss: IoU-aware cross entropy, L1 of weight 5, GIoU of weight 2."""
+    return detr_criterion(IABCELoss())
+
+
+class RFDETRNetwork(LibraryNetwork):
+    """A detector of RF-DETR's family; boxes are shares of the image without padding.
+
+    Args:
+        model: the library's.
+    """
+
+    class_tensors = ("class_embed", "model.enc_out_class_embed")
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        nn.init.zeros_(self.model.model.reference_point_embed.weight)
+
+    @property
+    def class_layers(self) -> Sequence[nn.Linear]:  # type: ignore[override]
+        """See `QueryNetwork`."""
+        return [self.model.class_embed]
+
+    @property
+    def divisor(self) -> int:
+        """What sides of images are multiples of: patches in windows."""
+        backbone = self.model.config.backbone_config
+        return int(backbone.patch_size * backbone.num_windows)
+
+    def forward(self, batch: ImageBatch, truth: GroundTruth | None) -> QueryOutputs:
+        """See `QueryNetwork`.
+
+        Raises:
+            ValueError: the images have fewer patches than there are queries.
+        """
+        self._check_patches(batch)
+        frames = image_frames(batch)
+        said = self.model(batch.pixels, pixel_mask=pixel_mask(batch), labels=library_targets(truth, frames))
+        if truth is None:
+            return QueryOutputs(frames, [LayerOutputs(said.logits, said.pred_boxes)])
+        layers = zip(said.loss_dict["outputs_class"], said.loss_dict["outputs_coord"], strict=True)
+        return QueryOutputs(
+            frames,
+            [LayerOutputs(*layer) for layer in layers],
+            encoder=LayerOutputs(said.enc_outputs_class, said.enc_outputs_coord_logits),
+            groups=self.model.config.group_detr if self.model.training else 1,
+        )
+
+    def _check_patches(self, batch: ImageBatch) -> None:
+        """Each patch is a proposal, of which the best become queries."""
+        height, width = batch.canvas
+        patch, queries = self.model.config.backbone_config.patch_size, self.model.config.num_queries
+        if (patches := (height // patch) * (width // patch)) < queries:
+            raise ValueError(
+                f"images of {height} x {width} pixels have {patches} patches of {patch} x {patch}, fewer than the "
+                f"{queries} queries; resize images to more, or lower `queries`"
+            )
+
+
+def _variant(*, resolution: int, decoder_layers: int) -> dict[str, Any]:
+    """A DINOv2-S with patches of 16 pixels in 2 x 2 windows, and a decoder."""
+    backbone = {
+        "model_type": "rf_detr_dinov2",
+        "hidden_size": 384,
+        "num_attention_heads": 6,
+        "num_hidden_layers": 12,
+        "patch_size": 16,
+        "num_windows": 2,
+        "image_size": resolution,
+        "out_features": ["stage3", "stage6", "stage9", "stage12"],
+        "use_mask_token": False,
+    }
+    return {"backbone_config": backbone, "decoder_layers": decoder_layers, "decoder_n_points": 2, "dropout": 0.0}
+
+
+RF_DETR_VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "nano": _variant(resolution=384, decoder_layers=2),
+    "small": _variant(resolution=512, decoder_layers=3),
+    "medium": _variant(resolution=576, decoder_layers=4),
+    "large": _variant(resolution=704, decoder_layers=4),
+}
+
+
+class RFDETR(QueryDetector):
+    """RF-DETR with any criterion; by default it learns by Rank & Sort Loss.
+
+    Args:
+        num_classes: K, without a background.
+        variant: ``nano``, ``small``, ``medium`` or ``large``, which is the depth of the decoder and the size of the
+            images that the published model has learnt from: squares of 384, 512, 576 and 704 pixels. Others will do.
+        pretrained: weights of the whole detector: a name on Hugging Face's hub (``Roboflow/rf-detr-nano``, downloads)
+            or a local folder; None: random weights.
+        queries: of each group.
+        options: further arguments of ``RfDetrConfig`` of transformers, such as ``group_detr``.
+        criterion: what every layer learns from; by default `query_ranking_criterion`; `rf_detr_criterion` gives the
+            published one.
+        encoder: what proposals learn from; by default the criterion.
+        matcher: who is positive in each group; by default `HungarianMatcher`.
+        postprocess: how detections are chosen; by default `TopPostprocess`.
+
+    >>> import torch
+    >>> backbone = {"model_type": "rf_detr_dinov2", "hidden_size": 32, "num_attention_heads": 2, "patch_size": 8,
+    ...             "num_hidden_layers": 2, "num_windows": 2, "out_features": ["stage1", "stage2"]}
+    >>> model = RFDETR(num_classes=5, queries=20, options={"backbone_config": backbone, "d_model": 32, "group_detr": 3})
+    >>> target = {"boxes": torch.tensor([[8., 8., 40., 40.]]), "labels": torch.tensor([2])}
+    >>> list(model([torch.rand(3, 64, 64)] * 2, [target] * 2))[:4]
+    ['ranking', 'sorting', 'box1', 'box2']
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        variant: str = "nano",
+        pretrained: str | Path | None = None,
+        queries: int = 300,
+        options: Mapping[str, Any] | None = None,
+        criterion: Criterion | None = None,
+        encoder: Criterion | None = None,
+        matcher: Assigner | None = None,
+        postprocess: Postprocess | None = None,
+    ) -> None:
+        criterion, matcher = criterion or query_ranking_criterion(), matcher or HungarianMatcher()
+        settings = {
+            **variant_of(RF_DETR_VARIANTS, variant),
+            "num_labels": criterion.num_logits(num_classes),
+            "num_queries": queries,
+        }
+        config = config_of(library().RfDetrConfig, settings, options)
+        network = RFDETRNetwork(library().RfDetrForObjectDetection(config))
+        load_pretrained(network, pretrained)
+        super().__init__(
+            num_classes=num_classes,
+            network=network,
+            stage=QueryStage(criterion=criterion, matcher=matcher, encoder=encoder),
+            postprocess=postprocess,
+            preprocess=Preprocess(divisor=network.divisor),
+        )
+        self.settle(matcher=matcher)

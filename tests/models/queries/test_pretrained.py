@@ -1,0 +1,79 @@
+"""Weights of the library's detectors: from a folder, as from the hub; of other classes; of another variant."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rankdet.models import DFINE, RFDETR, QueryDetector, RTDETRv2
+from rankdet.models.queries.library import pixel_mask
+from rankdet.nn.weights import without_pretrained_weights
+from rankdet.ops.class_rows import class_rows_of
+from tests.models.queries.networks import IMAGES, OPTIONS, K, small
+
+transformers = pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
+BACKBONE = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+
+NAMES = {RTDETRv2: "RTDetrV2", DFINE: "DFine", RFDETR: "RfDetr"}
+
+
+@dataclass
+class Published:
+    """A detector of the library in a folder, with a tiny backbone of its own, and the recipe that it is for."""
+
+    recipe: type[QueryDetector]
+    folder: Path
+    settings: dict[str, Any]
+
+    def load(self, **changed: Any) -> QueryDetector:
+        return small(self.recipe, **{"pretrained": self.folder, **self.settings, **changed})
+
+
+def hybrid_options(recipe: type[QueryDetector]) -> dict[str, Any]:
+    own = transformers.RTDetrResNetConfig(**BACKBONE, out_features=["stage2", "stage3", "stage4"]).to_dict()
+    return {**OPTIONS[recipe], "backbone_config": own, "encoder_in_channels": [8, 16, 16]}
+
+
+@pytest.fixture(params=[RTDETRv2, DFINE, RFDETR], ids=lambda recipe: recipe.__name__)
+def published(request, tmp_path) -> Published:
+    recipe = request.param
+    options = OPTIONS[recipe] if recipe is RFDETR else hybrid_options(recipe)
+    points = {"decoder_n_points": {DFINE: [3, 6, 3], RFDETR: 2, RTDETRv2: 4}[recipe]}
+    config = getattr(transformers, f"{NAMES[recipe]}Config")(num_labels=K, num_queries=20, **options, **points)
+    getattr(transformers, f"{NAMES[recipe]}ForObjectDetection")(config).save_pretrained(tmp_path)
+    return Published(recipe, tmp_path, {"options": options} | ({} if recipe is RFDETR else {"backbone": None}))
+
+
+def test_outputs_are_those_of_the_library(published: Published):
+    """A plan with weights reads nothing again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = published.load().eval()
+    theirs = type(model.network.model).from_pretrained(published.folder).eval()
+    with torch.no_grad():
+        batch = model.preprocess(IMAGES)
+        ours, expected = model.network(batch, None), theirs(batch.pixels, pixel_mask=pixel_mask(batch))
+    torch.testing.assert_close(ours.decoder[-1].logits, expected.logits)
+    torch.testing.assert_close(ours.decoder[-1].boxes, expected.pred_boxes)
+    with without_pretrained_weights():
+        again = published.load(pretrained="no such folder")
+    assert again.state_dict().keys() == model.state_dict().keys()
+
+
+def test_other_classes_begin_at_random_with_a_warning(published: Published):
+    with pytest.warns(UserWarning, match=r"other classes: .*class_embed"):
+        model = published.load(num_classes=5)
+    known = published.load().state_dict()
+    rows = class_rows_of(model)
+    assert all((known[name].shape == value.shape) is (name not in rows) for name, value in model.state_dict().items())
+
+
+def test_weights_of_another_variant_are_refused(published: Published):
+    options = published.settings["options"] | {"decoder_layers": 3}
+    with pytest.raises(ValueError, match="choose the variant that it is of"):
+        published.load(options=options)
