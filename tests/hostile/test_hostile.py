@@ -179,6 +179,11 @@ def test_proposals_that_are_numbers(capsys, tmp_path: Path):
 def test_weights_that_are_no_tensors(tmp_path: Path):
     (tmp_path / "a.safetensors").write_bytes(b"no such thing")
     torch.save([1, 2], tmp_path / "a.pth")
+    torch.save({"bn1.bias": torch.ones(4)}, tmp_path / "other.pth")
+    with pytest.raises(
+        ValueError, match=r"weights .*other.pth are not those of test_resnet: size mismatch"
+    ):
+        TimmBackbone("test_resnet", weights=tmp_path / "other.pth")
     with pytest.raises(ValueError, match=r"weights .*a.safetensors cannot be read"):
         TimmBackbone("test_resnet", weights=tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match=r"weights .*a.pth are no tensors by name; save the model's state_dict"):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.modification import Modification
 from rankdet.nn.norm import FrozenStatistics, GroupStatistics, NormPolicy
-from rankdet.nn.weights import read_state, weights_wanted
+from rankdet.nn.weights import read_state, telling_misfits, weights_wanted
 from rankdet.ops.part import Part
 
 _T = TypeVar("_T")
@@ -201,7 +201,8 @@ def _create(name: str, weights: str | Path | None, strides: Sequence[int], state
         return _timm().create_model(name, pretrained=False, **options)
     if Path(str(weights)).is_file():
         overlay = {"state_dict": _read_weights(name, Path(str(weights)))}
-        return _timm().create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+        with telling_misfits(weights, name):
+            return _timm().create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     _check_tag(name, str(weights))
     try:
         return _timm().create_model(f"{name}.{weights}", pretrained=True, **options)

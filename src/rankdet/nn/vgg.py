@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.blocks import init_kaiming
-from rankdet.nn.weights import read_state, weights_wanted
+from rankdet.nn.weights import read_state, telling_misfits, weights_wanted
 from rankdet.ops.part import Part
 
 WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -62,7 +62,8 @@ class VGG16(nn.Module, Part, Backbone):
                 f"weights {self.weights} of VGG-16 lack {sorted(lacking)[:3]}; expected are names such as "
                 f"{next(iter(own))}, as torchvision writes them"
             )
-        self.load_state_dict(found, strict=False)
+        with telling_misfits(self.weights, "VGG-16"):
+            self.load_state_dict(found, strict=False)
 
 
 def _layers() -> list[nn.Module]:

@@ -34,6 +34,16 @@ def weights_wanted(weights: str | Path | None) -> bool:
     return weights is not None and _WEIGHTS_WANTED.get() and torch.get_default_device().type != "meta"
 
 
+@contextmanager
+def telling_misfits(weights: str | Path | None, network: str) -> Iterator[None]:
+    """Within this context tensors of other shapes than the network has are a ValueError with the first of them."""
+    try:
+        yield
+    except RuntimeError as error:  # which torch raises, with a line for each tensor
+        first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
+        raise ValueError(f"the weights {weights} are not those of {network}: {first}") from error
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a local file, .safetensors or what `torch.load` reads with ``weights_only``.
 
