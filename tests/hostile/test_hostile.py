@@ -180,9 +180,7 @@ def test_weights_that_are_no_tensors(tmp_path: Path):
     (tmp_path / "a.safetensors").write_bytes(b"no such thing")
     torch.save([1, 2], tmp_path / "a.pth")
     torch.save({"bn1.bias": torch.ones(4)}, tmp_path / "other.pth")
-    with pytest.raises(
-        ValueError, match=r"weights .*other.pth are not those of test_resnet: size mismatch"
-    ):
+    with pytest.raises(ValueError, match=r"weights .*other.pth are not those of test_resnet: size mismatch"):
         TimmBackbone("test_resnet", weights=tmp_path / "other.pth")
     with pytest.raises(ValueError, match=r"weights .*a.safetensors cannot be read"):
         TimmBackbone("test_resnet", weights=tmp_path / "a.safetensors")
