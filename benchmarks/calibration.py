@@ -74,7 +74,7 @@ def rows_of(results: Path, data: Path) -> list[tuple[str, dict[str, float], list
         target = results.with_name(f"{results.stem}_{method}.json")
         given = ("--annotations", annotations, "--method", method, "--output", target)
         command("calibrate", "--results", results, *given)
-        mapping = json.loads(target.with_suffix(".mapping.json").read_text())
+        mapping = json.loads(target.with_suffix(".mapping.json").read_text(encoding="utf-8"))
         before, after = mapping["calibration"]["before"], mapping["calibration"]["after"]
         if not rows:
             rows.append(("as trained", before, [row["threshold_before"] for row in mapping["classes"]]))
@@ -109,7 +109,7 @@ def main() -> None:
     if not data.is_dir():
         Shapes(length=400, seed=5, **DATA).export(data)
     found = {name: rows_of(detections_of(criterion, folder, data), data) for name, criterion in CRITERIA.items()}
-    (Path(__file__).parent / "results" / "calibration.md").write_text(table(found))
+    (Path(__file__).parent / "results" / "calibration.md").write_text(table(found), encoding="utf-8")
     print(table(found))
 
 

@@ -81,7 +81,7 @@ def test_recipes_say_that_they_need_masks(recipe):
 @pytest.mark.parametrize("without", ["train", "val"])
 def test_data_without_masks_are_refused(without: str, tmp_path: Path):
     parts = {"train": shapes(4, 0, masks=without != "train"), "val": shapes(4, 1, masks=without != "val")}
-    with pytest.raises(ValueError, match=r"YOLACT learns masks, but shapes .* give masks=True"):
+    with pytest.raises(ValueError, match=r"YOLACT learns masks, but shapes .* open it with masks=True"):
         fit(
             model=yolact(),
             data=DetectionData(**parts, workers=0),

@@ -102,11 +102,10 @@ class Preprocess(nn.Module, Part):
             )
         if not (image.dtype == torch.uint8 or image.dtype.is_floating_point):
             raise TypeError(f"images[{position}] is {image.dtype}; give uint8 (0..255) or floating point (0..1)")
-        # Looked at on the CPU alone: a look at an accelerator would stall it in every step.
-        if image.dtype.is_floating_point and image.device.type == "cpu" and not bool((image <= _BRIGHTEST).all()):
-            brightest = float(image.amax())
-            if not math.isfinite(brightest):
-                raise ValueError(f"images[{position}] has the value {brightest}; floating point images are in 0..1")
+        # Looked at on the CPU alone: a look at an accelerator would stall it in every step. What is not finite goes on
+        # to the criterion, which tells all processes; one that stopped here would leave the others waiting.
+        looked_at = image.dtype.is_floating_point and image.device.type == "cpu"
+        if looked_at and bool((image > _BRIGHTEST).any()) and math.isfinite(brightest := float(image.amax())):
             raise ValueError(
                 f"images[{position}] is {image.dtype} and goes up to {brightest:g}; floating point images are in 0..1: "
                 "divide by 255, or give uint8. The model normalises them itself"
