@@ -116,3 +116,12 @@ def test_logits_and_scores_are_inverse(scores):
     logits = logits_of(scores)
     assert np.isfinite(logits).all()
     np.testing.assert_allclose(scores_of(logits), scores, rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.parametrize("count", [1, 7, 30, 1000])
+@pytest.mark.parametrize("logit", [-2.1972245773362196, 0.1, 30.0])
+def test_equal_logits_get_the_mean_of_their_targets(count: int, logit: float):
+    """The spread of equal numbers is not 0, but rounding."""
+    fitted = fit_platt(np.full(count, logit), np.full(count, 0.8))
+    assert fitted.slope == 1
+    assert scores_of(fitted(np.array([logit]))) == pytest.approx([0.8])

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from rankdet.eval.score_mapping import Affine, Table, scores_of
+from rankdet.eval.score_mapping import Affine, Table, logits_of, scores_of
 from rankdet.eval.shapes import Floats, Ints
 
 LEAST_SLOPE = 0.01
 """Of a class whose scores say nothing of the overlap, or the opposite: its order stays."""
-_STEPS, _HALVINGS, _FLAT = 100, 30, 1e-11
+_STEPS, _HALVINGS, _FLAT, _ALIKE = 100, 30, 1e-11, 1e-9
 _FARTHEST = 36.04
 """Logits are cut here before a fit, as a score of 2.2e-16 is in the paper."""
 
@@ -41,8 +41,8 @@ def fit_platt(logits: Floats, targets: Floats) -> Affine:
     x, t = _checked(logits, targets)
     centre, spread = float(x.mean()), float(x.std())
     ones = np.ones((len(x), 1))
-    if spread == 0:  # nothing tells them apart
-        return Affine(1.0, float(_logistic(ones, t, offset=x)[0]))
+    if np.ptp(x) < _ALIKE:  # nothing tells them apart; their spread may be rounding
+        return Affine(1.0, float(np.clip(logits_of(t.mean()), -_FARTHEST, _FARTHEST)) - centre)
     slope, level = _logistic(np.column_stack(((x - centre) / spread, ones)), t) / (spread, 1.0)
     if slope < LEAST_SLOPE:
         return Affine(LEAST_SLOPE, float(_logistic(ones, t, offset=LEAST_SLOPE * x)[0]))
