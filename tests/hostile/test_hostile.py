@@ -105,13 +105,9 @@ def test_plans_of_models_beyond_all_sizes(arguments: dict[str, int]):
         build({"class_path": "RetinaNet", "init_args": plan})
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [({"norm": 0.5}, "AttributeError: 'float' object has no attribute"), ({"in_channels": [8, -16]}, "RuntimeError: ")],
-)
-def test_plans_that_constructors_stumble_over(arguments: dict[str, object], words: str):
-    plan = {"class_path": "rankdet.nn.FPN", "init_args": {"in_channels": [8, 16, 32], **arguments}}
-    with pytest.raises(PlanError, match=rf"model: FPN cannot be made of the arguments in the plan \({words}"):
+def test_plans_that_constructors_stumble_over():
+    plan = {"class_path": "rankdet.nn.FPN", "init_args": {"in_channels": [8, -16]}}
+    with pytest.raises(PlanError, match=r"model: FPN cannot be made of the arguments in the plan \(RuntimeError: "):
         build(plan)
 
 
@@ -120,6 +116,7 @@ def test_plans_that_constructors_stumble_over(arguments: dict[str, object], word
     [
         ({"num_classes": True}, "model.num_classes: RetinaNet takes int there, got True"),
         ({"channels": "16"}, "model.channels: RetinaNet takes int there, got '16'"),
+        ({"postprocess": "x"}, r"model.postprocess: RetinaNet takes .*Postprocess.* there, got 'x'"),
         ({"channels": 16.5}, "model.channels: RetinaNet takes int there, got 16.5"),
         ({"channels": ["x"] * 100}, r"model.channels: RetinaNet takes int there, got \['x', "),
         (

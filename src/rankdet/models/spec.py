@@ -30,7 +30,8 @@ class PlanError(ValueError):
 
 Spec = dict[str, Any]
 CLASS, ARGUMENTS = "class_path", "init_args"
-_PLAIN = (str, int, float, bool, type(None))
+_SCALARS = (str, int, float, bool)
+_PLAIN = (*_SCALARS, type(None))
 
 
 def spec_of(value: Any, *, where: str = "model") -> Any:
@@ -170,7 +171,8 @@ def _may_be(value: Any, hint: Any) -> bool:
     """Whether plain data are of the type of an argument; True for one that may be other than plain data."""
     accepted = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
     if not accepted <= set(_PLAIN):
-        return True
+        only_objects = all(isinstance(kind, type) and any(kinds_of(kind)) for kind in accepted - {type(None)})
+        return not (only_objects and isinstance(value, _SCALARS))
     if type(value) is int:
         return bool(accepted & {int, float}) or (bool in accepted and value in (0, 1))
     return type(value) in accepted or (int in accepted and isinstance(value, float) and value.is_integer())
