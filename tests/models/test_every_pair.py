@@ -333,7 +333,7 @@ def whole_image(height: int, width: int) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("recipe", [ATSS, *(pytest.param(r, marks=pytest.mark.slow) for r in (FasterRCNN, YOLACT))])
+@pytest.mark.parametrize("recipe", [ATSS, *(pytest.param(r, marks=pytest.mark.long) for r in (FasterRCNN, YOLACT))])
 def test_a_compiled_backbone_gives_the_same_losses(recipe, images):
     model = make(recipe, ranking)
     targets = [target(3, 96), target(1, 50)]

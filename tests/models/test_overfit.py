@@ -190,7 +190,7 @@ LONG = {  # what other cases are near to
     *("FasterRCNN-average_precision_criterion", "FasterRCNN-ndcg_criterion", "CascadeRCNN-softmax_criterion"),
     *("RetinaNet-average_precision_criterion", "RetinaNet-ndcg_criterion", "RetinaNet-focal"),
     *("FoveaBox-fovea_criterion", "PAA-paa_criterion", "FasterRCNN-alrp", "SOLOv2-dice_ranking_criterion"),
-    *("MaskRCNN-softmax_criterion", "CascadeMaskRCNN-rank_sort"),
+    *("MaskRCNN-softmax_criterion", "CascadeMaskRCNN-rank_sort", "FasterRCNN-softmax_criterion"),
     *("RTDETRv2-rt_detr_criterion", "DFINE-rt_detr_criterion", "RFDETR-rf_detr_criterion"),
     "DeformableDETR-query_ranking_criterion",
 }
