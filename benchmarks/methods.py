@@ -194,14 +194,16 @@ def run(method: str, *, ranking: bool) -> dict[str, Any]:
 
 
 def table(folder: Path) -> str:
-    """Markdown: boxes, masks where there are any, in percent; the published criterion first, then ranking."""
+    """Markdown of what is there: boxes, masks if any, in percent; the published criterion first, then ranking."""
     lines = [
         "| method | AP50 | AP50, RS | AP | AP, RS | oLRP | oLRP, RS | mask AP50 | mask AP50, RS |",
         "| --- |" + " ---: |" * 8,
     ]
     for method in METHODS:
         files = [_file(folder, method, ranking=ranking) for ranking in (False, True)]
-        pair = [json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {} for file in files]
+        if not all(file.is_file() for file in files):
+            continue
+        pair = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         cells = [_cell(one, "bbox", name) for name in ("AP50", "AP", "oLRP") for one in pair]
         cells += [_cell(one, "segm", "AP50") for one in pair]
         lines.append("| " + " | ".join([method, *cells]) + " |")
