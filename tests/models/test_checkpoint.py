@@ -13,6 +13,7 @@ from torch import nn
 import rankdet.models as models
 from rankdet.assign import FoveaAssigner
 from rankdet.criteria import MagnitudeBalance, RankingCriterion, RankWeight, ScoreCriterion, alrp_criterion
+from rankdet.losses import RankSortLoss
 from rankdet.losses.boxes import SmoothL1Loss
 from rankdet.models import (
     ATSS,
@@ -159,6 +160,12 @@ def test_recipes_are_closed_and_keyword_only(recipe):
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters)
     assert len(parameters) <= 11
     assert recipe.__name__ in models.__all__
+
+
+@pytest.mark.parametrize("recipe", [RetinaNet, FasterRCNN])
+def test_a_loss_is_no_criterion(recipe):
+    with pytest.raises(TypeError, match=r"criterion is a RankSortLoss; give a Criterion, .*RankingCriterion\(ranking="):
+        recipe(num_classes=2, backbone="test_resnet", criterion=RankSortLoss())
 
 
 @pytest.mark.parametrize("num_classes", [0, -1, 2.0, "2", None])

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth, check_mask_sizes
 from rankdet.criteria.criterion import Criterion, CriterionOutput
@@ -43,7 +44,24 @@ class Losses(dict[str, Tensor]):
         self.logs.update(others.logs)
 
 
-class Detector(nn.Module, Part, ABC):
+class _LearnsFromCriterion(Part):
+    """A part that is not made with anything else in the place of its criterion.
+
+    It is a base of its own so that signatures stay those of the constructors.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse a loss in the place of a criterion before a recipe asks it what criteria know."""
+        stated = kwargs.get("criterion")
+        if stated is not None and not isinstance(stated, Criterion):
+            raise TypeError(
+                f"criterion is a {type(stated).__name__}; give a Criterion, which holds losses: "
+                "RankingCriterion(ranking=RankSortLoss()), ScoreCriterion(classification=FocalLoss())"
+            )
+        return super().__new__(cls, *args, **kwargs)
+
+
+class Detector(nn.Module, _LearnsFromCriterion, ABC):
     """A detector: images in, losses (training mode) or detections (evaluation mode) out.
 
     ``model(images, targets)`` in training mode returns `Losses`. ``model(images)`` in evaluation mode returns for each
