@@ -304,6 +304,10 @@ BAD_FILES = {
         coco(annotations=[annotation(6, 7, 5, [1, 2, 3, 4], area="big")]),
         "'area' .* must be a number, got 'big'",
     ),
+    "crowd": (
+        coco(annotations=[annotation(6, 7, 5, [1, 2, 3, 4], iscrowd=2)]),
+        r"'iscrowd' .* must be 0 or 1, got 2 \(annotation 6 of image 7\)",
+    ),
     "size": (
         coco(images=[{"id": 7, "file_name": "a.png", "height": 0, "width": 4}], annotations=[]),
         "image 7 is 4 wide and 0 high; write",

@@ -96,7 +96,9 @@ def test_random_problems_equal_the_definition(tmp_path, seed):
 def test_perfect_results(tmp_path):
     truth = {1: random_segments(np.random.default_rng(0), crowds=False)}
     file = write(tmp_path, "truth", truth)
-    evaluation = evaluate_panoptic(file, file)
+    for _, segments in truth.values():
+        segments[0]["iscrowd"] = "0"
+    evaluation = evaluate_panoptic(write(tmp_path, "truth", truth), file)
     assert evaluation.metrics["PQ"] == 1
     assert evaluation.metrics["LRP"] == evaluation.metrics["LRP_FN"] == 0
     content = json.loads(evaluation.to_json())
@@ -115,6 +117,7 @@ def one(number: int = 1, **changes: object) -> dict[int, Panoptic]:
     [
         (one(number=2), "found.json has nothing for image 1, which the ground truth has"),
         (one(id=6), "1.png of found.json: segment 5 is in the PNG file and not in 'segments_info'"),
+        (one(iscrowd=2), "1.png of found.json: segment 5 has iscrowd 2; write 0 or 1"),
         (one(category_id=3), "1.png of found.json: category_id 3 is not among the 'categories' of the ground truth"),
         ({1: (np.full((3, 4), 5), one()[1][1])}, r"1.png of found.json is 3 x 4 pixels, 1.png of truth.json is 4 x 4"),
         ({1: (np.zeros((4, 4), np.int64), one()[1][1])}, "segment 5 is in 'segments_info' and not in the PNG file"),

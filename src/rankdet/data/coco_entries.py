@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -44,6 +44,7 @@ READERS: dict[str, dict[str, _Reader]] = {
 _DTYPES: dict[_Reader, Any] = {whole_numbers: np.int64, numbers: np.float64, flags: bool}
 _AT_ONCE = 20_000  # entries of a faulty file decoded at once
 _NOTHING = Raw(b"null")
+_Flag = Literal[0, 1] | bool
 
 
 class _Image(Struct, gc=False):
@@ -61,13 +62,13 @@ class _Image(Struct, gc=False):
 class _Annotation(Struct, gc=False):
     segmentation: Raw = _NOTHING
     area: float | None = None
-    iscrowd: int | bool = 0
+    iscrowd: _Flag = 0
     image_id: int | None = None
     bbox: tuple[float, float, float, float] | None = None
     category_id: int | None = None
     id: int | None = None
-    ignore: int | bool = 0
-    difficult: int | bool = 0
+    ignore: _Flag = 0
+    difficult: _Flag = 0
 
 
 class _Masked(Struct, gc=False):

@@ -182,7 +182,7 @@ class CocoFile:
         if len(wrong):
             place = int(places[wrong[0]])
             value, accepted = self.content.value(key, place, name), _ACCEPTED.get(name, "an integer")
-            huge = isinstance(value, int) and not isinstance(value, bool)
+            huge = isinstance(value, int) and value.bit_length() > 63
             problem = "does not fit into 64 bits" if huge else f"must be {accepted}"
             where = self.content.called(key, place) + _and_more(wrong, key)
             hint = ""

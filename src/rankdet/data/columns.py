@@ -110,16 +110,17 @@ def boxes(values: Sequence[Any]) -> Column:
 
 
 def flags(values: Sequence[Any]) -> Column:
-    """(M,) bool, False where there is none: numbers but 0 are true, in text and not; so are true and false.
+    """(M,) bool, False where there is none: of 0 and 1, false and true, in text and not; other numbers are wrong.
 
-    >>> column = flags([0, 1.0, True, None, "0", "1", "false", "yes"])
+    >>> column = flags([0, 1.0, True, None, "0", "1", "false", "yes", 2])
     >>> column.values.tolist()
-    [False, True, True, False, False, True, False, False]
+    [False, True, True, False, False, True, False, False, False]
     >>> column.states.tolist()
-    [0, 0, 0, 1, 2, 2, 2, 4]
+    [0, 0, 0, 1, 2, 2, 2, 4, 4]
     """
     filler = np.zeros(len(values), dtype=bool)
-    return _at_once(values, {int, bool}, filler) or _one_by_one(values, _flag, filler)
+    are_plain = _types(values) <= {int, bool} and set(values) <= {0, 1}
+    return _at_once(values, {int, bool} if are_plain else set(), filler) or _one_by_one(values, _flag, filler)
 
 
 def names(values: Sequence[Any]) -> Column:
@@ -237,7 +238,9 @@ def _flag(value: Any) -> tuple[bool | None, int]:
     if isinstance(value, str) and (word := value.strip().lower()) in _WORDS:
         return _WORDS[word], IN_TEXT
     number, state = number_in(value)
-    return (None, WRONG if state == NOT_FINITE else state) if number is None else (number != 0, state)
+    if number is None:
+        return None, WRONG if state == NOT_FINITE else state
+    return (number == 1, state) if number in (0, 1) else (None, WRONG)
 
 
 def _name(value: Any) -> tuple[str, int]:

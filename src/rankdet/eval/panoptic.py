@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankdet.data import CorruptImageError
+from rankdet.data.columns import WRONG, flags
 from rankdet.data.raster import read_raster
 from rankdet.eval.reading import GroundTruthError, PathLike, load
 from rankdet.eval.results_file import ResultsError
@@ -183,9 +184,17 @@ class _File:
             pixels=pixels,
             ids=ids,
             categories=np.array([known[info["category_id"]] for info in infos], np.int64),
-            crowd=np.array([bool(info.get("iscrowd", 0)) for info in infos], np.bool_),
+            crowd=self._crowd(infos, where),
             areas=np.array([own if area is None else area for area, own in zip(stated, drawn.tolist(), strict=True)]),
         )
+
+    def _crowd(self, infos: Sequence[Mapping[str, Any]], where: str) -> NDArray[np.bool_]:
+        """(S,) which segments are crowds, in text or not."""
+        column = flags([info.get("iscrowd") for info in infos])
+        if len(wrong := column.places(WRONG)):
+            info = infos[wrong[0]]
+            raise self.error(f"{where}: segment {info['id']} has iscrowd {info['iscrowd']!r:.60}; write 0 or 1")
+        return column.values
 
 
 def _read_ids(path: Path, error: type[ValueError]) -> Ints:
