@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -18,12 +17,12 @@ from rankdet.data.categories import Categories
 from rankdet.data.picture import Picture, as_tensor, is_one
 from rankdet.data.transforms import FixedResize, KeepSize, ResizeShorter, resize_from_dict
 from rankdet.environment import version_of
-from rankdet.eval.inference import Detection, above, class_thresholds, predict, to_results
-from rankdet.eval.score_mapping import MappingError, ScoreMapping, logits_of
+from rankdet.eval.inference import Detection, above, class_thresholds, mapped, predict, to_results
+from rankdet.eval.score_mapping import MappingError, ScoreMapping
 from rankdet.eval.tiles import Tiles
 from rankdet.models.checkpoint import model_in
 from rankdet.ops.checkpoint import KEY, VERSION, CheckpointError, read_checkpoint
-from rankdet.ops.pretrained import CARD, hub, write_pretrained
+from rankdet.ops.pretrained import CARD, upload, write_pretrained
 
 FALLBACK_SCORE = 0.3
 """The threshold where none is stated and the model's own are not known."""
@@ -190,17 +189,8 @@ class Predictor:
         Returns:
             What `load` takes.
         """
-        client = hub()
-        with tempfile.TemporaryDirectory() as parent:
-            folder = Path(parent) / repository.rpartition("/")[2]
-            self.save_pretrained(folder, data=data, licence=licence)
-            client.create_repo(repository, private=private, exist_ok=True)
-            if revision is not None:
-                client.create_branch(repository, branch=revision, exist_ok=True)
-            client.upload_folder(
-                repo_id=repository, folder_path=folder, revision=revision, commit_message="Model of rankdet"
-            )
-        return f"hf://{repository}" + (f"@{revision}" if revision else "")
+        write = partial(self.save_pretrained, data=data, licence=licence)
+        return upload(write, repository, private=private, revision=revision)
 
     def _described(self) -> dict[str, Any]:
         """The record of a checkpoint with what holds now, in values that JSON has."""
@@ -309,19 +299,8 @@ class Predictor:
         return [self.calibrated(found) for found in self.model(images)]
 
     def calibrated(self, found: Detection) -> Detection:
-        """What the model gave of an image, with mapped scores and logits, best first; the same without a mapping.
-
-        Masks keep scores of their own.
-        """
-        if self.mapping is None or not len(found["labels"]):
-            return found
-        scores, labels = found["scores"].cpu().double().numpy(), found["labels"].cpu().numpy().astype(np.int64)
-        logits = found["logits"].cpu().double().numpy() if "logits" in found else logits_of(scores)
-        mapped = torch.from_numpy(self.mapping(logits, labels))
-        order = torch.argsort(mapped, descending=True, stable=True).to(found["scores"].device)
-        for name, values in (("scores", mapped.sigmoid()), ("logits", mapped)):
-            found = {**found, name: values.to(found["scores"].dtype).to(found["scores"].device)}
-        return {name: value[order] for name, value in found.items()}
+        """What the model gave of an image, its scores mapped as `rankdet.eval.inference.mapped` does, if at all."""
+        return found if self.mapping is None else mapped(found, self.mapping)
 
     def least_score(self, threshold: Threshold) -> float | Sequence[float] | None:
         """The scores that a threshold stands for: one for all, one for each label, or None."""

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from rankdet.data.categories import Categories
 from rankdet.data.image import read_upright
+from rankdet.eval.score_mapping import ScoreMapping, logits_of
 
 _MASKS_AT_ONCE = 16
 Detection = dict[str, Tensor]
@@ -125,6 +126,30 @@ def above(detection: Detection, threshold: float | Sequence[float] | None) -> De
         least = least[detection["labels"].long()]
     kept = detection.get("mask_scores", exact_scores(detection)) >= least
     return {name: value[kept] for name, value in detection.items()}
+
+
+def mapped(detection: Detection, mapping: ScoreMapping) -> Detection:
+    """A detection with calibrated scores and logits, best first; masks keep scores of their own.
+
+    Args:
+        detection: of an image; the labels are places among the classes of ``mapping``.
+        mapping: what a calibration found.
+
+    >>> from rankdet.eval.score_mapping import Affine
+    >>> mapping = ScoreMapping("platt", (3,), ("cat",), (Affine(1.0, 2.0),), (0.1,), (0.4,))
+    >>> mapped({"labels": torch.tensor([0]), "scores": torch.tensor([0.1]), "logits": torch.tensor([-2.0])}, mapping)
+    {'labels': tensor([0]), 'scores': tensor([0.5000]), 'logits': tensor([0.])}
+    """
+    scores, labels = detection["scores"], detection["labels"].cpu().numpy().astype(np.int64)
+    logits = (
+        detection["logits"].cpu().double().numpy()
+        if "logits" in detection
+        else logits_of(scores.cpu().double().numpy())
+    )
+    calibrated = torch.from_numpy(mapping(logits, labels))
+    order = calibrated.argsort(descending=True, stable=True).to(scores.device)
+    changed = {"scores": calibrated.sigmoid().to(scores), "logits": calibrated.to(scores)}
+    return {name: value[order] for name, value in {**detection, **changed}.items()}
 
 
 def exact_scores(detection: Detection) -> Tensor:

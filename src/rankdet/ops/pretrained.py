@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,36 @@ def write_pretrained(
         partial.write_text(text + "\n", encoding="utf-8")
 
 
-def hub() -> Any:
-    """The client of the hub.
+def upload(write: Callable[[Path], None], repository: str, *, private: bool, revision: str | None) -> str:
+    """Upload the folder that ``write`` fills to a repository of the hub, as the user who is logged in.
+
+    Args:
+        write: takes the folder, which is named after the repository and deleted afterwards.
+        repository: ``owner/name``; it is made if it is not there.
+        private: whether a repository that is made is seen by its owner alone.
+        revision: the branch, which is made if it is not there; None for the main one.
+
+    Returns:
+        What `read_pretrained` takes.
 
     Raises:
-        ImportError: naming the extra that brings it.
+        ImportError: naming the extra that brings the client of the hub.
     """
+    client = _hub()
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / repository.rpartition("/")[2]
+        write(folder)
+        client.create_repo(repository, private=private, exist_ok=True)
+        if revision is not None:
+            client.create_branch(repository, branch=revision, exist_ok=True)
+        client.upload_folder(
+            repo_id=repository, folder_path=folder, revision=revision, commit_message="Model of rankdet"
+        )
+    return f"hf://{repository}" + (f"@{revision}" if revision else "")
+
+
+def _hub() -> Any:
+    """The client of the hub; ImportError naming the extra that brings it."""
     try:
         import huggingface_hub
     except ImportError as error:
@@ -106,7 +131,7 @@ def _downloaded(path: str) -> Path:
     if place is None:
         raise CheckpointError(f"{path} is no place on the hub; give hf://owner/name or hf://owner/name@revision")
     try:
-        client = hub()
+        client = _hub()
     except ImportError as error:
         raise CheckpointError(f"{path}: {error}") from error
     try:
