@@ -374,6 +374,14 @@ def categories_in_words(home: Home) -> Expected:
 
 
 @fault
+def names_for_ids(home: Home) -> Expected:
+    names = {category["id"]: category["name"] for category in home.categories}
+    for item in home.objects[1:4]:
+        item["category_id"] = names[item["category_id"]]
+    return Expected("reference-by-name", 3, "annotations[1]: '")
+
+
+@fault
 def annotations_as_an_object(home: Home) -> Expected:
     home.content["annotations"] = {str(item["id"]): item for item in home.objects}
     return Expected("list-as-object", 1, "'annotations': '1', '2', '3', ...")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
@@ -197,7 +198,7 @@ class CocoFile:
             entry = self.content.entry(key, place)
             if not isinstance(entry, Mapping):
                 self._fail(f"{key}[{place}] is {entry!r:.120}; accepted are objects with keys such as '{name}'")
-            lacks = f"has null for '{name}'" if name in entry else f"has no '{name}'"
+            lacks = f"has {json.dumps(entry[name])} for '{name}'" if name in entry else f"has no '{name}'"
             self._fail(
                 f"{key}[{place}] {lacks}{_and_more(absent, key)}: {entry!s:.120}. Add it; `rankdet check DATA` lists "
                 "all that is wrong"
@@ -230,7 +231,7 @@ def _read(file: Path) -> CocoContent:
             f"{file} {MUST_HOLD}; it has no {' and no '.join(map(repr, wrong))}, only the keys {sorted(content)}"
         )
     found = " and ".join(f"{key!r} is {what}" for key, what in wrong.items())
-    mended = f" ({FIX} with lists)" if set(wrong.values()) == {"an object"} else ""
+    mended = f" ({FIX} with lists)" if all(map(content.has_entries, wrong)) else ""
     raise DatasetError(f"{file} {MUST_HOLD}, but {found}; write [{{...}}, {{...}}, ...]{mended}")
 
 

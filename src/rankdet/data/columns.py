@@ -25,7 +25,7 @@ _LONGEST = 60  # characters of a number in text
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WORDS = {"true": True, "false": False}
 _UNDECODED = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as `str.decode` keeps them
-_NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")  # line breaks and their like; halves of characters
+_NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")  # line breaks; halves of characters
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ def names(values: Sequence[Any]) -> Column:
 
     A name with bytes that are not UTF-8 is wrong, as nobody knows which letters they are; the others are kept.
 
-    >>> column = names(["cat", "round\ncell", 7, True, None, "", ["x"]])
+    >>> column = names(["cat", "round\ncell", "big\u2028dog", 7, True, None, "", ["x"]])
     >>> column.values.tolist(), column.states.tolist()
-    (['cat', 'round cell', '7', 'True', '', '', ''], [0, 2, 2, 2, 1, 1, 4])
+    (['cat', 'round cell', 'big dog', '7', 'True', '', '', ''], [0, 2, 2, 2, 2, 1, 1, 4])
     """
     return _one_by_one(values, _name, np.full(len(values), "", dtype=object))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 
 import numpy as np
@@ -47,7 +48,7 @@ def check_names(table: Table) -> Iterator[Finding]:
         "similar-class-names",
         Severity.WARNING,
         np.flatnonzero(similar),
-        what="{class differs/classes differ} from another one by capitals, blanks or hyphens only",
+        what="{class differs/classes differ} from another one by capitals, blanks, hyphens or invisible letters only",
         remedy="merge them if they mean the same",
         example=table.class_name,
     )
@@ -135,4 +136,10 @@ def check_coverage(table: Table) -> Iterator[Finding]:
 
 
 def _plain(name: str) -> str:
-    return "".join(letter for letter in name.casefold() if letter not in " -_")
+    r"""A name without capitals, blanks, hyphens, letters that nobody sees, and other ways to write the same letter.
+
+    >>> _plain("Big\u200b-Dog") == _plain("bigdog"), _plain("u\u0308") == _plain("\xfc")
+    (True, True)
+    """
+    letters = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(letter for letter in letters if letter not in " -_" and unicodedata.category(letter) != "Cf")
