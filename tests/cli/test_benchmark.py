@@ -61,7 +61,7 @@ def test_presets_with_random_images_need_no_data(rankdet, tmp_path: Path, name: 
         (("data", "--config", "demo", "--batches", "none"), "--batches must be a whole number from 1 on; got none"),
         (("data", "--config", PRESETS[0]), "data.train"),
         (("model", "--config", PRESETS[0], "--device", "cpu"), "or measure with random images: --size 800x1333"),
-        (("model", "--config", "demo", "--json", "no/such.json"), "give a file in a folder that exists"),
+        (("model", "--config", "demo", "--json", "no/such.json"), "give a file in an existing folder"),
         (("model", "--config", "demo", "--size", "640"), "--size must be HEIGHTxWIDTH in pixels"),
         (("model", "--config", "demo", "--size", "8x64", "--device", "cpu"), "at least 32 x 32 pixels, got 8 x 64"),
         (("model", "--config", "demo", "--device", "cpu", "--precision", "bf16-mixd"), "did you mean bf16-mixed?"),

@@ -115,7 +115,7 @@ def test_json_has_all_findings(rankdet: Run, home: Home, tmp_path: Path):
         (("FILE", "--preview", "."), "--preview . exists already"),
         (("FILE", "--copy"), "give --fix FOLDER too"),
         (("FILE", "--json", "no/such.json"), "there is no folder no"),
-        (("FILE", "--workers", "0"), "--workers must be a whole number from 1 on, got 0"),
+        (("FILE", "--workers", "0"), "--workers must be a whole number from 1 on; got 0"),
         (("FILE", "--val-image-folder", "."), "give --val too"),
         (("FILE", "--data.classes", "[cat]"), "--data.classes is a key of a configuration"),
         (("FILE", "--val", "nothing.json"), "there is no file or folder nothing.json"),

@@ -50,7 +50,7 @@ def test_the_numbers_of_one_tile_are_those_of_the_images(rankdet, trained, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--tiles", "0"], "--tiles must be a whole number of pixels, such as 800; got 0"),
+        (["--tiles", "0"], "--tiles must be a whole number from 1 on; got 0"),
         (["--tiles", "8", "--overlap", "1"], "--overlap is a part of the tile, from 0 to below 1; got 1"),
         (["--tiles", "8", "--overlap", "x"], "--overlap takes numbers, got x"),
         (["--whole"], "--whole goes with --tiles PIXELS"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from rankdet.cli.errors import CommandError, near
-from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
+from rankdet.cli.options import CONFIG, DEVICE, HELP, Given, Option, describe_options, read_options
 from rankdet.cli.values import height_and_width, json_target, seconds, whole_number
 from rankdet.garbage import without_garbage_collection
 
@@ -30,7 +30,7 @@ OF_DATA = {
 }
 OF_MODEL = {
     "config": CONFIG,
-    "device": Option("DEVICE", "cpu, cuda, cuda:1, mps; by default the best there is"),
+    "device": DEVICE,
     "precision": Option(
         "NAMES", "32-true, 16-mixed, bf16-mixed, or several with commas between (default: trainer.precision)"
     ),

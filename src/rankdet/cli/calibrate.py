@@ -11,8 +11,19 @@ from rankdet.cli.calibrate_results import calibrate_results
 from rankdet.cli.calibrating import METHODS, fitted, fitting_of, summary_of, tell_errors, tell_fitted
 from rankdet.cli.calibrating import OPTIONS as FITTING
 from rankdet.cli.errors import CommandError
-from rankdet.cli.options import CONFIG, HELP, RUN_CHECKPOINT, Given, Option, describe_options, read_options
+from rankdet.cli.options import (
+    CONFIG,
+    DEVICE,
+    HELP,
+    RUN_CHECKPOINT,
+    TRUST,
+    Given,
+    Option,
+    describe_options,
+    read_options,
+)
 from rankdet.cli.results import CONVERT, describe_conversions
+from rankdet.cli.values import target_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +48,8 @@ OPTIONS = {
     "iou-type": Option("TYPE", "with --results: bbox (default) or segm"),
     "convert": CONVERT,
     "config": CONFIG,
-    "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1 or mps; by default the best one available"),
-    "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
+    "device": Option(DEVICE.value, f"with --checkpoint: {DEVICE.help}"),
+    "trust": TRUST,
     "help": HELP,
 }
 USAGE = """\
@@ -77,9 +88,10 @@ def main(arguments: Sequence[str]) -> int:
         )
         return 0
     _check_options(given)
-    target = Path(given.own["output"])
+    target = target_file(given, "output")
     source = given.own.get("checkpoint") or given.own["results"]
-    _check_target(Path(source), target)
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise CommandError(f"--output {target} is what is to be calibrated; give another name, it is never overwritten")
     (calibrate if "checkpoint" in given.own else calibrate_results)(source, target, given)
     return 0
 
@@ -237,10 +249,3 @@ def _check_model(predictor: Predictor, source: str, *, folded: bool) -> None:
         check_shiftable(model)
     except ValueError as error:
         raise CommandError(f"{error}{advice}") from error
-
-
-def _check_target(source: Path, target: Path) -> None:
-    if target.exists() and source.exists() and target.samefile(source):
-        raise CommandError(f"--output {target} is what is to be calibrated; give another name, it is never overwritten")
-    if target.is_dir() or not target.parent.is_dir():
-        raise CommandError(f"--output {target} cannot be written; give a file in an existing folder")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.options import Given, Option
+from rankdet.cli.values import whole_number
 
 if TYPE_CHECKING:
     from rankdet.eval import Detections, Rules
@@ -56,16 +57,14 @@ def fitting_of(given: Given) -> Fitting:
     method = given.own.get("method", "shift")
     if method not in METHODS:
         raise CommandError(f"--method {method} is not known{near(method, METHODS)} (accepted: {', '.join(METHODS)})")
-    text, seed = given.own.get("fit-share", "0.5"), given.own.get("seed", "0")
+    text = given.own.get("fit-share", "0.5")
     try:
         share = float(text)
     except ValueError:
         share = -1.0
     if not 0 < share <= 1:
         raise CommandError(f"--fit-share must be a number above 0 and at most 1, such as 0.5; got {text}")
-    if not seed.isdigit():
-        raise CommandError(f"--seed must be a whole number from 0 on; got {seed}")
-    return Fitting(method, share, int(seed))
+    return Fitting(method, share, whole_number(given, "seed", default=0, least=0))
 
 
 def fitted(rules: Rules, detections: Detections, fitting: Fitting) -> tuple[FittedScores, Bools]:

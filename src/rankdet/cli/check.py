@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
+from rankdet.cli.values import whole_number
 
 if TYPE_CHECKING:
     from rankdet.cli.anchor_fit import AnchorFit
@@ -105,16 +106,9 @@ def _diagnose(subject: Subject, given: Given) -> Diagnosis | None:
         first,
         second,
         scan=Pixels() if "images" in given.own else Headers(),
-        workers=_workers(given),
+        workers=whole_number(given, "workers", default=os.cpu_count() or 1),
         track=lambda rows: display.track(rows, "looking at images"),
     )
-
-
-def _workers(given: Given) -> int:
-    text = given.take("workers") or str(os.cpu_count() or 1)
-    if not text.isdecimal() or int(text) < 1:
-        raise CommandError(f"--workers must be a whole number from 1 on, got {text}")
-    return int(text)
 
 
 def _fit_anchors(subject: Subject, diagnosis: Diagnosis, report: DiagnosisPrinter) -> list[AnchorFit]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
+from rankdet.cli.values import target_file
 
 if TYPE_CHECKING:
     from rankdet.convert import Conversion, Source
@@ -54,9 +55,7 @@ def main(arguments: Sequence[str]) -> int:
             raise CommandError(f"--{needed} {OPTIONS[needed].value} is needed: {OPTIONS[needed].help}")
     if not given.plain:
         raise CommandError("no weights file is given")
-    output = Path(given.own["output"])
-    if output.is_dir() or not output.parent.is_dir():
-        raise CommandError(f"--output {output} cannot be written; give a file in an existing folder")
+    output = target_file(given, "output")
     from rankdet.convert import read_source
 
     conversion = convert(read_source(given.plain[0]), given)

@@ -14,7 +14,17 @@ from rankdet.cli.judging import IouType, Judged, kind_of, rules_for, shapes_of
 from rankdet.cli.looking import OPTIONS as LOOKS
 from rankdet.cli.looking import check_looks, looking
 from rankdet.cli.numbers import lines_of, show, tell_cost, tell_voc
-from rankdet.cli.options import CONFIG, HELP, RUN_CHECKPOINT, Given, Option, describe_options, read_options
+from rankdet.cli.options import (
+    CONFIG,
+    DEVICE,
+    HELP,
+    RUN_CHECKPOINT,
+    TRUST,
+    Given,
+    Option,
+    describe_options,
+    read_options,
+)
 from rankdet.cli.results import CONVERT, describe_conversions, sizes_of, tell_of_ids, telling
 from rankdet.cli.values import json_target
 
@@ -36,8 +46,8 @@ OPTIONS = {
     "json": Option("FILE", "also write all metrics to this file"),
     "save-results": Option("FILE", "with --checkpoint: write its detections to this file, as COCO results"),
     **LOOKS,
-    "device": Option("DEVICE", "with --checkpoint: cpu, cuda, cuda:1 or mps; by default the best one available"),
-    "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
+    "device": Option(DEVICE.value, f"with --checkpoint: {DEVICE.help}"),
+    "trust": TRUST,
     "help": HELP,
 }
 USAGE = """\
@@ -177,7 +187,7 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Judged:
         raise CommandError("--annotations goes with --results; other images for a checkpoint: --data.val DATA")
     if "convert" in given.own:
         raise CommandError("--convert goes with --results; the detections of a checkpoint need no conversion")
-    check_looks(given.own)
+    check_looks(given)
     trusted = given.take("trust")
     validation, model_plan = open_validation(
         given.files, given.overrides, checkpoint=given.own["checkpoint"], trusted=trusted
@@ -197,7 +207,7 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Judged:
         display.print(note)
     if "tiles" in given.own:  # it is these that are resized
         predictor.resize, validation.resize = validation.resize or predictor.resize, None
-    predictor = looking(predictor, given.own)
+    predictor = looking(predictor, given)
     with without_score_threshold(model) as threshold:
         predictor.to(choose_device(given.take("device")))
         results = validation.detect(predictor, masks="segm" in kinds, display=display)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rankdet.cli.errors import CommandError
-from rankdet.cli.options import Option
+from rankdet.cli.options import Given, Option
+from rankdet.cli.values import whole_number
 
 if TYPE_CHECKING:
     from rankdet.predictor import Predictor
@@ -23,41 +23,44 @@ OPTIONS = {
 _TYPES = {"32-true": None, "16-mixed": "float16", "bf16-mixed": "bfloat16"}
 
 
-def check_looks(given: Mapping[str, str]) -> None:
+def check_looks(given: Given) -> None:
     """`CommandError` for options that mean nothing, before a model is loaded."""
     for name in ("overlap", "whole"):
-        if name in given and "tiles" not in given:
+        if name in given.own and "tiles" not in given.own:
             raise CommandError(f"--{name} goes with --tiles PIXELS")
-    if "tiles" in given and not (given["tiles"].isdigit() and int(given["tiles"])):
-        raise CommandError(f"--tiles must be a whole number of pixels, such as 800; got {given['tiles']}")
-    if not 0 <= _number("overlap", given.get("overlap", "0")) < 1:
-        raise CommandError(f"--overlap is a part of the tile, from 0 to below 1; got {given['overlap']}")
+    _tiles(given)
+    if not 0 <= _number("overlap", given.own.get("overlap", "0")) < 1:
+        raise CommandError(f"--overlap is a part of the tile, from 0 to below 1; got {given.own['overlap']}")
     if not all(0 < scale < math.inf for scale in _scales(given)):
-        raise CommandError(f"--scales must be above 0, as in 0.5,1,1.5; got {given['scales']}")
-    if (precision := given.get("precision", "32-true")) not in _TYPES:
+        raise CommandError(f"--scales must be above 0, as in 0.5,1,1.5; got {given.own['scales']}")
+    if (precision := given.own.get("precision", "32-true")) not in _TYPES:
         raise CommandError(f"--precision must be one of {', '.join(_TYPES)}; got {precision}")
 
 
-def looking(predictor: Predictor, given: Mapping[str, str]) -> Predictor:
+def looking(predictor: Predictor, given: Given) -> Predictor:
     """The predictor that looks at images as the options say; itself without any."""
     import torch
 
     from rankdet.eval import ManyViews, MixedPrecision
 
-    if "scales" in given or "flip" in given:
-        predictor.model = ManyViews(predictor.model, scales=_scales(given), flip="flip" in given)
-    if "tiles" in given:
-        settings: dict[str, Any] = {"size": int(given["tiles"]), "whole": "whole" in given}
-        if "overlap" in given:
-            settings["overlap"] = float(given["overlap"])
+    if "scales" in given.own or "flip" in given.own:
+        predictor.model = ManyViews(predictor.model, scales=_scales(given), flip="flip" in given.own)
+    if "tiles" in given.own:
+        settings: dict[str, Any] = {"size": _tiles(given), "whole": "whole" in given.own}
+        if "overlap" in given.own:
+            settings["overlap"] = float(given.own["overlap"])
         predictor = predictor.tiled(**settings)
-    if dtype := _TYPES[given.get("precision", "32-true")]:
+    if dtype := _TYPES[given.own.get("precision", "32-true")]:
         predictor.model = MixedPrecision(predictor.model, dtype=getattr(torch, dtype))
     return predictor
 
 
-def _scales(given: Mapping[str, str]) -> list[float]:
-    return [_number("scales", part) for part in given.get("scales", "1").split(",")]
+def _tiles(given: Given) -> int:
+    return whole_number(given, "tiles", default=800)
+
+
+def _scales(given: Given) -> list[float]:
+    return [_number("scales", part) for part in given.own.get("scales", "1").split(",")]
 
 
 def _number(name: str, text: str) -> float:

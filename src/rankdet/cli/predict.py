@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rankdet.cli.errors import CommandError, near
+from rankdet.cli.errors import CommandError
 from rankdet.cli.looking import OPTIONS as LOOKS
 from rankdet.cli.looking import check_looks, looking
-from rankdet.cli.options import CHECKPOINT, HELP, Option, describe_options
+from rankdet.cli.options import CHECKPOINT, DEVICE, HELP, TRUST, Given, Option, describe_options, read_options
+from rankdet.cli.values import whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +32,8 @@ OPTIONS = {
     "threshold": Option("SCORE", "lowest score shown; none; or optimal: the LRP-optimal one of each class (default)"),
     **LOOKS,
     "batch-size": Option("N", "images or tiles that go through the model together (default: 8)"),
-    "device": Option("DEVICE", "cpu, cuda, cuda:1, mps; by default the best there is"),
-    "trust": Option("PACKAGE", "build the model from classes of this package, too, if the checkpoint names them"),
+    "device": DEVICE,
+    "trust": TRUST,
     "help": HELP,
 }
 USAGE = """\
@@ -54,29 +55,32 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; 0 when at least one image could be read."""
     from rankdet.cli.predict_inputs import find_inputs
 
-    options, places = _split(arguments)
+    given = read_options(arguments, OPTIONS, plain=len(arguments))
+    options = given.own
     if "help" in options:
         print(f"{USAGE}\noptions:\n{describe_options(OPTIONS)}")
         return 0
+    if given.files or given.overrides:
+        raise CommandError("predict takes a checkpoint and no configuration")
     save = _save(options.get("save", "both"))
     for needed in ("checkpoint", "output") if save != "none" else ("checkpoint",):
         if needed not in options:
             raise CommandError(f"--{needed} {OPTIONS[needed].value} is needed: {OPTIONS[needed].help}")
-    check_looks(options)
+    check_looks(given)
     lists = [Path(options["list"])] if "list" in options else []
-    if not places and not lists:
+    if not given.plain and not lists:
         raise CommandError("no image is named: give files, folders or patterns, or --list FILE")
     output = Path(options["output"]) if save != "none" else None
     predict_files(
         checkpoint=options["checkpoint"],
-        inputs=find_inputs(places, lists=lists, output=output),
+        inputs=find_inputs(given.plain, lists=lists, output=output),
         output=output,
         save=save,
         threshold=options.get("threshold"),
-        batch_size=_whole("batch-size", options.get("batch-size", "8")),
+        batch_size=whole_number(given, "batch-size", default=8),
         device=options.get("device"),
         trusted=options.get("trust"),
-        looks=options,
+        looks=given,
     )
     return 0
 
@@ -91,7 +95,7 @@ def predict_files(
     batch_size: int,
     device: str | None,
     trusted: str | None,
-    looks: Mapping[str, str],
+    looks: Given,
 ) -> None:
     """Pictures and results of some images, one batch in memory at a time; `looks` are the options of `looking`."""
     from rankdet.cli.inference import choose_device, open_predictor
@@ -229,33 +233,6 @@ class _Reader:
                 yield frame
         except ImportError as error:
             raise CommandError(str(error)) from error
-
-
-def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Options with their values, and what is none."""
-    options: dict[str, str] = {}
-    places: list[str] = []
-    rest = ["--help" if argument == "-h" else argument for argument in arguments]
-    while rest:
-        argument = rest.pop(0)
-        if not argument.startswith("--"):
-            places.append(argument)
-            continue
-        name, equals, value = argument[2:].partition("=")
-        if name not in OPTIONS:
-            raise CommandError(f"unknown option --{name}{near(name, OPTIONS)} (accepted: --{', --'.join(OPTIONS)})")
-        if OPTIONS[name].value is not None and not equals:
-            if not rest:
-                raise CommandError(f"--{name} needs a value, as in --{name} {OPTIONS[name].value}")
-            value = rest.pop(0)
-        options[name] = value
-    return options, places
-
-
-def _whole(name: str, text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise CommandError(f"--{name} must be a whole number of at least 1, got {text}")
-    return int(text)
 
 
 def _save(text: str) -> Save:

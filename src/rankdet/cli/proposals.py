@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankdet.cli.errors import CommandError
-from rankdet.cli.options import CONFIG, HELP, Option, describe_options, read_options
+from rankdet.cli.options import CONFIG, DEVICE, HELP, TRUST, Option, describe_options, read_options
+from rankdet.cli.values import target_file
 from rankdet.garbage import without_garbage_collection
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ OPTIONS = {
     "output": Option("FILE", "the file to write: COCO results without categories"),
     "keep": Option("NUMBER", "most proposals per image; by default as many as the detector itself uses"),
     "config": CONFIG,
-    "device": Option("DEVICE", "cpu, cuda, cuda:1 or mps; by default the best one available"),
-    "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
+    "device": DEVICE,
+    "trust": TRUST,
     "help": HELP,
 }
 USAGE = """\
@@ -47,9 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     for name in ("checkpoint", "output"):
         if name not in given.own:
             raise CommandError(f"--{name} FILE is needed: {OPTIONS[name].help}")
-    target = Path(given.own["output"])
-    if target.is_dir() or not target.parent.is_dir():
-        raise CommandError(f"--output {target} cannot be written; give a file in an existing folder")
+    target = target_file(given, "output")
     keep = _keep(given.take("keep"))
 
     with without_garbage_collection():

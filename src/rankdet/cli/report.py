@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rankdet.cli.comparing import OPTIONS as COMPARE
 from rankdet.cli.comparing import RESULTS_OF_RUNS, check_options, compare_with, other_file
 from rankdet.cli.errors import CommandError
-from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
+from rankdet.cli.options import CONFIG, DEVICE, HELP, TRUST, Given, Option, describe_options, read_options
 from rankdet.cli.results import CONVERT, SIZES, describe_conversions, sizes_of, tell_of_ids, telling
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ OPTIONS = {
     "output": Option("FILE", "the page to write; by default report.html in the run, or next to the results"),
     "title": Option("TEXT", "title of the page; by default the name of the run or of the file"),
     "config": CONFIG,
-    "device": Option("DEVICE", "with a run: cpu, cuda, cuda:1 or mps; by default the best one available"),
-    "trust": Option("PACKAGE", "with a run: also build classes of this package if the checkpoint names them"),
+    "device": Option(DEVICE.value, f"with a run: {DEVICE.help}"),
+    "trust": Option(TRUST.value, f"with a run: {TRUST.help}"),
     "help": HELP,
 }
 USAGE = """\

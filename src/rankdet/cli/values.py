@@ -9,14 +9,17 @@ from rankdet.cli.errors import CommandError
 from rankdet.cli.options import Given
 
 
-def json_target(given: Given) -> Path | None:
-    """Where ``--json`` has the numbers go; `CommandError` before anything is computed if they cannot go there."""
-    if "json" not in given.own:
-        return None
-    target = Path(given.own["json"])
+def target_file(given: Given, name: str) -> Path:
+    """The file to write that an option names; `CommandError`, before anything is computed, if it cannot be written."""
+    target = Path(given.own[name])
     if target.is_dir() or not target.parent.is_dir():
-        raise CommandError(f"--json {target} cannot be written: give a file in a folder that exists")
+        raise CommandError(f"--{name} {target} cannot be written; give a file in an existing folder")
     return target
+
+
+def json_target(given: Given) -> Path | None:
+    """Where ``--json`` has the numbers go, if anywhere."""
+    return target_file(given, "json") if "json" in given.own else None
 
 
 def height_and_width(text: str) -> tuple[int, int]:
@@ -26,16 +29,20 @@ def height_and_width(text: str) -> tuple[int, int]:
     (480, 640)
     """
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
         raise CommandError(f"--size must be HEIGHTxWIDTH in pixels, such as 640x640; got {text}")
     return int(parts[0]), int(parts[1])
 
 
-def whole_number(given: Given, name: str, *, default: int) -> int:
-    """Of the option of that name, at least 1."""
+def whole_number(given: Given, name: str, *, default: int, least: int = 1) -> int:
+    """Of the option of that name.
+
+    >>> whole_number(Given(own={"batch": "4"}), "batch", default=1)
+    4
+    """
     text = given.own.get(name, str(default))
-    if not text.isdigit() or int(text) < 1:
-        raise CommandError(f"--{name} must be a whole number from 1 on; got {text}")
+    if not text.isdecimal() or int(text) < least:
+        raise CommandError(f"--{name} must be a whole number from {least} on; got {text}")
     return int(text)
 
 
