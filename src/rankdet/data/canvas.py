@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 
 from rankdet.data.dataset import Sample, Target
 from rankdet.data.transforms import select_objects
+from rankdet.ops.boxes import box_area
 
 Size = tuple[int, int]
 
@@ -72,7 +73,7 @@ def cut_objects(target: Target, *, had_masks: Tensor | None, least_visible: floa
     """
     full = target["boxes"].as_subclass(Tensor)
     clipped = v2.functional.clamp_bounding_boxes(target["boxes"]).as_subclass(Tensor)
-    share = areas(clipped) / areas(full).clamp(min=1e-6)
+    share = box_area(clipped) / box_area(full).clamp(min=1e-6)
     present = share > 0
     if had_masks is not None:
         chosen = had_masks if tighten else had_masks & (share < 1 - 1e-4)
@@ -82,7 +83,7 @@ def cut_objects(target: Target, *, had_masks: Tensor | None, least_visible: floa
     cut: Target = {**target, "boxes": boxes_like(clipped, target["boxes"]), "iscrowd": crowd}
     if "proposals" in target:
         proposals = v2.functional.clamp_bounding_boxes(target["proposals"]).as_subclass(Tensor)
-        cut["proposals"] = boxes_like(proposals[areas(proposals) > 0], target["proposals"])
+        cut["proposals"] = boxes_like(proposals[box_area(proposals) > 0], target["proposals"])
     return cut if present.all() else select_objects(cut, present)
 
 
@@ -114,11 +115,6 @@ def boxes_on(boxes: Tensor, canvas: Size) -> tv_tensors.BoundingBoxes:
 def boxes_like(boxes: Tensor, other: tv_tensors.BoundingBoxes) -> tv_tensors.BoundingBoxes:
     """Boxes (G, 4) of the same canvas as others."""
     return boxes_on(boxes, other.canvas_size)
-
-
-def areas(boxes: Tensor) -> Tensor:
-    """(G,) of boxes (G, 4), 0 for those turned inside out."""
-    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
 
 
 def filled(canvas: Size, fill: tuple[int, int, int]) -> Tensor:

@@ -12,8 +12,8 @@ from torchvision import tv_tensors
 
 from rankdet.data.canvas import boxes_like, filled, have_masks, lay, random_offset, tight_boxes
 from rankdet.data.dataset import Sample, Target
-from rankdet.data.mixing import DrawPartner, MixingTransform, check_share, merge_targets
-from rankdet.data.transforms import select_objects
+from rankdet.data.mixing import DrawPartner, MixingTransform, merge_targets
+from rankdet.data.transforms import check_share, select_objects
 
 
 class CopyPaste(MixingTransform):

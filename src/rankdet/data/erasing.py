@@ -11,8 +11,7 @@ from torchvision.transforms import v2
 
 from rankdet.data.canvas import uniform
 from rankdet.data.dataset import Sample, Target
-from rankdet.data.mixing import check_share
-from rankdet.data.transforms import check_range
+from rankdet.data.transforms import check_range, check_share
 
 
 class ObjectErasing(v2.Transform):

@@ -13,8 +13,7 @@ from torchvision.transforms import v2
 from rankdet.data.augment import MEAN_COLOUR
 from rankdet.data.canvas import boxes_on, cut_objects, filled, fit, have_masks, lay, random_offset, uniform
 from rankdet.data.dataset import Sample, Target
-from rankdet.data.mixing import check_share
-from rankdet.data.transforms import as_size, check_range
+from rankdet.data.transforms import as_size, check_range, check_share
 
 
 class LargeScaleJitter(v2.Transform):

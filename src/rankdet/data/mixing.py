@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from rankdet.data.dataset import Sample, Target
-from rankdet.data.transforms import PER_OBJECT
+from rankdet.data.transforms import PER_OBJECT, check_share
 
 DrawPartner = Callable[[], Sample]
 """Gives another training image each time it is called."""
@@ -81,10 +81,3 @@ def _in_turns(rows: Sequence[Any]) -> torch.Tensor:
 
 def _like(value: torch.Tensor, other: Any) -> torch.Tensor:
     return tv_tensors.wrap(value, like=other) if isinstance(other, tv_tensors.TVTensor) else value
-
-
-def check_share(name: str, value: float) -> float:
-    """The value, if it lies in 0..1; else ValueError."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be a share, 0 to 1; got {value}")
-    return value

@@ -16,7 +16,7 @@ from rankdet.data.categories import Categories
 from rankdet.data.compose import ConcatDetection, SubsetDetection
 from rankdet.data.corrupt import BlankCorrupt, SkipCorrupt
 from rankdet.data.dataset import DetectionDataset
-from rankdet.data.errors import CLASSES, CorruptImageError, DatasetError
+from rankdet.data.errors import CLASSES, MASKS, CorruptImageError, DatasetError
 from rankdet.data.loader import Closing, Transforms, build_loader
 from rankdet.data.mixing import MixingTransform
 from rankdet.data.one_class import one_class_of
@@ -209,8 +209,8 @@ class DetectionData:
         needing = self.strong.needing_masks if self.strong is not None else []
         if needing and not self.train.has_masks:
             raise DatasetError(
-                f"{needing[0]} needs masks, and {self.train.report.source} was opened without them; set masks=True "
-                "(--data.masks true) if the data have masks, or do without it"
+                f"{needing[0]} needs masks, and {self.train.report.source} was opened without them; set {MASKS} if the "
+                "data have masks, or do without it"
             )
 
 

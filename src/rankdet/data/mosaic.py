@@ -14,8 +14,8 @@ from torchvision import tv_tensors
 from rankdet.data.augment import MEAN_COLOUR
 from rankdet.data.canvas import Size, filled, fit, lay, random_offset, uniform
 from rankdet.data.dataset import Sample, Target
-from rankdet.data.mixing import DrawPartner, MixingTransform, check_share, merge_targets
-from rankdet.data.transforms import as_size, check_range
+from rankdet.data.mixing import DrawPartner, MixingTransform, merge_targets
+from rankdet.data.transforms import as_size, check_range, check_share
 
 _QUADRANTS = ((0, 0), (0, 1), (1, 0), (1, 1))
 

@@ -317,6 +317,13 @@ def check_range(name: str, limits: Sequence[float], *, above: float, below: floa
     return least, most
 
 
+def check_share(name: str, value: float) -> float:
+    """The value, if it lies in 0..1; else ValueError."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a share, 0 to 1; got {value}")
+    return value
+
+
 def _draw(least: int, most: int) -> int:
     return int(torch.randint(least, most + 1, ()))
 
