@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rankdet.eval import evaluate_detections, lrp_at, match, read_ground_truth, read_results
-from rankdet.eval.calibration import ANY_OVERLAP, calibration_error, shifts_to_zero
+from rankdet.eval.calibration import ANY_OVERLAP, calibration_error, operating_thresholds, with_highest
 from rankdet.eval.reliability import draw_reliability
 from tests.reference.coco_sets import random_problem
 
@@ -102,12 +102,8 @@ def test_after_the_shift_zero_is_the_best_threshold(seed):
     before = evaluate_detections(columns, detections)
     matches = before.details.matches
     present = before.details.lrp.value[:, 0] >= 0
-    if not (present & (before.details.lrp.false_negative[:, 0] < 1)).any():
-        with pytest.raises(ValueError, match="no object of any class was found"):
-            shifts_to_zero(matches)
-        return
-    shifts = shifts_to_zero(matches)
-    shifted = replace(detections, scores=detections.scores + shifts[detections.categories])
+    thresholds = with_highest(operating_thresholds(matches))
+    shifted = replace(detections, scores=detections.scores - thresholds[detections.categories])
     after = evaluate_detections(columns, shifted)
     for old, new in zip(before.per_class, after.per_class, strict=True):
         assert (new.AP, new.AP50, new.AP75, new.oLRP) == (old.AP, old.AP50, old.AP75, old.oLRP)
@@ -119,6 +115,11 @@ def test_after_the_shift_zero_is_the_best_threshold(seed):
             continue
         best = min(lrp_at(matches, score).value[category, 0] for score in scores)
         assert at_zero[category] == pytest.approx(best)
+
+
+def test_without_any_threshold_there_is_nothing_to_calibrate_with():
+    with pytest.raises(ValueError, match="no object was found"):
+        with_highest(np.array([np.nan, np.nan]))
 
 
 def test_a_perfect_class_counts_as_one_without_error():

@@ -227,7 +227,6 @@ def test_mappings_are_saved_and_read(tmp_path):
     file = tmp_path / "m.json"
     file.write_text(json.dumps(MAPPING.to_dict()))
     assert ScoreMapping.load(file) == MAPPING
-    assert MAPPING.has_tables
     turned = MAPPING.of_categories([5, 3])
     assert turned.classes == MAPPING.classes[::-1]
     logits, categories = np.array([0.3, -1.0, 4.0]), np.array([0, 1, 0])

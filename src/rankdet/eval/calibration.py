@@ -140,22 +140,3 @@ def with_highest(thresholds: Floats) -> Floats:
     if not known.any():
         raise ValueError("no object was found, so there is no threshold to calibrate with")
     return np.where(known, thresholds, thresholds[known].max())
-
-
-def shifts_to_zero(matches: Matches) -> Floats:
-    """(K,) what to add to the logits of each class so that its LRP-optimal threshold becomes 0, a score of 0.5.
-
-    ``matches`` must have been made with logits as scores: those do not saturate. The thresholds are those of
-    `operating_thresholds`; a class of which nothing was found gets the highest of the others.
-
-    Raises:
-        ValueError: when no class has a threshold.
-
-    >>> from rankdet.eval import match, read_ground_truth, read_results
-    >>> truth = read_ground_truth({"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}], "annotations": [
-    ...     {"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]})
-    >>> found = read_results([{"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 8], "score": -4.0}], truth)
-    >>> shifts_to_zero(match(truth, found)).round(2)
-    array([4.01])
-    """
-    return -with_highest(operating_thresholds(matches))

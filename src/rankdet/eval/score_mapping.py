@@ -115,11 +115,6 @@ class ScoreMapping:
             mapped[rows] = self.classes[category](mapped[rows])
         return mapped
 
-    @property
-    def has_tables(self) -> bool:
-        """Whether a class has a `Table`, so that the mapping cannot be folded into a classifier."""
-        return any(isinstance(of_class, Table) for of_class in self.classes)
-
     def of_categories(self, category_ids: Sequence[int]) -> ScoreMapping:
         """The mapping of these categories, in their order; `MappingError` for one that it does not have."""
         places = {number: place for place, number in enumerate(self.category_ids)}
