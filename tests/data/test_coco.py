@@ -164,13 +164,14 @@ def test_masks_in_all_forms(tmp_path):
     items[3]["iscrowd"] = 1
     items.append(annotation(9, 7, 5, [4, 5, 20, 20], segmentation=[[1, 2, 3, 4]]))
     items.append(annotation(10, 7, 5, [4, 5, 20, 20]))
+    items.append(annotation(11, 7, 5, [4, 5, 20, 20], segmentation={"size": [48, 64], "counts": [48 * 64]}))
     dataset = CocoDetection(write_coco(tmp_path, coco(annotations=items)), masks=True)
     masks = dataset[0][1]["masks"]
     assert masks.shape == (4, 48, 64)
     assert masks.dtype == torch.uint8
     for mask in masks:
         assert np.array_equal(mask.numpy(), truth)
-    assert dataset.report.count("object without mask") == 2
+    assert dataset.report.count("object without mask") == 3
     assert dataset[1][1]["masks"].shape == (0, 48, 64)
 
 

@@ -20,7 +20,7 @@ from rankdet.data.table import make_fault
 class PackedMasks:
     """M masks in COCO's form, empty lists where there is none.
 
-    ``there`` (M,) says which are, ``faults`` what was written in another form.
+    ``there`` (M,) says which are, run lengths without a pixel left aside; ``faults`` what was written in another form.
     """
 
     segmentations: PackedJSON
@@ -48,7 +48,7 @@ def pack_masks(written: Sequence[Any], sizes: np.ndarray, *, names: Sequence[str
     written_as: dict[str, list[int]] = {}
     for block in read_sound_masks(written):
         there[block.start : block.stop] = list(map(bool, block.forms))
-        _check(block.start, block.forms, sizes)
+        there[_without_pixels(block.start, block.forms, sizes)] = False
         for place, form in enumerate(block.forms if block.changed or None in block.forms else (), start=block.start):
             if form is None or block.changed:
                 texts[place] = msgspec.json.encode(form or [])
@@ -61,13 +61,16 @@ def pack_masks(written: Sequence[Any], sizes: np.ndarray, *, names: Sequence[str
     return PackedMasks(_replaced(written, texts), there, tuple(faults))
 
 
-def _check(start: int, forms: Sequence[Any], sizes: np.ndarray) -> None:
+def _without_pixels(start: int, forms: Sequence[Any], sizes: np.ndarray) -> np.ndarray:
+    """The places of the run lengths that have no pixel, all of them checked."""
     places = np.array([place for place, form in enumerate(forms) if form and type(form) is not list], dtype=np.int64)
     try:
-        pixel_counts(*compress_masks([forms[place] for place in places.tolist()], sizes[start + places]))
+        counts = pixel_counts(*compress_masks([forms[place] for place in places.tolist()], sizes[start + places]))
     except MalformedMaskError as error:
         error.place = start + int(places[error.place])
         raise
+    without: np.ndarray = start + places[counts == 0]
+    return without
 
 
 def _replaced(written: Sequence[Any], texts: dict[int, bytes]) -> PackedJSON:
