@@ -62,7 +62,7 @@ VOC_OBJECT = """
   </object>"""
 
 
-def voc_xml(name: str, *objects: tuple[str, tuple[float, ...], int], size: str | None = None) -> str:
+def voc_xml(name: str, *objects: tuple[str, tuple[float, ...], int | str], size: str | None = None) -> str:
     size = "<size><width>64</width><height>48</height><depth>3</depth></size>" if size is None else size
     body = "".join(VOC_OBJECT.format(name=label, box=box, difficult=flag) for label, box, flag in objects)
     return f"<annotation><filename>{name}</filename>{size}{body}</annotation>"

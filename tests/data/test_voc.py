@@ -56,6 +56,15 @@ def test_faulty_boxes_are_counted(tmp_path):
     assert "(a.xml, a.xml)" in dataset.report.summary()
 
 
+def test_classes_are_on_one_line_and_unclear_difficulties_are_counted(tmp_path):
+    box = (3, 3, 9, 9)
+    text = voc_xml("a.png", ("round\n  cell", box, 0), ("round cell", box, 2), ("round cell", box, "TRUE"))
+    dataset = VOCDetection(write_voc(tmp_path / "voc", a=text))
+    assert dataset.categories.names == ("round cell",)
+    assert dataset[0][1]["difficult"].tolist() == [False, False, True]
+    assert "1 x <difficult> that is neither 0 nor 1, read as 0 (a.xml)" in dataset.report.summary()
+
+
 def test_a_box_outside_of_its_image_is_refused(tmp_path):
     text = voc_xml("a.png", ("cup", (100, 1, 120, 9), 0))
     with pytest.raises(DatasetError, match=r"1 boxes lie outside .* a.xml: .* 64 wide and 48 high"):
@@ -70,6 +79,10 @@ def test_splits_by_name_and_by_list(tmp_path):
     for dataset in (by_name, by_list, VOCDetection(root / "Annotations", split="train")):
         assert [dataset.image_path(i).name for i in range(len(dataset))] == ["b.png", "c.png"]
         assert dataset.categories.names == ("cup", "jar", "mug"), "classes of the folder, whatever the split"
+    (root / "Annotations" / "b (1).xml").write_bytes(b"\0")
+    assert len(VOCDetection(root, split="train")) == 2, "what a split does not name may be broken"
+    with pytest.raises(DatasetError, match=r"b \(1\)\.xml is not valid XML"):
+        VOCDetection(root)
     with pytest.raises(DatasetError, match=r"no test\.txt; there are \['train'\]"):
         VOCDetection(root, split="test")
     with pytest.raises(DatasetError, match=r"1 of the 2 annotation files of the split are not in .*: z"):

@@ -794,6 +794,14 @@ def voc_object_without_name(home: Home) -> Expected:
 
 
 @fault
+def voc_object_of_unclear_difficulty(home: Home) -> Expected:
+    image = home.images[4]
+    file = _xml(as_voc(home), image)
+    file.write_text(file.read_text().replace("<difficult>0", "<difficult>2", 1))
+    return Expected("unclear-difficult", 1, f"object 1 of {file.name}", repaired=False)
+
+
+@fault
 def voc_image_missing(home: Home) -> Expected:
     [image] = home.some("images")
     as_voc(home)

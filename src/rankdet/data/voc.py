@@ -20,7 +20,7 @@ from rankdet.data.files import images_not_found, missing_files, voc_image_folder
 from rankdet.data.packed import PackedStrings
 from rankdet.data.raster import read_size
 from rankdet.data.report import EXAMPLES, Fault
-from rankdet.data.table import Annotations, clean_boxes, filter_images, make_report
+from rankdet.data.table import Annotations, clean_boxes, filter_images, make_fault, make_report
 from rankdet.data.voc_folder import VOCFolder, locate_images
 from rankdet.data.voc_xml import VOCFile, read_voc
 
@@ -66,8 +66,8 @@ class VOCDetection(AnnotatedImages):
         if origin not in (0, 1):
             raise ValueError(f"origin must be 0 or 1, got {origin!r}")
         place = VOCFolder.find(Path(root))
-        everything = _read_folder(place)
         stems = _stems(place, split)
+        everything = _read_folder(place, wanted=stems)
         files = [everything[stem] for stem in stems]
         folder, names = _locate(place.home, stems, files, images)
         sizes = _sizes(folder, names, files)
@@ -97,17 +97,21 @@ class VOCDetection(AnnotatedImages):
         return f"image ids {images}; category ids are {classes}" + (", ..." if len(pairs) > EXAMPLES else "")
 
 
-def _read_folder(place: VOCFolder) -> dict[str, VOCFile]:
-    """All annotation files; all, so that every split of a folder has the same classes."""
+def _read_folder(place: VOCFolder, *, wanted: Sequence[str]) -> dict[str, VOCFile]:
+    """All annotation files that can be read, so that every split of a folder has the same classes.
+
+    :class:`DatasetError` if one that is wanted cannot.
+    """
     read: dict[str, VOCFile] = {}
-    problems: list[DatasetError] = []
+    errors: dict[str, DatasetError] = {}
     for stem in place.files:
         try:
             read[stem] = read_voc(place.path(stem))
         except DatasetError as error:
-            problems.append(error)
+            errors[stem] = error
+    problems = [errors[stem] for stem in wanted if stem in errors]
     if problems:
-        more = f"; {len(problems)} of the {len(place.files)} files cannot be used" if len(problems) > 1 else ""
+        more = f"; {len(problems)} of the {len(wanted)} files cannot be used" if len(problems) > 1 else ""
         way_out = f"`rankdet check {place.root} --fix FOLDER` writes a copy without what cannot be used"
         raise DatasetError(f"{problems[0]}{more}. {way_out}")
     return read
@@ -175,16 +179,17 @@ def _table(
 ) -> tuple[Annotations, tuple[Fault, ...]]:
     labels_of = {name: label for label, name in enumerate(categories.names)}
     rows = [
-        (image, labels_of[item.name], item.difficult, *item.corners)
+        (image, labels_of[item.name], bool(item.difficult), item.difficult is None, *item.corners)
         for image, file in enumerate(files)
         for item in file.objects
         if item.name in labels_of
     ]
-    columns = np.array(rows, dtype=np.float64).reshape(len(rows), 7)
+    columns = np.array(rows, dtype=np.float64).reshape(len(rows), 8)
     owners, labels = columns[:, 0].astype(np.int64), columns[:, 1].astype(np.int64)
-    difficult = columns[:, 2].astype(bool)
-    xywh = _xywh(columns[:, 3:], origin)
-    clean = clean_boxes(xywh, sizes[owners], names=[f"{stems[image]}.xml" for image in owners])
+    difficult, unclear = columns[:, 2].astype(bool), columns[:, 3].astype(bool)
+    xywh, names = _xywh(columns[:, 4:], origin), [f"{stems[image]}.xml" for image in owners]
+    clean = clean_boxes(xywh, sizes[owners], names=names)
+    fault = make_fault("<difficult> that is neither 0 nor 1", names, unclear, action="read as 0")
     table = Annotations(
         starts=np.searchsorted(owners, np.arange(len(files) + 1)),
         ids=np.arange(1, len(rows) + 1),
@@ -196,7 +201,7 @@ def _table(
         usable=clean.usable,
         difficult=difficult,
     )
-    return table, clean.faults
+    return table, (*clean.faults, fault) if fault.count else clean.faults
 
 
 def _xywh(corners: np.ndarray, origin: int) -> np.ndarray:

@@ -19,16 +19,16 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _NAMES = ("name", "filename")  # what is used of the texts of a file
 _MOST_PIXELS = 1e9
 _DEEPEST = 100  # levels of elements; annotations have four
-_TRUE = ("1", "true", "yes")
+_DIFFICULT = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 
 
 @dataclass(frozen=True)
 class VOCObject:
-    """One object as the file has it: `corners` are xmin, ymin, xmax, ymax."""
+    """One object as the file has it: `corners` are xmin, ymin, xmax, ymax; `difficult` is None if it is unclear."""
 
     name: str
     corners: tuple[float, float, float, float]
-    difficult: bool
+    difficult: bool | None
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,14 @@ def _size(file: Path, root: Element) -> tuple[int, int] | None:
 
 
 def _object(file: Path, item: Element) -> VOCObject:
-    name = _text(item, "name")
+    name = class_name(item)
     if not name:
         raise DatasetError(f"{file} has an <object> without <name>; name its class")
     texts = [_text(item, f"bndbox/{key}") for key in CORNERS]
     if None in texts:
         raise DatasetError(f"{file}: an object of class {name!r} has no <bndbox> with {', '.join(CORNERS)}")
     x1, y1, x2, y2 = (_number(file, text or "", "bndbox") for text in texts)
-    return VOCObject(name, (x1, y1, x2, y2), difficult=is_difficult(item))
+    return VOCObject(name, (x1, y1, x2, y2), difficult=difficulty(item))
 
 
 def _number(file: Path, text: str, what: str) -> float:
@@ -141,9 +141,19 @@ def number_of(text: str | None) -> float:
     return value if abs(value) <= _MOST_PIXELS else math.nan
 
 
-def is_difficult(item: Element) -> bool:
-    """Whether an ``<object>`` is marked so."""
-    return (item.findtext("difficult") or "").strip().lower() in _TRUE
+def class_name(item: Element) -> str:
+    """The class of an ``<object>``, on one line; empty if it has none.
+
+    >>> from xml.etree.ElementTree import fromstring
+    >>> class_name(fromstring("<object><name>  round   cell </name></object>"))
+    'round cell'
+    """
+    return " ".join((item.findtext("name") or "").split())
+
+
+def difficulty(item: Element) -> bool | None:
+    """Whether an ``<object>`` is marked as difficult; None if that is neither 0 nor 1, nor a word for one of them."""
+    return _DIFFICULT.get((item.findtext("difficult") or "").strip().lower())
 
 
 def _text(element: Element, path: str) -> str | None:

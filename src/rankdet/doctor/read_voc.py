@@ -14,7 +14,7 @@ from rankdet.data.errors import DatasetError
 from rankdet.data.files import voc_image_folders
 from rankdet.data.raster import read_size
 from rankdet.data.voc_folder import VOCFolder, VOCImages, locate_images
-from rankdet.data.voc_xml import CORNERS, is_difficult, number_of, parse_xml
+from rankdet.data.voc_xml import CORNERS, class_name, difficulty, number_of, parse_xml
 from rankdet.doctor.draft import LeaveOutFiles, LeaveOutNameless
 from rankdet.doctor.finding import Finding, Severity, find
 from rankdet.doctor.locate import locate
@@ -64,12 +64,15 @@ def read_voc(
 
 @dataclass(frozen=True)
 class _File:
-    """One annotation file: its objects as (name, corners, difficult), corners NaN where they are no numbers."""
+    """One annotation file: its objects as (name, corners, difficult), as `rankdet.data.voc_xml` reads them.
+
+    Corners are NaN where they are no numbers.
+    """
 
     stem: str
     image: str
     size: tuple[int, int]
-    objects: list[tuple[str, tuple[float, ...], bool]] = field(default_factory=list)
+    objects: list[tuple[str, tuple[float, ...], bool | None]] = field(default_factory=list)
 
 
 def _of_split(place: VOCFolder, split: str) -> tuple[list[str], list[Finding]]:
@@ -116,9 +119,9 @@ def _read(stem: str, root: Element) -> _File:
         size=(int(sides[0]), int(sides[1])) if known else (0, 0),
         objects=[
             (
-                (item.findtext("name") or "").strip(),
+                class_name(item),
                 tuple(number_of(item.findtext(f"bndbox/{key}")) for key in CORNERS),
-                is_difficult(item),
+                difficulty(item),
             )
             for item in root.findall("object")
         ],
@@ -143,7 +146,7 @@ def _image_columns(place: VOCFolder, files: Sequence[_File], names: Sequence[str
 def _object_columns(files: Sequence[_File], names: Sequence[str], image_ids: np.ndarray) -> Objects:
     label_of = {name: label for label, name in enumerate(names)}
     rows = [
-        (image, number, label_of[name], difficult, *corners)
+        (image, number, label_of[name], bool(difficult), *corners)
         for image, file in enumerate(files)
         for number, (name, corners, difficult) in enumerate(file.objects)
         if name in label_of
@@ -166,13 +169,12 @@ def _object_columns(files: Sequence[_File], names: Sequence[str], image_ids: np.
 
 
 def _check_objects(files: Sequence[_File]) -> Iterator[Finding]:
-    """Objects without a class."""
-    nameless = [
-        f"object {place + 1} of {file.stem}.xml"
-        for file in files
-        for place, item in enumerate(file.objects)
-        if not item[0]
+    """Objects without a class, and those that may be difficult or not."""
+    objects = [
+        (f"object {place} of {file.stem}.xml", item) for file in files for place, item in enumerate(file.objects, 1)
     ]
+    nameless = [called for called, item in objects if not item[0]]
+    unclear = [called for called, item in objects if item[2] is None]
     yield from find(
         "malformed-annotation",
         Severity.ERROR,
@@ -181,6 +183,14 @@ def _check_objects(files: Sequence[_File]) -> Iterator[Finding]:
         remedy="name their classes, or remove them",
         example=lambda row: nameless[row],
         repair=LeaveOutNameless(len(nameless)),
+    )
+    yield from find(
+        "unclear-difficult",
+        Severity.WARNING,
+        np.arange(len(unclear)),
+        what="{object has/objects have} a <difficult> that is neither 0 nor 1",
+        remedy="write 0 or 1; it is read as 0, so that the objects are learnt and counted",
+        example=lambda row: unclear[row],
     )
 
 
