@@ -114,13 +114,13 @@ def bccd(folder: Path) -> Dataset:
     )
 
 
-def _atss(criterion: Criterion, classes: int) -> nn.Module:
+def atss(criterion: Criterion, classes: int) -> nn.Module:
     return ATSS(
         num_classes=classes, criterion=criterion, anchors=AnchorSettings(scales=octave_scales(2, 3)), head=HEAD, **SMALL
     )
 
 
-def _faster(criterion: Criterion, classes: int) -> nn.Module:
+def faster(criterion: Criterion, classes: int) -> nn.Module:
     return FasterRCNN(num_classes=classes, criterion=criterion, **REGIONS)
 
 
@@ -133,13 +133,13 @@ def _alrp_faster(classes: int) -> nn.Module:
     )
 
 
-def _focal() -> ScoreCriterion:
+def focal_with_centerness() -> ScoreCriterion:
     return ScoreCriterion(
         classification=FocalLoss(), box_loss=GIoULoss(weight=2.0), weighting=Centerness(), judged=Centerness()
     )
 
 
-def _quality_focal() -> ScoreCriterion:
+def quality_focal() -> ScoreCriterion:
     return ScoreCriterion(classification=QualityFocalLoss(), box_loss=GIoULoss(weight=2.0))
 
 
@@ -154,20 +154,20 @@ def _region(classification: nn.Module) -> ScoreCriterion:
 Make = Callable[[int], nn.Module]
 DETECTORS: dict[str, dict[str, Make]] = {
     "ATSS": {
-        "focal, centerness": lambda k: _atss(_focal(), k),
-        "QFL": lambda k: _atss(_quality_focal(), k),
-        "CE (sigmoid)": lambda k: _atss(_cross_entropy(), k),
-        "AP": lambda k: _atss(average_precision_criterion(), k),
-        "aLRP": lambda k: _atss(alrp_criterion(), k),
-        "RS": lambda k: _atss(RankingCriterion(), k),
+        "focal, centerness": lambda k: atss(focal_with_centerness(), k),
+        "QFL": lambda k: atss(quality_focal(), k),
+        "CE (sigmoid)": lambda k: atss(_cross_entropy(), k),
+        "AP": lambda k: atss(average_precision_criterion(), k),
+        "aLRP": lambda k: atss(alrp_criterion(), k),
+        "RS": lambda k: atss(RankingCriterion(), k),
     },
     "Faster R-CNN": {
-        "focal": lambda k: _faster(ScoreCriterion(classification=FocalLoss(), box_loss=GIoULoss(weight=2.0)), k),
-        "QFL": lambda k: _faster(_quality_focal(), k),
-        "CE (softmax), L1": lambda k: _faster(softmax_criterion(), k),
-        "AP": lambda k: _faster(average_precision_criterion(), k),
+        "focal": lambda k: faster(ScoreCriterion(classification=FocalLoss(), box_loss=GIoULoss(weight=2.0)), k),
+        "QFL": lambda k: faster(quality_focal(), k),
+        "CE (softmax), L1": lambda k: faster(softmax_criterion(), k),
+        "AP": lambda k: faster(average_precision_criterion(), k),
         "aLRP": _alrp_faster,
-        "RS": lambda k: _faster(RankingCriterion(), k),
+        "RS": lambda k: faster(RankingCriterion(), k),
     },
 }
 MASKED: dict[str, dict[str, Make]] = {

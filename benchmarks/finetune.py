@@ -72,7 +72,7 @@ def data_of(name: str, bccd: Path) -> dict[str, str]:
 def train(files: list[str], changed: dict[str, str], folder: Path, *, start_from: Path | None) -> dict[str, float]:
     given = {**SMALL, **changed, "data.batch_size": "4"}
     experiment = Experiment(files=files, overrides=list(given.items()))
-    torch.manual_seed(0)
+    torch.manual_seed(experiment.seed)
     parts = experiment.build(start_from=str(start_from) if start_from else None)
     began = time.process_time()
     run = fit(
@@ -83,6 +83,7 @@ def train(files: list[str], changed: dict[str, str], folder: Path, *, start_from
         trainer=parts.trainer,
         output=folder,
         start_from=start_from,
+        seed=experiment.seed,
     )
     steps = torch.load(run.last_checkpoint, weights_only=True)["global_step"]
     numbers = {name: run.metrics[name] for name in METRICS}

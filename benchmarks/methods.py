@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from compare import evaluate, train
+from compare import evaluate, focal_with_centerness, train
 from torch import nn
 
-from rankdet.criteria import Centerness, Criterion, RankingCriterion, ScoreCriterion
+from rankdet.criteria import Criterion, RankingCriterion, ScoreCriterion
 from rankdet.criteria.score_based import BoxesPerPositive
 from rankdet.data import DetectionData, KeepSize, Shapes
-from rankdet.losses.boxes import GIoULoss, SmoothL1Loss
+from rankdet.losses.boxes import SmoothL1Loss
 from rankdet.losses.gradient_harmonising import GHMClassificationLoss, GHMRegressionLoss
 from rankdet.models import (
     ATSS,
@@ -44,6 +44,7 @@ from rankdet.models import (
     FasterRCNN,
     FoveaBox,
     FSAFRetinaNet,
+    GridBranch,
     GridRCNN,
     GuidedFasterRCNN,
     GuidedRetinaNet,
@@ -55,6 +56,7 @@ from rankdet.models import (
     ProposalSelection,
     RegionSettings,
     RetinaNet,
+    RoIStage,
     RTDETRv2,
     ScratchDet300,
     SOLOv2,
@@ -76,7 +78,7 @@ from rankdet.models import (
     ssd_criterion,
     yolact_criterion,
 )
-from rankdet.nn import MLFPN, GroupNorm, RootResNet
+from rankdet.nn import MLFPN, DoubleHead, DoublePooler, GridHead, GroupNorm, RootResNet
 from rankdet.nn.solov2 import KernelHead
 
 CLASSES, EPOCHS, LR = 3, 4, 2e-3
@@ -95,11 +97,6 @@ def focal() -> ScoreCriterion:
     return ScoreCriterion(box_loss=SmoothL1Loss(beta=0.11))
 
 
-def focal_with_centerness() -> ScoreCriterion:
-    """ATSS' own."""
-    return ScoreCriterion(box_loss=GIoULoss(weight=2.0), weighting=Centerness(), judged=Centerness())
-
-
 def harmonised() -> ScoreCriterion:
     """GHM-C and GHM-R."""
     return ScoreCriterion(
@@ -107,6 +104,8 @@ def harmonised() -> ScoreCriterion:
     )
 
 
+DOUBLE = partial(RoIStage, head=partial(DoubleHead, width=64, bottlenecks=2), pooler=DoublePooler)
+POINTS = partial(RoIStage, branches=[partial(GridBranch, head=partial(GridHead, channels=8, stacked=2))])
 Make = Callable[..., nn.Module]
 Criteria = Callable[[], Criterion]
 METHODS: dict[str, tuple[Make, Criteria, Criteria]] = {
@@ -132,10 +131,10 @@ METHODS: dict[str, tuple[Make, Criteria, Criteria]] = {
     ),
     "Faster R-CNN": (partial(FasterRCNN, **REGIONS), softmax_criterion, RankingCriterion),
     "Cascade R-CNN": (partial(CascadeRCNN, **REGIONS), smooth_softmax_criterion, RankingCriterion),
-    "Double-Head R-CNN": (partial(DoubleHeadRCNN, **REGIONS), double_head_criterion, RankingCriterion),
+    "Double-Head R-CNN": (partial(DoubleHeadRCNN, stage=DOUBLE, **REGIONS), double_head_criterion, RankingCriterion),
     "Dynamic R-CNN": (partial(DynamicRCNN, **REGIONS), dynamic_criterion, RankingCriterion),
     "Libra R-CNN": (partial(LibraRCNN, **REGIONS), libra_criterion, RankingCriterion),
-    "Grid R-CNN": (partial(GridRCNN, **REGIONS), softmax_criterion, RankingCriterion),
+    "Grid R-CNN": (partial(GridRCNN, stage=POINTS, **REGIONS), softmax_criterion, RankingCriterion),
     "GA-Faster R-CNN": (partial(GuidedFasterRCNN, **REGIONS), softmax_criterion, RankingCriterion),
     "TridentNet": (partial(TridentNet, **NO_PYRAMID), softmax_criterion, RankingCriterion),
     "R-FCN": (partial(RFCN, **NO_PYRAMID), smooth_softmax_criterion, RankingCriterion),

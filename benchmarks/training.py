@@ -1,4 +1,4 @@
-"""Time and memory of a training step, each detector with its ranking and its baseline criterion, beside torchvision's.
+"""Time and memory of a training step of every method, by its two presets: as published, and by ranking.
 
     python benchmarks/training.py                      # 2 images of 800 x 1333, 80 classes
     python benchmarks/training.py --height 320 --width 320 --steps 5 --only FasterRCNN
@@ -6,15 +6,16 @@
 Every case runs in a process of its own (so that peak memory is its own), cases in turn and the whole round repeated, so
 that a drift of the machine's speed meets all of them; printed are medians, and ratios to the first case of the
 detector. Time on a CPU is that of the processor, with one thread: what else runs on the machine counts little. The
-same random images and objects for all; SGD included; weights are random, the backbone is frozen and normalised as in
-fine-tuning. "outside" is the share of a step that is spent neither in convolutions nor in matrix products:
-assignment, targets, losses, proposals and NMS, and the elementwise layers of the networks. The result of the last run
-is committed as ``benchmarks/results/training.md``.
+same random images and objects for all, at the size of a method that has but one; SGD included; weights are random, and
+what a preset freezes is frozen. "outside" is the share of a step that is spent neither in convolutions nor in matrix
+products: assignment, targets, losses, proposals and NMS, and the elementwise layers of the networks. The result of the
+last run is committed as ``benchmarks/results/training.md``.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -23,146 +24,111 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import move_data_to_device
 from torch import nn
 
+from rankdet.cli.experiment import Experiment
+from rankdet.nn import without_pretrained_weights
 from rankdet.train import random_batch
 from rankdet.train.memory import peak_memory
 
 CLASSES = 80
-SIDES = [800, 1333]  # shorter and longer side, which torchvision resizes to; set by the options
+OURS, BY_RANKING = "as published", "by ranking"
 
 
-def _frozen() -> nn.Module:
-    from rankdet.nn import FrozenStatistics, TimmBackbone
+@dataclass(frozen=True)
+class Method:
+    """A detector: its two presets, the side of its square images if only one will do, and torchvision's counterpart."""
 
-    return TimmBackbone("resnet50", frozen_stages=1, norm=FrozenStatistics())
+    published: str
+    ranking: str
+    side: int | None = None
+    torchvision: tuple[str, str] | None = None
 
+    @property
+    def cases(self) -> list[str]:
+        """What is measured; the first is what ratios refer to."""
+        return [*(["torchvision's"] if self.torchvision else []), OURS, BY_RANKING]
 
-def _masks() -> object:
-    """At most 200 masks in a step, as published."""
-    from rankdet.models import MaskBranch, RoIStage
+    def build(self, case: str, *, height: int, width: int) -> nn.Module:
+        """With random weights."""
+        if case not in (OURS, BY_RANKING):
+            return self._torchvision(height, width)
+        preset = self.published if case == OURS else self.ranking
+        with without_pretrained_weights():
+            return Experiment(files=[preset], overrides=[], complete=False).build_without_data(num_classes=CLASSES)[0]
 
-    return partial(RoIStage, branches=[partial(MaskBranch, limit=200)])
-
-
-def _rankdet(name: str, **arguments: Callable[[], object]) -> Callable[[], nn.Module]:
-    """A recipe on ResNet-50; arguments are made when it is."""
-
-    def make() -> nn.Module:
-        import rankdet.models
-
-        recipe = getattr(rankdet.models, name)
-        return recipe(num_classes=CLASSES, backbone=_frozen(), **{key: value() for key, value in arguments.items()})
-
-    return make
-
-
-def _torchvision(module: str, name: str) -> Callable[[], nn.Module]:
-    """Its ResNet-50 counterpart with the same stage frozen."""
-
-    def make() -> nn.Module:
-        import importlib
-
-        found = importlib.import_module(f"torchvision.models.detection.{module}")
-        sides = {"min_size": SIDES[0], "max_size": SIDES[1]}
-        build = getattr(found, name)
-        return build(weights=None, weights_backbone=None, num_classes=CLASSES + 1, trainable_backbone_layers=3, **sides)
-
-    return make
+    def _torchvision(self, height: int, width: int) -> nn.Module:
+        """On ResNet-50 with the same stage frozen."""
+        assert self.torchvision is not None, "a case only if it is there"
+        module, name = self.torchvision
+        make = getattr(importlib.import_module(f"torchvision.models.detection.{module}"), name)
+        sides = {"min_size": min(height, width), "max_size": max(height, width)}
+        return make(weights=None, weights_backbone=None, num_classes=CLASSES + 1, trainable_backbone_layers=3, **sides)
 
 
-def _focal(**arguments: Callable[[], object]) -> object:
-    from rankdet.criteria import ScoreCriterion
-
-    return ScoreCriterion(**{key: value() for key, value in arguments.items()})
+def _r50(family: str, published: str, **more: Any) -> Method:
+    return Method(f"{family}/{published}_r50_1x_coco", f"{family}/rank_sort_r50_1x_coco", **more)
 
 
-def _of(module: str, name: str, **arguments: object) -> Callable[[], object]:
-    """What a function or class of rankdet gives, imported when called."""
-
-    def make() -> object:
-        import importlib
-
-        return getattr(importlib.import_module(f"rankdet.{module}"), name)(**arguments)
-
-    return make
-
-
-_CENTERNESS = _of("criteria", "Centerness")
-_GIOU = _of("losses.boxes", "GIoULoss", weight=2.0)
-_RANKED = "rankdet, Rank & Sort"
-_CAPPED = "rankdet, Rank & Sort, 200 masks a step"  # as in the preset of the paper's Mask R-CNN
-CASES: dict[str, dict[str, Callable[[], nn.Module]]] = {
-    "FasterRCNN": {
-        "torchvision fasterrcnn_resnet50_fpn": _torchvision("faster_rcnn", "fasterrcnn_resnet50_fpn"),
-        "rankdet, softmax + L1, sampled": _rankdet("FasterRCNN", criterion=_of("models", "softmax_criterion")),
-        _RANKED: _rankdet("FasterRCNN"),
-    },
-    "ATSS": {
-        "rankdet, focal + GIoU + centerness": _rankdet(
-            "ATSS", criterion=lambda: _focal(box_loss=_GIOU, weighting=_CENTERNESS, judged=_CENTERNESS)
-        ),
-        _RANKED: _rankdet("ATSS"),
-    },
-    "RetinaNet": {
-        "torchvision retinanet_resnet50_fpn": _torchvision("retinanet", "retinanet_resnet50_fpn"),
-        "rankdet, focal + L1": _rankdet(
-            "RetinaNet", criterion=lambda: _focal(box_loss=_of("losses.boxes", "SmoothL1Loss", beta=0.0))
-        ),
-        _RANKED: _rankdet("RetinaNet"),
-    },
-    "PAA": {
-        "rankdet, focal + GIoU + IoU head": _rankdet("PAA", criterion=_of("models", "paa_criterion")),
-        _RANKED: _rankdet("PAA"),
-    },
-    "FoveaBox": {
-        "rankdet, focal + smooth L1": _rankdet("FoveaBox", criterion=_of("models", "fovea_criterion")),
-        _RANKED: _rankdet("FoveaBox"),
-    },
-    "CascadeRCNN": {
-        "rankdet, softmax + smooth L1, sampled": _rankdet(
-            "CascadeRCNN", criterion=_of("models.cascade_rcnn", "smooth_softmax_criterion")
-        ),
-        _RANKED: _rankdet("CascadeRCNN"),
-    },
-    "MaskRCNN": {
-        "torchvision maskrcnn_resnet50_fpn": _torchvision("mask_rcnn", "maskrcnn_resnet50_fpn"),
-        "rankdet, softmax + L1 + BCE, sampled": _rankdet("MaskRCNN", criterion=_of("models", "softmax_criterion")),
-        _RANKED: _rankdet("MaskRCNN"),
-        _CAPPED: _rankdet("MaskRCNN", stage=_masks),
-    },
-    "CascadeMaskRCNN": {
-        "rankdet, softmax + smooth L1 + BCE, sampled": _rankdet(
-            "CascadeMaskRCNN", criterion=_of("models.cascade_rcnn", "smooth_softmax_criterion")
-        ),
-        _RANKED: _rankdet("CascadeMaskRCNN"),
-        _CAPPED: _rankdet("CascadeMaskRCNN", stage=_masks),
-    },
-    "YOLACT": {
-        "rankdet, OHEM + smooth L1 + BCE": _rankdet("YOLACT", criterion=_of("models.yolact", "yolact_criterion")),
-        _RANKED: _rankdet("YOLACT"),
-    },
-    "SOLOv2": {
-        "rankdet, focal + Dice": _rankdet("SOLOv2", criterion=_of("models.solov2", "solo_criterion")),
-        _RANKED: _rankdet("SOLOv2"),
-    },
+METHODS: dict[str, Method] = {
+    "ATSS": _r50("atss", "focal"),
+    "RetinaNet": _r50("retinanet", "focal", torchvision=("retinanet", "retinanet_resnet50_fpn")),
+    "RetinaNet-GHM": Method("retinanet/ghm_r50_1x_coco", "retinanet/rank_sort_ghm_r50_1x_coco"),
+    "PAA": _r50("paa", "focal"),
+    "FCOS": _r50("fcos", "focal"),
+    "FSAF": _r50("fsaf", "focal"),
+    "FSAF-RetinaNet": Method("fsaf/retinanet_focal_r50_1x_coco", "fsaf/retinanet_rank_sort_r50_1x_coco"),
+    "GA-RetinaNet": Method(
+        "guided_anchoring/retinanet_focal_r50_1x_coco", "guided_anchoring/retinanet_rank_sort_r50_1x_coco"
+    ),
+    "SSD300": Method("ssd/softmax_vgg16_300_120e_coco", "ssd/rank_sort_vgg16_300_120e_coco", side=300),
+    "SSD512": Method("ssd/softmax_vgg16_512_120e_coco", "ssd/rank_sort_vgg16_512_120e_coco", side=512),
+    "M2Det": Method("m2det/softmax_vgg16_320_160e_coco", "m2det/rank_sort_vgg16_320_160e_coco", side=320),
+    "ScratchDet": Method(
+        "scratch_det/softmax_root_resnet34_300_260e_coco",
+        "scratch_det/rank_sort_root_resnet34_300_260e_coco",
+        side=300,
+    ),
+    "FasterRCNN": _r50("faster_rcnn", "softmax", torchvision=("faster_rcnn", "fasterrcnn_resnet50_fpn")),
+    "CascadeRCNN": _r50("cascade_rcnn", "softmax"),
+    "DoubleHead": _r50("double_head", "softmax"),
+    "DynamicRCNN": _r50("dynamic_rcnn", "softmax"),
+    "LibraRCNN": _r50("libra", "softmax"),
+    "GridRCNN": Method("grid_rcnn/softmax_r50_2x_coco", "grid_rcnn/rank_sort_r50_2x_coco"),
+    "GA-FasterRCNN": Method(
+        "guided_anchoring/faster_rcnn_softmax_r50_1x_coco", "guided_anchoring/faster_rcnn_rank_sort_r50_1x_coco"
+    ),
+    "TridentNet": _r50("trident", "softmax"),
+    "R-FCN": Method("rfcn/softmax_r101_1x_coco", "rfcn/rank_sort_r101_1x_coco"),
+    "MaskRCNN": _r50("mask_rcnn", "softmax", torchvision=("mask_rcnn", "maskrcnn_resnet50_fpn")),
+    "MaskScoring": _r50("mask_scoring", "softmax"),
+    "CascadeMaskRCNN": _r50("cascade_mask_rcnn", "softmax"),
+    "HTC": _r50("htc", "softmax"),
+    "YOLACT": Method("yolact/softmax_r50_55e_coco", "yolact/rank_sort_r50_55e_coco", side=550),
+    "SOLOv2": Method("solov2/focal_r101_3x_coco", "solov2/rank_sort_r101_3x_coco"),
+    "DeformableDETR": Method("deformable_detr/focal_r50_50e_coco", "deformable_detr/rank_sort_r50_12e_coco"),
+    "RT-DETRv2": Method("rt_detr/varifocal_r18_120e_coco", "rt_detr/rank_sort_r18_120e_coco", side=640),
+    "D-FINE": Method("d_fine/varifocal_n_160e_coco", "d_fine/rank_sort_n_160e_coco", side=640),
+    "RF-DETR": Method("rf_detr/ia_bce_nano_100e_coco", "rf_detr/rank_sort_nano_100e_coco", side=384),
 }
 PRODUCTS = ("convolution", "addmm", "aten::mm", "aten::bmm", "deform_conv")
 
 
 def measure(detector: str, case: str, options: argparse.Namespace) -> dict[str, float]:
     """Median seconds of a step, peak memory in GiB and the share outside convolutions, in this process."""
-    SIDES[:] = sorted((options.height, options.width))
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    model = CASES[detector][case]().to(options.device).train()
+    side = METHODS[detector].side
+    height, width = (side, side) if side else (options.height, options.width)
+    model = METHODS[detector].build(case, height=height, width=width).to(options.device).train()
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-4, momentum=0.9)
-    batch = random_batch(options.images, height=options.height, width=options.width, num_classes=CLASSES)
+    batch = random_batch(options.images, height=height, width=width, num_classes=CLASSES)
     images, targets = move_data_to_device(batch, torch.device(options.device))
     on_gpu = options.device.startswith("cuda")
 
@@ -200,7 +166,7 @@ def in_a_process_of_its_own(detector: str, case: str, arguments: list[str]) -> d
     """Run one case and read what it prints."""
     command = [sys.executable, __file__, *arguments, "--case", detector, case]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -216,7 +182,9 @@ def machine(device: str) -> str:
 def table(detector: str, runs: dict[str, list[dict[str, float]]]) -> list[str]:
     """Markdown rows of one detector; the ratios are medians over rounds of ratios within a round."""
     reference = next(iter(runs.values()))
-    lines = [f"| {detector} | seconds a step | ratio | peak GiB | ratio | outside |", "|---|---:|---:|---:|---:|---:|"]
+    side = METHODS[detector].side
+    what = f"{detector}, {side} x {side}" if side else detector
+    lines = [f"| {what} | seconds a step | ratio | peak GiB | ratio | outside |", "|---|---:|---:|---:|---:|---:|"]
     for case, rounds in runs.items():
         times = statistics.median(r["seconds"] for r in rounds)
         slower = statistics.median(r["seconds"] / f["seconds"] for r, f in zip(rounds, reference, strict=True))
@@ -236,7 +204,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=1, help="steps before the measured ones")
     parser.add_argument("--steps", type=int, default=3, help="measured steps in each process")
     parser.add_argument("--rounds", type=int, default=3, help="how often all cases are run in turn")
-    parser.add_argument("--only", choices=sorted(CASES), nargs="+", help="some of the detectors")
+    parser.add_argument("--only", choices=sorted(METHODS), nargs="+", help="some of the detectors")
     parser.add_argument("--output", type=Path, help="write the table to this file as well")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -252,8 +220,8 @@ def main() -> None:
         f"{options.images} images of {options.height} x {options.width}, {CLASSES} classes, {options.device}; "
         f"{options.rounds} rounds of {options.steps} steps; {machine(options.device)}"
     ]
-    for detector in options.only or CASES:
-        runs: dict[str, list[dict[str, float]]] = {case: [] for case in CASES[detector]}
+    for detector in options.only or METHODS:
+        runs: dict[str, list[dict[str, float]]] = {case: [] for case in METHODS[detector].cases}
         for number in range(options.rounds):
             for case, results in runs.items():
                 results.append(in_a_process_of_its_own(detector, case, arguments))

@@ -51,7 +51,8 @@ from rankdet.nn import HRFPN, BatchStatistics, DeformableStages, without_pretrai
 from rankdet.ops.part import arguments_of
 
 FOLDER = presets_folder()
-OVERLAYS = {"small", "finetune", "strong", "copy_paste"}  # put on others, no experiments of their own
+BACKBONES = [name for name in preset_names() if name.startswith("backbones/")]
+OVERLAYS = {"small", "finetune", "strong", "copy_paste", *BACKBONES}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
 OF_TRANSFORMERS = [name for name in NAMES if name.startswith(("d_fine/", "deformable_detr/", "rf_detr/", "rt_detr/"))]
 PUBLISHED = [name for name in NAMES if "/" in name and name not in OF_TRANSFORMERS]
@@ -93,6 +94,19 @@ def test_is_short_and_says_what_it_is(name: str):
 @pytest.mark.parametrize("name", NAMES)
 def test_builds_without_memory(name: str):
     assert all(parameter.device.type == "meta" for parameter in model_of(name).parameters())
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("family", ["atss", "faster_rcnn", "mask_rcnn"])
+def test_backbones_are_put_on_detectors_with_a_pyramid(family: str, backbone: str):
+    """What is frozen has no gradient, the rest is in the optimiser, each parameter once."""
+    experiment = Experiment(files=[f"{family}/rank_sort_r50_1x_coco", backbone], overrides=[], complete=False)
+    with without_pretrained_weights(), torch.device("meta"):
+        model, optimiser, _ = experiment.build_without_data(num_classes=80)
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    grouped = [parameter for group in optimiser.build(model, lr=1e-4).param_groups for parameter in group["params"]]
+    assert {id(parameter) for parameter in grouped} == {id(parameter) for parameter in learning}
+    assert any(parameter.requires_grad for parameter in model.backbone.parameters()) != backbone.endswith("_frozen")
 
 
 # The rate, the images of a step, the epochs and after which of them the rate drops; None for a cosine.

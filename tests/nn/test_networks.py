@@ -94,6 +94,25 @@ def test_frozen_stages_of_a_resnet(stages: int, names: tuple[str, ...]):
         assert parameter.requires_grad == (name.split(".")[0] not in names), name
 
 
+@pytest.mark.parametrize(("stages", "learning"), [(0, 12), (5, 7), (12, 0)])
+def test_frozen_blocks_of_a_plain_transformer(stages: int, learning: int):
+    """The first go with what comes before them; what is frozen does not drop anything."""
+    with torch.device("meta"):
+        options = {"drop_path_rate": 0.1}
+        backbone = TimmBackbone("vit_tiny_patch16_224", strides=(16,), frozen_stages=stages, options=options).train()
+    network = backbone.network.model
+    learns = [any(parameter.requires_grad for parameter in block.parameters()) for block in network.blocks]
+    assert learns == [False] * stages + [True] * learning
+    assert network.patch_embed.proj.weight.requires_grad == (stages == 0)
+    assert [block.drop_path1.training for block in network.blocks[1:]] == learns[1:]
+
+
+def test_a_plain_transformer_with_weights_learns_unless_told_otherwise(tmp_path):
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "vit.pth")
+    backbone = TimmBackbone("test_vit", weights=tmp_path / "vit.pth", strides=(16,))
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
+
+
 def test_frozen_statistics_stay_and_affine_learns():
     backbone = TimmBackbone("resnet18", frozen_stages=1, norm=FrozenStatistics()).train()
     before = {n: b.clone() for n, b in backbone.named_buffers()}

@@ -35,8 +35,9 @@ class TimmBackbone(nn.Module, Part, Backbone):
             first use; or a local file (.safetensors, or .pth read with ``weights_only``).
         strides: strides of the maps to return; (4, 8, 16, 32) are C2..C5, the single map of a plain ViT has the stride
             of its patches (14 or 16; put a `SimplePyramid` behind it).
-        frozen_stages: 0 trains everything, 1 keeps the stem and the first stage as they are, and so on. By default 1
-            with pretrained weights, 0 without; always 0 for HRNet, whose stages are interleaved.
+        frozen_stages: 0 trains everything, 1 keeps the stem and the first stage as they are, and so on; a stage of a
+            plain ViT is a block. By default 1 with pretrained weights, 0 without; always 0 for plain ViTs, and for
+            HRNet, whose stages are interleaved.
         norm: what happens to batch normalisation; by default `FrozenStatistics` with pretrained weights and
             `GroupStatistics` without.
         options: further arguments for ``timm.create_model``, such as ``output_stride`` or ``drop_path_rate``.
@@ -137,7 +138,7 @@ def _options_of(name: str) -> dict[str, Any]:
 
 
 def _frozen_by_default(name: str, weights: str | Path | None) -> int:
-    return int(weights is not None and not name.startswith("hrnet"))
+    return int(weights is not None and not name.startswith("hrnet") and plain_stride(name) is None)
 
 
 def _wants_multiples(name: str) -> bool:
@@ -260,10 +261,16 @@ def _freeze_first_stages(network: nn.Module, stages: int) -> list[nn.Module]:
         raise ValueError(f"frozen_stages must lie in 0..{len(ends)}; got {stages}")
     if stages == 0:
         return []
-    parameters = _up_to_stage(network.named_parameters(), ends[stages - 1])
+    inner = network.get_submodule("model") if _is_wrapped(network) else network
+    parameters = _up_to_stage(inner.named_parameters(), ends[stages - 1])
     if not parameters:
         raise ValueError(f"cannot tell the first stages of {type(network).__name__} apart; set frozen_stages=0")
     for parameter in parameters:
         parameter.requires_grad_(False)
-    leaves = ((name, module) for name, module in network.named_modules() if next(module.children(), None) is None)
+    leaves = ((name, module) for name, module in inner.named_modules() if next(module.children(), None) is None)
     return _up_to_stage(leaves, ends[stages - 1])
+
+
+def _is_wrapped(network: nn.Module) -> bool:
+    """Whether timm takes the maps out of a whole classifier, as it does for ViTs, whose names then begin with it."""
+    return [name for name, _ in network.named_children()] == ["model"]
