@@ -2,4 +2,4 @@
 
 import tests.losses.problems
 import tests.train.fakes
-import tests.train.test_resume  # noqa: F401
+import tests.train.interruption  # noqa: F401

@@ -25,7 +25,7 @@ import torch
 import yaml
 
 from tests.processes import CONTEXT, as_torchrun, begin_anew, free_port
-from tests.train.test_resume import same
+from tests.train.interruption import same
 
 BATCHES, EPOCHS, VALIDATION = 4, 3, 2
 """Batches of a process in an epoch, epochs, and batches of an evaluation."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rankdet.train import Run, TrainerOptions, TrainingInterrupted
-from tests.train.test_resume import Watch, content, same
+from tests.train.interruption import Watch, content, same
 
 DECAY = 0.6
 

@@ -11,7 +11,7 @@ import torch
 from rankdet.data import DetectionData, KeepSize, MixUp, Mosaic, StrongAugmentation
 from rankdet.train import SGD, Run, Schedule, TrainerOptions, TrainingInterrupted, fit
 from tests.train.fakes import TinyDetector, shapes
-from tests.train.test_resume import Watch, content, same
+from tests.train.interruption import Watch, content, same
 
 BATCHES = 2
 

@@ -19,7 +19,7 @@ from rankdet.train.loggers import check_installed
 from tests.processes import together
 from tests.train.conftest import tiny_data
 from tests.train.fakes import TinyDetector, shapes
-from tests.train.test_resume import BATCHES, Watch, content, same
+from tests.train.interruption import BATCHES, Watch, content, same
 
 
 def options(**more: object) -> TrainerOptions:

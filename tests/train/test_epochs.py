@@ -12,7 +12,7 @@ from rankdet.criteria import EpochBalance
 from rankdet.train import SGD, Run, Schedule, TrainerOptions, TrainingInterrupted, fit
 from tests.train.conftest import tiny_data
 from tests.train.fakes import NamedLosses, TinyDetector
-from tests.train.test_resume import BATCHES, Watch, content, same
+from tests.train.interruption import BATCHES, Watch, content, same
 
 
 class Balanced(TinyDetector):

@@ -17,7 +17,7 @@ from rankdet.ops.checkpoint import KEY
 from rankdet.train import Run, TrainerOptions, TrainingError, TrainingInterrupted
 from tests.processes import together
 from tests.train.conftest import tiny_training
-from tests.train.test_resume import BATCHES, Watch, content, same
+from tests.train.interruption import BATCHES, Watch, content, same
 
 BAD = 8  # the batch that goes wrong, from 0: the third of the second epoch
 

@@ -22,7 +22,7 @@ from rankdet.models import ATSS, RetinaNet
 from rankdet.train import SGD, Schedule, TrainerOptions, TrainingInterrupted, fit
 from tests.processes import together
 from tests.train.fakes import KeptShapes, TinyDetector, shapes
-from tests.train.test_resume import content
+from tests.train.interruption import content
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
 

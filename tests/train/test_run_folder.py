@@ -21,7 +21,7 @@ from rankdet.train.checkpoints import defined
 from rankdet.train.metrics_file import Curves
 from tests.train.conftest import tiny_data
 from tests.train.fakes import TinyDetector, shapes
-from tests.train.test_resume import Watch, content, same
+from tests.train.interruption import Watch, content, same
 
 
 class TestReplacing:
