@@ -99,11 +99,26 @@ def test_other_files_have_none_of_it(tmp_path):
     assert set(truth["categories"][0]) == {"id", "name"}
 
 
+def test_lists_of_ids_in_text_are_lists_of_ids(tmp_path):
+    content = lvis()
+    expected = CocoDetection(write(tmp_path / "a", content)).ground_truth()
+    for image in content["images"]:
+        image["neg_category_ids"] = list(map(str, image["neg_category_ids"]))
+    dataset = CocoDetection(write(tmp_path / "b", content))
+    assert dataset.ground_truth() == expected
+    assert "'neg_category_ids' of images in text, read as a number" in dataset.report.summary()
+
+
 @pytest.mark.parametrize(
     ("where", "key", "value", "message"),
     [
-        ("images", "neg_category_ids", None, "image 2 has no list of category ids 'neg_category_ids'"),
-        ("images", "not_exhaustive_category_ids", ["7"], "image 2 has no list of category ids 'not_exh"),
+        (
+            "images",
+            "neg_category_ids",
+            None,
+            "image 2 has None for 'neg_category_ids'; LVIS",
+        ),
+        ("images", "not_exhaustive_category_ids", ["cat"], r"image 2 has \['cat'\] for 'not_exh"),
         ("categories", "frequency", "often", "category 5 has frequency 'often'; LVIS has r, c and f"),
     ],
 )

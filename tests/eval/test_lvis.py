@@ -157,7 +157,7 @@ def test_a_category_whose_objects_have_no_area_was_not_looked_for():
 def test_a_coco_ground_truth_is_refused_with_the_remedy():
     truth = example_truth()
     truth["images"] = [{"id": image["id"]} for image in truth["images"]]
-    with pytest.raises(GroundTruthError, match=r"image 1 .* no list 'neg_category_ids'.*use the rules of COCO"):
+    with pytest.raises(GroundTruthError, match=r"image 1 .* has None for 'neg_category_ids'.*use the rules of COCO"):
         evaluate_lvis(truth, EXAMPLE["dt"])
 
 

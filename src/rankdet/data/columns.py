@@ -149,9 +149,9 @@ def texts(values: Sequence[Any]) -> Column:
 def id_lists(values: Sequence[Any]) -> Column:
     """(M,) lists of integers, None where there is none.
 
-    >>> column = id_lists([[3, 1], None, ["7"]])
+    >>> column = id_lists([[3, 1], None, ["7"], ["cat"]])
     >>> column.values.tolist(), column.states.tolist()
-    ([[3, 1], None, None], [0, 1, 4])
+    ([[3, 1], None, [7], None], [0, 1, 2, 4])
     """
     filler = np.full(len(values), None, dtype=object)
     return _at_once(values, set(), filler) or _one_by_one(values, _id_list, filler)
@@ -265,5 +265,10 @@ def _text(value: Any) -> tuple[str, int]:
 def _id_list(value: Any) -> tuple[list[int] | None, int]:
     if value is None:
         return None, ABSENT
-    sound = isinstance(value, list | tuple) and all(type(each) is int and _LEAST <= each <= _MOST for each in value)
-    return (list(value), SOUND) if sound else (None, WRONG)
+    if not isinstance(value, list | tuple):
+        return None, WRONG
+    if all(type(each) is int and _LEAST <= each <= _MOST for each in value):
+        return list(value), SOUND
+    read = [_whole(each) for each in value]
+    worst = max((WRONG if state == ABSENT else state for _, state in read), default=SOUND)
+    return None if worst == WRONG else [number for number, _ in read if number is not None], worst

@@ -97,7 +97,7 @@ def _listed(content: CocoContent, key: str, known: set[int]) -> IdLists:
     column = content.images[key]
     if len(bad := np.flatnonzero(~column.readable)):
         raise DatasetError(
-            f"{content.called('images', bad[0])} has no list of category ids {key!r}; LVIS has one for each image "
-            f"(leave {NEGATIVE!r} out of all images if this is no LVIS file)"
+            f"{content.called('images', bad[0])} has {content.value('images', bad[0], key)!r:.60} for {key!r}; LVIS "
+            f"has a list of category ids for each image (leave {NEGATIVE!r} out of all images if this is no LVIS file)"
         )
     return IdLists.pack([[number for number in listed if number in known] for listed in column.values])

@@ -85,7 +85,7 @@ def _read(content: CocoContent, found: Place) -> Any:
     """A value as it is understood, as plain JSON; whole numbers have no decimal point."""
     key, name, place = found
     value = getattr(content, key)[name].values[place]
-    if isinstance(value, str):
+    if isinstance(value, str | list):
         return value
     if isinstance(value, np.ndarray):
         return [int(side) if side.is_integer() else side for side in value.tolist()]

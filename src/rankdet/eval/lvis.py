@@ -155,9 +155,11 @@ def _category_keys(content: CocoContent, key: str, truth: GroundTruth) -> Ints:
     """Ascending keys ``image * K + category`` of the lists of category ids under ``key``."""
     lists = content.images[key]
     if len(bad := np.flatnonzero(~lists.readable)):
+        got = content.value("images", bad[0], key)
         raise GroundTruthError(
-            f"{content.called('images', bad[0])} of {truth.source} has no list {key!r}, as each image of LVIS has. If "
-            f"every class is annotated in every image, use the rules of COCO: no image may have {NEGATIVE!r} then"
+            f"{content.called('images', bad[0])} of {truth.source} has {got!r:.60} for {key!r}; each image of LVIS has "
+            f"a list of category ids. If every class is annotated in every image, use the rules of COCO: no image may "
+            f"have {NEGATIVE!r} then"
         )
     ids = np.array([number for listed in lists.values for number in listed], np.int64)
     owners = np.repeat(np.arange(len(lists)), [len(listed) for listed in lists.values])
