@@ -17,6 +17,7 @@ from torch import Tensor
 from rankdet.cli.errors import CommandError
 from rankdet.cli.predict_inputs import Inputs, lies_in
 from rankdet.data import Categories
+from rankdet.data.files import file_numbers
 from rankdet.data.video import is_video
 from rankdet.eval.draw import draw
 from rankdet.eval.inference import to_results
@@ -156,12 +157,7 @@ def image_ids(names: Sequence[str]) -> list[int]:
     >>> image_ids(["a/000139.jpg", "7.png"]), image_ids(["a/1.jpg", "b/1.jpg"])
     ([139, 7], [1, 2])
     """
-    stems = [PurePosixPath(name).stem for name in names]
-    if all(stem.isascii() and stem.isdigit() and len(stem) < 19 for stem in stems):
-        numbers = [int(stem) for stem in stems]
-        if len(set(numbers)) == len(numbers):
-            return numbers
-    return list(range(1, len(names) + 1))
+    return file_numbers(PurePosixPath(name).stem for name in names) or list(range(1, len(names) + 1))
 
 
 def picture_names(names: Sequence[str]) -> list[str]:

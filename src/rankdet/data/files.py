@@ -69,6 +69,19 @@ class Listing:
         return [name for name in names if name not in here and ("/" not in name or not self.has(folder, name))]
 
 
+def file_numbers(stems: Iterable[str]) -> list[int] | None:
+    """The numbers that files are called by, as in COCO's 000000000139.jpg; None unless all are, by different ones.
+
+    >>> file_numbers(["000139", "7"]), file_numbers(["7", "007"]), file_numbers(["7", "a"])
+    ([139, 7], None, None)
+    """
+    names = list(stems)
+    if not all(name.isascii() and name.isdigit() and len(name) < 19 for name in names):
+        return None
+    numbers = list(map(int, names))
+    return numbers if len(set(numbers)) == len(numbers) else None
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file is hidden: macOS leaves one, ``._a.jpg``, beside each file that it writes to another disk."""
     return name.startswith(".")

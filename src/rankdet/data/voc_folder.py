@@ -17,7 +17,7 @@ import numpy as np
 
 from rankdet.data.encoding import decode_lines
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import Listing, is_hidden, same_but_capitals, without_annotations
+from rankdet.data.files import Listing, file_numbers, is_hidden, same_but_capitals, without_annotations
 from rankdet.data.image_file import SUFFIXES, is_image
 
 _XML, _TXT = ".xml", ".txt"
@@ -71,9 +71,7 @@ class VOCFolder:
     @property
     def numbered(self) -> bool:
         """Whether image ids are the numbers that the files are called by, as in VOC 2007; else they count 1, 2, ..."""
-        if not all(stem.isascii() and stem.isdigit() and len(stem) < 19 for stem in self.files):
-            return False
-        return len({int(stem) for stem in self.files}) == len(self.files)
+        return file_numbers(self.files) is not None
 
     def split(self, name: str) -> tuple[list[str], list[str]]:
         """The annotation files of a split, and the lines of its file that name none.

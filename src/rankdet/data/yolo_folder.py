@@ -22,7 +22,7 @@ import yaml
 
 from rankdet.data.encoding import decode_lines, decode_text
 from rankdet.data.errors import DatasetError
-from rankdet.data.files import Listing, coco_file, is_hidden, split_off
+from rankdet.data.files import Listing, coco_file, file_numbers, is_hidden, split_off
 from rankdet.data.image_file import is_image
 from rankdet.yaml_text import parse_yaml
 
@@ -72,12 +72,8 @@ class YOLOFolder:
     @property
     def image_ids(self) -> np.ndarray:
         """(N,) the numbers that the images are called by, where all are and are different; else 1, 2, ..."""
-        stems = [image.stem for image in self.images]
-        if all(stem.isascii() and stem.isdigit() and len(stem) < 19 for stem in stems):
-            numbers = np.array([int(stem) for stem in stems], dtype=np.int64)
-            if len(np.unique(numbers)) == len(numbers):
-                return numbers
-        return np.arange(1, len(stems) + 1)
+        numbers = file_numbers(image.stem for image in self.images)
+        return np.array(numbers or range(1, len(self.images) + 1), dtype=np.int64)
 
 
 def yolo_file(path: Path) -> Path | None:
