@@ -5,21 +5,19 @@ Oracle: ``tests/reference/assigners.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from rankdet.assign.assignment import Assigner, Assignment, CandidateCost
+from rankdet.assign.assignment import Assigner, Assignment
 from rankdet.assign.centre_region import CentreRegion
 from rankdet.assign.ground_truth import GroundTruth
-from rankdet.assign.reach import CellGrid, Reach
-from rankdet.ops.predictions import Predictions
+from rankdet.assign.two_steps import TwoStepAssigner
 from rankdet.ops.priors import Priors
 
 
-class FSAFAssigner(Assigner):
+class FSAFAssigner(TwoStepAssigner):
     """Each object keeps its positives on the pyramid level that predicts it best.
 
     That is the level where its positives cost least on average, the finest of equals. Its positives on other levels
@@ -43,16 +41,6 @@ class FSAFAssigner(Assigner):
     def __init__(self, *, candidates: Assigner | None = None) -> None:
         self.candidates = candidates or CentreRegion()
 
-    def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
-        """The first step: positives on every level."""
-        return self.candidates(priors, truth)
-
-    def match(self, predictions: Predictions, truth: GroundTruth, criterion: CandidateCost) -> Assignment:
-        """See `Assigner`: positives on the level that is the cheapest by the criterion of the stage."""
-        priors = predictions.priors
-        candidates = self(priors, truth)
-        return self.choose(candidates, criterion.cost(predictions, candidates), priors=priors, truth=truth)
-
     def choose(self, candidates: Assignment, cost: Tensor, *, priors: Priors, truth: GroundTruth) -> Assignment:
         """The second step: candidates and the cost of each positive among them (M,), lower is better."""
         level, levels = priors.levels_of(candidates.positive_index), max(1, len(priors.level_sizes))
@@ -62,10 +50,6 @@ class FSAFAssigner(Assigner):
         mean = torch.where(sums[1] > 0, sums[0] / sums[1], torch.inf).view(-1, levels)
         kept = level == mean.argmin(1)[candidates.matched_index] if len(mean) else level == 0
         return replace(candidates.demote(kept), ignored_pairs=_and_demoted(candidates, kept))
-
-    def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach | None:
-        """See `Assigner`: an object that has positives on any level keeps some."""
-        return self.candidates.reach(boxes, grids)
 
 
 def _and_demoted(candidates: Assignment, kept: Tensor) -> Tensor:

@@ -8,24 +8,21 @@ all other candidates are background and none is ignored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from rankdet.assign.assignment import Assigner, Assignment, CandidateCost
+from rankdet.assign.assignment import Assigner, Assignment
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.mixture import fit_two_gaussians
-from rankdet.assign.reach import CellGrid, Reach
+from rankdet.assign.two_steps import TwoStepAssigner
 from rankdet.ops.precision import has_float64
-from rankdet.ops.predictions import Predictions
 from rankdet.ops.priors import Priors
 
 EQUALLY_LIKELY = 1e-9  # difference of log likelihoods that is none
 
 
-class PAAAssigner(Assigner):
+class PAAAssigner(TwoStepAssigner):
     """Each object keeps the candidates whose cost belongs to the lower of two Gaussians.
 
     The pool of an object are its ``topk`` cheapest candidates on each pyramid level. An object with a pool of less than
@@ -55,20 +52,6 @@ class PAAAssigner(Assigner):
         self.topk = topk
         self.candidates = candidates or MaxIoU(positive_iou=0.1, negative_iou=0.1, low_quality=BestPriors())
         self.reg_covar = reg_covar
-
-    def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
-        """The first step: every candidate is a positive of its object."""
-        return self.candidates(priors, truth)
-
-    def match(self, predictions: Predictions, truth: GroundTruth, criterion: CandidateCost) -> Assignment:
-        """See `Assigner`: the candidates whose cost, by the criterion of the stage, is low."""
-        priors = predictions.priors
-        candidates = self(priors, truth)
-        return self.choose(candidates, criterion.cost(predictions, candidates), priors=priors, truth=truth)
-
-    def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach | None:
-        """See `Assigner`: as the first step does."""
-        return self.candidates.reach(boxes, grids)
 
     @torch.no_grad()
     def choose(self, candidates: Assignment, cost: Tensor, *, priors: Priors, truth: GroundTruth) -> Assignment:

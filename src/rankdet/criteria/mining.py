@@ -20,7 +20,20 @@ class Mining(Part, ABC):
         """Detached losses (P,) and labels (P,) of priors, so many of each image -> mask (P,) of those looked at."""
 
 
-class HardNegatives(Mining):
+class ImageMining(Mining):
+    """Mining that chooses in each image separately."""
+
+    def __call__(self, losses: Tensor, labels: Tensor, counts: Sequence[int]) -> Tensor:
+        """See `Mining`."""
+        images = zip(losses.split(list(counts)), labels.split(list(counts)), strict=True)
+        return torch.cat([self.of_image(*of_image) for of_image in images])
+
+    @abstractmethod
+    def of_image(self, losses: Tensor, labels: Tensor) -> Tensor:
+        """The losses and labels of one image (P,) -> mask (P,)."""
+
+
+class HardNegatives(ImageMining):
     """All positives, and of each image the negatives of the greatest losses, ``ratio`` times as many (SSD, YOLACT).
 
     Args:
@@ -39,12 +52,8 @@ class HardNegatives(Mining):
         self.ratio = ratio
         self.without_positives = without_positives
 
-    def __call__(self, losses: Tensor, labels: Tensor, counts: Sequence[int]) -> Tensor:
-        """See `Mining`."""
-        images = zip(losses.split(list(counts)), labels.split(list(counts)), strict=True)
-        return torch.cat([self._of_image(*of_image) for of_image in images])
-
-    def _of_image(self, losses: Tensor, labels: Tensor) -> Tensor:
+    def of_image(self, losses: Tensor, labels: Tensor) -> Tensor:
+        """See `ImageMining`."""
         positive, negative = labels >= 0, labels == BACKGROUND
         wanted = (self.ratio * positive.sum()).floor()
         if self.without_positives:
@@ -52,7 +61,7 @@ class HardNegatives(Mining):
         return positive | hardest(losses, negative, wanted)
 
 
-class HardestRegions(Mining):
+class HardestRegions(ImageMining):
     """Online hard example mining (Shrivastava et al., CVPR 2016): the regions of the greatest losses of each image.
 
     As in MMDetection: by the classification loss alone, positives and negatives apart, a fraction of positives at most;
@@ -75,12 +84,8 @@ class HardestRegions(Mining):
         self.num = num
         self.positive_fraction = positive_fraction
 
-    def __call__(self, losses: Tensor, labels: Tensor, counts: Sequence[int]) -> Tensor:
-        """See `Mining`."""
-        images = zip(losses.split(list(counts)), labels.split(list(counts)), strict=True)
-        return torch.cat([self._of_image(*of_image) for of_image in images])
-
-    def _of_image(self, losses: Tensor, labels: Tensor) -> Tensor:
+    def of_image(self, losses: Tensor, labels: Tensor) -> Tensor:
+        """See `ImageMining`."""
         wanted = torch.full((), int(self.num * self.positive_fraction), device=labels.device)
         positives = hardest(losses, labels >= 0, wanted)
         return positives | hardest(losses, labels == BACKGROUND, self.num - positives.sum())
