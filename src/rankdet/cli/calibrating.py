@@ -146,13 +146,11 @@ def tell_errors(before: ScoreAssessment, after: ScoreAssessment, display: Displa
     from rich import box
     from rich.table import Table
 
+    from rankdet.eval.undefined import as_text
+
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     for title in ("", "before", "calibrated"):
         table.add_column(title, justify="left" if not title else "right", min_width=11)
     for title, name in _ROWS:
-        table.add_row(title, *(_four_digits(judged.metrics[name]) for judged in (before, after)))
+        table.add_row(title, *(as_text(judged.metrics[name], 4) for judged in (before, after)))
     display.print(table)
-
-
-def _four_digits(value: float) -> str:
-    return "–" if value != value else f"{value:.4f}"

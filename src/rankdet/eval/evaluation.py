@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rankdet.eval.average_precision import RecallPrecision
 from rankdet.eval.lrp import LRP
 from rankdet.eval.matching import Matches
-from rankdet.eval.undefined import UNDEFINED, numbers_as_json, numbers_of_json
+from rankdet.eval.undefined import UNDEFINED, as_text, numbers_as_json, numbers_of_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -86,10 +86,10 @@ class Evaluation:
         objects = str(sum(row.objects for row in self.per_class))
         for title, prefix in self._overall_rows():
             overall = [self.metrics.get(f"{prefix}{name}", UNDEFINED) for name in _SHOWN]
-            table.add_row(title, objects, *map(_three_digits, overall), "")
+            table.add_row(title, objects, *map(as_text, overall), "")
         table.add_section()
         for row in shown:
-            values = [_three_digits(getattr(row, name)) for name in _SHOWN]
+            values = [as_text(getattr(row, name)) for name in _SHOWN]
             table.add_row(row.name, str(row.objects), *values, _rounded_down(row.threshold))
         if len(shown) < len(self.per_class):
             table.add_row(f"… {len(self.per_class) - len(shown)} more", *[""] * 9)
@@ -144,10 +144,6 @@ AP: higher is better; oLRP and its parts (Loc, FP rate, FN rate): lower
 Loc: mean 1 - IoU; FP rate: 1 - precision; FN rate: 1 - recall
 threshold: the score where LRP is lowest, at which the parts are taken"""
 _SHOWN = ("AP", "AP50", "AP75", "oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN")
-
-
-def _three_digits(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _rounded_down(threshold: float) -> str:

@@ -16,7 +16,6 @@ pixel.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +32,7 @@ from rankdet.data.raster import read_raster
 from rankdet.eval.reading import GroundTruthError, PathLike, load
 from rankdet.eval.results_file import ResultsError
 from rankdet.eval.shapes import Floats, Ints
-from rankdet.eval.undefined import mean_of_defined, numbers_as_json, same_if_undefined
+from rankdet.eval.undefined import as_text, mean_of_defined, numbers_as_json, same_if_undefined
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,10 +83,10 @@ class PanopticEvaluation:
         for title in ("segments", "PQ", "SQ", "RQ", "LRP", "Loc", "FP rate", "FN rate"):
             table.add_column(title, justify="right", no_wrap=True)
         for title, end in (("all", ""), ("things", "_things"), ("stuff", "_stuff")):
-            table.add_row(title, "", *(_three_digits(self.metrics[measure + end]) for measure in _MEASURES))
+            table.add_row(title, "", *(as_text(self.metrics[measure + end]) for measure in _MEASURES))
         table.add_section()
         for row in self.per_class:
-            table.add_row(row.name, str(row.segments), *(_three_digits(getattr(row, name)) for name in _MEASURES))
+            table.add_row(row.name, str(row.segments), *(as_text(getattr(row, name)) for name in _MEASURES))
         return table
 
 
@@ -283,7 +282,3 @@ def _measures(true: Floats, overlap: Floats, false: Floats, missed: Floats) -> d
             "LRP_FP": false / (true + false),
             "LRP_FN": missed / (true + missed),
         }
-
-
-def _three_digits(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"

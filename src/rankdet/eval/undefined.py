@@ -33,6 +33,15 @@ def same_if_undefined(value: float) -> float:
     return UNDEFINED if math.isnan(value) else value
 
 
+def as_text(value: float, digits: int = 3) -> str:
+    """A number for people, with a dash for what is undefined.
+
+    >>> as_text(0.25), as_text(UNDEFINED), as_text(0.25, 4)
+    ('0.250', '–', '0.2500')
+    """
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
 def numbers_as_json(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content with null for what is undefined; JSON has no NaN.
 
