@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.options import CONFIG, DEVICE, HELP, Given, Option, describe_options, read_options
@@ -175,14 +175,14 @@ def _of_model(given: Given) -> dict[str, Any]:
 
 
 def _precisions(text: str, device: torch.device) -> list[Any]:
-    from rankdet.train.options import Precision
+    from rankdet.train.model_speed import check_precision
 
-    names, known = [name.strip() for name in text.split(",")], get_args(Precision)
+    names = [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in known:
-            raise CommandError(f"--precision {name} is not known{near(name, known)} (known are {', '.join(known)})")
-        if name == "16-mixed" and device.type == "cpu":
-            raise CommandError("--precision 16-mixed is for GPUs; on a CPU take bf16-mixed")
+        try:
+            check_precision(name, device)
+        except ValueError as error:
+            raise CommandError(f"--{error}") from None
     return names
 
 

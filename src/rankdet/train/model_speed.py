@@ -106,7 +106,11 @@ def benchmark_model(
     (True, 2)
     """
     device = torch.device(device)
-    _check(batches, device=device, precision=precision, steps=steps)
+    check_precision(precision, device)
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    if not batches:
+        raise ValueError("there are no batches to measure with; give at least one")
     singles = images if images is not None else [([i], [t]) for batch in batches for i, t in zip(*batch, strict=True)]
     model.to(device)
     limits: dict[str, Any] = {"steps": steps, "warm_up": warm_up, "seconds": seconds}
@@ -124,15 +128,12 @@ def benchmark_model(
     return ModelSpeed(precision, len(batches[0][0]), training, prediction)
 
 
-def _check(batches: Sequence[Batch], *, device: torch.device, precision: str, steps: int) -> None:
+def check_precision(precision: str, device: torch.device) -> None:
+    """ValueError for a precision that there is not, or not on the device."""
     if precision not in _DTYPES:
-        raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision}")
+        raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}; got {precision}")
     if precision == "16-mixed" and device.type == "cpu":
         raise ValueError("precision 16-mixed is for GPUs; on a CPU take bf16-mixed")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    if not batches:
-        raise ValueError("there are no batches to measure with; give at least one")
 
 
 def _autocast(device: torch.device, precision: str) -> torch.autocast:
