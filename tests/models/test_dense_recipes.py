@@ -32,20 +32,15 @@ from rankdet.models import (
     spec_of,
 )
 from rankdet.nn import AnchorGenerator
-from tests.models.test_every_pair import SMALL, make, target
-
-
-def images() -> list[torch.Tensor]:
-    torch.manual_seed(0)
-    return [torch.rand(3, 96, 96), torch.randint(0, 256, (3, 70, 53), dtype=torch.uint8)]
+from tests.models.test_every_pair import SMALL, make, target, two_images
 
 
 @pytest.mark.parametrize("criterion", [alrp_criterion, average_precision_criterion, ndcg_criterion])
 @pytest.mark.parametrize("recipe", [ATSS, RetinaNet, PAA, FoveaBox, FasterRCNN, CascadeRCNN, MaskRCNN, CascadeMaskRCNN])
 def test_every_ranking_loss_trains_every_detector(recipe, criterion):
     model = make(recipe, criterion)
-    nothing = model(images(), [target(0, 96), target(0, 50)])
-    losses = model(images(), [target(6, 96), target(1, 50)])
+    nothing = model(two_images(), [target(0, 96), target(0, 50)])
+    losses = model(two_images(), [target(6, 96), target(1, 50)])
     assert list(nothing) == list(losses)
     assert all("sorting" not in name for name in losses)
     sum(losses.values()).backward()
@@ -57,7 +52,7 @@ def test_every_ranking_loss_trains_every_detector(recipe, criterion):
 def test_every_stage_balances_itself():
     """The weights of aLRP's self-balance belong to the stage: each has buffers of its own, in the state dict."""
     model = make(CascadeRCNN, alrp_criterion)
-    model(images(), [target(6, 96), target(1, 50)])
+    model(two_images(), [target(6, 96), target(1, 50)])
     balances = [module for module in model.modules() if isinstance(module, EpochBalance)]
     assert len({id(balance) for balance in balances}) == 4  # the RPN and three stages
     assert sum(name.endswith("balance.rule.weight") for name in model.state_dict()) == 4
@@ -71,7 +66,7 @@ def retinanet_with(assigner) -> RetinaNet:
 @pytest.mark.parametrize("assigner", [ATSSAssigner(topk=4), PAAAssigner(topk=4)], ids=["ATSS", "PAA"])
 def test_retinanet_takes_other_assigners(assigner):
     model = retinanet_with(assigner)
-    losses = model(images(), [target(6, 96), target(1, 50)])
+    losses = model(two_images(), [target(6, 96), target(1, 50)])
     sum(losses.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
     again = build(spec_of(model))
@@ -82,7 +77,7 @@ def test_retinanet_takes_other_assigners(assigner):
 def stage_of(model, sides: list[torch.Tensor]):
     """Predictions of the dense stage for two images, and their objects."""
     truth = GroundTruth.from_targets(sides, num_classes=3, device=torch.device("cpu"))
-    batch = model.preprocess(images())
+    batch = model.preprocess(two_images())
     maps = model.neck(model.backbone(batch.pixels)[-3:])
     return model.stage.predict(maps, batch), truth
 
@@ -110,7 +105,7 @@ def test_paa_trains_on_the_second_step_alone():
     sides = [target(5, 96), target(2, 50)]
     predictions, truth = stage_of(model, sides)
     expected = model.criterion(predictions, model.stage.assign(predictions, truth)).losses
-    losses = model(images(), sides)
+    losses = model(two_images(), sides)
     for name, value in expected.items():
         torch.testing.assert_close(losses[name], value)
 
@@ -164,4 +159,4 @@ def test_fovea_box_can_be_scaled_to_small_images():
 
 def test_original_criterion_of_fovea_box():
     model = FoveaBox(**SMALL, criterion=fovea_criterion())
-    assert sorted(model(images(), [target(6, 96), target(1, 50)])) == ["box", "classification"]
+    assert sorted(model(two_images(), [target(6, 96), target(1, 50)])) == ["box", "classification"]

@@ -202,10 +202,15 @@ def target(count: int, side: int, *, crowd: bool = False) -> dict[str, Tensor]:
     }
 
 
-@pytest.fixture
-def images() -> list[Tensor]:
+def two_images() -> list[Tensor]:
+    """Of both types and of different sizes, always the same."""
     torch.manual_seed(0)
     return [torch.rand(3, 96, 96), torch.randint(0, 256, (3, 70, 53), dtype=torch.uint8)]
+
+
+@pytest.fixture
+def images() -> list[Tensor]:
+    return two_images()
 
 
 @every_pair

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.models.test_every_pair import PAIRS, make, target
+from tests.models.test_every_pair import PAIRS, make, target, two_images
 
 FAMILIES = {
     recipe for recipe, _ in PAIRS if not any(issubclass(recipe, other) for other, _ in PAIRS if other != recipe)
@@ -48,13 +48,8 @@ class Step(NamedTuple):
     detections: list[dict[str, Tensor]]
 
 
-def images() -> list[Tensor]:
-    torch.manual_seed(0)
-    return [torch.rand(3, 96, 96), torch.randint(0, 256, (3, 70, 53), dtype=torch.uint8)]
-
-
 def step(model: nn.Module, dtype: torch.dtype) -> Step:
-    given = images()
+    given = two_images()
     torch.manual_seed(1)
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
         losses = model(given, [target(4, 96), target(2, 50)])

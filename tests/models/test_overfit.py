@@ -16,7 +16,6 @@ from torch import nn
 
 from rankdet.assign import ATSSAssigner
 from rankdet.criteria import (
-    Centerness,
     Criterion,
     MagnitudeBalance,
     RankingCriterion,
@@ -29,7 +28,6 @@ from rankdet.criteria import (
 )
 from rankdet.data import Shapes
 from rankdet.eval import DetectionMetric
-from rankdet.losses.boxes import GIoULoss, SmoothL1Loss
 from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import (
     ATSS,
@@ -68,6 +66,7 @@ from rankdet.models import (
 )
 from rankdet.nn import MLFPN, GroupNorm, RootResNet, TimmBackbone
 from rankdet.nn.solov2 import KernelHead
+from tests.models.test_every_pair import focal, focal_with_centerness
 
 SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 32}
 REGIONS = {**SMALL, "settings": RegionSettings(proposals=ProposalSelection(keep=60))}
@@ -120,14 +119,6 @@ def rank_sort_by_rank_and_magnitude() -> RankingCriterion:
 
 def quality_focal() -> ScoreCriterion:
     return ScoreCriterion(classification=QualityFocalLoss())
-
-
-def focal() -> ScoreCriterion:
-    return ScoreCriterion(box_loss=SmoothL1Loss(beta=0.11))
-
-
-def focal_with_centerness() -> ScoreCriterion:
-    return ScoreCriterion(box_loss=GIoULoss(weight=2.0), weighting=Centerness(), judged=Centerness())
 
 
 def alrp_faster_rcnn() -> nn.Module:

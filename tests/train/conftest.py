@@ -19,14 +19,6 @@ def tiny_data(*, images: int = 24, batch_size: int = 4, workers: int = 0) -> Det
     return DetectionData(train=train, val=val, batch_size=batch_size, workers=workers, resize=KeepSize())
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def tiny_training(
     folder: Path,
     output: str = "run",
