@@ -29,6 +29,7 @@ from rankdet.criteria import alrp_criterion, average_precision_criterion
 from rankdet.models import (
     build,
     deformable_detr_criterion,
+    deim_criterion,
     double_head_criterion,
     dynamic_criterion,
     fcos_criterion,
@@ -54,7 +55,8 @@ FOLDER = presets_folder()
 BACKBONES = [name for name in preset_names() if name.startswith("backbones/")]
 OVERLAYS = {"small", "finetune", "strong", "copy_paste", *BACKBONES}  # put on others, no experiments of their own
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
-OF_TRANSFORMERS = [name for name in NAMES if name.startswith(("d_fine/", "deformable_detr/", "rf_detr/", "rt_detr/"))]
+HUGGING_FACE = ("d_fine/", "deformable_detr/", "deimv2/", "rf_detr/", "rt_detr/")
+OF_TRANSFORMERS = [name for name in NAMES if name.startswith(HUGGING_FACE)]
 PUBLISHED = [name for name in NAMES if "/" in name and name not in OF_TRANSFORMERS]
 ONE_CLASS = [name for name in NAMES if name.startswith(("rpn/", "guided_anchoring/rpn"))]
 FILES = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
@@ -357,6 +359,8 @@ OF_QUERIES = {
     "d_fine/varifocal_n_160e_coco": (8e-4, 0.5, 128, 160, (), None),
     "deformable_detr/focal_r50_50e_coco": (2e-4, 0.1, 32, 50, (40,), 0.1),
     "deformable_detr/rank_sort_r50_12e_coco": (2e-4, 0.1, 16, 12, (10, 11), 0.2),
+    "deimv2/mal_n_160e_coco": (8e-4, 0.5, 32, 160, (), None),
+    "deimv2/rank_sort_n_160e_coco": (8e-4, 0.5, 32, 160, (), None),
     "rf_detr/ia_bce_nano_100e_coco": (1e-4, 0.735, 16, 100, (), None),
     "rf_detr/rank_sort_nano_100e_coco": (1e-4, 0.735, 16, 100, (), None),
     "rt_detr/rank_sort_r18_120e_coco": (1e-4, 1.0, 16, 120, (), None),
@@ -388,6 +392,8 @@ def test_the_criteria_of_transformers_are_those_of_their_papers():
         "deformable_detr/focal_r50_50e_coco": deformable_detr_criterion,
         "d_fine/rank_sort_n_160e_coco": query_ranking_criterion,
         "d_fine/varifocal_n_160e_coco": rt_detr_criterion,
+        "deimv2/mal_n_160e_coco": deim_criterion,
+        "deimv2/rank_sort_n_160e_coco": query_ranking_criterion,
         "rf_detr/ia_bce_nano_100e_coco": rf_detr_criterion,
         "rf_detr/rank_sort_nano_100e_coco": query_ranking_criterion,
         "rt_detr/varifocal_r18_120e_coco": rt_detr_criterion,
@@ -396,6 +402,7 @@ def test_the_criteria_of_transformers_are_those_of_their_papers():
         assert spec_of(model_of(name).criterion) == spec_of(make()), name
     matcher = model_of("deformable_detr/rank_sort_r50_12e_coco").stage.matcher
     assert (matcher.class_cost, matcher.box_cost, matcher.giou_cost) == (4, 5, 2)
+    assert model_of("d_fine/rank_sort_n_160e_coco").stage.box_matches is not None
 
 
 BACKBONES = {"r34": "resnet34", "r50": "resnet50", "r101": "resnet101", "x101": "resnext101_64x4d"}

@@ -1,4 +1,4 @@
-"""Checkpoints of version 1 build the models of today: ``plans_version1.json`` was written by rankdet 0.1.0.
+"""Checkpoints of older versions build the models of today: ``plans_version1.json`` was written by rankdet 0.1.0.
 
 Beside each plan stands a digest of the names and shapes of the weights, by the names that they have today.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,17 +16,33 @@ import torch
 from rankdet.models import build, load, spec_of
 from rankdet.models.upgrade import upgraded
 
-PLANS = json.loads((Path(__file__).parent / "plans_version1.json").read_text(encoding="utf-8"))
+PLANS, TRANSFORMERS = (
+    json.loads((Path(__file__).parent / f"plans_version{version}.json").read_text(encoding="utf-8"))
+    for version in (1, 2)
+)
 OLD_NAMES = Path(__file__).parent / "keys" / "version1"
+
+
+def check(model: torch.nn.Module, written: dict[str, Any]) -> None:
+    lines = sorted(f"{key} {tuple(value.shape)}" for key, value in model.state_dict().items())
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == written["weights"]
+    assert type(model).__name__ == written["plan"]["class_path"].rpartition(".")[2]
+    assert spec_of(build(spec_of(model))) == spec_of(model)
 
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_plan_of_version_1_builds_a_model_with_the_same_weights(name: str):
-    model = build(upgraded(PLANS[name]["plan"], version=1))
-    lines = sorted(f"{key} {tuple(value.shape)}" for key, value in model.state_dict().items())
-    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == PLANS[name]["weights"]
-    assert type(model).__name__ == PLANS[name]["plan"]["class_path"].rpartition(".")[2]
-    assert spec_of(build(spec_of(model))) == spec_of(model)
+    check(build(upgraded(PLANS[name]["plan"], version=1)), PLANS[name])
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_transformer_of_version_2_has_the_same_weights_and_stage(name: str):
+    pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
+    model = build(upgraded(TRANSFORMERS[name]["plan"], version=2))
+    check(model, TRANSFORMERS[name])
+    stated = TRANSFORMERS[name]["plan"]["init_args"]
+    for part in ("matcher", "encoder", "denoising", "beside"):
+        assert spec_of(getattr(model.stage, part)) == stated.get(part)
 
 
 def test_choices_of_version_1_are_kept():

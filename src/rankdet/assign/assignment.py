@@ -18,6 +18,7 @@ from rankdet.ops.priors import Priors
 
 BACKGROUND = -1
 IGNORE = -2
+_UNDIVIDED = "who learns boxes is settled last, for all priors"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Assignment:
             that compare overlaps; None from others.
         ignored_pairs: (I, 2) int64, priors and classes whose logit is no matter, though the prior is not ignored; a
             prior of -1 stands for no pair. Never the class of a positive. None for no such pairs.
+        box_positives: whose boxes are learned, of which objects, where those are not the positives: the positives of
+            another assignment of the same priors. None: the positives, as nearly everywhere.
     """
 
     labels: Tensor
@@ -44,6 +47,12 @@ class Assignment:
     matched_boxes: Tensor
     overlaps: Tensor | None = field(default=None, kw_only=True)
     ignored_pairs: Tensor | None = field(default=None, kw_only=True)
+    box_positives: Assignment | None = field(default=None, kw_only=True)
+
+    @property
+    def for_boxes(self) -> Assignment:
+        """The assignment whose positives learn boxes."""
+        return self if self.box_positives is None else self.box_positives
 
     @classmethod
     def from_matches(
@@ -88,6 +97,7 @@ class Assignment:
 
     def select(self, rows: Tensor) -> Assignment:
         """The assignment of the priors in a mask (P,), or of rows, ascending, which must contain every positive."""
+        assert self.box_positives is None, _UNDIVIDED
         rows = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
         place = torch.full_like(self.labels, -1).index_copy_(0, rows, torch.arange(len(rows), device=rows.device))
         pairs = self.ignored_pairs
@@ -104,6 +114,7 @@ class Assignment:
     def part(self, rows: slice, positives: slice, *, first_object: int) -> Assignment:
         """The priors in ``rows`` alone, among them all of ``positives``; objects are counted from ``first_object``."""
         assert self.ignored_pairs is None, "ignored pairs are not divided"
+        assert self.box_positives is None, _UNDIVIDED
         return replace(
             self,
             labels=self.labels[rows],
@@ -127,6 +138,7 @@ class Assignment:
 
     def _with_positives(self, still: Tensor) -> Assignment:
         """With these of the positives alone, labels left as they are."""
+        assert self.box_positives is None, _UNDIVIDED
         return replace(
             self,
             positive_index=self.positive_index[still],

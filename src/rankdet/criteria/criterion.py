@@ -27,7 +27,7 @@ class CriterionOutput:
     Attributes:
         losses: scalars that simply add up; their names are the same for every batch.
         classification_value: detached sum of the classification losses, by which other tasks are balanced.
-        weights: (M,) detached, how much each positive counts in the other tasks.
+        weights: (M,) detached, how much each positive counts in the other tasks; of those that learn boxes.
         logs: detached scalars for the log only.
         group: the processes whose batches count as one.
     """

@@ -64,6 +64,10 @@ class Positives:
             masks=predictions.masks,
         )
 
+    def for_boxes(self, predictions: Predictions, assignment: Assignment) -> Positives:
+        """Those whose boxes are learned: the same, where the assignment does not name others."""
+        return self if assignment.box_positives is None else Positives.of(predictions, assignment.box_positives)
+
     def __len__(self) -> int:
         """M."""
         return len(self.index)

@@ -151,11 +151,12 @@ class RankingCriterion(Criterion):
         quality = self.quality(positives)
         ranked = self._rank(predictions, assignment, positives, quality)
         ranking = sum(ranked.terms.values(), predictions.logits.new_zeros(()))
-        weights = self.weighting(positives.with_ranks(ranked))
+        boxed = positives.for_boxes(predictions, assignment)
+        weights = self._weights(positives, boxed, ranked)
         losses = dict(ranked.terms)
         if predictions.regresses_boxes:
             for name, box_loss in self.box_losses.items():
-                of_each = box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
+                of_each = box_loss(boxed.deltas, boxed.priors, boxed.targets, predictions.coder)
                 box = Task(self.reduction(*group.everyone(of_each, weights)), predictions.deltas, group)
                 losses[name] = self.balance.between(box, Task(ranking, predictions.logits, group))
         if self.judged is not None:
@@ -181,6 +182,17 @@ class RankingCriterion(Criterion):
             image_index=predictions.priors.image_index if by_image else None,
             sorting_group=self._sorting_group(positives),
         )
+
+    def _weights(self, positives: Positives, boxed: Positives, ranked: Ranked) -> Tensor:
+        """What each positive that learns its box counts in the other tasks."""
+        if boxed is positives:
+            return self.weighting(positives.with_ranks(ranked))
+        if self.weighting.needs_ranks:
+            raise ValueError(
+                f"weighting is {self.weighting}, which looks at the ranking, but others learn boxes than are ranked; "
+                "use Score() or Uniform(), or let each layer learn its own boxes (leave `box_matches` out)"
+            )
+        return self.weighting(boxed)
 
     def _sorting_group(self, positives: Positives) -> Tensor | None:
         """Which positives the ranking loss sorts among themselves; None for all."""

@@ -237,13 +237,14 @@ class ScoreCriterion(Criterion):
         group = self.group
         positives = Positives.of(predictions, assignment)
         quality = self.quality(positives)
-        weights = self.weighting(positives)
+        boxed = positives.for_boxes(predictions, assignment)
+        weights = self.weighting(boxed)
         totals = Totals.of(assignment, weights, predictions.priors, group)
         per_class, per_box = self.normaliser(totals)
         classification = group.sum(self._classify(predictions, assignment, quality)) / per_class
         losses = {"classification": classification}
         if predictions.regresses_boxes:
-            box_losses = self.box_loss(positives.deltas, positives.priors, positives.targets, predictions.coder)
+            box_losses = self.box_loss(boxed.deltas, boxed.priors, boxed.targets, predictions.coder)
             losses["box"] = group.sum((box_losses * weights).sum()) / per_box
         if self.judged is not None:
             judging = judging_losses(predictions, positives, self.judged)

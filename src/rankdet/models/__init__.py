@@ -39,14 +39,17 @@ from rankdet.models.pyramid_detector import PyramidDetector
 from rankdet.models.queries.conditional_detr import ConditionalDETR, ConditionalDETRNetwork
 from rankdet.models.queries.d_fine import D_FINE_VARIANTS, DFINE, DFINENetwork
 from rankdet.models.queries.deformable_detr import DeformableDETR, DeformableDETRNetwork, deformable_detr_criterion
+from rankdet.models.queries.deim import DEIM_VARIANTS, DEIMNetwork, DEIMv2, deim_criterion
 from rankdet.models.queries.detector import QueryDetector
+from rankdet.models.queries.hybrid import HybridDetector, HybridNetwork
 from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs, SideDistributions
 from rankdet.models.queries.postprocess import TopPostprocess
-from rankdet.models.queries.recipe import detr_criterion, query_ranking_criterion
+from rankdet.models.queries.recipe import QueryStageFactory, detr_criterion, query_ranking_criterion
 from rankdet.models.queries.rf_detr import RF_DETR_VARIANTS, RFDETR, RFDETRNetwork, rf_detr_criterion
 from rankdet.models.queries.rt_detr import RT_DETR_VARIANTS, RTDETRNetwork, RTDETRv2, rt_detr_criterion
 from rankdet.models.queries.sides import FineGrainedLosses
 from rankdet.models.queries.stage import LayerTerm, QueryStage
+from rankdet.models.queries.union import UnionOfMatches
 from rankdet.models.region.branch import Branch, BranchFactory, RegionStep
 from rankdet.models.region.c4 import FasterRCNNC4, TridentNet
 from rankdet.models.region.cascade import Cascade, MeanOutput, MeanScore, RoIHead, RoIHeadFactory, StageAverage
@@ -122,6 +125,8 @@ __all__ = [
     "GuidedRPN",
     "GuidedRetinaNet",
     "GuidedStage",
+    "HybridDetector",
+    "HybridNetwork",
     "HybridTaskCascade",
     "InterleavedCascade",
     "LayerOutputs",
@@ -147,12 +152,16 @@ __all__ = [
     "QueryNetwork",
     "QueryOutputs",
     "QueryStage",
+    "QueryStageFactory",
     "RCNN",
     "RFCN",
     "RPN",
     "RPNDetector",
     "RPNFactory",
     "RegionDetector",
+    "DEIM_VARIANTS",
+    "DEIMNetwork",
+    "DEIMv2",
     "DFINE",
     "DFINENetwork",
     "D_FINE_VARIANTS",
@@ -191,9 +200,11 @@ __all__ = [
     "TridentNet",
     "TwoStageDetector",
     "VotingPostprocess",
+    "UnionOfMatches",
     "YOLACT",
     "build",
     "deformable_detr_criterion",
+    "deim_criterion",
     "detr_criterion",
     "dice_ranking_criterion",
     "double_head_criterion",

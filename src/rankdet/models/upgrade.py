@@ -1,6 +1,7 @@
 """Plans of checkpoints that an older version wrote, in the words of this one.
 
 Version 1 (0.1.0): recipes took single choices where they take parts now, ``Backbone`` was the class of timm's networks.
+Version 2: transformers took what is now said of their stage as arguments of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from rankdet.models.spec import ARGUMENTS, CLASS
 from rankdet.ops.checkpoint import VERSION
 
 Tree = dict[str, Any]
+Change = Callable[[str, Tree], Tree]
 
 
 def upgraded(plan: Any, *, version: int) -> Any:
@@ -21,17 +23,19 @@ def upgraded(plan: Any, *, version: int) -> Any:
     >>> upgraded(old, version=1)["init_args"]["assigner"]["init_args"]
     {'topk': 4}
     """
-    return plan if version >= VERSION else _upgraded(plan)
+    for older in range(version, VERSION):
+        plan = _upgraded(plan, _CHANGES[older])
+    return plan
 
 
-def _upgraded(value: Any) -> Any:
+def _upgraded(value: Any, changes: Mapping[str, Change]) -> Any:
     if isinstance(value, list):
-        return [_upgraded(item) for item in value]
+        return [_upgraded(item, changes) for item in value]
     if not isinstance(value, Mapping) or CLASS not in value:
         return value
     path = str(value[CLASS])
-    arguments = {name: _upgraded(inner) for name, inner in (value.get(ARGUMENTS) or {}).items()}
-    change = _CHANGES.get(path.rpartition(".")[2]) if path.startswith("rankdet.") or "." not in path else None
+    arguments = {name: _upgraded(inner, changes) for name, inner in (value.get(ARGUMENTS) or {}).items()}
+    change = changes.get(path.rpartition(".")[2]) if path.startswith("rankdet.") or "." not in path else None
     return change(path, arguments) if change is not None else {CLASS: path, ARGUMENTS: arguments}
 
 
@@ -116,17 +120,25 @@ def _solov2(path: str, arguments: Tree) -> Tree:
     return {CLASS: path, ARGUMENTS: {**arguments, "head": _object("nn.KernelHead", **sizes)}}
 
 
-_CHANGES: dict[str, Callable[[str, Tree], Tree]] = {
-    "Backbone": _backbone,
-    "ATSS": _atss,
-    "PAA": _squares,
-    "RetinaNet": _retinanet,
-    "FoveaBox": _fovea_box,
-    "FasterRCNN": _region,
-    "MaskRCNN": _region,
-    "CascadeRCNN": _region,
-    "CascadeMaskRCNN": _region,
-    "YOLACT": _yolact,
-    "SOLOv2": _solov2,
-    "SOLOv2Light": _solov2,
+def _transformer(path: str, arguments: Tree) -> Tree:
+    stage = {name: arguments.pop(name, None) for name in ("matcher", "encoder", "denoising", "beside")}
+    return {CLASS: path, ARGUMENTS: {**arguments, "stage": _object("models.QueryStage", **stage)}}
+
+
+_CHANGES: Mapping[int, Mapping[str, Change]] = {
+    1: {
+        "Backbone": _backbone,
+        "ATSS": _atss,
+        "PAA": _squares,
+        "RetinaNet": _retinanet,
+        "FoveaBox": _fovea_box,
+        "FasterRCNN": _region,
+        "MaskRCNN": _region,
+        "CascadeRCNN": _region,
+        "CascadeMaskRCNN": _region,
+        "YOLACT": _yolact,
+        "SOLOv2": _solov2,
+        "SOLOv2Light": _solov2,
+    },
+    2: dict.fromkeys(("RTDETRv2", "DFINE", "RFDETR", "DeformableDETR", "ConditionalDETR"), _transformer),
 }

@@ -19,7 +19,7 @@ from rankdet.ops.pretrained import is_pretrained, read_pretrained
 
 KEY = "rankdet"
 PREFIX = "model."
-VERSION = 2
+VERSION = 3
 """Of the entry; 1 is that of rankdet 0.1.0, which described models in other words."""
 
 

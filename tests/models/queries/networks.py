@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from rankdet.assign import GroundTruth
-from rankdet.models import DFINE, RFDETR, ConditionalDETR, DeformableDETR, QueryDetector, QueryOutputs, RTDETRv2
+from rankdet.models import (
+    DFINE,
+    RFDETR,
+    ConditionalDETR,
+    DeformableDETR,
+    DEIMv2,
+    QueryDetector,
+    QueryOutputs,
+    RTDETRv2,
+)
 
 K = 3
 WIDTHS = {"d_model": 32, "decoder_ffn_dim": 32, "encoder_ffn_dim": 32, "decoder_layers": 2}
@@ -31,6 +40,7 @@ OPTIONS: dict[type[QueryDetector], dict[str, Any]] = {
     DeformableDETR: {**WIDTHS, **HEADS, "encoder_layers": 1},
     RTDETRv2: {**WIDTHS, **HEADS, **HYBRID},
     DFINE: {**WIDTHS, **HEADS, **HYBRID, "depth_mult": 0.34},
+    DEIMv2: {**WIDTHS, **HEADS, **HYBRID, "depth_mult": 0.34},
     RFDETR: {
         "backbone_config": DINO,
         "d_model": 32,

@@ -1,6 +1,8 @@
-"""D-FINE: losses equal to the library's with denoising and sides of boxes, published sizes."""
+"""D-FINE and DEIMv2: losses equal to the library's with denoising and sides of boxes, published sizes."""
 
 from __future__ import annotations
+
+import copy
 
 import pytest
 import torch
@@ -9,23 +11,25 @@ from torch import Tensor, nn
 from rankdet.assign import BACKGROUND, Assignment
 from rankdet.models import (
     DFINE,
+    DEIMv2,
     Denoising,
     FineGrainedLosses,
     LayerOutputs,
     QueryDetector,
     QueryOutputs,
+    deim_criterion,
     rt_detr_criterion,
 )
 from rankdet.models.queries.library import library_targets
 from rankdet.models.queries.sides import side_places
-from tests.models.queries.networks import NOTHING, OBJECTS, said_of, small, truth_of
+from tests.models.queries.networks import IMAGES, NOTHING, OBJECTS, OPTIONS, said_of, small, truth_of, untouched
 
 pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
 
 
-def moved(**settings: object) -> QueryDetector:
+def moved(recipe: type[QueryDetector] = DFINE, **settings: object) -> QueryDetector:
     """A detector whose layers say different things of the sides: they all begin alike, and nothing is taught."""
-    model = small(DFINE, **settings)
+    model = small(recipe, **settings)
     generator = torch.Generator().manual_seed(1)
     for layer in model.network.model.bbox_embed:
         nn.init.normal_(layer.layers[-1].weight, std=0.5, generator=generator)
@@ -43,6 +47,7 @@ def as_the_library_has_them(layer: LayerOutputs, teacher: LayerOutputs) -> dict[
 
 def of_the_library(said: QueryOutputs, model: QueryDetector, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     from transformers.loss.loss_d_fine import DFineLoss
+    from transformers.loss.loss_deimv2 import Deimv2Loss
 
     def layers(outputs: list[LayerOutputs]) -> list[dict[str, Tensor]]:
         return [as_the_library_has_them(layer, outputs[-1]) for layer in outputs]
@@ -52,15 +57,20 @@ def of_the_library(said: QueryOutputs, model: QueryDetector, targets: list[dict[
     if isinstance(said.denoising, Denoising) and any(len(rows) for rows in said.denoising.positives):
         meta = {"dn_positive_idx": said.denoising.positives, "dn_num_group": said.denoising.repeats}
         outputs |= {"dn_auxiliary_outputs": layers(said.denoising.layers), "denoising_meta_values": meta}
-    return DFineLoss(model.network.model.config)(outputs, targets)
+    config = copy.deepcopy(model.network.model.config)
+    if isinstance(model, DFINE):
+        return DFineLoss(config)(outputs, targets)
+    config.focal_loss_gamma = 1.5  # as published; the library's default is the 2 of DEIM's first program
+    return Deimv2Loss(config)(outputs, targets)
 
 
 @pytest.mark.parametrize(
     "targets", [(OBJECTS, NOTHING), (OBJECTS, OBJECTS), (NOTHING, NOTHING)], ids=["one", "two", "none"]
 )
-def test_losses_equal_those_of_the_library(targets):
+@pytest.mark.parametrize(("recipe", "make"), [(DFINE, rt_detr_criterion), (DEIMv2, deim_criterion)])
+def test_losses_equal_those_of_the_library(recipe, make, targets):
     """All decoder layers, the boxes before them, proposals, denoising queries; the terms of sides by themselves too."""
-    model, truth = moved(criterion=rt_detr_criterion()), truth_of(*targets)
+    model, truth = moved(recipe, criterion=make()), truth_of(*targets)
     said = said_of(model, truth)
     losses = model.stage.loss(said, truth)
     expected = of_the_library(said, model, library_targets(truth, said.frames))
@@ -117,6 +127,57 @@ def test_number_of_parameters(variant: str, millions: float):
     with torch.device("meta"):
         model = DFINE(num_classes=80, variant=variant)
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize(
+    ("variant", "millions"),
+    [
+        ("atto", 0.51),
+        ("femto", 0.99),
+        ("pico", 1.55),
+        ("n", 3.62),
+        ("s", 9.82),
+        ("m", 18.43),
+        ("l", 32.6),
+        ("x", 51.28),
+    ],
+)
+def test_number_of_parameters_of_deim(variant: str, millions: float):
+    """The published table says 0.5, 1.0, 1.5, 3.6, 9.7, 18.1, 32.2 and 50.3 millions, branches folded together."""
+    with torch.device("meta"):
+        model = DEIMv2(num_classes=80, variant=variant)
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == millions
+
+
+VIT = {
+    "backbone_config": {
+        "model_type": "dinov3_vit",
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 3,
+        "intermediate_size": 32,
+        "out_indices": [1, 2, 3],
+        "apply_layernorm": False,
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [
+        ("s", {**OPTIONS[DEIMv2], **VIT, "spatial_tuning_adapter_inplanes": 4, "encoder_in_channels": [32] * 3}),
+        ("atto", {"decoder_layers": 2, "num_denoising": 10}),
+    ],
+)
+def test_every_parameter_of_the_other_backbones_of_deim_learns(variant: str, options: dict[str, object]):
+    model = small(DEIMv2, variant=variant, backbone=None, options=options)
+    for targets in ([OBJECTS, NOTHING], [NOTHING, NOTHING]):
+        model.zero_grad()
+        losses = model(IMAGES, targets)
+        sum(losses.values()).backward()
+        assert not untouched(model)
+        assert ("localisation" in losses) is (variant == "s")
+    assert len(model.eval()(IMAGES)) == 2
 
 
 def test_the_nano_variant_looks_at_two_maps():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -15,9 +16,12 @@ from rankdet.models import (
     RFDETR,
     ConditionalDETR,
     DeformableDETR,
+    DEIMv2,
+    QueryStage,
     RTDETRv2,
     build,
     deformable_detr_criterion,
+    deim_criterion,
     query_ranking_criterion,
     rf_detr_criterion,
     rt_detr_criterion,
@@ -40,6 +44,7 @@ PAIRS += [(DeformableDETR, deformable_detr_criterion), (DeformableDETR, alrp_cri
 PAIRS += [(RTDETRv2, RankingCriterion)]
 PAIRS += [(RFDETR, make) for make in (query_ranking_criterion, rf_detr_criterion)]
 PAIRS += [(DFINE, make) for make in (query_ranking_criterion, rt_detr_criterion)]
+PAIRS += [(DEIMv2, make) for make in (query_ranking_criterion, deim_criterion)]
 PAIRS += [(ConditionalDETR, make) for make in (query_ranking_criterion, deformable_detr_criterion)]
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda part: part.__name__)
 
@@ -90,7 +95,8 @@ def test_mapped_logits_are_those_of_the_detections(recipe):
 @every_recipe
 def test_the_matcher_may_ask_the_criterion(recipe):
     matcher = HungarianMatcher(class_cost=1, box_cost=0, giou_cost=0, classification=CriterionCost())
-    assert all(torch.isfinite(loss) for loss in small(recipe, matcher=matcher)(IMAGES, [OBJECTS, NOTHING]).values())
+    losses = small(recipe, stage=partial(QueryStage, matcher=matcher))(IMAGES, [OBJECTS, NOTHING])
+    assert all(torch.isfinite(loss) for loss in losses.values())
 
 
 @every_recipe

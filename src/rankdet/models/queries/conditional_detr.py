@@ -11,9 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from rankdet.assign.assignment import Assigner
 from rankdet.assign.ground_truth import GroundTruth
-from rankdet.assign.hungarian import HungarianMatcher
 from rankdet.criteria.criterion import Criterion
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.queries.detector import QueryDetector
@@ -28,8 +26,7 @@ from rankdet.models.queries.library import (
 )
 from rankdet.models.queries.outputs import LayerOutputs, QueryOutputs, image_frames
 from rankdet.models.queries.postprocess import TopPostprocess
-from rankdet.models.queries.recipe import query_ranking_criterion
-from rankdet.models.queries.stage import QueryStage
+from rankdet.models.queries.recipe import QueryStageFactory, completed_stage, template_of
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.blocks import start_at
 from rankdet.nn.preprocess import ImageBatch
@@ -91,7 +88,7 @@ class ConditionalDETR(QueryDetector):
         options: further arguments of ``ConditionalDetrConfig`` of transformers, such as ``encoder_layers``.
         criterion: what every layer learns from; by default `query_ranking_criterion`; `deformable_detr_criterion` gives
             the original one.
-        matcher: who is positive; by default `HungarianMatcher`.
+        stage: who is positive: ``partial(QueryStage, matcher=...)``; by default `QueryStage`.
         postprocess: how detections are chosen; by default the best 100 pairs of query and class, as published.
 
     >>> import torch
@@ -110,19 +107,19 @@ class ConditionalDETR(QueryDetector):
         queries: int = 300,
         options: Mapping[str, Any] | None = None,
         criterion: Criterion | None = None,
-        matcher: Assigner | None = None,
+        stage: QueryStageFactory | None = None,
         postprocess: Postprocess | None = None,
     ) -> None:
-        criterion, matcher = criterion or query_ranking_criterion(), matcher or HungarianMatcher()
+        made = completed_stage(stage, criterion)
         super().__init__(
             num_classes=num_classes,
             network=ConditionalDETRNetwork(
-                num_logits=criterion.num_logits(num_classes),
+                num_logits=made.criterion.num_logits(num_classes),
                 backbone=backbone_of(backbone, (32,)),
                 queries=queries,
                 options=options,
             ),
-            stage=QueryStage(criterion=criterion, matcher=matcher),
+            stage=made,
             postprocess=postprocess or TopPostprocess(max_detections=100),
         )
-        self.settle(matcher=matcher)
+        self.settle(stage=template_of(made))

@@ -13,9 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from rankdet.assign.assignment import Assigner
 from rankdet.assign.ground_truth import GroundTruth
-from rankdet.assign.hungarian import HungarianMatcher
 from rankdet.criteria.criterion import Criterion
 from rankdet.criteria.score_based import ScoreCriterion
 from rankdet.losses.classification import FocalLoss
@@ -32,8 +30,7 @@ from rankdet.models.queries.library import (
 )
 from rankdet.models.queries.outputs import LayerOutputs, QueryOutputs, image_frames
 from rankdet.models.queries.postprocess import TopPostprocess
-from rankdet.models.queries.recipe import detr_criterion, query_ranking_criterion
-from rankdet.models.queries.stage import QueryStage
+from rankdet.models.queries.recipe import QueryStageFactory, completed_stage, detr_criterion, template_of
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.blocks import start_at
 from rankdet.nn.preprocess import ImageBatch
@@ -130,8 +127,8 @@ class DeformableDETR(QueryDetector):
         options: further arguments of ``DeformableDetrConfig`` of transformers, such as ``encoder_layers``.
         criterion: what every layer learns from; by default `query_ranking_criterion`; `deformable_detr_criterion` gives
             the original one.
-        encoder: what proposals learn from; by default the criterion.
-        matcher: who is positive; by default `HungarianMatcher`.
+        stage: who is positive, and what proposals learn from: ``partial(QueryStage, matcher=..., encoder=...)``;
+            whatever it does not state is as published.
         postprocess: how detections are chosen; by default the best 100 pairs of query and class, as published.
 
     >>> import torch
@@ -150,21 +147,20 @@ class DeformableDETR(QueryDetector):
         queries: int = 300,
         options: Mapping[str, Any] | None = None,
         criterion: Criterion | None = None,
-        encoder: Criterion | None = None,
-        matcher: Assigner | None = None,
+        stage: QueryStageFactory | None = None,
         postprocess: Postprocess | None = None,
     ) -> None:
-        criterion, matcher = criterion or query_ranking_criterion(), matcher or HungarianMatcher()
+        made = completed_stage(stage, criterion, {"proposals_have_classes": False})
         super().__init__(
             num_classes=num_classes,
             network=DeformableDETRNetwork(
-                num_logits=criterion.num_logits(num_classes),
-                proposal_logits=(encoder or criterion).num_logits(1),
+                num_logits=made.criterion.num_logits(num_classes),
+                proposal_logits=(made.encoder or made.criterion).num_logits(1),
                 backbone=backbone_of(backbone, (8, 16, 32)),
                 queries=queries,
                 options=options,
             ),
-            stage=QueryStage(criterion=criterion, matcher=matcher, encoder=encoder, proposals_have_classes=False),
+            stage=made,
             postprocess=postprocess or TopPostprocess(max_detections=100),
         )
-        self.settle(matcher=matcher)
+        self.settle(stage=template_of(made))

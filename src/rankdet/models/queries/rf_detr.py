@@ -14,9 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from rankdet.assign.assignment import Assigner
 from rankdet.assign.ground_truth import GroundTruth
-from rankdet.assign.hungarian import HungarianMatcher
 from rankdet.criteria.criterion import Criterion
 from rankdet.criteria.score_based import ScoreCriterion
 from rankdet.losses.classification_quality import IABCELoss
@@ -31,8 +29,7 @@ from rankdet.models.queries.library import (
     pixel_mask,
 )
 from rankdet.models.queries.outputs import LayerOutputs, QueryOutputs, image_frames
-from rankdet.models.queries.recipe import detr_criterion, query_ranking_criterion, variant_of
-from rankdet.models.queries.stage import QueryStage
+from rankdet.models.queries.recipe import QueryStageFactory, completed_stage, detr_criterion, template_of, variant_of
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 
 
@@ -132,8 +129,8 @@ class RFDETR(QueryDetector):
         options: further arguments of ``RfDetrConfig`` of transformers, such as ``group_detr``.
         criterion: what every layer learns from; by default `query_ranking_criterion`; `rf_detr_criterion` gives the
             published one.
-        encoder: what proposals learn from; by default the criterion.
-        matcher: who is positive in each group; by default `HungarianMatcher`.
+        stage: who is positive in each group, and what proposals learn from: ``partial(QueryStage, matcher=...,
+            encoder=...)``; whatever it does not state is as published.
         postprocess: how detections are chosen; by default `TopPostprocess`.
 
     >>> import torch
@@ -154,14 +151,13 @@ class RFDETR(QueryDetector):
         queries: int = 300,
         options: Mapping[str, Any] | None = None,
         criterion: Criterion | None = None,
-        encoder: Criterion | None = None,
-        matcher: Assigner | None = None,
+        stage: QueryStageFactory | None = None,
         postprocess: Postprocess | None = None,
     ) -> None:
-        criterion, matcher = criterion or query_ranking_criterion(), matcher or HungarianMatcher()
+        made = completed_stage(stage, criterion)
         settings = {
             **variant_of(RF_DETR_VARIANTS, variant),
-            "num_labels": criterion.num_logits(num_classes),
+            "num_labels": made.criterion.num_logits(num_classes),
             "num_queries": queries,
         }
         config = config_of(library().RfDetrConfig, settings, options)
@@ -170,8 +166,8 @@ class RFDETR(QueryDetector):
         super().__init__(
             num_classes=num_classes,
             network=network,
-            stage=QueryStage(criterion=criterion, matcher=matcher, encoder=encoder),
+            stage=made,
             postprocess=postprocess,
             preprocess=Preprocess(divisor=network.divisor),
         )
-        self.settle(matcher=matcher)
+        self.settle(stage=template_of(made))

@@ -17,6 +17,7 @@ from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.losses.classification import ABSENT
 from rankdet.models.detector import Losses
 from rankdet.models.queries.outputs import LayerOutputs, QueryOutputs
+from rankdet.models.queries.union import UnionOfMatches
 from rankdet.ops.part import Part
 from rankdet.ops.predictions import Predictions
 from rankdet.ops.priors import Priors
@@ -62,6 +63,8 @@ class QueryStage(nn.Module, Part):
         denoising: what denoising queries learn from; by default the criterion.
         proposals_have_classes: whether proposals learn the classes of objects, or that there is one (class 0).
         beside: what every layer learns beside its criterion; None for nothing.
+        box_matches: who learns boxes, and what is learned beside, from the matchings of all layers (`UnionOfMatches`);
+            None: those whom the layer itself is matched with.
 
     Raises:
         ValueError: a criterion asks for a quality branch, which queries do not have.
@@ -76,6 +79,7 @@ class QueryStage(nn.Module, Part):
         denoising: Criterion | None = None,
         proposals_have_classes: bool = True,
         beside: LayerTerm | None = None,
+        box_matches: UnionOfMatches | None = None,
     ) -> None:
         super().__init__()
         self.criterion = criterion
@@ -84,6 +88,7 @@ class QueryStage(nn.Module, Part):
         self.denoising = denoising
         self.proposals_have_classes = proposals_have_classes
         self.beside = beside
+        self.box_matches = box_matches
         for role in (criterion, encoder, denoising):
             if role is not None and role.quality_channels:
                 raise ValueError(
@@ -103,7 +108,10 @@ class QueryStage(nn.Module, Part):
     def _outputs(self, outputs: QueryOutputs, truth: GroundTruth) -> Iterator[tuple[str, CriterionOutput]]:
         """What the criterion of each layer says, and what its losses are called."""
         layers = list(self._layers(outputs, truth))
-        for layer, assignment in zip(layers, self.match(layers), strict=True):
+        assignments = list(self.match(layers))
+        if self.box_matches is not None:
+            assignments = self.box_matches(assignments, layers[0].truth)
+        for layer, assignment in zip(layers, assignments, strict=True):
             yield layer.name, self._compare(layer, assignment)
         if outputs.denoising is not None:
             assignment, criterion = outputs.denoising.assignment(truth), self.denoising or self.criterion
@@ -116,7 +124,7 @@ class QueryStage(nn.Module, Part):
         output: CriterionOutput = layer.criterion(layer.predictions, assignment)
         if self.beside is None:
             return output
-        return replace(output, losses=output.losses | self.beside(layer.said, layer.predictions, assignment))
+        return replace(output, losses=output.losses | self.beside(layer.said, layer.predictions, assignment.for_boxes))
 
     def _layers(self, outputs: QueryOutputs, truth: GroundTruth) -> Iterator[_Matched]:
         """The layers whose queries are to be matched."""
