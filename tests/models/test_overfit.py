@@ -42,6 +42,7 @@ from rankdet.models import (
     CascadeMaskRCNN,
     CascadeRCNN,
     DeformableDETR,
+    DEIMv2,
     FasterRCNN,
     FoveaBox,
     M2Det,
@@ -49,9 +50,11 @@ from rankdet.models import (
     ProposalSelection,
     RegionSettings,
     RetinaNet,
+    RFDETRSegmentation,
     RTDETRv2,
     ScratchDet300,
     SOLOv2,
+    deim_criterion,
     dice_ranking_criterion,
     fcos_criterion,
     fovea_criterion,
@@ -183,6 +186,8 @@ LONG = {  # what other cases are near to
     *("FoveaBox-fovea_criterion", "PAA-paa_criterion", "FasterRCNN-alrp", "SOLOv2-dice_ranking_criterion"),
     *("MaskRCNN-softmax_criterion", "CascadeMaskRCNN-rank_sort", "FasterRCNN-softmax_criterion"),
     *("RTDETRv2-rt_detr_criterion", "DFINE-rt_detr_criterion", "RFDETR-rf_detr_criterion"),
+    *("DEIMv2-query_ranking_criterion", "DEIMv2-deim_criterion"),
+    *("RFDETRSegmentation-query_ranking_criterion", "RFDETRSegmentation-rf_detr_criterion"),
     "DeformableDETR-query_ranking_criterion",
 }
 WIDTHS = {"d_model": 64, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
@@ -200,17 +205,20 @@ def deformable_detr(criterion: Callable[[], Criterion]) -> Case:
     return Case(f"DeformableDETR-{criterion.__name__}", lambda: DeformableDETR(**settings, criterion=criterion()))
 
 
-def rf_detr(criterion: Callable[[], Criterion]) -> Case:
+def rf_detr(criterion: Callable[[], Criterion], recipe: type[RFDETR] = RFDETR) -> Case:
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 8, "num_windows": 2}
     backbone = {"model_type": "rf_detr_dinov2", **sizes, "out_features": ["stage1", "stage2"], "use_mask_token": False}
     options = {"backbone_config": backbone, "d_model": 64, "decoder_ffn_dim": 64, "group_detr": 3}
     settings = {"num_classes": 3, "queries": 30, "options": options}
-    return Case(f"RFDETR-{criterion.__name__}", lambda: RFDETR(**settings, criterion=criterion()))
+    name = f"{recipe.__name__}-{criterion.__name__}"
+    return Case(name, lambda: recipe(**settings, criterion=criterion()), masks=recipe.needs_masks)
 
 
 TRANSFORMERS = [
     rf_detr(query_ranking_criterion),
     rf_detr(rf_detr_criterion),
+    *(rf_detr(make, RFDETRSegmentation) for make in (query_ranking_criterion, rf_detr_criterion)),
+    *(hybrid(DEIMv2, make) for make in (query_ranking_criterion, deim_criterion)),
     *(hybrid(recipe, make) for recipe in (RTDETRv2, DFINE) for make in (query_ranking_criterion, rt_detr_criterion)),
     deformable_detr(query_ranking_criterion),
 ]

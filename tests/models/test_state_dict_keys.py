@@ -29,6 +29,7 @@ from rankdet.models import (
     CascadeRCNN,
     ConditionalDETR,
     DeformableDETR,
+    DEIMv2,
     DoubleHeadRCNN,
     DynamicRCNN,
     FasterRCNN,
@@ -45,6 +46,7 @@ from rankdet.models import (
     MaskRCNN,
     MaskScoringRCNN,
     RetinaNet,
+    RFDETRSegmentation,
     RoIStage,
     RPNDetector,
     RTDETRv2,
@@ -145,9 +147,11 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
 }
 OF_A_LIBRARY = {
     "ConditionalDETR": of_recipe(ConditionalDETR),
+    "DEIMv2": lambda: DEIMv2(num_classes=80, variant="n"),
     "DFINE": lambda: DFINE(num_classes=80, variant="n"),
     "DeformableDETR": of_recipe(DeformableDETR),
     "RFDETR": lambda: RFDETR(num_classes=80, variant="nano"),
+    "RFDETRSegmentation": lambda: RFDETRSegmentation(num_classes=80, variant="nano"),
     "RTDETRv2": lambda: RTDETRv2(num_classes=80, variant="r18"),
 }
 MODELS |= OF_A_LIBRARY

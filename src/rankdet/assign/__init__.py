@@ -8,9 +8,10 @@ from rankdet.assign.fovea import FoveaAssigner
 from rankdet.assign.fsaf import FSAFAssigner
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.assign.guided import ApproximateMaxIoU
-from rankdet.assign.hungarian import ClassCost, CriterionCost, FocalCost, HungarianMatcher, Pairs, SoftmaxCost
+from rankdet.assign.hungarian import HungarianMatcher
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.paa import PAAAssigner
+from rankdet.assign.pair_costs import ClassCost, CriterionCost, FocalCost, MaskCost, Pairs, SoftmaxCost
 from rankdet.assign.points import PointAssigner
 from rankdet.assign.reach import CellGrid, Reach
 from rankdet.assign.samplers import KeepAll, RandomSampler, Sampler
@@ -42,6 +43,7 @@ __all__ = [
     "IoUBalancedSampler",
     "KeepAll",
     "LastObject",
+    "MaskCost",
     "MaxIoU",
     "PAAAssigner",
     "Pairs",

@@ -7,7 +7,6 @@ device once in a step. Tests compare with all permutations.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,98 +25,14 @@ from rankdet.assign.assignment import (
     check_same_images,
 )
 from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.pair_costs import ClassCost, FocalCost, MaskCost, Pairs
 from rankdet.ops.boxes import aligned_giou, pairwise_intersection_over_second
-from rankdet.ops.coder import BoxCoder
-from rankdet.ops.part import Part
 from rankdet.ops.predictions import Predictions
 from rankdet.ops.priors import Priors
 
 MAX_PAIRS = 1 << 22  # pairs of a prior and an object whose costs are worked out at once
 WORST = 1e10  # the cost of a pair that is no number
 UNREACHABLE = 1e20  # the cost of a prior that is not valid
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Every prior of B images beside every object of its image; images with fewer than G objects are filled up.
-
-    Attributes:
-        logits: (B, Q, C), float32.
-        deltas: (B, Q, 4).
-        priors: (B, Q, 4).
-        boxes: (B, Q, 4), decoded.
-        labels: (B, G).
-        objects: (B, G, 4).
-        coder: of the deltas.
-    """
-
-    logits: Tensor
-    deltas: Tensor
-    priors: Tensor
-    boxes: Tensor
-    labels: Tensor
-    objects: Tensor
-    coder: BoxCoder
-
-    def per_pair(self, values: Tensor) -> Tensor:
-        """Values of priors (B, Q, ...) or of objects (B, 1, G, ...) for each pair, (B Q G, ...)."""
-        values = values if values.ndim == 4 or values.shape[1] == 1 else values[:, :, None]
-        size = (len(self.logits), self.logits.shape[1], self.labels.shape[1], *values.shape[3:])
-        return values.expand(size).flatten(0, 2)
-
-
-class ClassCost(Part, ABC):
-    """What it costs each prior to be of the class of each object."""
-
-    @abstractmethod
-    def __call__(self, pairs: Pairs, criterion: CandidateCost) -> Tensor:
-        """Costs (B, Q, G); the criterion is that of the stage."""
-
-
-def _of_labels(scores: Tensor, labels: Tensor) -> Tensor:
-    """Scores (B, Q, C) of the classes of the objects (B, G) -> (B, Q, G)."""
-    return scores.gather(2, labels[:, None].expand(-1, scores.shape[1], -1))
-
-
-class FocalCost(ClassCost):
-    """Focal loss as a positive less focal loss as a negative (Zhu et al., "Deformable DETR", ICLR 2021)."""
-
-    def __init__(self, *, alpha: float = 0.25, gamma: float = 2.0) -> None:
-        self.alpha = alpha
-        self.gamma = gamma
-
-    def __call__(self, pairs: Pairs, criterion: CandidateCost) -> Tensor:  # noqa: ARG002
-        """See `ClassCost`; logarithms of probabilities shifted by 1e-8, as published."""
-        score = _of_labels(pairs.logits, pairs.labels).sigmoid()
-        positive = self.alpha * (1 - score) ** self.gamma * -(score + 1e-8).log()
-        negative = (1 - self.alpha) * score**self.gamma * -(1 - score + 1e-8).log()
-        return positive - negative
-
-
-class SoftmaxCost(ClassCost):
-    """The probability of a softmax, negated: what DETR takes for the cross entropy (its section 3.1)."""
-
-    def __call__(self, pairs: Pairs, criterion: CandidateCost) -> Tensor:  # noqa: ARG002
-        """See `ClassCost`."""
-        return -_of_labels(pairs.logits.softmax(-1), pairs.labels)
-
-
-class CriterionCost(ClassCost):
-    """What the criterion of the stage says of each pair, box loss and all: `Criterion.cost`.
-
-    It includes boxes, so use ``box_cost=0, giou_cost=0`` for a matcher without further costs. It wants the logits of
-    all classes once for each pair: much memory with many classes, objects and priors.
-    """
-
-    def __call__(self, pairs: Pairs, criterion: CandidateCost) -> Tensor:
-        """See `ClassCost`."""
-        logits, deltas = pairs.per_pair(pairs.logits), pairs.per_pair(pairs.deltas)
-        labels = pairs.per_pair(pairs.labels[:, None])
-        every = torch.arange(len(labels), device=labels.device)
-        priors = Priors.proposals([pairs.per_pair(pairs.priors)])
-        candidates = Assignment(labels, every, every, pairs.per_pair(pairs.objects[:, None]))
-        predictions = Predictions(logits, deltas, logits[:, :0], priors, pairs.coder)
-        return criterion.cost(predictions, candidates).view(*pairs.boxes.shape[:2], -1)
 
 
 class HungarianMatcher(Assigner):
@@ -135,6 +50,7 @@ class HungarianMatcher(Assigner):
         box_cost: weight of the L1 distance.
         giou_cost: weight of the GIoU.
         classification: how the class is judged; by default `FocalCost`.
+        masks: what a mask costs beside another, where the predictions have masks; None: masks do not matter.
         crowd_overlap: unmatched boxes that lie in a crowd region to this share of their area, or more, are ignored.
             None, as published: crowd regions are ordinary background.
 
@@ -155,6 +71,7 @@ class HungarianMatcher(Assigner):
         box_cost: float = 5.0,
         giou_cost: float = 2.0,
         classification: ClassCost | None = None,
+        masks: MaskCost | None = None,
         crowd_overlap: float | None = None,
     ) -> None:
         if not min(class_cost, box_cost, giou_cost) >= 0 or class_cost == box_cost == giou_cost == 0:
@@ -166,6 +83,7 @@ class HungarianMatcher(Assigner):
         self.box_cost = box_cost
         self.giou_cost = giou_cost
         self.classification = classification or FocalCost()
+        self.masks = masks
         self.crowd_overlap = crowd_overlap
 
     def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:  # noqa: ARG002
@@ -211,7 +129,8 @@ class HungarianMatcher(Assigner):
         wanted = pairs.coder.encode(pairs.priors[:, :, None], pairs.objects[:, None])
         distance = (pairs.deltas[:, :, None] - wanted).abs().sum(-1)
         overlap = aligned_giou(pairs.boxes[:, :, None], pairs.objects[:, None])
-        return of_class + self.box_cost * distance - self.giou_cost * overlap
+        cost = of_class + self.box_cost * distance - self.giou_cost * overlap
+        return cost if self.masks is None else cost + self.masks(pairs)
 
     def _unmatched(self, predictions: Predictions, truth: GroundTruth) -> Tensor:
         """Labels (P,) of priors that nothing is matched with: background, or ignored."""
@@ -263,6 +182,7 @@ def _pairs(predictions: Predictions, truth: GroundTruth, block: _Block) -> Pairs
     shape = (len(block), block.priors, -1)
     images = slice(block.first, block.last)
     labels, objects = (pad_sequence(list(rows[images]), batch_first=True) for rows in (truth.labels, truth.boxes))
+    drawn = predictions.sampled
     return Pairs(
         logits=predictions.logits[start:stop].float().view(shape),
         deltas=predictions.deltas[start:stop].float().view(shape),
@@ -271,6 +191,8 @@ def _pairs(predictions: Predictions, truth: GroundTruth, block: _Block) -> Pairs
         labels=labels,
         objects=objects,
         coder=predictions.coder,
+        masks=None if drawn is None else drawn.logits[start:stop].float().view(shape),
+        object_masks=None if drawn is None else pad_sequence(list(drawn.targets[images]), batch_first=True),
     )
 
 

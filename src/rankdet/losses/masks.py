@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,6 +49,22 @@ class DiceLoss(MaskLoss):
         return 1 - dice(logits, targets, eps=self.eps)
 
 
+class SmoothDiceLoss(MaskLoss):
+    """1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1), in [0, 1): the Dice loss of DETR, MaskFormer and RF-DETR.
+
+    >>> import torch
+    >>> SmoothDiceLoss()(torch.zeros(1, 1, 2), torch.tensor([[[1., 0.]]])).round(decimals=4)
+    tensor([0.3333])
+    """
+
+    def forward(self, logits: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """See `MaskLoss`."""
+        probabilities = logits.float().sigmoid().flatten(1)
+        flat = targets.flatten(1).to(probabilities.dtype)
+        overlap = (probabilities * flat).sum(1)
+        return 1 - (2 * overlap + 1) / (probabilities.sum(1) + flat.sum(1) + 1)
+
+
 class MaskCrossEntropyLoss(MaskLoss):
     """Binary cross entropy, averaged over the pixels (Mask R-CNN, section 3)."""
 
@@ -77,3 +94,23 @@ class AreaNormalised(MaskLoss):
         """See `MaskLoss`."""
         losses: Tensor = self.loss(logits, targets, shares)
         return losses if shares is None else losses / shares
+
+
+class SumOfMaskLosses(MaskLoss):
+    """Several mask losses added up.
+
+    >>> import torch
+    >>> both = SumOfMaskLosses([MaskCrossEntropyLoss(), SmoothDiceLoss()])
+    >>> both(torch.zeros(1, 1, 2), torch.tensor([[[1., 0.]]])).round(decimals=4)
+    tensor([1.0265])
+    """
+
+    def __init__(self, losses: Sequence[MaskLoss]) -> None:
+        super().__init__()
+        if not losses:
+            raise ValueError("SumOfMaskLosses needs at least one loss; got none")
+        self.losses = nn.ModuleList(losses)
+
+    def forward(self, logits: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
+        """See `MaskLoss`."""
+        return sum(loss(logits, targets, shares) for loss in self.losses)  # type: ignore[return-value]

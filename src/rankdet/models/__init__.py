@@ -42,10 +42,12 @@ from rankdet.models.queries.deformable_detr import DeformableDETR, DeformableDET
 from rankdet.models.queries.deim import DEIM_VARIANTS, DEIMNetwork, DEIMv2, deim_criterion
 from rankdet.models.queries.detector import QueryDetector
 from rankdet.models.queries.hybrid import HybridDetector, HybridNetwork
+from rankdet.models.queries.masks import QueryMasks, rf_detr_mask_criterion
 from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs, SideDistributions
 from rankdet.models.queries.postprocess import TopPostprocess
 from rankdet.models.queries.recipe import QueryStageFactory, detr_criterion, query_ranking_criterion
 from rankdet.models.queries.rf_detr import RF_DETR_VARIANTS, RFDETR, RFDETRNetwork, rf_detr_criterion
+from rankdet.models.queries.rf_detr_masks import RF_DETR_MASK_VARIANTS, RFDETRMaskNetwork, RFDETRSegmentation
 from rankdet.models.queries.rt_detr import RT_DETR_VARIANTS, RTDETRNetwork, RTDETRv2, rt_detr_criterion
 from rankdet.models.queries.sides import FineGrainedLosses
 from rankdet.models.queries.stage import LayerTerm, QueryStage
@@ -149,6 +151,7 @@ __all__ = [
     "PrototypeMasks",
     "PyramidDetector",
     "QueryDetector",
+    "QueryMasks",
     "QueryNetwork",
     "QueryOutputs",
     "QueryStage",
@@ -169,9 +172,13 @@ __all__ = [
     "LayerTerm",
     "SideDistributions",
     "RFDETR",
+    "RFDETRMaskNetwork",
     "RFDETRNetwork",
+    "RFDETRSegmentation",
+    "RF_DETR_MASK_VARIANTS",
     "RF_DETR_VARIANTS",
     "rf_detr_criterion",
+    "rf_detr_mask_criterion",
     "RTDETRNetwork",
     "RTDETRv2",
     "RT_DETR_VARIANTS",

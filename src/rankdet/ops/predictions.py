@@ -33,6 +33,19 @@ class DrawnMasks:
 
 
 @dataclass(frozen=True)
+class SampledMasks:
+    """The masks of all priors at S points of each image, and those of its objects there, for assigners that look.
+
+    Attributes:
+        logits: (P, S).
+        targets: for each image (G_i, S), 0 and 1.
+    """
+
+    logits: Tensor
+    targets: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Raw outputs of one stage for all images and levels of the batch on this process.
 
@@ -45,6 +58,7 @@ class Predictions:
         coder: turns deltas into boxes. Boxes are decoded for the priors asked for, never for all P.
         masks: the masks of all positives of the assignment that these predictions are compared with, in their order,
             from a stage that draws them before it is judged.
+        sampled: the masks of all priors at some points, from a stage whose assigner compares them; None elsewhere.
     """
 
     logits: Tensor
@@ -53,6 +67,7 @@ class Predictions:
     priors: Priors
     coder: BoxCoder
     masks: DrawnMasks | None = None
+    sampled: SampledMasks | None = None
 
     @property
     def regresses_boxes(self) -> bool:

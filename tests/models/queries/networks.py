@@ -17,6 +17,7 @@ from rankdet.models import (
     DEIMv2,
     QueryDetector,
     QueryOutputs,
+    RFDETRSegmentation,
     RTDETRv2,
 )
 
@@ -51,6 +52,7 @@ OPTIONS: dict[type[QueryDetector], dict[str, Any]] = {
         "group_detr": 3,
     },
 }
+OPTIONS[RFDETRSegmentation] = {**OPTIONS[RFDETR], "intermediate_size": 32}
 RECIPES = list(OPTIONS)
 IMAGES = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.full((3, 50, 80), 0.4)]
 OBJECTS = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0], [30.0, 4.0, 60.0, 20.0]]), "labels": torch.tensor([2, 0])}
@@ -63,8 +65,25 @@ def small(recipe: Callable[..., QueryDetector], **settings: Any) -> QueryDetecto
     """A detector of three classes with 20 queries, the same every time."""
     torch.manual_seed(0)
     arguments = {"num_classes": K, "queries": 20, "options": OPTIONS[recipe]}
-    backbone = {} if recipe is RFDETR else {"backbone": "test_resnet"}
+    backbone = {} if recipe in (RFDETR, RFDETRSegmentation) else {"backbone": "test_resnet"}
     return recipe(**(arguments | backbone | settings))
+
+
+def with_masks(target: dict[str, Tensor], size: tuple[int, int] = (64, 64)) -> dict[str, Tensor]:
+    """The same with an ellipse in each box as the mask of the object."""
+    rows, columns = (torch.arange(side) + 0.5 for side in size)
+    masks = [
+        ((columns - (x1 + x2) / 2) / (x2 - x1)) ** 2 + ((rows[:, None] - (y1 + y2) / 2) / (y2 - y1)) ** 2 < 0.25
+        for x1, y1, x2, y2 in target["boxes"].tolist()
+    ]
+    return {**target, "masks": torch.stack(masks) if masks else torch.zeros(0, *size, dtype=torch.bool)}
+
+
+def targets_for(recipe: Callable[..., QueryDetector], *targets: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Targets of `IMAGES`, with masks for detectors that want them."""
+    if not getattr(recipe, "needs_masks", False):
+        return list(targets)
+    return [with_masks(target, image.shape[1:]) for target, image in zip(targets, IMAGES, strict=True)]
 
 
 def truth_of(*targets: dict[str, Tensor]) -> GroundTruth:

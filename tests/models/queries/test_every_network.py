@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from functools import partial
 
@@ -17,7 +18,9 @@ from rankdet.models import (
     ConditionalDETR,
     DeformableDETR,
     DEIMv2,
+    QueryDetector,
     QueryStage,
+    RFDETRSegmentation,
     RTDETRv2,
     build,
     deformable_detr_criterion,
@@ -26,7 +29,18 @@ from rankdet.models import (
     rf_detr_criterion,
     rt_detr_criterion,
 )
-from tests.models.queries.networks import CROWD, IMAGES, MANY, NOTHING, OBJECTS, RECIPES, K, small, untouched
+from tests.models.queries.networks import (
+    CROWD,
+    IMAGES,
+    MANY,
+    NOTHING,
+    OBJECTS,
+    RECIPES,
+    K,
+    small,
+    targets_for,
+    untouched,
+)
 
 pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
 
@@ -43,6 +57,7 @@ PAIRS = [
 PAIRS += [(DeformableDETR, deformable_detr_criterion), (DeformableDETR, alrp_criterion), (RTDETRv2, rt_detr_criterion)]
 PAIRS += [(RTDETRv2, RankingCriterion)]
 PAIRS += [(RFDETR, make) for make in (query_ranking_criterion, rf_detr_criterion)]
+PAIRS += [(RFDETRSegmentation, make) for make in (query_ranking_criterion, rf_detr_criterion)]
 PAIRS += [(DFINE, make) for make in (query_ranking_criterion, rt_detr_criterion)]
 PAIRS += [(DEIMv2, make) for make in (query_ranking_criterion, deim_criterion)]
 PAIRS += [(ConditionalDETR, make) for make in (query_ranking_criterion, deformable_detr_criterion)]
@@ -56,7 +71,7 @@ def test_a_step_whatever_there_is_to_find(recipe, make):
     names = set()
     for targets in ([NOTHING, NOTHING], [MANY, CROWD], [OBJECTS, NOTHING]):
         model.zero_grad()
-        losses = model(IMAGES, targets)
+        losses = model(IMAGES, targets_for(recipe, *targets))
         names.add(tuple(losses))
         sum(losses.values()).backward()
         assert all(torch.isfinite(loss) for loss in losses.values())
@@ -66,7 +81,7 @@ def test_a_step_whatever_there_is_to_find(recipe, make):
 
 @every_recipe
 def test_a_batch_without_objects_costs_nothing_by_ranking(recipe):
-    assert sum(loss.item() for loss in small(recipe)(IMAGES, [NOTHING, NOTHING]).values()) == 0
+    assert sum(loss.item() for loss in small(recipe)(IMAGES, targets_for(recipe, NOTHING, NOTHING)).values()) == 0
 
 
 @every_recipe
@@ -82,6 +97,32 @@ def test_a_plan_builds_the_same_model_again(recipe):
         assert all(parameter.is_meta for parameter in build(model.plan()).parameters())
 
 
+def step(model: QueryDetector, optimiser: torch.optim.Optimizer) -> None:
+    """A step of training, with the noise that the generator has next."""
+    optimiser.zero_grad()
+    sum(model(IMAGES, targets_for(type(model), OBJECTS, NOTHING)).values()).backward()
+    optimiser.step()
+
+
+@every_recipe
+def test_a_training_goes_on_from_its_state_bit_for_bit(recipe):
+    """As from a checkpoint: the plan, the weights, the optimiser and the generator are all there is."""
+    model = small(recipe)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    step(model, optimiser)
+    saved = copy.deepcopy((model.plan(), model.state_dict(), optimiser.state_dict(), torch.get_rng_state()))
+    step(model, optimiser)
+    plan, weights, of_optimiser, generator = saved
+    again = build(plan)
+    again.load_state_dict(weights)
+    resumed = torch.optim.AdamW(again.parameters(), lr=1e-3)
+    resumed.load_state_dict(of_optimiser)
+    torch.set_rng_state(generator)
+    step(again, resumed)
+    other = again.state_dict()
+    assert all(torch.equal(value, other[name]) for name, value in model.state_dict().items())
+
+
 @every_recipe
 def test_mapped_logits_are_those_of_the_detections(recipe):
     model = small(recipe).eval()
@@ -95,7 +136,7 @@ def test_mapped_logits_are_those_of_the_detections(recipe):
 @every_recipe
 def test_the_matcher_may_ask_the_criterion(recipe):
     matcher = HungarianMatcher(class_cost=1, box_cost=0, giou_cost=0, classification=CriterionCost())
-    losses = small(recipe, stage=partial(QueryStage, matcher=matcher))(IMAGES, [OBJECTS, NOTHING])
+    losses = small(recipe, stage=partial(QueryStage, matcher=matcher))(IMAGES, targets_for(recipe, OBJECTS, NOTHING))
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from rankdet.assign import BACKGROUND, GroundTruth, HungarianMatcher
+from rankdet.assign import BACKGROUND, Assignment, GroundTruth, HungarianMatcher
 from rankdet.criteria import (
     BoxIoU,
     Criterion,
@@ -20,7 +21,17 @@ from rankdet.criteria import (
 )
 from rankdet.losses.boxes import GIoULoss, SmoothL1Loss, SumOfBoxLosses
 from rankdet.losses.classification import QualityFocalLoss
-from rankdet.models import Denoising, LayerOutputs, QueryDetector, QueryOutputs, QueryStage, TopPostprocess, spec_of
+from rankdet.models import (
+    Denoising,
+    LayerOutputs,
+    QueryDetector,
+    QueryOutputs,
+    QueryStage,
+    TopPostprocess,
+    UnionOfMatches,
+    detr_criterion,
+    spec_of,
+)
 
 K, Q = 3, 12
 FRAMES = [torch.tensor([0.0, 0.0, 64.0, 48.0]), torch.tensor([0.0, 0.0, 50.0, 50.0])]
@@ -213,6 +224,38 @@ def test_detections_are_the_best_pairs_without_suppression():
     assert first["boxes"].tolist() == [[0.0, 12.0, 64.0, 36.0]] * 3
     assert second["boxes"][0].tolist() == [0.0, 12.5, 50.0, 37.5]
     assert len(second["boxes"]) == 3
+
+
+def test_boxes_are_learned_by_all_that_some_layer_matched():
+    """Counted in plain Python: the object that most layers matched a query with, the first of several."""
+    truth = truth_of(4, 15)
+    generator = torch.Generator().manual_seed(2)
+    matches = [torch.randint(-1, 3, (9,), generator=generator) for _ in range(4)]
+    layers = [Assignment.from_matches(of_layer, truth) for of_layer in matches]
+    pooled = UnionOfMatches()(layers, truth)
+    for known, found in zip(layers, pooled, strict=True):
+        assert torch.equal(found.labels, known.labels)
+        for query, label in enumerate(found.for_boxes.labels.tolist()):
+            votes = Counter(sorted(of_layer[query].item() for of_layer in matches if of_layer[query] >= 0))
+            (winner, _), *_ = votes.most_common(1) or [(-1, 0)]
+            assert label == (truth.all_labels[winner] if votes else BACKGROUND)
+    assert torch.equal(pooled[0].for_boxes.matched_boxes, truth.all_boxes[pooled[0].for_boxes.matched_index])
+    with pytest.raises(ValueError, match="layers of equally many queries"):
+        UnionOfMatches()([layers[0], Assignment.from_matches(matches[0][:5], truth)], truth)
+
+
+def test_box_losses_are_those_of_the_queries_that_learn_boxes():
+    truth = truth_of(2, 15)
+    outputs = replace(outputs_of(truth), denoising=None, encoder=None)
+    apart, together = (
+        QueryStage(criterion=detr_criterion(), box_matches=matches).loss(outputs, truth)
+        for matches in (None, UnionOfMatches())
+    )
+    assert torch.equal(apart["classification"], together["classification"])
+    assert not torch.equal(apart["box"], together["box"])
+    by_rank = QueryStage(criterion=alrp_criterion(), box_matches=UnionOfMatches())
+    with pytest.raises(ValueError, match=r"others learn boxes than are ranked; use Score\(\) or Uniform\(\)"):
+        by_rank.loss(outputs, truth)
 
 
 def test_layers_are_matched_together_as_each_alone():

@@ -23,16 +23,21 @@ from rankdet.ops.priors import Priors
 
 
 class LayerOutputs(NamedTuple):
-    """Logits (N, Q, C) and boxes (N, Q, 4) of one layer, and where the sides of the boxes may lie, if it says so."""
+    """Logits (N, Q, C) and boxes (N, Q, 4) of one layer, and what else it says, if it does.
+
+    ``sides``: where the sides of the boxes may lie; ``masks`` (N, Q, h, w): logits, of the whole canvas.
+    """
 
     logits: Tensor
     boxes: Tensor
     sides: SideDistributions | None = None
+    masks: Tensor | None = None
 
     def part(self, queries: slice) -> LayerOutputs:
         """What is said of some of the queries."""
         sides = self.sides and self.sides.part(queries)
-        return LayerOutputs(self.logits[:, queries], self.boxes[:, queries], sides)
+        masks = None if self.masks is None else self.masks[:, queries]
+        return LayerOutputs(self.logits[:, queries], self.boxes[:, queries], sides, masks)
 
     def taught_by(self, teacher: LayerOutputs) -> LayerOutputs:
         """The same layer, whose sides learn from another one."""
@@ -118,6 +123,7 @@ class QueryOutputs:
         encoder: proposals that the queries began from; None without.
         denoising: None without.
         groups: the number of groups of equal size that the queries of an image form; each is matched separately.
+        canvas: height and width that the images are padded to, which masks show; None without masks.
     """
 
     frames: Sequence[Tensor]
@@ -125,6 +131,7 @@ class QueryOutputs:
     encoder: LayerOutputs | None = None
     denoising: Denoising | None = None
     groups: int = 1
+    canvas: tuple[int, int] | None = None
 
 
 class QueryNetwork(Network):

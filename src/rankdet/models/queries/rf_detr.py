@@ -1,4 +1,4 @@
-"""RF-DETR (Robinson et al., arXiv 2511.09554), by ranking or IoU-aware cross entropy: boxes.
+"""RF-DETR (Robinson et al., arXiv 2511.09554), by ranking or IoU-aware cross entropy: boxes, and masks in its kin.
 
 The network is that of Hugging Face's transformers, a DINOv2 with windowed attention and a light decoder. In training
 there are 13 groups of queries, each of which is matched with the objects by itself; only the first one detects. Unlike
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
+from typing_extensions import Self
 
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.criteria.criterion import Criterion
@@ -29,7 +30,14 @@ from rankdet.models.queries.library import (
     pixel_mask,
 )
 from rankdet.models.queries.outputs import LayerOutputs, QueryOutputs, image_frames
-from rankdet.models.queries.recipe import QueryStageFactory, completed_stage, detr_criterion, template_of, variant_of
+from rankdet.models.queries.recipe import (
+    QueryStageFactory,
+    completed_stage,
+    detr_criterion,
+    query_ranking_criterion,
+    template_of,
+    variant_of,
+)
 from rankdet.nn.preprocess import ImageBatch, Preprocess
 
 
@@ -45,16 +53,36 @@ class RFDETRNetwork(LibraryNetwork):
         model: the library's.
     """
 
+    kind = "RfDetrForObjectDetection"
     class_tensors = ("class_embed", "model.enc_out_class_embed")
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
-        nn.init.zeros_(self.model.model.reference_point_embed.weight)
+        nn.init.zeros_(self.detector.model.reference_point_embed.weight)
+
+    @classmethod
+    def made(
+        cls, settings: Mapping[str, Any], *, options: Mapping[str, Any] | None, pretrained: str | Path | None
+    ) -> Self:
+        """The network of a variant, with options of the library's configuration, and weights if stated."""
+        network = cls(getattr(library(), cls.kind)(config_of(library().RfDetrConfig, settings, options)))
+        load_pretrained(network, pretrained)
+        return network
+
+    @property
+    def detector(self) -> Any:
+        """The part of the library's model that predicts classes and boxes: all of it."""
+        return self.model
 
     @property
     def class_layers(self) -> Sequence[nn.Linear]:  # type: ignore[override]
         """See `QueryNetwork`."""
-        return [self.model.class_embed]
+        return [self.detector.class_embed]
+
+    @property
+    def queries(self) -> int:
+        """How many there are in a group."""
+        return int(self.model.config.num_queries)
 
     @property
     def divisor(self) -> int:
@@ -68,7 +96,7 @@ class RFDETRNetwork(LibraryNetwork):
         Raises:
             ValueError: the images have fewer patches than there are queries.
         """
-        self._check_patches(batch)
+        self.check_patches(batch)
         frames = image_frames(batch)
         said = self.model(batch.pixels, pixel_mask=pixel_mask(batch), labels=library_targets(truth, frames))
         if truth is None:
@@ -81,8 +109,8 @@ class RFDETRNetwork(LibraryNetwork):
             groups=self.model.config.group_detr if self.model.training else 1,
         )
 
-    def _check_patches(self, batch: ImageBatch) -> None:
-        """Each patch is a proposal, of which the best become queries."""
+    def check_patches(self, batch: ImageBatch) -> None:
+        """ValueError for fewer patches than queries: each patch is a proposal, of which the best become queries."""
         height, width = batch.canvas
         patch, queries = self.model.config.backbone_config.patch_size, self.model.config.num_queries
         if (patches := (height // patch) * (width // patch)) < queries:
@@ -92,15 +120,15 @@ class RFDETRNetwork(LibraryNetwork):
             )
 
 
-def _variant(*, resolution: int, decoder_layers: int) -> dict[str, Any]:
-    """A DINOv2-S with patches of 16 pixels in 2 x 2 windows, and a decoder."""
+def dino_variant(*, resolution: int, decoder_layers: int, patch: int = 16, windows: int = 2) -> dict[str, Any]:
+    """A DINOv2-S with patches of so many pixels, in windows x windows windows, and a decoder."""
     backbone = {
         "model_type": "rf_detr_dinov2",
         "hidden_size": 384,
         "num_attention_heads": 6,
         "num_hidden_layers": 12,
-        "patch_size": 16,
-        "num_windows": 2,
+        "patch_size": patch,
+        "num_windows": windows,
         "image_size": resolution,
         "out_features": ["stage3", "stage6", "stage9", "stage12"],
         "use_mask_token": False,
@@ -109,10 +137,10 @@ def _variant(*, resolution: int, decoder_layers: int) -> dict[str, Any]:
 
 
 RF_DETR_VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "nano": _variant(resolution=384, decoder_layers=2),
-    "small": _variant(resolution=512, decoder_layers=3),
-    "medium": _variant(resolution=576, decoder_layers=4),
-    "large": _variant(resolution=704, decoder_layers=4),
+    "nano": dino_variant(resolution=384, decoder_layers=2),
+    "small": dino_variant(resolution=512, decoder_layers=3),
+    "medium": dino_variant(resolution=576, decoder_layers=4),
+    "large": dino_variant(resolution=704, decoder_layers=4),
 }
 
 
@@ -125,7 +153,7 @@ class RFDETR(QueryDetector):
             images that the published model has learnt from: squares of 384, 512, 576 and 704 pixels. Others will do.
         pretrained: weights of the whole detector: a name on Hugging Face's hub (``Roboflow/rf-detr-nano``, downloads)
             or a local folder; None: random weights.
-        queries: of each group.
+        queries: of each group; by default as many as the variant has, 300.
         options: further arguments of ``RfDetrConfig`` of transformers, such as ``group_detr``.
         criterion: what every layer learns from; by default `query_ranking_criterion`; `rf_detr_criterion` gives the
             published one.
@@ -142,27 +170,30 @@ class RFDETR(QueryDetector):
     ['ranking', 'sorting', 'box1', 'box2']
     """
 
+    network_kind: ClassVar[type[RFDETRNetwork]] = RFDETRNetwork
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = RF_DETR_VARIANTS
+
     def __init__(
         self,
         *,
         num_classes: int,
         variant: str = "nano",
         pretrained: str | Path | None = None,
-        queries: int = 300,
+        queries: int | None = None,
         options: Mapping[str, Any] | None = None,
         criterion: Criterion | None = None,
         stage: QueryStageFactory | None = None,
         postprocess: Postprocess | None = None,
     ) -> None:
-        made = completed_stage(stage, criterion)
+        criterion = criterion or query_ranking_criterion()
+        made = completed_stage(stage, criterion, self.published(criterion))
         settings = {
-            **variant_of(RF_DETR_VARIANTS, variant),
+            "num_queries": 300,
+            **variant_of(self.variants, variant),
             "num_labels": made.criterion.num_logits(num_classes),
-            "num_queries": queries,
+            **({} if queries is None else {"num_queries": queries}),
         }
-        config = config_of(library().RfDetrConfig, settings, options)
-        network = RFDETRNetwork(library().RfDetrForObjectDetection(config))
-        load_pretrained(network, pretrained)
+        network = self.network_kind.made(settings, options=options, pretrained=pretrained)
         super().__init__(
             num_classes=num_classes,
             network=network,
@@ -170,4 +201,8 @@ class RFDETR(QueryDetector):
             postprocess=postprocess,
             preprocess=Preprocess(divisor=network.divisor),
         )
-        self.settle(stage=template_of(made))
+        self.settle(queries=network.queries, stage=template_of(made))
+
+    def published(self, criterion: Criterion) -> Mapping[str, Any]:  # noqa: ARG002
+        """What the stage has beside its criterion unless stated."""
+        return {}

@@ -11,27 +11,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdet.assign.assignment import Assigner, Assignment
-from rankdet.assign.ground_truth import GroundTruth
+from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.assign.hungarian import HungarianMatcher
 from rankdet.criteria.criterion import Criterion, CriterionOutput
 from rankdet.losses.classification import ABSENT
 from rankdet.models.detector import Losses
+from rankdet.models.queries.masks import ObjectMasks, QueryMasks
 from rankdet.models.queries.outputs import LayerOutputs, QueryOutputs
 from rankdet.models.queries.union import UnionOfMatches
 from rankdet.ops.part import Part
-from rankdet.ops.predictions import Predictions
+from rankdet.ops.predictions import Predictions, SampledMasks
 from rankdet.ops.priors import Priors
 
 
 @dataclass(frozen=True)
 class _Matched:
-    """One layer: what its losses are called, what it says and so predicts, the objects, and what it learns from."""
+    """One layer: what its losses are called, what it says and so predicts, the objects, and what it learns from.
+
+    ``masks``: those of the objects, where masks are learned.
+    """
 
     name: str
     said: LayerOutputs
     predictions: Predictions
     truth: GroundTruth
     criterion: Criterion
+    masks: ObjectMasks | None = None
 
     def positives(self) -> int:
         """How many there will be: objects, or queries where those are fewer. Shapes tell it."""
@@ -65,6 +70,7 @@ class QueryStage(nn.Module, Part):
         beside: what every layer learns beside its criterion; None for nothing.
         box_matches: who learns boxes, and what is learned beside, from the matchings of all layers (`UnionOfMatches`);
             None: those whom the layer itself is matched with.
+        masks: what masks learn, of a network that draws them; None for nothing.
 
     Raises:
         ValueError: a criterion asks for a quality branch, which queries do not have.
@@ -80,6 +86,7 @@ class QueryStage(nn.Module, Part):
         proposals_have_classes: bool = True,
         beside: LayerTerm | None = None,
         box_matches: UnionOfMatches | None = None,
+        masks: QueryMasks | None = None,
     ) -> None:
         super().__init__()
         self.criterion = criterion
@@ -89,6 +96,7 @@ class QueryStage(nn.Module, Part):
         self.proposals_have_classes = proposals_have_classes
         self.beside = beside
         self.box_matches = box_matches
+        self.masks = masks
         for role in (criterion, encoder, denoising):
             if role is not None and role.quality_channels:
                 raise ValueError(
@@ -122,20 +130,38 @@ class QueryStage(nn.Module, Part):
     def _compare(self, layer: _Matched, assignment: Assignment) -> CriterionOutput:
         """What the criterion says of a layer, with the losses of what it learns beside."""
         output: CriterionOutput = layer.criterion(layer.predictions, assignment)
-        if self.beside is None:
-            return output
-        return replace(output, losses=output.losses | self.beside(layer.said, layer.predictions, assignment.for_boxes))
+        more: dict[str, Tensor] = {}
+        if self.beside is not None:
+            more |= self.beside(layer.said, layer.predictions, assignment.for_boxes)
+        if self.masks is not None and layer.masks is not None:
+            more |= self.masks(layer.said.masks, layer.masks, assignment.for_boxes, output)
+        return replace(output, losses=output.losses | more)
 
     def _layers(self, outputs: QueryOutputs, truth: GroundTruth) -> Iterator[_Matched]:
         """The layers whose queries are to be matched."""
-        repeated = _repeated(truth, outputs.groups)
+        repeated, masks = _repeated(truth, outputs.groups), self._object_masks(outputs, truth)
         for number, said in enumerate(reversed(outputs.decoder)):
-            predictions = said.predictions(outputs.frames, groups=outputs.groups)
-            yield _Matched("auxiliary_" if number else "", said, predictions, repeated, self.criterion)
+            name = "auxiliary_" if number else ""
+            yield _Matched(name, said, self._predicted(outputs, said, masks), repeated, self.criterion, masks)
         if outputs.encoder is not None:
             objects = repeated if self.proposals_have_classes else repeated.without_classes()
-            predictions = outputs.encoder.predictions(outputs.frames, groups=outputs.groups)
-            yield _Matched("encoder_", outputs.encoder, predictions, objects, self.encoder or self.criterion)
+            predictions = self._predicted(outputs, outputs.encoder, masks)
+            criterion = self.encoder or self.criterion
+            yield _Matched("encoder_", outputs.encoder, predictions, objects, criterion, masks)
+
+    def _object_masks(self, outputs: QueryOutputs, truth: GroundTruth) -> ObjectMasks | None:
+        """The masks of the objects, where masks are learned."""
+        if self.masks is None or outputs.canvas is None:
+            return None
+        assert isinstance(truth, InstanceTruth), "needs_masks makes the detector read masks"
+        return ObjectMasks.of(truth, outputs.canvas, groups=outputs.groups)
+
+    def _predicted(self, outputs: QueryOutputs, said: LayerOutputs, masks: ObjectMasks | None) -> Predictions:
+        """What a layer says as predictions, with what the matcher may look at."""
+        predictions = said.predictions(outputs.frames, groups=outputs.groups)
+        if self.masks is None or masks is None or said.masks is None:
+            return predictions
+        return replace(predictions, sampled=self.masks.sampled(said.masks, masks))
 
     def match(self, layers: Sequence[_Matched]) -> Iterator[Assignment]:
         """The assignment of each layer, all matched in one call as if they were further images."""
@@ -153,13 +179,19 @@ class QueryStage(nn.Module, Part):
     def candidates(self, outputs: QueryOutputs, *, most: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The best pairs of a query and a class of each image: boxes (D, 4), logits (D,), labels (D,), best first."""
         last = outputs.decoder[-1]
+        logits, queries, labels = self.best_pairs(outputs, most=most)
+        coder = last.predictions(outputs.frames).coder
+        for image, frame in enumerate(outputs.frames):
+            boxes = coder.decode(frame, last.boxes[image][queries[image]].float())
+            yield boxes, logits[image], labels[image]
+
+    def best_pairs(self, outputs: QueryOutputs, *, most: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The best pairs of a query and a class of each image: logits, queries and labels, (N, D) each, best first."""
+        last = outputs.decoder[-1]
         logits = self.criterion.detection_logits(last.logits, last.logits[..., :0]).float()
         classes = logits.shape[2]
         best, index = logits.flatten(1).topk(min(most, logits[0].numel()), dim=1)
-        coder = last.predictions(outputs.frames).coder
-        for image, frame in enumerate(outputs.frames):
-            boxes = coder.decode(frame, last.boxes[image][index[image] // classes].float())
-            yield boxes, best[image], index[image] % classes
+        return best, index // classes, index % classes
 
 
 def _repeated(truth: GroundTruth, groups: int) -> GroundTruth:
@@ -194,4 +226,8 @@ def _joined(layers: Sequence[Predictions]) -> Predictions:
         tuple(valid for layer in layers for valid in layer.priors.valid),
     )
     deltas = torch.cat([layer.deltas.detach() for layer in layers])
+    sampled = [layer.sampled for layer in layers if layer.sampled is not None]
+    if sampled:
+        targets = tuple(masks for layer in sampled for masks in layer.targets)
+        first = replace(first, sampled=SampledMasks(torch.cat([layer.logits for layer in sampled]), targets))
     return replace(first, logits=logits, deltas=deltas, quality_logits=logits[:, :0], priors=priors)
