@@ -58,11 +58,13 @@ def test_every_recipe_is_shown(rankdet):
         for name in models.__all__
         if isinstance(found := getattr(models, name), type)
         and issubclass(found, Detector)
-        and "backbone" in inspect.signature(found).parameters
-        and isinstance(inspect.signature(found).parameters["backbone"].default, str)
-        and found not in {models.AnchorRecipe, models.RCNN}  # what the recipes share
+        and any(
+            name == "variant" or (name == "backbone" and isinstance(parameter.default, str))
+            for name, parameter in inspect.signature(found).parameters.items()
+        )
+        and found not in {models.AnchorRecipe, models.RCNN, models.HybridDetector}  # what the recipes share
     ]
-    assert {models.RetinaNet, models.SSD300} < set(recipes), "others derive from them"
+    assert {models.RetinaNet, models.SSD300, models.RTDETRv2, models.RFDETR} < set(recipes), "others derive from them"
     for recipe in recipes:
         assert f"rankdet.models.{recipe.__name__}\n" in said
 

@@ -172,9 +172,10 @@ def _show_chosen(experiment: Experiment) -> None:
 
 
 def _detectors() -> Iterator[Entry]:
-    """The recipes: exported classes that take a backbone by its name; what they share stands in ``recipe.py``."""
+    """The recipes: exported classes that take a backbone or a variant by name; ``recipe.py`` has what they share."""
     for entry in _exported("models"):
-        takes_name = any(argument.startswith("backbone: str") for argument in _arguments(entry.constructor))
+        arguments = _arguments(entry.constructor)
+        takes_name = any(argument.startswith(("backbone: str", "variant: str")) for argument in arguments)
         if takes_name and entry.module != "recipe":
             yield entry
 

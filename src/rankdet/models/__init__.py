@@ -41,11 +41,11 @@ from rankdet.models.queries.d_fine import D_FINE_VARIANTS, DFINE, DFINENetwork
 from rankdet.models.queries.deformable_detr import DeformableDETR, DeformableDETRNetwork, deformable_detr_criterion
 from rankdet.models.queries.deim import DEIM_VARIANTS, DEIMNetwork, DEIMv2, deim_criterion
 from rankdet.models.queries.detector import QueryDetector
-from rankdet.models.queries.hybrid import HybridDetector, HybridNetwork
+from rankdet.models.queries.hybrid import HybridNetwork
 from rankdet.models.queries.masks import QueryMasks, rf_detr_mask_criterion
 from rankdet.models.queries.outputs import Denoising, LayerOutputs, QueryNetwork, QueryOutputs, SideDistributions
 from rankdet.models.queries.postprocess import TopPostprocess
-from rankdet.models.queries.recipe import QueryStageFactory, detr_criterion, query_ranking_criterion
+from rankdet.models.queries.recipe import HybridDetector, QueryStageFactory, detr_criterion, query_ranking_criterion
 from rankdet.models.queries.rf_detr import RF_DETR_VARIANTS, RFDETR, RFDETRNetwork, rf_detr_criterion
 from rankdet.models.queries.rf_detr_masks import RF_DETR_MASK_VARIANTS, RFDETRMaskNetwork, RFDETRSegmentation
 from rankdet.models.queries.rt_detr import RT_DETR_VARIANTS, RTDETRNetwork, RTDETRv2, rt_detr_criterion

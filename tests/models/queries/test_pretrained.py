@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from rankdet.models import DFINE, RFDETR, QueryDetector, RTDETRv2
+from rankdet.models import DFINE, RFDETR, DEIMv2, QueryDetector, RFDETRSegmentation, RTDETRv2
 from rankdet.models.queries.library import pixel_mask
 from rankdet.nn.weights import without_pretrained_weights
 from rankdet.ops.class_rows import class_rows_of
@@ -19,7 +19,15 @@ from tests.models.queries.networks import IMAGES, OPTIONS, K, small
 transformers = pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
 BACKBONE = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 
-NAMES = {RTDETRv2: "RTDetrV2", DFINE: "DFine", RFDETR: "RfDetr"}
+NAMES = {
+    RTDETRv2: ("RTDetrV2", "ForObjectDetection"),
+    DFINE: ("DFine", "ForObjectDetection"),
+    DEIMv2: ("Deimv2", "ForObjectDetection"),
+    RFDETR: ("RfDetr", "ForObjectDetection"),
+    RFDETRSegmentation: ("RfDetr", "ForInstanceSegmentation"),
+}
+POINTS = {DFINE: [3, 6, 3], DEIMv2: [3, 6, 3], RTDETRv2: 4, RFDETR: 2, RFDETRSegmentation: 2}
+AS_IN_VARIANTS = {DEIMv2: {"encoder_has_trailing_conv": False, "decoder_activation_function": "silu"}}
 
 
 @dataclass
@@ -36,17 +44,20 @@ class Published:
 
 def hybrid_options(recipe: type[QueryDetector]) -> dict[str, Any]:
     own = transformers.RTDetrResNetConfig(**BACKBONE, out_features=["stage2", "stage3", "stage4"]).to_dict()
-    return {**OPTIONS[recipe], "backbone_config": own, "encoder_in_channels": [8, 16, 16]}
+    more = AS_IN_VARIANTS.get(recipe, {})
+    return {**OPTIONS[recipe], **more, "backbone_config": own, "encoder_in_channels": [8, 16, 16]}
 
 
-@pytest.fixture(params=[RTDETRv2, DFINE, RFDETR], ids=lambda recipe: recipe.__name__)
+@pytest.fixture(params=NAMES, ids=lambda recipe: recipe.__name__)
 def published(request, tmp_path) -> Published:
     recipe = request.param
-    options = OPTIONS[recipe] if recipe is RFDETR else hybrid_options(recipe)
-    points = {"decoder_n_points": {DFINE: [3, 6, 3], RFDETR: 2, RTDETRv2: 4}[recipe]}
-    config = getattr(transformers, f"{NAMES[recipe]}Config")(num_labels=K, num_queries=20, **options, **points)
-    getattr(transformers, f"{NAMES[recipe]}ForObjectDetection")(config).save_pretrained(tmp_path)
-    return Published(recipe, tmp_path, {"options": options} | ({} if recipe is RFDETR else {"backbone": None}))
+    hybrid = not issubclass(recipe, RFDETR)
+    options = hybrid_options(recipe) if hybrid else OPTIONS[recipe]
+    name, task = NAMES[recipe]
+    settings = {"num_labels": K, "num_queries": 20, "decoder_n_points": POINTS[recipe]}
+    config = getattr(transformers, f"{name}Config")(**options, **settings)
+    getattr(transformers, f"{name}{task}")(config).save_pretrained(tmp_path)
+    return Published(recipe, tmp_path, {"options": options} | ({"backbone": None} if hybrid else {}))
 
 
 def test_outputs_are_those_of_the_library(published: Published):

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rankdet.models.queries.hgnet import hgnet
-from rankdet.models.queries.hybrid import HybridDetector, HybridNetwork
+from rankdet.models.queries.hybrid import HybridNetwork
 from rankdet.models.queries.outputs import LayerOutputs, SideDistributions
+from rankdet.models.queries.recipe import HybridDetector
 from rankdet.models.queries.sides import FineGrainedLosses, side_places
 
 

@@ -22,8 +22,8 @@ from rankdet.criteria.score_based import ScoreCriterion
 from rankdet.losses.classification_quality import MALLoss
 from rankdet.models.queries.d_fine import DFINENetwork
 from rankdet.models.queries.hgnet import hgnet
-from rankdet.models.queries.hybrid import HybridDetector, projection
-from rankdet.models.queries.recipe import detr_criterion
+from rankdet.models.queries.hybrid import projection
+from rankdet.models.queries.recipe import HybridDetector, detr_criterion
 from rankdet.models.queries.sides import FineGrainedLosses
 from rankdet.models.queries.union import UnionOfMatches
 from rankdet.nn.backbone import Backbone
@@ -191,6 +191,7 @@ class DEIMv2(HybridDetector):
 
     Variants are ``atto``, ``femto``, ``pico``, ``n``, ``s``, ``m``, ``l`` and ``x``, which is the backbone, the widths,
     the depths and the number of queries. A ``backbone`` of your own also replaces the network of details beside a ViT.
+    Weights in the library's format that its documentation names: ``harshaljanjani/DEIMv2_HGNetv2_N_COCO_Transformers``.
 
     Args as `HybridDetector`.
 

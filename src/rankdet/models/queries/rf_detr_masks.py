@@ -87,6 +87,7 @@ class RFDETRSegmentation(RFDETR):
 
     Variants are ``nano``, ``small``, ``medium`` and ``large``, which is the depth of the decoder, the number of queries
     and the size of the images that the published model has learnt from: squares of 312, 384, 432 and 504 pixels.
+    Published weights are ``Roboflow/rf-detr-seg-nano`` and its kin.
 
     With a criterion that does not rank masks learn from `rf_detr_mask_criterion`; `rf_detr_criterion` is the published
     one. ``stage=partial(QueryStage, masks=QueryMasks(criterion=...))`` has another.

@@ -10,8 +10,8 @@ from typing import Any
 
 from rankdet.criteria.score_based import ScoreCriterion
 from rankdet.losses.classification_quality import VarifocalLoss
-from rankdet.models.queries.hybrid import HybridDetector, HybridNetwork
-from rankdet.models.queries.recipe import detr_criterion
+from rankdet.models.queries.hybrid import HybridNetwork
+from rankdet.models.queries.recipe import HybridDetector, detr_criterion
 
 
 def rt_detr_criterion() -> ScoreCriterion:
