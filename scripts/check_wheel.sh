@@ -14,10 +14,33 @@ rm -rf dist
 "$folder/tools/bin/twine" check --strict dist/*
 
 "$python" -m venv "$folder/empty"
-"$folder/empty/bin/pip" install --quiet "$(echo "$PWD"/dist/*.whl)"
+wheel=$(echo "$PWD"/dist/*.whl)
+"$folder/empty/bin/pip" install --quiet "$wheel"
 cd "$folder"
 PATH=$folder/empty/bin:$PATH
 unset PYTHONPATH
+
+# The core, which has no torch.
+python - << 'EOF'
+import json
+from importlib.util import find_spec
+
+from rankdet.data import Shapes
+
+assert find_spec("torch") is None
+file = Shapes(length=8, seed=0, image_size=64).export("val")
+found = [entry | {"score": 0.5} for entry in json.loads(file.read_text())["annotations"]]
+with open("found.json", "w") as results:
+    json.dump(found, results)
+EOF
+rankdet check val --images
+rankdet data convert val --to yolo --output yolo
+rankdet eval --results found.json --annotations val/annotations.json
+rankdet calibrate --results found.json --annotations val/annotations.json --output calibrated.json
+rankdet report found.json --annotations val/annotations.json --output page.html
+test -s page.html
+
+"$folder/empty/bin/pip" install --quiet "$wheel[train]"
 rankdet show environment | tee environment.txt
 grep -q '(installed)' environment.txt
 rankdet show presets > /dev/null

@@ -9,11 +9,11 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT INT TERM
 
 # "torch>=2.4" becomes "torch==2.4".
-sed -n '/^dependencies = \[/,/^\]/s/^ *"\([A-Za-z]*\)[^>]*>=\([0-9.]*\)",$/\1==\2/p' pyproject.toml > "$folder/lowest.txt"
+sed -n '/^dependencies = \[/,/^transformers = /s/^ *"\([A-Za-z]*\)[^>]*>=\([0-9.]*\)",$/\1==\2/p' pyproject.toml > "$folder/lowest.txt"
 cat "$folder/lowest.txt"
 "$python" -m venv "$folder/lowest"
 "$folder/lowest/bin/pip" install --quiet --upgrade pip
-"$folder/lowest/bin/pip" install --quiet --constraint "$folder/lowest.txt" --editable . \
+"$folder/lowest/bin/pip" install --quiet --constraint "$folder/lowest.txt" --editable ".[train]" \
     pytest pytest-xdist hypothesis scikit-learn selenium
 export OMP_NUM_THREADS=1
 "$folder/lowest/bin/rankdet" show environment

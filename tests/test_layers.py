@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import sys
 from pathlib import Path
 
 import pytest
+
+from rankdet import extras
 
 SOURCE = Path(__file__).parent.parent / "src" / "rankdet"
 
@@ -28,6 +32,12 @@ MAY_IMPORT = {
         *("ops", "losses", "assign", "nn", "criteria", "models", "data", "eval", "train", "report", "doctor"),
         *("convert", "export"),
     },
+}
+# Libraries of the core, those that an extra brings, and what torch brings.
+LIBRARIES = {
+    *("pycocotools", "msgspec", "numpy", "PIL", "yaml", "rich"),
+    *itertools.chain.from_iterable(extras._LIBRARIES.values()),
+    "typing_extensions",
 }
 # losses/ranking is used alone, in other people's training loops: torch and the standard library, nothing else.
 RANKING_MAY_IMPORT = {"torch", "rankdet.losses.ranking", "__future__"}
@@ -61,15 +71,17 @@ def test_every_folder_is_a_known_floor():
 @pytest.mark.parametrize("floor", MAY_IMPORT)
 def test_imports_go_downward_only(floor: str):
     for file in (SOURCE / floor).rglob("*.py"):
-        above = floors_of(imported_modules(file)) - {floor} - MAY_IMPORT[floor]
+        imported = imported_modules(file)
+        roots = {name.partition(".")[0] for name in imported}
+        unknown = roots - LIBRARIES - set(sys.stdlib_module_names) - {"rankdet"}
+        assert not unknown, f"{file.relative_to(SOURCE)} imports {unknown}, which rankdet/extras.py does not have"
+        above = floors_of(imported) - {floor} - MAY_IMPORT[floor]
         assert not above, (
             f"{file.relative_to(SOURCE)} imports from {sorted(above)}; {floor} may import {MAY_IMPORT[floor]}"
         )
 
 
 def test_ranking_losses_import_torch_alone():
-    import sys
-
     for file in (SOURCE / "losses" / "ranking").rglob("*.py"):
         for name in imported_modules(file):
             root = name.split(".")[0]

@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from rankdet.extras import exported
+
 if TYPE_CHECKING:
     from rankdet.predictor import Predictor as Predictor
 
@@ -38,7 +40,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "Predictor":
-        return importlib.import_module(f"{__name__}.predictor").Predictor
+        return exported(__name__, {name: "predictor"}, name)
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

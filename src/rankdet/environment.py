@@ -14,7 +14,6 @@ from types import ModuleType
 import rankdet
 
 LIBRARIES = (
-    "anyascii",
     "torch",
     "torchvision",
     "timm",
@@ -24,12 +23,12 @@ LIBRARIES = (
     "pycocotools",
     "msgspec",
     "pillow",
-    "anyascii",
     "PyYAML",
     "rich",
-    "matplotlib",
     "safetensors",
     "tensorboardX",
+    "matplotlib",
+    "anyascii",
 )
 
 

@@ -152,9 +152,9 @@ def test_what_is_not_on_the_hub_is_named(hub: SimpleNamespace, place: str, words
 
 def test_without_the_library_the_extra_is_named(predictor: Predictor, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(CheckpointError, match=r"pip install 'rankdet\[hub\]'"):
+    with pytest.raises(CheckpointError, match=r'pip install "rankdet\[hub\]"'):
         Predictor.load("hf://someone/shapes")
-    with pytest.raises(ImportError, match=r"pip install 'rankdet\[hub\]'"):
+    with pytest.raises(ImportError, match=r'pip install "rankdet\[hub\]"'):
         predictor.push_to_hub("someone/shapes")
 
 

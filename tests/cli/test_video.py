@@ -133,7 +133,7 @@ def test_without_a_library_the_extra_is_named(rankdet, clip: Path, saved: Path, 
         monkeypatch.setitem(sys.modules, library, None)
     done = rankdet("predict", "clip.mp4", "--checkpoint", saved, "--save", "none")
     assert done.code == 2
-    assert "pip install 'rankdet[video]'" in done.err
+    assert 'pip install "rankdet[video]"' in done.err
 
 
 def test_videos_in_folders_are_no_images(clip: Path):

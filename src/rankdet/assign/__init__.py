@@ -1,5 +1,9 @@
 """Assigners and samplers: who is positive, and who is looked at."""
 
+from rankdet.extras import require
+
+__needs__ = require(__name__, "torch")
+
 from rankdet.assign.assignment import BACKGROUND, IGNORE, Assigner, Assignment, CandidateCost
 from rankdet.assign.atss import ATSSAssigner
 from rankdet.assign.balanced import IoUBalancedSampler

@@ -26,6 +26,7 @@ from rankdet.assign.assignment import (
 )
 from rankdet.assign.ground_truth import GroundTruth
 from rankdet.assign.pair_costs import ClassCost, FocalCost, MaskCost, Pairs
+from rankdet.extras import needed_for
 from rankdet.ops.boxes import aligned_giou, pairwise_intersection_over_second
 from rankdet.ops.predictions import Predictions
 from rankdet.ops.priors import Priors
@@ -216,10 +217,6 @@ def _solve(costs: Sequence[Tensor], priors: Priors, truth: GroundTruth) -> tuple
 
 def _linear_sum_assignment() -> Any:
     """The solver of scipy, imported when the first batch is matched."""
-    try:
+    with needed_for("matching objects with queries"):
         from scipy.optimize import linear_sum_assignment
-    except ImportError as error:
-        raise ImportError(
-            "matching objects with queries needs scipy; install it with: pip install 'rankdet[transformers]'"
-        ) from error
     return linear_sum_assignment

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from rankdet import __version__
+from rankdet.extras import MissingLibraryError, needed_for
 from rankdet.streams import say_what_can_be_said
 
 COMMANDS = {
@@ -46,12 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("rankdet", f"there is no command {name}{_near(name)} (there are {', '.join(COMMANDS)})")
     try:
         _find_modules_here()
-        return importlib.import_module(f"rankdet.cli.{name}").main(rest)
+        with needed_for("this command", torch_with="train"):
+            return importlib.import_module(f"rankdet.cli.{name}").main(rest)
     except KeyboardInterrupt:
         return _complain(f"rankdet {name}", "stopped", code=INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except MissingLibraryError as error:
+        return _complain(f"rankdet {name}", str(error))
     except (ValueError, OSError, RuntimeError) as error:
         return _report(f"rankdet {name}", error)
 

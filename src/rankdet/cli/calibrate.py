@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankdet.cli.calibrate_results import calibrate_results
-from rankdet.cli.calibrating import METHODS, fitted, fitting_of, summary_of, tell_errors, tell_fitted
+from rankdet.cli.calibrating import METHODS, draw_diagram, fitted, fitting_of, summary_of, tell_errors, tell_fitted
 from rankdet.cli.calibrating import OPTIONS as FITTING
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import (
@@ -117,7 +117,6 @@ def calibrate(source: str, target: Path, given: Given) -> None:
     """Detect, fit, detect again with the calibrated model, and write."""
     from rankdet.cli.inference import check_categories, choose_device, open_predictor, open_validation
     from rankdet.eval import iou_types_of, read_rules
-    from rankdet.eval.reliability import draw_reliability
     from rankdet.eval.score_calibration import assess_scores, of_images
     from rankdet.train.display import Display
 
@@ -142,13 +141,13 @@ def calibrate(source: str, target: Path, given: Given) -> None:
     everything = rules.evaluate(replace(found, scores=found.rank_values, logits=None))
     summary = summary_of(fitting, before, after)
     write_calibrated(source, target, predictor, outcome.mapping, summary, metrics=everything.metrics)
-    draw_reliability({"before": before.diagram, "calibrated": after.diagram}, target.with_suffix(".svg"))
+    diagram = draw_diagram(target, before, after)
     tell_fitted(outcome, fitting, reported, display)
     tell_errors(before, after, display)
     difference = after.metrics["AP"] - before.metrics["AP"]
     if abs(difference) > 1e-4:
         display.print(f"AP changed by {difference:+.4f}: {changed}")
-    display.print(f"The calibrated model is in {target}, its reliability diagram in {target.with_suffix('.svg')}")
+    display.print(f"The calibrated model is in {target}; {diagram}")
 
 
 def calibrate_predictor(predictor: Predictor, outcome: FittedScores, *, fold: bool) -> str:

@@ -6,7 +6,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankdet.cli.calibrating import fitted, fitting_of, mapping_dict, summary_of, tell_errors, tell_fitted
+from rankdet.cli.calibrating import (
+    draw_diagram,
+    fitted,
+    fitting_of,
+    mapping_dict,
+    summary_of,
+    tell_errors,
+    tell_fitted,
+)
 from rankdet.cli.errors import CommandError
 from rankdet.cli.eval import annotations_of
 from rankdet.cli.judging import IouType
@@ -45,7 +53,6 @@ def _apply_and_assess(
 ) -> None:
     import numpy as np
 
-    from rankdet.eval.reliability import draw_reliability
     from rankdet.eval.score_calibration import assess_scores, in_logits, map_scores
     from rankdet.eval.score_mapping import ScoreMapping, logits_of
     from rankdet.train.display import Display
@@ -56,15 +63,14 @@ def _apply_and_assess(
     changed = map_scores(detections, mapping)
     after = assess_scores(rules, changed, logits_of(np.array(mapping.thresholds)))
     _write_rescored(source, target, given, rules, changed, iou_type)
-    draw_reliability({"before": before.diagram, "calibrated": after.diagram}, target.with_suffix(".svg"))
+    diagram = draw_diagram(target, before, after)
     tell_errors(before, after, Display())
-    print(f"The calibrated results are in {target}, their reliability diagram in {target.with_suffix('.svg')}")
+    print(f"The calibrated results are in {target}; {diagram}")
 
 
 def _calibrate(
     source: str, target: Path, given: Given, rules: Rules, detections: Detections, iou_type: IouType
 ) -> None:
-    from rankdet.eval.reliability import draw_reliability
     from rankdet.eval.score_calibration import assess_scores, map_scores, of_images
     from rankdet.train.display import Display
 
@@ -75,13 +81,10 @@ def _calibrate(
     after = assess_scores(*of_images(rules, changed, reported), outcome.after)
     _write_rescored(source, target, given, rules, changed, iou_type)
     _write(mapping_file(target), mapping_dict(outcome.mapping, summary_of(fitting, before, after)))
-    draw_reliability({"before": before.diagram, "calibrated": after.diagram}, target.with_suffix(".svg"))
+    diagram = draw_diagram(target, before, after)
     tell_fitted(outcome, fitting, reported, display)
     tell_errors(before, after, display)
-    display.print(
-        f"The calibrated results are in {target}, the mapping in {mapping_file(target)}, the reliability diagram in "
-        f"{target.with_suffix('.svg')}"
-    )
+    display.print(f"The calibrated results are in {target}, the mapping in {mapping_file(target)}; {diagram}")
 
 
 def mapping_file(target: Path) -> Path:

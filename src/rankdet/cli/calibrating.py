@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.options import Given, Option
 from rankdet.cli.values import whole_number
+from rankdet.extras import MissingLibraryError
 
 if TYPE_CHECKING:
     from rankdet.eval import Detections, Rules
@@ -154,3 +156,15 @@ def tell_errors(before: ScoreAssessment, after: ScoreAssessment, display: Displa
     for title, name in _ROWS:
         table.add_row(title, *(as_text(judged.metrics[name], 4) for judged in (before, after)))
     display.print(table)
+
+
+def draw_diagram(target: Path, before: ScoreAssessment, after: ScoreAssessment) -> str:
+    """Draw the reliability diagram beside a file, and say where it is; or why there is none, without matplotlib."""
+    from rankdet.eval.reliability import draw_reliability
+
+    diagram = target.with_suffix(".svg")
+    try:
+        draw_reliability({"before": before.diagram, "calibrated": after.diagram}, diagram)
+    except MissingLibraryError as error:
+        return f"there is no diagram: {error}"
+    return f"the reliability diagram is in {diagram}"

@@ -226,13 +226,10 @@ class _Reader:
     def _frames(self, place: int, file: Path) -> Iterator[Tensor]:
         from rankdet.data.video import read_frames
 
-        try:
-            for number, frame in enumerate(read_frames(file), start=1):
-                self.frames += 1
-                self.waiting.append((place, number, frame))
-                yield frame
-        except ImportError as error:
-            raise CommandError(str(error)) from error
+        for number, frame in enumerate(read_frames(file), start=1):
+            self.frames += 1
+            self.waiting.append((place, number, frame))
+            yield frame
 
 
 def _save(text: str) -> Save:

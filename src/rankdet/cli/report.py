@@ -75,7 +75,6 @@ def _is_run(place: Path) -> bool:
 
 def report_results(file: Path, given: Given) -> None:
     """The page of a file of results."""
-    from rankdet.data import VOCDetection, open_dataset
     from rankdet.data.files import coco_file
     from rankdet.report import dataset_images, read_problem
 
@@ -94,6 +93,8 @@ def report_results(file: Path, given: Given) -> None:
             problem = read_problem(truth, file, iou_type=iou_type, convert=convert, area_ranges=sizes)
         open_image = _file_images(problem, truth, images)
     else:
+        from rankdet.data import VOCDetection, open_dataset
+
         dataset = open_dataset(annotations, images=images, shapes_seed=1)
         if isinstance(dataset, VOCDetection):
             print(f"In {annotations} {dataset.ids_in_words()}")

@@ -1,5 +1,9 @@
 """Weights of other tools as checkpoints of rankdet: MMDetection, torchvision, Detectron2."""
 
+from rankdet.extras import require
+
+__needs__ = require(__name__, "torch", "torchvision", torch_with="train")
+
 from rankdet.convert.coco_classes import COCO
 from rankdet.convert.conversion import Conversion
 from rankdet.convert.detectron2_conversion import from_detectron2, to_detectron2

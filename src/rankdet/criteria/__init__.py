@@ -1,5 +1,9 @@
 """Criteria: what a detector learns from, as objects beside the model; see `Criterion`."""
 
+from rankdet.extras import require
+
+__needs__ = require(__name__, "torch")
+
 from rankdet.criteria.balance import ConstantBalance, EpochBalance, MagnitudeBalance, Task, TaskBalance, ValueBalance
 from rankdet.criteria.correlated import Correlated
 from rankdet.criteria.criterion import Around, Criterion, CriterionOutput, Weighted

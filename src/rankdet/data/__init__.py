@@ -5,8 +5,9 @@ Names are imported when they are first used, so that a command that needs no ima
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from rankdet.extras import exported
 
 if TYPE_CHECKING:
     from rankdet.data.augment import Expand as Expand
@@ -153,9 +154,7 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return exported(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:

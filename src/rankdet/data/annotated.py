@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torchvision import tv_tensors
 
 from rankdet.data.categories import Categories
 from rankdet.data.dataset import DetectionDataset, Sample, check_index, make_target
@@ -16,6 +15,9 @@ from rankdet.data.packed import PackedStrings
 from rankdet.data.report import DatasetReport
 from rankdet.data.segmentation import decode_segmentation
 from rankdet.data.table import Annotations
+
+if TYPE_CHECKING:
+    from torchvision import tv_tensors
 
 
 class AnnotatedImages(DetectionDataset):

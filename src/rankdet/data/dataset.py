@@ -7,17 +7,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
-from torchvision import tv_tensors
-from typing_extensions import NotRequired
 
 from rankdet.data.categories import Categories
 from rankdet.data.errors import DatasetError
 from rankdet.data.report import DatasetReport
+
+if TYPE_CHECKING:
+    import torch
+    from torch.utils.data import Dataset
+    from torchvision import tv_tensors
+    from typing_extensions import NotRequired
+
+    _Indexed = Dataset["Sample"]
+else:
+    try:
+        from torch.utils.data import Dataset as _Indexed
+    except ModuleNotFoundError:  # annotations can be read without torch, samples cannot
+        _Indexed = object
 
 
 class Target(TypedDict):
@@ -41,10 +50,10 @@ class Target(TypedDict):
     semantic: NotRequired[tv_tensors.Mask]
 
 
-Sample = tuple[tv_tensors.Image, Target]
+Sample = tuple["tv_tensors.Image", Target]
 
 
-class DetectionDataset(Dataset[Sample], ABC):
+class DetectionDataset(ABC, _Indexed):
     """Images with labelled boxes; ``dataset[i]`` gives ``(image, target)``.
 
     The image is a uint8 RGB tensor (3, H, W), the target a :class:`Target`. Indexing beyond the end raises
@@ -112,6 +121,9 @@ def make_target(
 
     :class:`DatasetError` for masks of another size than the image.
     """
+    import torch
+    from torchvision import tv_tensors
+
     if masks is not None and len(masks) and tuple(masks.shape[1:]) != size:
         raise DatasetError(
             f"image {image_id}: its masks are of shape {tuple(masks.shape)}, its size is {size[0]} high and {size[1]} "

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.random import RandomState
 from PIL import Image
 from pycocotools import mask as coco_mask
-from torchvision import tv_tensors
 
 from rankdet.data.categories import Categories
 from rankdet.data.dataset import DetectionDataset, Sample, check_index, make_target
 from rankdet.data.files import new_folder
+from rankdet.data.image import as_image
 from rankdet.data.report import DatasetReport
 from rankdet.data.scenes import CLUTTER, NOBODY, SHAPES, Canvas, Piece, Scene, paint
 
@@ -110,7 +109,7 @@ class Shapes(DetectionDataset):
             size=self.size,
             masks=_masks(scene) if self.masks else None,
         )
-        return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous()), target
+        return as_image(pixels), target
 
     def scene(self, index: int) -> Scene:
         """What lies where in an image, before it is painted."""

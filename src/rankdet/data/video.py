@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rankdet.data.errors import CorruptImageError
 from rankdet.data.pixel_limit import check_pixels
+from rankdet.extras import MissingLibraryError, install
 
 SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm".split())
 """File name endings, in lower case, that are taken for videos."""
@@ -50,7 +51,7 @@ def _decoded(path: Path) -> Iterator[Tensor]:
         return _by_opencv(cv2, path)
     if (decoders := _module("torchcodec.decoders")) is not None:
         return _by_torchcodec(decoders, path)
-    raise ImportError(f"{path} is a video, which needs another library: pip install 'rankdet[video]'")
+    raise MissingLibraryError(f"{path} is a video, which needs another library: {install('video')}", name="cv2")
 
 
 def _by_opencv(cv2: Any, path: Path) -> Iterator[Tensor]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torchvision import tv_tensors
 
 from rankdet.data.annotated import AnnotatedImages
 from rankdet.data.coco import read_columns
@@ -22,6 +22,9 @@ from rankdet.data.table import Called, filter_images, make_report
 from rankdet.data.yolo_folder import YOLOFolder, label_file
 from rankdet.data.yolo_split import SplitLabels, read_split
 from rankdet.garbage import without_garbage_collection
+
+if TYPE_CHECKING:
+    from torchvision import tv_tensors
 
 
 class YOLODetection(AnnotatedImages):

@@ -6,7 +6,6 @@ pycocotools; what needs more is imported when it is asked for (PEP 562).
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from rankdet.eval.average_precision import precision_recall_curve
@@ -40,6 +39,7 @@ from rankdet.eval.score_mapping import MappingError, ScoreMapping
 from rankdet.eval.sizes import COCO_AREA_RANGES, parse_sizes
 from rankdet.eval.thresholding import ScoreThresholdWarning, ThresholdCost, threshold_cost, warn_of_threshold
 from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, evaluate_voc
+from rankdet.extras import exported
 
 if TYPE_CHECKING:
     from rankdet.eval.half import MixedPrecision
@@ -51,16 +51,16 @@ if TYPE_CHECKING:
     from rankdet.eval.views import ManyViews
 
 _LAZY = {
-    "PanopticEvaluation": "rankdet.eval.panoptic",
-    "evaluate_panoptic": "rankdet.eval.panoptic",
-    "ComputeMetrics": "rankdet.eval.trainer",
-    "DetectionMetric": "rankdet.eval.metric",
-    "ManyViews": "rankdet.eval.views",
-    "MixedPrecision": "rankdet.eval.half",
-    "ResultsMetric": "rankdet.eval.metric",
-    "Tiles": "rankdet.eval.tiles",
-    "predict": "rankdet.eval.inference",
-    "to_results": "rankdet.eval.inference",
+    "PanopticEvaluation": "panoptic",
+    "evaluate_panoptic": "panoptic",
+    "ComputeMetrics": "trainer",
+    "DetectionMetric": "metric",
+    "ManyViews": "views",
+    "MixedPrecision": "half",
+    "ResultsMetric": "metric",
+    "Tiles": "tiles",
+    "predict": "inference",
+    "to_results": "inference",
 }
 
 __all__ = [
@@ -138,9 +138,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return exported(__name__, _LAZY, name)
 
 
 def __dir__() -> list[str]:

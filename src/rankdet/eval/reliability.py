@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rankdet.eval.calibration import Calibration
+from rankdet.extras import needed_for
 
 
 def draw_reliability(calibrations: Mapping[str, Calibration], path: Path) -> None:
@@ -18,7 +19,8 @@ def draw_reliability(calibrations: Mapping[str, Calibration], path: Path) -> Non
     Bars are the precision of the detections of each bin of scores, the darker the more there are; the line is their
     mean IoU, 0 of a false one. On the diagonal, scores keep what they promise.
     """
-    from matplotlib.figure import Figure
+    with needed_for("a reliability diagram"):
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2 * len(calibrations), 4.4), layout="constrained")
     axes = figure.subplots(1, len(calibrations), squeeze=False, sharey=True)[0]

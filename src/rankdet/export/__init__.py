@@ -1,5 +1,9 @@
 """Detectors as graphs for deployment: ONNX and torch's own programs, with all that is needed to run them."""
 
+from rankdet.extras import require
+
+__needs__ = require(__name__, "torch", "torchvision", torch_with="train")
+
 from rankdet.export.about import About
 from rankdet.export.detection import ExportedGraph
 from rankdet.export.parity import Parity, compare

@@ -14,6 +14,7 @@ from rankdet.data.categories import Categories
 from rankdet.data.transforms import resize_from_dict
 from rankdet.eval.inference import Detection
 from rankdet.export.about import ALONE, KEY, OF_BOXES, OUTPUTS, About
+from rankdet.extras import needed_for
 from rankdet.ops.boxes import clip_boxes
 from rankdet.ops.masks import boxes_around, paste_masks
 from rankdet.predictor import Predictor
@@ -99,10 +100,8 @@ def _masks(probabilities: Tensor, boxes: Tensor, about: About, size: tuple[int, 
 
 
 def _onnx(path: Path, providers: Sequence[str]) -> tuple[Any, str]:
-    try:
+    with needed_for(path.name):
         import onnxruntime
-    except ImportError as error:
-        raise ValueError("onnxruntime is not installed: pip install 'rankdet[export]'") from error
     session = onnxruntime.InferenceSession(str(path), providers=list(providers))
 
     def run(pixels: Tensor) -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ import torch
 from rankdet.data.transforms import FixedResize, ResizeExactly, ResizeWithin
 from rankdet.export.about import ALONE, KEY, OF_BOXES, OF_IMAGES, OUTPUTS, About
 from rankdet.export.detection import ExportedGraph
+from rankdet.extras import require
 from rankdet.models import Detector, DynamicMaskDetector, TwoStageDetector
 from rankdet.ops.writing import replacing
 from rankdet.predictor import Predictor
@@ -77,9 +77,7 @@ def fitting(rule: FixedResize, size: tuple[int, int]) -> FixedResize:
 
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, about: About) -> None:
-    lacking = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise ValueError(f"{' and '.join(lacking)} is not installed: pip install 'rankdet[export]'")
+    require("the format onnx", "onnx", "onnxscript")
     names = OUTPUTS[: 4 if about.masks else 3]
     written = torch.onnx.export(
         program, dynamo=True, opset_version=OPSET, input_names=["images"], output_names=list(names), verbose=False

@@ -5,8 +5,9 @@ Names are imported when they are asked for, so that the ranking losses never loa
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from rankdet.extras import exported
 
 if TYPE_CHECKING:
     from rankdet.losses.boxes import (
@@ -143,9 +144,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_MODULES)}")
+    return exported(__name__, _MODULES, name, torch_with="losses")
 
 
 def __dir__() -> list[str]:

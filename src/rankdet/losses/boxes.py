@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
 
 from rankdet.ops.boxes import EPS, aligned_giou, aligned_iou, centres_and_sizes
 from rankdet.ops.coder import BoxCoder
@@ -118,6 +117,8 @@ class DIoULoss(LossOfBoxes):
 
     def of_boxes(self, boxes: Tensor, targets: Tensor) -> Tensor:
         """See `LossOfBoxes`."""
+        from torchvision.ops import distance_box_iou_loss
+
         return distance_box_iou_loss(boxes, targets)
 
 
@@ -130,6 +131,8 @@ class CIoULoss(LossOfBoxes):
 
     def of_boxes(self, boxes: Tensor, targets: Tensor) -> Tensor:
         """See `LossOfBoxes`."""
+        from torchvision.ops import complete_box_iou_loss
+
         return complete_box_iou_loss(boxes, targets)
 
 

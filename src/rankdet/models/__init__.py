@@ -1,5 +1,9 @@
 """Detectors: recipes by name, the parts they are made of, and loading them from a checkpoint."""
 
+from rankdet.extras import require
+
+__needs__ = require(__name__, "torch", "torchvision", torch_with="train")
+
 from rankdet.models.checkpoint import CheckpointError, load, plan_of, read_checkpoint
 from rankdet.models.dense.atss import ATSS
 from rankdet.models.dense.detector import DenseDetector

@@ -1,5 +1,9 @@
 """Networks: backbones, necks, anchors and heads. They know nothing of losses."""
 
+from rankdet.extras import require
+
+__needs__ = require(__name__, "torch", "torchvision", torch_with="train")
+
 from rankdet.nn.anchors import AnchorGenerator, GridPriors, SSDAnchors, octave_scales
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.balanced_pyramid import BalancedPyramid

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from rankdet.ops.boxes import clip_boxes
 from rankdet.ops.precision import without_autocast
@@ -23,6 +22,8 @@ def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, side: int) -> Tensor
     tensor([[[0., 1.],
              [0., 1.]]])
     """
+    from torchvision.ops import roi_align
+
     height, width = masks.shape[-2:]
     regions = torch.cat((index[:, None].to(boxes.dtype), clip_boxes(boxes, (height, width))), 1)
     covered = roi_align(masks[:, None].to(boxes.dtype), regions, (side, side), 1.0, 0, aligned=True)

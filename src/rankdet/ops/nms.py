@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import nms
 
 from rankdet.ops.precision import has_float64
 
@@ -54,6 +53,7 @@ def _kept(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) -> Ten
     """Which of the valid ones among boxes (N, D, 4), best first, greedy suppression keeps, (N, D)."""
     if groups.numel() == 0:
         return valid
+
     exact = (boxes.double() if has_float64(boxes.device) else boxes.float()).masked_fill(~valid[..., None], 0)
     # Groups are moved apart by whole pixels, and by more than all boxes take: exact in float64, in one go for all.
     step = (exact.amax() - exact.amin()).ceil() + 1
@@ -70,6 +70,8 @@ def _kept(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) -> Ten
 
 def _survivors(boxes: Tensor, threshold: float) -> Tensor:
     """Which of boxes (D, 4), best first, no better one takes with it, (D,); places as scores, as they have no ties."""
+    from torchvision.ops import nms
+
     scores = -torch.arange(len(boxes), device=boxes.device).to(boxes.dtype)
     survives = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     return survives.index_fill_(0, nms(boxes, scores, threshold), True)

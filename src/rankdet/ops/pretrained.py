@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from rankdet.extras import needed_for
 from rankdet.ops.checkpoint_error import CheckpointError
 from rankdet.ops.writing import replacing
 
@@ -114,10 +115,8 @@ def upload(write: Callable[[Path], None], repository: str, *, private: bool, rev
 
 def _hub() -> Any:
     """The client of the hub; ImportError naming the extra that brings it."""
-    try:
+    with needed_for("the Hugging Face hub"):
         import huggingface_hub
-    except ImportError as error:
-        raise ImportError("the Hugging Face hub needs another library: pip install 'rankdet[hub]'") from error
     return huggingface_hub
 
 

@@ -10,18 +10,21 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from rankdet.data import CorruptImageError, DetectionDataset
+from rankdet.data import CorruptImageError
 from rankdet.data.raster import read_raster
 from rankdet.eval import Comparison
 from rankdet.eval.shapes import Bools, Boxes, Floats, Ints
 from rankdet.report.changes import changed_images
 from rankdet.report.outlines import outline
 from rankdet.report.problem import Problem
+
+if TYPE_CHECKING:
+    from rankdet.data import DetectionDataset
 
 OpenImage = Callable[[int], Image.Image | None]
 """Gives the image of an id, or None where there is none or it cannot be read."""

@@ -5,8 +5,9 @@ The settings need torch alone; Lightning is imported when something is trained.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from rankdet.extras import exported
 
 if TYPE_CHECKING:
     from rankdet.train.data_speed import DataSpeed as DataSpeed
@@ -67,9 +68,7 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return exported(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 
+from rankdet.extras import install
 from rankdet.train.folder import METRICS
 from rankdet.train.metrics_file import Curves, MetricsFile
 
@@ -22,9 +23,7 @@ def check_installed(names: Sequence[str]) -> None:
     """
     for name in names:
         if name in _PACKAGES and importlib.util.find_spec(_PACKAGES[name]) is None:
-            raise ValueError(
-                f'trainer.loggers: {name} is not installed; pip install "rankdet[{name}]", or leave {name} out'
-            )
+            raise ValueError(f"trainer.loggers: {name} is not installed; {install(name)}, or leave {name} out")
 
 
 def open_loggers(names: Sequence[str], folder: Path, *, last_step: int) -> list[Logger]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rankdet.assign.ground_truth import GroundTruth
+from rankdet.extras import needed_for
 from rankdet.models.queries.outputs import QueryNetwork, QueryOutputs
 from rankdet.nn.backbone import Backbone
 from rankdet.nn.preprocess import ImageBatch
@@ -32,13 +33,8 @@ def library() -> Any:
     Raises:
         ImportError: naming the extra that brings it.
     """
-    try:
+    with needed_for("a detector with a transformer"):
         import transformers
-    except ImportError as error:
-        raise ImportError(
-            "detectors with a transformer are built on Hugging Face's library of that name; install it with: "
-            "pip install 'rankdet[transformers]'"
-        ) from error
     return transformers
 
 
