@@ -149,6 +149,7 @@ def test_names_of_classes(tmp_path: Path, names: str, found: tuple[str, ...]):
         ("train: images\nnames: [cat]\nnc: 2\n", r"'nc' is 2, but 'names' has 1 classes"),
         ("train: images\nnames: {1: cat}\n", r"'names' has no class 0; number the classes 0 to 0"),
         ("train: images\nnames: cat\n", r"'names' must be a list"),
+        ("train: images\nnames: [cat, null]\n", r"the name of class 1 is None; give a text, in quotes if it is null"),
         ("train: nowhere\nnames: [cat]\n", r"names nowhere, which is in none of these places; correct it, or 'path'"),
         ("train:\nval: images\nnames: [cat]\n", r"for the split 'train'; it has val"),
         ("train: [[images]]\nnames: [cat]\n", r"names no folder or list of images"),

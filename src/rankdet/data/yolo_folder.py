@@ -166,7 +166,7 @@ def _names(content: Mapping[Any, Any], file: Path) -> tuple[str, ...]:
         return tuple(f"class {number}" for number in range(count))
     if not isinstance(names, Mapping) or not names:
         raise DatasetError(f"{file}: 'names' must be a list of names, or names by number; got {str(names)[:60]!r}")
-    numbered = {int(key) if str(key).isdecimal() else -1: str(name).strip() for key, name in names.items()}
+    numbered = {int(key) if str(key).isdecimal() else -1: _name(key, name, file) for key, name in names.items()}
     lacking = [number for number in range(len(names)) if not numbered.get(number)]
     if lacking:
         raise DatasetError(f"{file}: 'names' has no class {lacking[0]}; number the classes 0 to {len(names) - 1}")
@@ -175,6 +175,13 @@ def _names(content: Mapping[Any, Any], file: Path) -> tuple[str, ...]:
             f"{file}: 'nc' is {count}, but 'names' has {len(names)} classes; correct the one or the other"
         )
     return tuple(numbered[number] for number in range(len(names)))
+
+
+def _name(key: Any, name: Any, file: Path) -> str:
+    """The name of a class, which may be a number, or what YAML makes of a word such as yes."""
+    if name is None or isinstance(name, list | Mapping):
+        raise DatasetError(f"{file}: the name of class {key} is {name!r:.60}; give a text, in quotes if it is null")
+    return str(name).strip()
 
 
 def _roots(file: Path, stated: Any) -> list[Path]:
