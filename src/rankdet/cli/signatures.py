@@ -12,6 +12,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
+from types import NoneType
 from typing import Any
 
 from rankdet.cli.errors import CommandError, near
@@ -57,6 +58,8 @@ def check(configuration: Configuration, sections: Mapping[str, Section]) -> None
         elif section.kind is not None:
             tree[key] = tree[key] if tree[key] is not None else {}
             _check_arguments(configuration, key, tree[key], section.kind, section.given)
+        elif tree[key] is None and section.default is not None:
+            raise _no_null(configuration, key)
 
 
 def _check_object(
@@ -117,6 +120,8 @@ def _check_arguments(
         )
     hints = hints_of(owner)
     for name, value in arguments.items():
+        if value is None and not _takes_null(hints.get(name, Any)):
+            raise _no_null(configuration, f"{key}.{name}")
         if kinds := list(kinds_of(hints.get(name))):
             arguments[name] = _check_value(configuration, f"{key}.{name}", value, hints[name], kinds)
 
@@ -243,6 +248,19 @@ def _import_all(package: str) -> None:
         module = importlib.import_module(package)
         for name in getattr(module, "__all__", ()):
             getattr(module, name)
+
+
+def _no_null(configuration: Configuration, key: str) -> CommandError:
+    return CommandError(f"{configuration.origin(key)}: {key} cannot be null; give it a value, or leave it out")
+
+
+def _takes_null(hint: Any) -> bool:
+    """Whether None is of the type of an argument.
+
+    >>> _takes_null(int), _takes_null(int | None), _takes_null(Any)
+    (False, True, True)
+    """
+    return hint in (Any, object) or bool({None, NoneType} & set(_members(hint)))
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ _OF_COMMANDS: Mapping[str, Mapping[str, str]] = {
     "data": {errors.IMAGES: "--image-folder FOLDER"},
     "report": {errors.IMAGES: "--images FOLDER"},
 }
-_TWICE = re.compile(r"--([\w]+\.[\w.]+): \1:? ")
+_TWICE = re.compile(r"--([\w.]+): \1(:?) ")
 _LIST = re.compile(r"\b(fresh|trusted)=\[([^]]*)\]")
 
 
@@ -36,10 +36,12 @@ def in_options(message: str, command: str = "") -> str:
     'start these parts from fresh weights: --fresh neck,stage.head'
     >>> in_options("--data.batch_size: data.batch_size must be of the type int, got x", "train")
     '--data.batch_size must be of the type int, got x'
+    >>> in_options("--schedule.decay: schedule.decay: there is no Decay called None", "train")
+    '--schedule.decay: there is no Decay called None'
     """
     for argument, option in {**_OPTIONS, **_OF_COMMANDS.get(command, {})}.items():
         message = message.replace(argument, option)
-    return _TWICE.sub(r"--\1 ", _LIST.sub(_list, message))
+    return _TWICE.sub(r"--\1\2 ", _LIST.sub(_list, message))
 
 
 def _list(found: re.Match[str]) -> str:
