@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rankdet.cli.calibrating import METHODS
 from rankdet.eval import read_results, read_rules
 from rankdet.eval.calibration import ANY_OVERLAP, calibration_error
 from rankdet.eval.matching import match
-from rankdet.eval.score_calibration import assess_scores, of_images, split_images
+from rankdet.eval.score_calibration import CALIBRATIONS, assess_scores, of_images, split_images
 from rankdet.eval.score_mapping import ScoreMapping, logits_of
 from tests.eval.test_score_calibration import dataset
 
@@ -39,7 +40,11 @@ def error(folder: Path, name: str) -> float:
 GIVEN = ("--annotations", "gt.json", "--output", "out.json")
 
 
-@pytest.mark.parametrize("method", ["shift", "temperature", "platt", "isotonic"])
+def test_the_methods_are_those_of_the_library():
+    assert tuple(CALIBRATIONS) == METHODS
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_scores_change_and_nothing_else(rankdet, files, method):
     outcome = rankdet("calibrate", "--results", "r.json", *GIVEN, "--method", method)
     assert outcome.code == 0, outcome.err

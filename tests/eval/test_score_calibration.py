@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -12,23 +11,19 @@ from rankdet.eval import evaluate, read_results, read_rules
 from rankdet.eval.calibration import ANY_OVERLAP, calibration_error, operating_thresholds
 from rankdet.eval.matching import match
 from rankdet.eval.score_calibration import (
+    CALIBRATIONS,
     LEAST_DETECTIONS,
     assess_scores,
-    fit_scores,
     in_logits,
     map_scores,
     of_images,
     shift_scores,
     split_images,
 )
-from rankdet.eval.score_fitting import fit_isotonic, fit_platt, fit_temperature
+from rankdet.eval.score_fitting import fit_platt
 from rankdet.eval.score_mapping import Affine, MappingError, ScoreMapping, Table, logits_of, scores_of
 
-FITS = {
-    "temperature": partial(fit_scores, fit=fit_temperature, name="temperature"),
-    "platt": partial(fit_scores, fit=fit_platt, name="platt"),
-    "isotonic": partial(fit_scores, fit=fit_isotonic, name="isotonic", deployed_only=False),
-}
+FITS = {name: calibrate for name, calibrate in CALIBRATIONS.items() if name != "shift"}
 
 
 def dataset(*, images: int = 60, seed: int = 0):
@@ -132,7 +127,7 @@ def test_classes_with_little_to_fit_to_keep_their_scores(read, method):
 
 def test_nothing_found_is_said(read):
     rules, detections = read
-    for calibrate in (shift_scores, *FITS.values()):
+    for calibrate in CALIBRATIONS.values():
         with pytest.raises(ValueError, match="no object was found"):
             calibrate(rules, detections.take(np.zeros(0, np.int64)))
 

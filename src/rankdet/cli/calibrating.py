@@ -71,17 +71,11 @@ def fitting_of(given: Given) -> Fitting:
 
 def fitted(rules: Rules, detections: Detections, fitting: Fitting) -> tuple[FittedScores, Bools]:
     """What comes out, and (N,) the images to report on."""
-    from rankdet.eval.score_calibration import ClassFit, fit_scores, of_images, shift_scores, split_images
-    from rankdet.eval.score_fitting import fit_isotonic, fit_platt, fit_temperature
+    from rankdet.eval.score_calibration import CALIBRATIONS, of_images, split_images
 
     chosen = split_images(len(rules.truth.image_ids), share=fitting.share, seed=fitting.seed)
-    part = of_images(rules, detections, chosen)
-    reported = chosen if chosen.all() else ~chosen
-    if fitting.method == "shift":
-        return shift_scores(*part), reported
-    fits: dict[str, ClassFit] = {"temperature": fit_temperature, "platt": fit_platt, "isotonic": fit_isotonic}
-    deployed_only = fitting.method != "isotonic"
-    return fit_scores(*part, fit=fits[fitting.method], name=fitting.method, deployed_only=deployed_only), reported
+    outcome = CALIBRATIONS[fitting.method](*of_images(rules, detections, chosen))
+    return outcome, chosen if chosen.all() else ~chosen
 
 
 def summary_of(fitting: Fitting, before: ScoreAssessment, after: ScoreAssessment) -> dict[str, Any]:

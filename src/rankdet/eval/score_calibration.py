@@ -15,8 +15,9 @@ A class with few detections keeps its scores. `shift_scores` is another method: 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from rankdet.eval.instances import Detections
 from rankdet.eval.lrp import lrp_at
 from rankdet.eval.matching import COCO_IOU_THRESHOLDS, Matches, match
 from rankdet.eval.rules import COCORules, LVISRules, Rules
-from rankdet.eval.score_fitting import LEAST_SLOPE
+from rankdet.eval.score_fitting import LEAST_SLOPE, fit_isotonic, fit_platt, fit_temperature
 from rankdet.eval.score_mapping import Affine, ClassMapping, ScoreMapping, logits_of, scores_of
 from rankdet.eval.shapes import Bools, Floats
 from rankdet.eval.sizes import COCO_AREA_RANGES
@@ -194,6 +195,15 @@ def fit_scores(
     after = with_highest(operating_thresholds(moved))
     mapping = replace(mapping, thresholds=tuple(scores_of(after).tolist()))
     return FittedScores(mapping=mapping, before=before, after=after, seen=tuple(seen), notes=tuple(notes))
+
+
+CALIBRATIONS: Mapping[str, Callable[[Rules, Detections], FittedScores]] = {
+    "shift": shift_scores,
+    "temperature": partial(fit_scores, fit=fit_temperature, name="temperature"),
+    "platt": partial(fit_scores, fit=fit_platt, name="platt"),
+    "isotonic": partial(fit_scores, fit=fit_isotonic, name="isotonic", deployed_only=False),
+}
+"""The methods by name: the rules and what was found -> what was fitted."""
 
 
 def assess_scores(rules: Rules, detections: Detections, thresholds: Floats) -> ScoreAssessment:
