@@ -54,6 +54,14 @@ def kind_of(given: Given) -> str | None:
     return kind
 
 
+def boxes_or_masks(given: Given) -> IouType | None:
+    """What ``--iou-type`` says where boxes and masks can be compared; None where it says nothing."""
+    kind = given.own.get("iou-type")
+    if kind not in (None, "bbox", "segm"):
+        raise CommandError(f"--iou-type must be bbox or segm, got {kind}")
+    return shapes_of(kind)
+
+
 def shapes_of(kind: str | None) -> IouType | None:
     """Which shapes of the results are read for it."""
     return "segm" if kind in ("segm", "boundary") else "bbox" if kind is not None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -166,7 +167,8 @@ def _counted(number: int, noun: str) -> str:
 
 def choose_threshold(text: str | None, predictor: Predictor) -> tuple[Threshold, str]:
     """The score from which on detections count, and how to say it. Without a wish: optimal if known, else 0.3."""
-    from rankdet.predictor import FALLBACK_SCORE, OPTIMAL
+    from rankdet.eval.inference import FALLBACK_SCORE
+    from rankdet.predictor import OPTIMAL
 
     known = predictor.thresholds
     if text == "none":
@@ -178,7 +180,7 @@ def choose_threshold(text: str | None, predictor: Predictor) -> tuple[Threshold,
     try:
         value = float(text if text is not None else FALLBACK_SCORE)
     except ValueError:
-        raise CommandError(f"--threshold must be a score from 0 to 1, optimal or none; got {text}") from None
+        value = math.nan
     if not 0 <= value <= 1:
         raise CommandError(f"--threshold must be a score from 0 to 1, optimal or none; got {text}")
     return value, f"of a score of at least {value:g}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rankdet.cli.comparing import OPTIONS as COMPARE
 from rankdet.cli.comparing import RESULTS_OF_RUNS, check_options, compare_with, other_file
 from rankdet.cli.errors import CommandError
+from rankdet.cli.judging import boxes_or_masks
 from rankdet.cli.options import CONFIG, DEVICE, HELP, TRUST, Given, Option, describe_options, read_options
 from rankdet.cli.results import CONVERT, SIZES, describe_conversions, sizes_of, tell_of_ids, telling
 
@@ -86,7 +87,7 @@ def report_results(file: Path, given: Given) -> None:
     if images is not None and not Path(images).is_dir():
         raise CommandError(f"there is no folder {images}; give the one with the images, or leave --images out")
     target = _target(given, file.parent / PAGE)
-    truth, iou_type = coco_file(Path(annotations)), _iou_type(given) or "bbox"
+    truth, iou_type = coco_file(Path(annotations)), boxes_or_masks(given) or "bbox"
     convert, sizes = given.own.get("convert", ""), sizes_of(given)
     if truth is not None:
         with telling() as told:
@@ -151,7 +152,7 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
     predictor = open_predictor(str(checkpoint), plan=plan, num_classes=len(classes), trusted=trusted)
     check_categories(predictor, classes, checkpoint=str(checkpoint))
     model = predictor.model
-    iou_type: IouType = _iou_type(given) or ("segm" if getattr(model, "needs_masks", False) else "bbox")
+    iou_type: IouType = boxes_or_masks(given) or ("segm" if getattr(model, "needs_masks", False) else "bbox")
     kept, is_kept = (
         checkpoint.with_name(RESULTS_OF_RUNS[iou_type]),
         checkpoint.name == BEST and not (given.files or given.overrides),
@@ -221,10 +222,3 @@ def _write(
         f"The report is in {target} ({target.stat().st_size / 1e6:.1f} MB, {images['pictures']} pictures, "
         f"{len(images['entries'])} of {images['total']} images to browse{without})"
     )
-
-
-def _iou_type(given: Given) -> IouType | None:
-    text = given.take("iou-type")
-    if text not in (None, "bbox", "segm"):
-        raise CommandError(f"--iou-type must be bbox or segm, got {text}")
-    return "segm" if text == "segm" else "bbox" if text == "bbox" else None
