@@ -17,15 +17,12 @@ from rankdet.data.categories import Categories
 from rankdet.data.picture import Picture, as_tensor, is_one
 from rankdet.data.transforms import FixedResize, KeepSize, ResizeShorter, resize_from_dict
 from rankdet.environment import version_of
-from rankdet.eval.inference import Detection, above, class_thresholds, mapped, predict, to_results
+from rankdet.eval.inference import FALLBACK_SCORE, Detection, above, class_thresholds, mapped, predict, to_results
 from rankdet.eval.score_mapping import MappingError, ScoreMapping
 from rankdet.eval.tiles import Tiles
 from rankdet.models.checkpoint import model_in
 from rankdet.ops.checkpoint import KEY, VERSION, CheckpointError, read_checkpoint
 from rankdet.ops.pretrained import CARD, upload, write_pretrained
-
-FALLBACK_SCORE = 0.3
-"""The threshold where none is stated and the model's own are not known."""
 
 
 class Optimal:

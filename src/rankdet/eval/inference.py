@@ -23,6 +23,8 @@ from rankdet.data.categories import Categories
 from rankdet.data.image import read_upright
 from rankdet.eval.score_mapping import ScoreMapping, logits_of
 
+FALLBACK_SCORE = 0.3
+"""The score threshold where none is stated and the best ones of a model are not known."""
 _MASKS_AT_ONCE = 16
 Detection = dict[str, Tensor]
 Resize = Callable[[Any], Any]

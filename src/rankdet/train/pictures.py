@@ -13,11 +13,9 @@ from torch import nn
 from rankdet.data.categories import Categories
 from rankdet.data.dataset import Sample
 from rankdet.eval.draw import draw, side_by_side
-from rankdet.eval.inference import above, answer, class_thresholds
+from rankdet.eval.inference import FALLBACK_SCORE, above, answer, class_thresholds
 from rankdet.train.evaluation import evaluating
 from rankdet.train.files import make_folder
-
-_FALLBACK_THRESHOLD = 0.3
 
 
 def save_pictures(
@@ -33,7 +31,7 @@ def save_pictures(
 
     Detections are shown from the class thresholds on, which are by category id.
     """
-    least = class_thresholds(thresholds, categories) if thresholds else _FALLBACK_THRESHOLD
+    least = class_thresholds(thresholds, categories) if thresholds else FALLBACK_SCORE
     device = next(model.parameters()).device
     saved: list[Path] = []
     for image, target in islice((sample for sample in samples if len(sample[1]["labels"])), count):
