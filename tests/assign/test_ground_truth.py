@@ -17,6 +17,13 @@ def test_lists_are_no_tensors(key):
         GroundTruth.from_targets([target], num_classes=1, device=torch.device("cpu"))
 
 
+@pytest.mark.parametrize("flag", [2, 0.5, float("nan")])
+def test_crowd_flags_are_0_or_1(flag):
+    target = {"boxes": torch.tensor([[0.0, 0, 4, 4]]), "labels": torch.tensor([0]), "iscrowd": torch.tensor([flag])}
+    with pytest.raises(ValueError, match=rf"targets\[0\]: iscrowd must hold 0 and 1; got {flag}"):
+        GroundTruth.from_targets([target], num_classes=1, device=torch.device("cpu"))
+
+
 @pytest.mark.parametrize(
     ("masks", "error", "message"),
     [
@@ -26,6 +33,7 @@ def test_lists_are_no_tensors(key):
         (torch.zeros(2, 8, 8), ValueError, r"masks must be \(G, H, W\), one for each of 1 boxes; got \(2, 8, 8\)"),
         (torch.zeros(8, 8), ValueError, r"got \(8, 8\)"),
         (torch.zeros(1, 8), ValueError, r"got \(1, 8\)"),
+        (torch.full((1, 8, 8), 0.25), ValueError, r"masks must hold 0 and 1; got 0\.25; write masks > 0\.5"),
     ],
 )
 def test_masks_that_are_none(masks, error, message):

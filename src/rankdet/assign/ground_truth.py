@@ -147,7 +147,16 @@ def _masks_of(target: Mapping[str, Any], name: str) -> Tensor:
     if masks.ndim != 3 or masks.shape[:1] != target["labels"].shape:
         boxes = len(target["labels"])
         raise ValueError(f"{name}: masks must be (G, H, W), one for each of {boxes} boxes; got {tuple(masks.shape)}")
+    if masks.is_floating_point():
+        _check_flags(masks, f"{name}: masks", remedy="write masks > 0.5 for probabilities")
     return masks
+
+
+def _check_flags(values: Tensor, called: str, *, remedy: str) -> None:
+    """ValueError for anything but 0 and 1 on a CPU; another device is not waited for."""
+    if values.device.type == "cpu" and not bool(((values == 0) | (values == 1)).all()):
+        other = values[(values != 0) & (values != 1)][0]
+        raise ValueError(f"{called} must hold 0 and 1; got {float(other):.4g}; {remedy}")
 
 
 def _tensor(target: Mapping[str, Any], key: str, name: str) -> Tensor:
@@ -184,7 +193,9 @@ def _checked(target: Mapping[str, Any], position: int, num_classes: int) -> tupl
     boxes, labels = _tensor(target, "boxes", name), _tensor(target, "labels", name)
     is_crowd = torch.zeros_like(labels, dtype=torch.bool)
     if target.get("iscrowd") is not None:
-        is_crowd = _tensor(target, "iscrowd", name).bool()
+        stated = _tensor(target, "iscrowd", name)
+        _check_flags(stated, f"{name}: iscrowd", remedy="write 1 for regions to ignore, 0 for objects")
+        is_crowd = stated.bool()
     if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1] or is_crowd.shape != labels.shape:
         raise ValueError(
             f"{name}: boxes must be (G, 4), labels and iscrowd (G,); got {tuple(boxes.shape)}, {tuple(labels.shape)}, "
