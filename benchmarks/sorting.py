@@ -24,8 +24,7 @@ import numpy as np
 import torch
 from compare import Dataset, atss, bccd, evaluate, faster, focal_with_centerness, quality_focal, train
 
-from rankdet.criteria import Correlated, Criterion, Measure, RankingCriterion
-from rankdet.criteria.positives import Positives
+from rankdet.criteria import Correlated, Criterion, RankingCriterion, StretchedIoU
 from rankdet.data import DetectionData, KeepSize, Shapes
 from rankdet.eval import Evaluation
 from rankdet.eval.correlation import score_iou_correlation
@@ -33,26 +32,9 @@ from rankdet.eval.resampling import Resampler
 from rankdet.eval.undefined import mean_of_defined
 from rankdet.losses.correlation import SpearmanLoss
 from rankdet.losses.ranking import RankSortLoss
-from rankdet.ops.boxes import aligned_iou
 
 PAPER, RESAMPLES, LR = "RS, as in the paper", 300, 2e-3
 MAKE = {"ATSS": atss, "Faster R-CNN": faster}
-
-
-class StretchedIoU(Measure):
-    """IoU, stretched within each object: the worst positive of an object has 0, the best keeps its own."""
-
-    def __call__(self, positives: Positives) -> torch.Tensor:
-        """See `Measure`."""
-        overlap = aligned_iou(positives.boxes, positives.targets)
-        among = positives.objects
-        size = int(among.max()) + 1 if len(among) else 0
-        low, high = (
-            overlap.new_full((size,), start).scatter_reduce(0, among, overlap, how)[among]
-            for start, how in ((2.0, "amin"), (0.0, "amax"))
-        )
-        spread = high - low
-        return torch.where(spread > 0, high * (overlap - low) / spread.clamp(min=1e-12), overlap)
 
 
 def _sorted(**sorting: object) -> RankingCriterion:
@@ -66,6 +48,7 @@ CRITERIA: dict[str, Callable[[], Criterion]] = {
     "sorting weight 5, delta 0.1": partial(_sorted, sorting_weight=5.0, sorting_delta=0.1),
     "weight 5, within an image": partial(_sorted, sorting_weight=5.0, sorting_scope="image"),
     "weight 5, within an object": partial(_sorted, sorting_weight=5.0, sorting_scope="object"),
+    "stretched labels": lambda: RankingCriterion(quality=StretchedIoU()),
     "weight 5, stretched labels": lambda: RankingCriterion(
         ranking=RankSortLoss(sorting_weight=5.0), quality=StretchedIoU()
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from rankdet.criteria import (
     RankWeight,
     RelativeIoU,
     ScoreCriterion,
+    StretchedIoU,
     Weighted,
 )
 from rankdet.losses import ConcordanceLoss, SoftmaxCrossEntropyLoss, SpearmanLoss
@@ -102,3 +105,23 @@ def test_class_score():
     predictions, assignment = a_stage()
     score = ClassScore()(Positives.of(predictions, assignment))
     torch.testing.assert_close(score, predictions.logits[INDEX, CLASSES].sigmoid().detach())
+
+
+def test_stretched_iou_spreads_the_positives_of_each_object():
+    """Beside a loop over objects, whose positives are mixed; a single positive, or equal ones, keep their IoU."""
+    generator = torch.Generator().manual_seed(0)
+    objects = torch.randint(0, 6, (40,), generator=generator)
+    objects[7] = 9
+    targets = torch.tensor([[0.0, 0.0, 10.0, 10.0]]).expand(40, 4)
+    boxes = torch.cat((torch.zeros(40, 2), 12 * torch.rand(40, 2, generator=generator) + 1), 1)
+    boxes[objects == 2] = 5.0
+    predictions, assignment = a_stage()
+    positives = replace(Positives.of(predictions, assignment), boxes=boxes, targets=targets, objects=objects)
+    expected = aligned_iou(boxes, targets)
+    for number in objects.unique():
+        own = expected[objects == number]
+        low, high = own.amin(), own.amax()
+        if high > low:
+            expected[objects == number] = high * (own - low) / (high - low)
+    torch.testing.assert_close(StretchedIoU()(positives), expected)
+    assert StretchedIoU()(Positives.of(predictions, without_positives(assignment))).shape == (0,)

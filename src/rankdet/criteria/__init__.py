@@ -20,6 +20,7 @@ from rankdet.criteria.measures import (
     RankWeight,
     RelativeIoU,
     Score,
+    StretchedIoU,
     Uniform,
 )
 from rankdet.criteria.mining import HardestRegions, HardNegatives, Mining
@@ -87,6 +88,7 @@ __all__ = [
     "Score",
     "ScoreCriterion",
     "SemanticCriterion",
+    "StretchedIoU",
     "Task",
     "TaskBalance",
     "Totals",

@@ -65,6 +65,26 @@ class RelativeIoU(Measure):
         return overlap / torch.where(best > 0, best, 1.0)
 
 
+class StretchedIoU(Measure):
+    """IoU of the predicted box with its object, stretched so that the worst positive of an object has 0.
+
+    The best of an object keeps its IoU. A label for sorting: what matters is which of the positives of an object has
+    the best score, and their IoUs differ little. Not from a paper; ``docs/results.md`` says what it does.
+    """
+
+    def __call__(self, positives: Positives) -> Tensor:
+        """See `Measure`."""
+        overlap = aligned_iou(positives.boxes, positives.targets)
+        order = positives.objects.argsort(stable=True)
+        objects = positives.objects[order]
+        # Numbered without asking how many objects there are.
+        number = torch.empty_like(order).scatter_(0, order, (objects.diff(prepend=objects[:1]) != 0).cumsum(0))
+        low = torch.ones_like(overlap).scatter_reduce(0, number, overlap, "amin")[number]
+        high = torch.zeros_like(overlap).scatter_reduce(0, number, overlap, "amax")[number]
+        spread = high - low
+        return torch.where(spread > 0, high * (overlap - low) / torch.where(spread > 0, spread, 1.0), overlap)
+
+
 class NormalisedGIoU(Measure):
     """(1 + GIoU) / 2 of the predicted box with its object: also distinguishes boxes that do not overlap it.
 
