@@ -84,14 +84,14 @@ def simulate(folder: Path, *, images: int, seed: int = 0) -> None:
     (folder / "masks.json").write_text(json.dumps(masks), encoding="utf-8")
 
 
-def simulate_detections(rng, images, detections, object_image, object_class, object_box):
+def simulate_detections(rng, images, detections, object_image, object_class, object_box, *, classes=CLASSES):
     """About 40 detections an image lie around an object of their class, the others anywhere; the nearer, the surer."""
     image = np.repeat(np.arange(images), detections // images)
     first = np.searchsorted(object_image, image, side="left")
     count = np.searchsorted(object_image, image, side="right") - first
     near = (rng.random(detections) < 0.4) & (count > 0)
     target = np.where(near, first + (rng.random(detections) * count).astype(int), 0)
-    category = np.where(near & (rng.random(detections) < 0.85), object_class[target], rng.choice(CLASSES, detections))
+    category = np.where(near & (rng.random(detections) < 0.85), object_class[target], rng.choice(classes, detections))
     noise = rng.gamma(1.5, 0.08, (detections, 1)) * rng.normal(size=(detections, 4))
     sides = object_box[target][:, [2, 3, 2, 3]]
     box = np.where(near[:, None], object_box[target] + noise * sides, random_boxes(rng, detections))

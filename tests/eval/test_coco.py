@@ -15,6 +15,7 @@ from rankdet.data import CocoDetection
 from rankdet.eval import (
     Evaluation,
     ResultsNote,
+    choice,
     evaluate,
     evaluate_detections,
     evaluate_proposals,
@@ -159,11 +160,12 @@ def test_proposals_need_no_category():
     assert evaluate_proposals(truth, [{"image_id": 1, "bbox": [0, 0, 10, 10], "score": 0.5}])["AR_100"] == 1
 
 
-def test_pairs_in_several_blocks_give_the_same(monkeypatch):
+@pytest.mark.parametrize(("module", "name", "number"), [(overlaps, "PAIRS_AT_ONCE", 5), (choice, "BITS", 7)])
+def test_pairs_in_several_blocks_and_bits_in_several_numbers_give_the_same(module, name, number, monkeypatch):
     rng = np.random.default_rng(10)
     problems = [random_problem(rng) for _ in range(20)]
     before = [evaluate(truth, results).metrics for truth, results in problems]
-    monkeypatch.setattr(overlaps, "PAIRS_AT_ONCE", 5)
+    monkeypatch.setattr(module, name, number)
     assert [evaluate(truth, results).metrics for truth, results in problems] == before
 
 

@@ -76,6 +76,7 @@ def test_a_degenerate_object_is_one_that_nobody_finds():
 
 
 FAULTY = [
+    ({"image_id": 2.0**64}, "entry 1 of results: 'image_id' is 1.8.*e\\+19; accepted are whole numbers"),
     ({"image_id": 8}, "entry 1 of results: image_id 8 is not among the 'images' of ground truth"),
     ({"category_id": 4}, "entry 1 of results: category_id 4 is not among the 'categories'"),
     ({"image_id": "8"}, "entry 1 of results: image_id .8. is neither an id nor a name of the .images."),

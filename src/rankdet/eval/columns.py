@@ -41,9 +41,9 @@ class Result(Struct, gc=False):
 
 
 class BoxResult(Result, gc=False):
-    """A result in an evaluation of boxes."""
+    """A result in an evaluation of boxes, in the usual form."""
 
-    bbox: Any
+    bbox: tuple[float, float, float, float]
 
 
 class MaskResult(Result, gc=False):
@@ -115,7 +115,7 @@ class Columns:
         """Whole numbers that 64 bits hold."""
         values = self.values(key)
         column = _array(values)
-        if column.dtype.kind not in "if" or column.ndim != 1 or (column % 1 != 0).any():
+        if column.ndim != 1 or not _are_whole(column):
             for place, value in enumerate(values):
                 if not _is_finite_number(value) or value % 1 or abs(value) >= 2**63:
                     self.fail(place, f"{key!r} is {value!r:.60}; accepted are whole numbers")
@@ -142,7 +142,7 @@ class Columns:
     def boxes(self, *, negative_sides: bool) -> Floats:
         """(D, 4) xywh."""
         values = self.values("bbox")
-        column = _array(values)
+        column = _array_of_fours(values) if self._have_form else _array(values)
         if column.dtype.kind in "if" and column.shape == (len(values), 4):
             boxes = column.astype(np.float64)
             if np.isfinite(boxes).all() and (negative_sides or (boxes[:, 2:] >= 0).all()):
@@ -155,7 +155,8 @@ class Columns:
         if not (isinstance(box, Sequence | np.ndarray) and len(box) == 4 and all(map(_is_finite_number, box))):
             self.fail(place, f"'bbox' is {box!r:.80}; accepted are four finite numbers: x, y, width, height")
         if not negative_sides and (box[2] < 0 or box[3] < 0):
-            self.fail(place, f"'bbox' {list(box)} has a negative width or height; it is x, y, width, height")
+            shown = ", ".join(f"{number:g}" for number in box)
+            self.fail(place, f"'bbox' [{shown}] has a negative width or height; it is x, y, width, height")
 
     def masks(self, sizes: Ints) -> Masks:
         """Masks in any of COCO's three forms; ``sizes`` as in `shapes`."""
@@ -202,6 +203,19 @@ def _array(values: list[Any]) -> np.ndarray[Any, np.dtype[Any]]:
         return np.array(values)
     except (ValueError, OverflowError):
         return np.array([None])
+
+
+def _array_of_fours(values: list[tuple[float, float, float, float]]) -> Floats:
+    """(D, 4), in less than half the time of `_array`."""
+    return np.fromiter(chain.from_iterable(values), np.float64, 4 * len(values)).reshape(-1, 4)
+
+
+def _are_whole(column: np.ndarray[Any, np.dtype[Any]]) -> bool:
+    """Whether 64 bits hold all of them."""
+    if column.dtype.kind != "f":
+        return column.dtype.kind == "i"
+    with np.errstate(invalid="ignore"):
+        return bool(((column % 1 == 0) & (np.abs(column) < 2.0**63)).all())
 
 
 def _is_finite_number(value: object) -> bool:

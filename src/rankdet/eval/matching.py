@@ -3,8 +3,7 @@
 In each image and category, detections choose in the order of their scores: the free object of highest overlap at or
 above the IoU threshold, a counted one before an ignored one, the later in the file among equals; crowds stay free.
 This is sequential within an image and category only. So the k-th detections of all images and categories choose
-together ("round k"), and each choice is one maximum over the few pairs of enough overlap, with all IoU thresholds and
-area ranges as further axes. The oracle of the tests is pycocotools.
+together (`choice`), among the few pairs of enough overlap. The oracle of the tests is pycocotools.
 
 D detections, G objects, C detections with any match, P pairs in reach, T IoU thresholds, A areas.
 """
@@ -16,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rankdet.eval.choice import NO_MATCH, choose, places_within_runs
 from rankdet.eval.instances import Detections, GroundTruth
 from rankdet.eval.overlaps import pairs_in_reach
 from rankdet.eval.shapes import Bools, Floats, Ints
 from rankdet.eval.sizes import COCO_AREA_RANGES, AreaRanges
 
 COCO_IOU_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
-NO_MATCH = -1
 ALL = slice(None)
 
 
@@ -196,7 +195,7 @@ def match(
     pairs = pairs_in_reach(detections, keys, ground_truth, object_keys, order=by_key, at_least=float(thresholds.min()))
     ignored = ground_truth.ignored[:, None] | _outside(ground_truth.areas, area_ranges)
     precedence = _inverse(np.argsort(ground_truth.categories, kind="stable"))
-    reaching, pair, order = _choose(*pairs, keys[by_key], precedence, ignored, ground_truth.crowd, thresholds)
+    reaching, pair, order = choose(*pairs, keys[by_key], precedence, ignored, ground_truth.crowd, thresholds)
 
     place = np.empty(len(detections), np.int64)
     place[by_category] = np.arange(len(by_category))
@@ -247,7 +246,7 @@ def _orders(detections: Detections, categories: Ints, max_detections: int | None
     by_category = _sorted_by(categories, by_score)
     by_key = _sorted_by(detections.images, by_category)
     ranks = np.empty_like(by_key)
-    ranks[by_key] = _places_within_runs(detections.images[by_key], categories[by_key])
+    ranks[by_key] = places_within_runs(detections.images[by_key], categories[by_key])
     if max_detections is None:
         return by_key, by_category, ranks
     return by_key[ranks[by_key] < max_detections], by_category[ranks[by_category] < max_detections], ranks
@@ -264,61 +263,6 @@ def _counts(categories: Ints, counted: Bools, num_categories: int) -> Ints:
     """(K, A) the number of counted objects."""
     columns = [np.bincount(categories[column], minlength=num_categories) for column in counted.T]
     return np.stack(columns, axis=1)
-
-
-def _choose(
-    of_detection: Ints,
-    objects: Ints,
-    overlaps: Floats,
-    keys: Ints,
-    precedence: Ints,
-    ignored: Bools,
-    crowd: Bools,
-    thresholds: Floats,
-) -> tuple[Ints, NDArray[np.int32], Ints]:
-    """The greedy choice. Gives the C detections with any match, their pairs (C, T, A), and the order of these.
-
-    A pair is named by its place in the order by round, detection, overlap and object's ``precedence``: the best free
-    pair of a detection is then the last one, and counted objects come before ignored ones by adding P to their places.
-    """
-    reaching, of_candidate = np.unique(of_detection, return_inverse=True)
-    rounds = _places_within_runs(keys[reaching])[of_candidate]
-    order: Ints = np.lexsort((precedence[objects], overlaps, of_candidate, rounds))
-    rounds, of_candidate, objects, overlaps = rounds[order], of_candidate[order], objects[order], overlaps[order]
-    places = np.arange(len(order), dtype=np.int32)[:, None] + np.int32(len(order)) * ~ignored[objects]
-    enough = overlaps[:, None] >= thresholds
-    taken = np.zeros((len(ignored), len(thresholds), ignored.shape[1]), np.bool_)
-    pair = np.full((len(reaching), *taken.shape[1:]), NO_MATCH, np.int32)
-    for start, stop in _runs(rounds):
-        here = objects[start:stop]
-        free = (~taken[here] | crowd[here, None, None]) & enough[start:stop, :, None]
-        preference = np.where(free, places[start:stop, None, :], NO_MATCH)
-        first = np.flatnonzero(np.diff(of_candidate[start:stop], prepend=-1))
-        best = np.maximum.reduceat(preference, first, axis=0)
-        best[best >= len(order)] -= len(order)
-        pair[of_candidate[start + first]] = best
-        chooser, threshold, area = np.nonzero(best >= 0)
-        taken[objects[best[chooser, threshold, area]], threshold, area] = True
-    matched = (pair != NO_MATCH).any(axis=(1, 2))
-    return reaching[matched], pair[matched], order
-
-
-def _runs(values: Ints) -> list[tuple[int, int]]:
-    """Start and stop of each run of equal values."""
-    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, np.int64)
-    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=False))
-
-
-def _places_within_runs(*columns: Ints) -> Ints:
-    """The place of each element in its run of elements that are equal in all columns.
-
-    >>> _places_within_runs(np.array([4, 4, 4, 7, 9, 9]))
-    array([0, 1, 2, 0, 0, 1])
-    """
-    changes = np.ones(len(columns[0]), np.bool_)
-    changes[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
-    starts = np.flatnonzero(changes)
-    return np.arange(len(changes)) - np.repeat(starts, np.diff(starts, append=len(changes)))
 
 
 def _inverse(permutation: Ints) -> Ints:
