@@ -78,7 +78,6 @@ def _true(answers: Tensor) -> Tensor:
     if answers.numel() < MANY:
         return answers.nonzero().squeeze(1)
     # Eight answers are one number, so that most of them are looked at eight at a time.
-    eights = answers.view(-1, 8)
-    word = eights.view(torch.int64).nonzero()[:, 0]
-    row, column = eights.index_select(0, word).nonzero().unbind(1)
-    return word.index_select(0, row).mul_(8).add_(column)
+    word = answers.view(torch.int64).nonzero().squeeze(1)
+    index = answers.view(-1, 8).index_select(0, word).view(-1).nonzero().squeeze(1)
+    return word.index_select(0, index >> 3).mul_(8).add_(index.bitwise_and_(7))
