@@ -318,6 +318,10 @@ BAD_FILES = {
         r"8 annotations point to an image that the file does not have: 101, 102, 103, 104, 105, \.\.\.; .*"
         "8 annotations point to a category that the file does not have: 77;",
     ),
+    "one off": (
+        coco(annotations=[annotation(n, 7, (-1, 4)[n % 2], [1, 1, 2, 2]) for n in range(1, 9)]),
+        "8 annotations point .* 4, -1; all seem to be one too low, as if counted from 0",
+    ),
     "image twice": (
         coco(images=[*coco()["images"], coco()["images"][0]]),
         "'images' has 1 id more than once: 7;",

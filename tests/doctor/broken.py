@@ -307,6 +307,16 @@ def annotation_of_no_image(home: Home) -> Expected:
 
 
 @fault
+def categories_counted_from_0(home: Home) -> Expected:
+    known = {entry["id"] for entry in home.categories}
+    for item in home.objects:
+        item["category_id"] -= 1
+    lost = sum(item["category_id"] not in known for item in home.objects)
+    also = ("unused-class", "no-objects")
+    return Expected("annotation-without-category", lost, also=also, repaired=False)
+
+
+@fault
 def annotation_of_no_category(home: Home) -> Expected:
     [item] = home.some("annotations")
     item["category_id"] = 90

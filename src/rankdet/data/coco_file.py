@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
@@ -16,7 +16,7 @@ from rankdet.data.coco_oddities import read_nevertheless
 from rankdet.data.columns import ABSENT, WRONG, Column
 from rankdet.data.errors import FIX, NO_MASKS, DatasetError
 from rankdet.data.lvis import Federation
-from rankdet.data.references import rows_of, stable_order
+from rankdet.data.references import one_off, rows_of, stable_order
 from rankdet.data.report import EXAMPLES, Fault
 from rankdet.data.rle import MalformedMaskError
 from rankdet.data.segmentation import MASK_FORM, undecodable
@@ -112,17 +112,15 @@ class CocoFile:
     def _references(self, categories: Categories) -> tuple[np.ndarray, np.ndarray]:
         """The place of each annotation's image, and its label: -1 for a category that is not in use."""
         image_ids, category_ids = (self._required("annotations", key) for key in ("image_id", "category_id"))
-        owners = rows_of(image_ids, self.image_ids)
-        rows = rows_of(category_ids, self.content.categories["id"].values)
+        known = self.content.categories["id"].values
+        owners, rows = rows_of(image_ids, self.image_ids), rows_of(category_ids, known)
         problems = [
-            f"{bad.sum()} annotations point to {what} that the file does not have: {_first(ids[bad])}; "
-            f"remove them or add what they point to ({FIX} without them)"
-            for what, ids, bad in (("an image", image_ids, owners < 0), ("a category", category_ids, rows < 0))
-            if bad.any()
+            *_dangling("an image", image_ids, owners, known=self.image_ids),
+            *_dangling("a category", category_ids, rows, known=known),
         ]
         if problems:
             self._fail("; ".join(problems))
-        labels = rows_of(self.content.categories["id"].values, np.array(categories.ids, dtype=np.int64))
+        labels = rows_of(known, np.array(categories.ids, dtype=np.int64))
         return owners, labels[rows] if len(rows) else rows
 
     def _annotation_ids(self) -> tuple[np.ndarray, list[Fault]]:
@@ -237,6 +235,18 @@ def _read(file: Path) -> CocoContent:
 
 def _and_more(places: np.ndarray, key: str) -> str:
     return f", and {len(places) - 1} more {key}" if len(places) > 1 else ""
+
+
+def _dangling(what: str, ids: np.ndarray, rows: np.ndarray, *, known: np.ndarray) -> Iterator[str]:
+    """What is to be said of annotations that refer to nothing, whose rows are -1."""
+    if (bad := rows < 0).any():
+        said = one_off(ids, known)
+        mended = (
+            f"all seem to be {said}; correct them"
+            if said
+            else f"remove them or add what they point to ({FIX} without them)"
+        )
+        yield f"{bad.sum()} annotations point to {what} that the file does not have: {_first(ids[bad])}; {mended}"
 
 
 def _first(items: np.ndarray) -> str:

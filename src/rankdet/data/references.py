@@ -39,3 +39,16 @@ def stable_order(rows: np.ndarray) -> np.ndarray:
         digits = ((rows[order] >> shift) & 0xFFFF).astype(np.uint16)
         order = order[np.argsort(digits, kind="stable")]
     return order
+
+
+def one_off(ids: np.ndarray, known: np.ndarray) -> str:
+    """Where ids (M,) are not known, and all are if they are taken for one less or more: what that is, else nothing.
+
+    >>> one_off(np.array([0, 1, 0]), np.array([1, 2])), one_off(np.array([0, 3]), np.array([1, 2]))
+    ('one too low, as if counted from 0', '')
+    """
+    present = np.unique(ids)
+    for step, said in ((1, "one too low, as if counted from 0"), (-1, "one too high, as if counted from 1")):
+        if len(present) and np.isin(present + step, known).all() and not np.isin(present, known).all():
+            return said
+    return ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from rankdet.data.references import one_off
 from rankdet.doctor.draft import LeaveOutClasses, LeaveOutImages, LeaveOutObjects, RenumberObjects
 from rankdet.doctor.finding import Finding, Severity, find
 from rankdet.doctor.groups import codes, later, repeated
@@ -67,25 +68,25 @@ def _check_classes(table: Table) -> Iterator[Finding]:
 
 def _check_objects(table: Table) -> Iterator[Finding]:
     objects = table.objects
-    dangling = np.flatnonzero(objects.images < 0)
+    dangling, one_off_image = np.flatnonzero(objects.images < 0), one_off(objects.image_ids, table.images.ids)
     yield from find(
         "annotation-without-image",
         Severity.ERROR,
         dangling,
         what="{annotation points/annotations point} to an image that does not exist",
-        remedy="add the images, or remove the annotations",
+        remedy=_shifted(one_off_image) or "add the images, or remove the annotations",
         example=table.object_name,
-        repair=LeaveOutObjects(dangling, "no such image") if len(table.images) else None,
+        repair=LeaveOutObjects(dangling, "no such image") if len(table.images) and not one_off_image else None,
     )
-    classless = np.flatnonzero(objects.labels < 0)
+    classless, one_off_class = np.flatnonzero(objects.labels < 0), one_off(objects.category_ids, table.classes.ids)
     yield from find(
         "annotation-without-category",
         Severity.ERROR,
         classless,
         what="{annotation points/annotations point} to a category that does not exist",
-        remedy="add the categories, or remove the annotations",
+        remedy=_shifted(one_off_class) or "add the categories, or remove the annotations",
         example=lambda row: f"{table.object_name(row)}: category {objects.category_ids[row]}",
-        repair=LeaveOutObjects(classless, "no such category") if len(table.classes) else None,
+        repair=LeaveOutObjects(classless, "no such category") if len(table.classes) and not one_off_class else None,
     )
     if table.format == "VOC":
         return
@@ -107,3 +108,7 @@ def _check_objects(table: Table) -> Iterator[Finding]:
         example=table.object_name,
         repair=RenumberObjects(),
     )
+
+
+def _shifted(said: str) -> str:
+    return said and f"all ids in annotations seem to be {said}: the others point to the wrong entries; correct them"
