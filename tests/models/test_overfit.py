@@ -41,6 +41,7 @@ from rankdet.models import (
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
+    ConditionalDETR,
     DeformableDETR,
     DEIMv2,
     FasterRCNN,
@@ -188,7 +189,7 @@ LONG = {  # what other cases are near to
     *("RTDETRv2-rt_detr_criterion", "DFINE-rt_detr_criterion", "RFDETR-rf_detr_criterion"),
     *("DEIMv2-query_ranking_criterion", "DEIMv2-deim_criterion"),
     *("RFDETRSegmentation-query_ranking_criterion", "RFDETRSegmentation-rf_detr_criterion"),
-    "DeformableDETR-query_ranking_criterion",
+    *("DeformableDETR-query_ranking_criterion", "ConditionalDETR-query_ranking_criterion"),
 }
 WIDTHS = {"d_model": 64, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
 HYBRID = {"encoder_hidden_dim": 64, "decoder_in_channels": [64] * 3, "num_denoising": 10, "hidden_expansion": 0.5}
@@ -199,10 +200,10 @@ def hybrid(recipe: Callable[..., nn.Module], criterion: Callable[[], Criterion])
     return Case(f"{recipe.__name__}-{criterion.__name__}", lambda: recipe(**settings, criterion=criterion()))
 
 
-def deformable_detr(criterion: Callable[[], Criterion]) -> Case:
+def detr(recipe: Callable[..., nn.Module], criterion: Callable[[], Criterion]) -> Case:
     options = {**WIDTHS, "encoder_layers": 1, "dropout": 0.0}
     settings = {"num_classes": 3, "backbone": "test_resnet", "queries": 30, "options": options}
-    return Case(f"DeformableDETR-{criterion.__name__}", lambda: DeformableDETR(**settings, criterion=criterion()))
+    return Case(f"{recipe.__name__}-{criterion.__name__}", lambda: recipe(**settings, criterion=criterion()))
 
 
 def rf_detr(criterion: Callable[[], Criterion], recipe: type[RFDETR] = RFDETR) -> Case:
@@ -220,7 +221,7 @@ TRANSFORMERS = [
     *(rf_detr(make, RFDETRSegmentation) for make in (query_ranking_criterion, rf_detr_criterion)),
     *(hybrid(DEIMv2, make) for make in (query_ranking_criterion, deim_criterion)),
     *(hybrid(recipe, make) for recipe in (RTDETRv2, DFINE) for make in (query_ranking_criterion, rt_detr_criterion)),
-    deformable_detr(query_ranking_criterion),
+    *(detr(recipe, query_ranking_criterion) for recipe in (DeformableDETR, ConditionalDETR)),
 ]
 
 

@@ -50,6 +50,12 @@ def test_losses_of_conditional_detr_equal_those_of_the_library():
     torch.testing.assert_close(sum(losses.values()), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_queries_begin_at_places_of_their_own():
+    """As in the original. With the library's weights all begin in the middle, and learn the same for long."""
+    said = said_of(small(ConditionalDETR), truth_of(OBJECTS, NOTHING))
+    assert said.decoder[-1].boxes[0, :, :2].std(0).min() > 0.1
+
+
 def test_boxes_are_shares_of_the_image_without_padding():
     truth = truth_of(OBJECTS, NOTHING)
     said = said_of(small(DeformableDETR), truth)

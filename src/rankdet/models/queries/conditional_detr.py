@@ -1,7 +1,8 @@
 """Conditional DETR (Meng et al., ICCV 2021) on any backbone, by ranking or focal loss.
 
 The network is that of Hugging Face's transformers; the backbone is one of timm's or your own, and weights begin as in
-the original (scores of 0.01, boxes at their references). Tests compare the losses with the library's.
+the original (Xavier's, queries that differ, scores of 0.01, boxes at their references). Tests compare the losses with
+the library's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rankdet.models.queries.library import (
     PLACEHOLDER,
     LibraryNetwork,
     MapsAndMasks,
+    begin_as_detr,
     config_of,
     library,
     library_targets,
@@ -58,6 +60,15 @@ class ConditionalDETRNetwork(LibraryNetwork):
         super().__init__(library().ConditionalDetrForObjectDetection(config))
         self.model.model.backbone = MapsAndMasks(backbone)
         self.model.model.input_projection = nn.Conv2d(backbone.channels[-1], config.d_model, 1)
+        self._begin()
+
+    def _begin(self) -> None:
+        """How the original begins. The library's queries are all but the same, and with them their references."""
+        transformer = self.model.model
+        begin_as_detr(transformer.encoder, transformer.decoder)
+        nn.init.normal_(transformer.query_position_embeddings.weight)
+        for layer in self.model.bbox_predictor.layers:
+            layer.reset_parameters()
         start_at(self.model.class_labels_classifier, 0.01)
         nn.init.zeros_(self.model.bbox_predictor.layers[-1].weight)
         nn.init.zeros_(self.model.bbox_predictor.layers[-1].bias)

@@ -3,7 +3,7 @@
 The network is that of Hugging Face's transformers. Unlike there, proposals learn a loss, as in the original: without
 one, the layers that make them would not learn at all. They have one logit, not one for each class of which all but the
 first mean nothing; the backbone is one of timm's or your own; and weights begin as in the original (scores of 0.01,
-boxes at their references). Tests compare the losses with the library's.
+boxes at their references, Xavier's elsewhere). Tests compare the losses with the library's.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rankdet.models.queries.library import (
     PLACEHOLDER,
     LibraryNetwork,
     MapsAndMasks,
+    begin_as_detr,
     config_of,
     library,
     library_targets,
@@ -78,12 +79,16 @@ class DeformableDETRNetwork(LibraryNetwork):
 
     def _begin(self, proposal_logits: int) -> None:
         """How the original begins: scores of 0.01, boxes at their references."""
+        transformer, kept = self.model.model, ("sampling_offsets", "attention_weights", "class_embed", "bbox_embed")
+        begin_as_detr(transformer.encoder, transformer.decoder, but=kept)
         proposals = nn.Linear(self.model.config.d_model, proposal_logits)
         for layers in (self.model.class_embed, self.model.model.decoder.class_embed):
             layers[-1] = proposals
         for layer in self.model.class_embed:
             start_at(layer, 0.01)
         for layer in self.model.bbox_embed:
+            for hidden in layer.layers:
+                hidden.reset_parameters()
             nn.init.zeros_(layer.layers[-1].weight)
             nn.init.zeros_(layer.layers[-1].bias)
 

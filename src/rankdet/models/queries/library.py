@@ -121,6 +121,18 @@ class MapsAndMasks(nn.Module):
         return [(level, resize(mask[None].float(), size=level.shape[-2:])[0].bool()) for level in self.backbone(pixels)]
 
 
+def begin_as_detr(*transformer: nn.Module, but: Sequence[str] = ()) -> None:
+    """Xavier's uniform weights for the linear layers of encoder and decoder, as in DETR and its successors.
+
+    The library draws them from a normal distribution of standard deviation 0.02 whatever their width, so that narrow
+    transformers hardly learn at first. ``but``: names of layers to be left as they are.
+    """
+    for part in transformer:
+        for name, module in part.named_modules():
+            if isinstance(module, nn.Linear) and not set(name.split(".")) & set(but):
+                nn.init.xavier_uniform_(module.weight)
+
+
 def library_targets(truth: GroundTruth | None, frames: Sequence[Tensor]) -> list[dict[str, Tensor]] | None:
     """The objects as the library wants them: classes, and boxes as shares of the frames. Crowds are left out."""
     if truth is None:
