@@ -16,7 +16,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -152,6 +152,7 @@ def _region(classification: nn.Module) -> ScoreCriterion:
 
 
 Make = Callable[[int], nn.Module]
+Rows = Mapping[str, Iterable[str]]
 DETECTORS: dict[str, dict[str, Make]] = {
     "ATSS": {
         "focal, centerness": lambda k: atss(focal_with_centerness(), k),
@@ -261,14 +262,20 @@ def evaluate(model: nn.Module, data: DetectionData, *, masks: bool) -> dict[str,
 
 def table(folder: Path) -> str:
     """Markdown: mean and, after ±, standard deviation over the seeds, in percent."""
+    kinds = (("boxes", "bbox", DETECTORS), ("boxes of detectors with masks", "bbox", MASKED), ("masks", "segm", MASKED))
+    return _tables(folder, kinds)
+
+
+def table_of(folder: Path, known: Rows) -> str:
+    """The same of boxes alone, with other rows: by detector, the names of the criteria."""
+    return _tables(folder, [("boxes", "bbox", known)])
+
+
+def _tables(folder: Path, kinds: Sequence[tuple[str, str, Rows]]) -> str:
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     lines: list[str] = []
     for dataset in sorted({run["dataset"] for run in runs}, reverse=True):
-        for what, kind, known in (
-            ("boxes", "bbox", DETECTORS),
-            ("boxes of detectors with masks", "bbox", MASKED),
-            ("masks", "segm", MASKED),
-        ):
+        for what, kind, known in kinds:
             rows = [
                 _row(detector, criterion, [run[kind] for run in found], found)
                 for detector, criteria in known.items()
