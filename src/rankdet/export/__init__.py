@@ -6,8 +6,8 @@ __needs__ = require(__name__, "torch", "torchvision", torch_with="train")
 
 from rankdet.export.about import About
 from rankdet.export.detection import ExportedGraph
-from rankdet.export.parity import Parity, compare
+from rankdet.export.parity import Parity, compare, compare_sizes, overall
 from rankdet.export.runtime import ExportedDetector
 from rankdet.export.writing import export
 
-__all__ = ["About", "ExportedDetector", "ExportedGraph", "Parity", "compare", "export"]
+__all__ = ["About", "ExportedDetector", "ExportedGraph", "Parity", "compare", "compare_sizes", "export", "overall"]

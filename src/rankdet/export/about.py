@@ -12,30 +12,35 @@ OUTPUTS = ("boxes", "scores", "labels", "masks")
 OF_BOXES, OF_IMAGES, ALONE = "of boxes", "of images", "of images, without boxes of their own"
 """What masks are: those without boxes of their own have boxes around them, to the cell of the mask."""
 
+LEAST, MOST = 160, 4096
+"""Sides in pixels of images where the graph takes any size: two cells of stride 128, so that no cell stands alone."""
+
 
 @dataclass(frozen=True)
 class About:
     """The metadata of an exported detector.
 
     Attributes:
-        size: height and width of the images that the graph takes.
-        batch: how many at once.
+        size: height and width of the images that the graph takes; None for any, from `LEAST` pixels a side on.
+        batch: how many at once; None for any number.
         names: of the classes, by label.
         ids: of the classes in the annotation file that the detector was trained on.
         thresholds: the best score threshold of each class by its id; empty where none is known.
         masks: None, `OF_BOXES`, `OF_IMAGES` or `ALONE`.
         resize: the rule by which images are brought to that size.
         colours: what the graph takes.
+        divisor: what the graph pads the sides of images to multiples of.
     """
 
-    size: tuple[int, int]
-    batch: int
+    size: tuple[int, int] | None
+    batch: int | None
     names: tuple[str, ...]
     ids: tuple[int, ...]
     thresholds: Mapping[str, float] = field(default_factory=dict)
     masks: str | None = None
     resize: Mapping[str, Any] = field(default_factory=dict)
     colours: str = "red, green, blue, floating in 0..1; mean and standard deviation are in the graph"
+    divisor: int = 32
 
     def to_json(self) -> str:
         """One line."""
@@ -45,4 +50,5 @@ class About:
     def from_json(cls, text: str) -> About:
         """The inverse."""
         read = json.loads(text)
-        return cls(**{**read, "size": tuple(read["size"]), "names": tuple(read["names"]), "ids": tuple(read["ids"])})
+        lists = {name: tuple(read[name]) for name in ("size", "names", "ids") if read[name] is not None}
+        return cls(**{**read, **lists})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -40,19 +41,43 @@ class Parity:
         return self.alone <= 0.01 * self.detections and self.score <= SCORE and self.pixels <= PIXELS
 
 
+def compare(first: Detect, second: Detect, images: Sequence[Tensor], *, together: int = 1) -> Parity:
+    """What two detectors, or functions that do the same, say of the same images, ``together`` of one size at once."""
+    return overall([part for _, part in compare_sizes(first, second, images, together=together)])
+
+
+def overall(parts: Sequence[Parity]) -> Parity:
+    """The largest differences of several comparisons, and the sums of their detections."""
+    return Parity(
+        sum(part.detections for part in parts),
+        sum(part.alone for part in parts),
+        max((part.score for part in parts), default=0.0),
+        max((part.pixels for part in parts), default=0.0),
+    )
+
+
 @torch.no_grad()
-def compare(first: Detect, second: Detect, images: Sequence[Tensor]) -> Parity:
-    """What two detectors, or functions that do the same, say of the same images, one by one."""
-    total, alone, score, pixels = 0, 0, 0.0, 0.0
-    for image in images:
-        mine, other = _counted(first([image])[0]), _counted(second([image])[0])
-        pairs = _pairs(mine, other)
-        total, alone = total + len(mine["boxes"]), alone + len(mine["boxes"]) - len(pairs)
-        if len(pairs):
-            a, b = pairs.unbind(1)
-            score = max(score, float((mine["scores"][a] - other["scores"][b]).abs().max()))
-            pixels = max(pixels, float((mine["boxes"][a] - other["boxes"][b]).abs().max()))
-    return Parity(total, alone, score, pixels)
+def compare_sizes(
+    first: Detect, second: Detect, images: Sequence[Tensor], *, together: int = 1
+) -> list[tuple[tuple[int, int], Parity]]:
+    """`compare` for each run of images of one size (height, width)."""
+    compared = []
+    for size, group in groupby(images, key=lambda image: (int(image.shape[-2]), int(image.shape[-1]))):
+        alike = list(group)
+        batches = [alike[start : start + together] for start in range(0, len(alike), together)]
+        pairs = [pair for batch in batches for pair in zip(first(batch), second(batch), strict=True)]
+        compared.append((size, overall([_compared(_counted(mine), _counted(other)) for mine, other in pairs])))
+    return compared
+
+
+def _compared(mine: Detection, other: Detection) -> Parity:
+    pairs = _pairs(mine, other)
+    total, alone = len(mine["boxes"]), len(mine["boxes"]) - len(pairs)
+    if not len(pairs):
+        return Parity(total, alone, 0.0, 0.0)
+    a, b = pairs.unbind(1)
+    score, pixels = ((mine[name][a] - other[name][b]).abs().max() for name in ("scores", "boxes"))
+    return Parity(total, alone, float(score), float(pixels))
 
 
 def _counted(found: Detection) -> Detection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from rankdet.data.categories import Categories
 from rankdet.data.transforms import resize_from_dict
 from rankdet.eval.inference import Detection
-from rankdet.export.about import ALONE, KEY, OF_BOXES, OUTPUTS, About
+from rankdet.export.about import ALONE, KEY, LEAST, MOST, OF_BOXES, OUTPUTS, About
 from rankdet.extras import needed_for
 from rankdet.ops.boxes import clip_boxes
 from rankdet.ops.masks import boxes_around, paste_masks
@@ -21,7 +22,10 @@ from rankdet.predictor import Predictor
 
 
 class ExportedDetector(nn.Module):
-    """An exported file, by onnxruntime or torch; images up to its size are padded at the right and the bottom.
+    """An exported file, by onnxruntime or torch.
+
+    Where the file is for one size, images up to that are padded at the right and the bottom. Otherwise images of one
+    size go through it together.
 
     Args:
         path: what `export` wrote: ``.onnx``, else a program of torch.
@@ -53,19 +57,22 @@ class ExportedDetector(nn.Module):
             categories=Categories(about.names, about.ids),
             resize=resize_from_dict(about.resize),
             thresholds={int(number): score for number, score in about.thresholds.items()},
-            batch_size=about.batch,
+            batch_size=about.batch or 8,
         )
 
     def forward(self, images: Sequence[Tensor]) -> list[Detection]:
         """Images (3, H, W) -> the detections of each."""
         found: list[Detection] = []
-        for start in range(0, len(images), self.about.batch):
-            found += self._of_batch(images[start : start + self.about.batch])
+        for _, group in groupby(images, key=lambda image: None if self.about.size else image.shape[1:]):
+            alike = list(group)
+            most = self.about.batch or len(alike)
+            for start in range(0, len(alike), most):
+                found += self._of_batch(alike[start : start + most])
         return found
 
     def _of_batch(self, images: Sequence[Tensor]) -> list[Detection]:
-        height, width = self.about.size
-        pixels = torch.full((self.about.batch, 3, height, width), 0.45)  # about the mean colour
+        height, width = self._canvas(images[0])
+        pixels = torch.full((self.about.batch or len(images), 3, height, width), 0.45)  # about the mean colour
         for row, image in zip(pixels, images, strict=False):
             values = image.as_subclass(Tensor).cpu()
             if values.shape[1] > height or values.shape[2] > width:
@@ -75,6 +82,15 @@ class ExportedDetector(nn.Module):
             row[:, : values.shape[1], : values.shape[2]] = values / 255 if values.dtype == torch.uint8 else values
         outputs = dict(zip(OUTPUTS, self._run(pixels), strict=False))
         return [self._of_image(outputs, row, image) for row, image in enumerate(images)]
+
+    def _canvas(self, image: Tensor) -> tuple[int, int]:
+        """Height and width of what the graph is given for an image."""
+        sides = int(image.shape[1]), int(image.shape[2])
+        if self.about.size is None and not LEAST <= min(sides) <= max(sides) <= MOST:
+            raise ValueError(
+                f"{self.path} takes images of {LEAST} to {MOST} pixels a side; got {sides[0]} x {sides[1]}"
+            )
+        return self.about.size or sides
 
     def _of_image(self, outputs: dict[str, Tensor], row: int, image: Tensor) -> Detection:
         size = (int(image.shape[1]), int(image.shape[2]))
@@ -94,7 +110,7 @@ def _masks(probabilities: Tensor, boxes: Tensor, about: About, size: tuple[int, 
     """Boolean masks (D, H, W) of an image."""
     if about.masks == OF_BOXES:
         return paste_masks(probabilities, boxes, size)
-    canvas = tuple(-(-side // 32) * 32 for side in about.size)
+    canvas = tuple(-(-side // about.divisor) * about.divisor for side in about.size or size)
     grown = nn.functional.interpolate(probabilities[:, None], size=canvas, mode="bilinear", align_corners=False)
     return grown[:, 0, : size[0], : size[1]] > 0.5
 

@@ -56,7 +56,7 @@ class GridPriors(nn.Module, Part, ABC):
     ) -> Priors:
         """Pyramid maps (N, C, H_l, W_l) and the images' sizes before and after their own padding -> priors."""
         device = maps[0].device
-        grids = [(int(level.shape[-2]), int(level.shape[-1])) for level in maps]
+        grids = [(level.shape[-2], level.shape[-1]) for level in maps]
         if len(grids) != len(self.strides):
             raise ValueError(f"anchors are made for {len(self.strides)} levels {self.strides}; got {len(grids)} maps")
         canvas = max(height for height, _ in padded_sizes), max(width for _, width in padded_sizes)
@@ -64,11 +64,10 @@ class GridPriors(nn.Module, Part, ABC):
         boxes = self._boxes(
             (*shape, canvas), lambda: torch.cat([self._level(i, g, canvas, device) for i, g in enumerate(grids)])
         )
-        valid = {
-            padded: self._masks((*shape, padded), lambda padded=padded: self._valid(grids, padded, device))  # type: ignore[misc]
-            for padded in set(padded_sizes)
-        }
-        masks = [valid[padded] for padded in padded_sizes]
+        masks = [
+            self._masks((*shape, padded), lambda padded=padded: self._valid(grids, padded, device))  # type: ignore[misc]
+            for padded in padded_sizes
+        ]
         if self.border is not None:
             masks = [mask & _inside(boxes, size, self.border) for mask, size in zip(masks, sizes, strict=True)]
         cells = zip(grids, self.per_cell, strict=True)
@@ -92,8 +91,8 @@ class GridPriors(nn.Module, Part, ABC):
         """Which anchors (S,) belong to cells over the image itself or its own padding."""
         masks = []
         for (height, width), stride, per_cell in zip(grids, self.strides, self.per_cell, strict=True):
-            rows = torch.arange(height, device=device) < math.ceil(padded[0] / stride)
-            columns = torch.arange(width, device=device) < math.ceil(padded[1] / stride)
+            rows = torch.arange(height, device=device) < -(-padded[0] // stride)
+            columns = torch.arange(width, device=device) < -(-padded[1] // stride)
             masks.append((rows[:, None] & columns).flatten().repeat_interleave(per_cell))
         return torch.cat(masks)
 

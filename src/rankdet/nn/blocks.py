@@ -94,4 +94,4 @@ def flatten_level(outputs: Tensor, channels: int) -> Tensor:
     >>> flatten_level(torch.zeros(2, 6, 4, 5), 3).shape
     torch.Size([2, 40, 3])
     """
-    return outputs.permute(0, 2, 3, 1).reshape(len(outputs), -1, channels)
+    return outputs.permute(0, 2, 3, 1).reshape(outputs.shape[0], -1, channels)

@@ -70,4 +70,4 @@ class MaskHead(nn.Module, Part, MaskPredictor):
     def masks_of(self, features: Tensor, labels: Tensor) -> Tensor:
         """The same from the features (R, C, S, S) behind the convolutions."""
         masks = self.classify(F.relu(self.upsample(features)))
-        return masks[torch.arange(len(labels), device=labels.device), labels]
+        return masks[torch.arange(labels.shape[0], device=labels.device), labels]

@@ -39,7 +39,7 @@ class ImageBatch:
     @property
     def canvas(self) -> tuple[int, int]:
         """(height, width) that all images are padded to."""
-        return int(self.pixels.shape[2]), int(self.pixels.shape[3])
+        return self.pixels.shape[2], self.pixels.shape[3]
 
 
 class Preprocess(nn.Module, Part):

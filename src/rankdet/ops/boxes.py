@@ -74,7 +74,7 @@ def aligned_giou(first: Tensor, second: Tensor) -> Tensor:
 
 def clip_boxes(boxes: Tensor, size: tuple[float, float]) -> Tensor:
     """Boxes (..., 4) cut to an image of (height, width) pixels; the right and lower edge may equal the size."""
-    height, width = float(size[0]), float(size[1])  # bounds of one kind: ONNX knows no others
+    height, width = (torch.sym_float(side) for side in size)  # bounds of one kind: ONNX knows no others
     x1, y1, x2, y2 = boxes.unbind(-1)
     return torch.stack((x1.clamp(0.0, width), y1.clamp(0.0, height), x2.clamp(0.0, width), y2.clamp(0.0, height)), -1)
 

@@ -87,4 +87,4 @@ class Predictions:
         if rows.shape[1] in (0, 4):
             return rows
         per_class = rows.unflatten(1, (-1, 4))
-        return per_class[torch.arange(len(rows), device=rows.device), labels]
+        return per_class[torch.arange(rows.shape[0], device=rows.device), labels]

@@ -39,7 +39,7 @@ class Priors:
     @classmethod
     def proposals(cls, boxes: Sequence[Tensor]) -> Priors:
         """Priors without levels, all valid, from one (P_i, 4) tensor per image."""
-        valid = tuple(torch.ones(len(b), dtype=torch.bool, device=b.device) for b in boxes)
+        valid = tuple(torch.ones(b.shape[0], dtype=torch.bool, device=b.device) for b in boxes)
         return cls(tuple(boxes), valid)
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class Priors:
         """Boxes (M, 4) of the rows (M,) asked for. A shared grid is never repeated in memory."""
         first = self.boxes[0]
         if self.shared_grid:
-            return first[index % max(len(first), 1)]
+            return first[index % max(first.shape[0], 1)]
         return torch.cat(self.boxes)[index]
 
 

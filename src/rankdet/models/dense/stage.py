@@ -113,15 +113,14 @@ class DenseStage(nn.Module, Part):
         """The best ``per_level`` (prior, class) pairs of each image, level by level, or what a selection takes."""
         select = selection or TopPairs()
         priors = predictions.priors
-        images = priors.num_images
         logits = self.detection_logits(predictions)
         of_classes = self.criterion.class_logits(predictions.logits)
         classes = logits.shape[1]
         sizes = list(priors.level_sizes)
         by_image, by_class = (
-            part.detach().float().view(images, -1, classes).split(sizes, 1) for part in (logits, of_classes)
+            part.detach().float().view(-1, sum(sizes), classes).split(sizes, 1) for part in (logits, of_classes)
         )
-        deltas = predictions.deltas.detach().view(images, -1, 4).split(sizes, 1)
+        deltas = predictions.deltas.detach().view(-1, sum(sizes), 4).split(sizes, 1)
         start = 0
         for level_logits, class_logits, level_deltas, level_boxes in zip(
             by_image, by_class, deltas, priors.stacked.split(sizes, 1), strict=True
@@ -134,8 +133,8 @@ class DenseStage(nn.Module, Part):
 
 
 def _rows_of(parts: Tensor, rows: Tensor) -> Tensor:
-    """Rows (N, D) of each image among (N, S, 4) -> (N, D, 4)."""
-    return parts.gather(1, rows[..., None].expand(-1, -1, 4))
+    """Rows (N, D) of each image among (N, S, 4), or among (1, S, 4) for all -> (N, D, 4)."""
+    return parts.expand(rows.shape[0], -1, -1).gather(1, rows[..., None].expand(-1, -1, 4))
 
 
 class DenseStageFactory(Protocol):

@@ -122,9 +122,9 @@ class RoIStage(nn.Module, Part):
         """Boxes (R_i, 4) of the regions of each image, cut to it; for the classes (P,), the likeliest where < 0."""
         logits = self.criterion.detection_logits(predictions.logits, predictions.quality_logits)
         classes = torch.where(labels >= 0, labels, logits.argmax(1))
-        rows = torch.arange(len(classes), device=classes.device)
+        rows = torch.arange(classes.shape[0], device=classes.device)
         boxes = predictions.boxes_of(rows, predictions.deltas_of(rows, classes))
-        counts = [len(of_image) for of_image in predictions.priors.boxes]
+        counts = [of_image.shape[0] for of_image in predictions.priors.boxes]
         return [clip_boxes(part, size) for part, size in zip(boxes.split(counts), batch.sizes, strict=True)]
 
     @torch.no_grad()
@@ -136,7 +136,7 @@ class RoIStage(nn.Module, Part):
         if predictions.regresses_boxes:
             boxes = predictions.coder.decode(boxes, predictions.deltas.unflatten(1, (-1, 4)).expand(-1, classes, -1))
         labels = torch.arange(classes, device=logits.device).expand(regions, -1)
-        sizes = [len(of_image) for of_image in predictions.priors.boxes]
+        sizes = [of_image.shape[0] for of_image in predictions.priors.boxes]
         parts = zip(boxes.split(sizes), logits.split(sizes), labels.split(sizes), strict=True)
         return [(b.flatten(0, 1), s.flatten(), c.flatten()) for b, s, c in parts]
 
