@@ -230,8 +230,12 @@ def test_the_commands_take_it_like_a_checkpoint(rankdet, predictor: Predictor, s
     assert remote.code == 0, remote.err
     assert (tmp_path / "out" / "results.json").read_bytes() == expected
     data = ("--data.val", next((tmp_path / "data").glob("*.json")), "--data.workers", 0)
-    for arguments in (("eval",), ("calibrate", "--output", "calibrated.ckpt")):
+    for arguments in (("eval", "--device", "cpu,cpu"), ("calibrate", "--output", "calibrated.ckpt")):
         done = rankdet(*arguments, "--checkpoint", "hf://someone/shapes", *data)
         assert done.out.startswith("hf://someone/shapes: ATSS"), done.err
+    page = rankdet("report", "hf://someone/shapes", *data)
+    assert "The report is in shapes.html" in page.out, page.err
+    resumed = rankdet("train", "--resume", saved)
+    assert (resumed.code, f"--start-from {saved}" in resumed.err) == (2, True)
     absent = rankdet("predict", "data/images", "--checkpoint", "hf://someone/absent", *given)
     assert (absent.code, absent.err.count("\n")) == (2, 1)

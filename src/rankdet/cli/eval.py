@@ -16,7 +16,7 @@ from rankdet.cli.looking import check_looks, looking
 from rankdet.cli.numbers import lines_of, show, tell_cost, tell_voc
 from rankdet.cli.options import (
     CONFIG,
-    DEVICE,
+    DEVICES,
     HELP,
     RUN_CHECKPOINT,
     TRUST,
@@ -46,7 +46,7 @@ OPTIONS = {
     "json": Option("FILE", "also write all metrics to this file"),
     "save-results": Option("FILE", "with --checkpoint: write its detections to this file, as COCO results"),
     **LOOKS,
-    "device": Option(DEVICE.value, f"with --checkpoint: {DEVICE.help}"),
+    "device": Option(DEVICES.value, f"with --checkpoint: {DEVICES.help}"),
     "trust": TRUST,
     "help": HELP,
 }
@@ -177,7 +177,7 @@ def show_panoptic(given: Given, target: Path | None) -> None:
 
 def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Judged:
     """Numbers of a model on the validation images of its configuration, or on others."""
-    from rankdet.cli.inference import check_categories, choose_device, open_predictor, open_validation
+    from rankdet.cli.inference import check_categories, on_devices, open_predictor, open_validation
     from rankdet.eval import Evaluator, iou_types_of, read_results
     from rankdet.eval.inference import without_score_threshold
     from rankdet.eval.rules import too_few_detections
@@ -209,7 +209,7 @@ def evaluate_checkpoint(given: Given, iou_type: IouType | None) -> Judged:
         predictor.resize, validation.resize = validation.resize or predictor.resize, None
     predictor = looking(predictor, given)
     with without_score_threshold(model) as threshold:
-        predictor.to(choose_device(given.take("device")))
+        on_devices(predictor, given.take("device"))
         results = validation.detect(predictor, masks="segm" in kinds, display=display)
     kept = [row for row in results if row["score"] >= (threshold or 0.0)]
     if target := given.take("save-results"):

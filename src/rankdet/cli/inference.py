@@ -20,6 +20,7 @@ from rankdet.data import BlankCorrupt, Categories, DetectionDataset, ProposalFil
 from rankdet.data.one_class import one_class_of
 from rankdet.data.proposals import with_proposals
 from rankdet.data.transforms import FixedResize
+from rankdet.eval.devices import ManyDevices
 from rankdet.eval.inference import Detection, answer, boxes_only, rescale, to_results
 from rankdet.models import plan_of
 from rankdet.nn import without_pretrained_weights
@@ -186,6 +187,21 @@ def choose_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise CommandError(f"the device {name} cannot be used: {str(error).splitlines()[0]}") from error
     return device
+
+
+def on_devices(predictor: Predictor, names: str | None) -> Predictor:
+    """The predictor on the device of a name, on several whose names are separated by commas, or on the best one.
+
+    To be called last: on several, each has a copy of the detector as it is now.
+    """
+    devices = [choose_device(name) for name in names.split(",")] if names else [choose_device(None)]
+    predictor.to(devices[0])
+    if len(devices) > 1:
+        try:
+            predictor.model = ManyDevices(predictor.model, devices=devices)
+        except ValueError as error:
+            raise CommandError(f"--device {names}: {error}") from error
+    return predictor
 
 
 def _sections() -> dict[str, Section]:

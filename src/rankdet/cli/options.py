@@ -39,6 +39,7 @@ CONFIG = Option("FILE", "a YAML file or the name of a preset; several are layere
 CHECKPOINT = Option("FILE", "best.ckpt of a run, a folder of Predictor.save_pretrained, or hf://owner/name")
 RUN_CHECKPOINT = Option("FILE", f"{CHECKPOINT.help}; config.yaml beside a file is used unless --config says otherwise")
 DEVICE = Option("DEVICE", "cpu, cuda, cuda:1 or mps; by default the best one available")
+DEVICES = Option("DEVICES", "one as cpu, cuda, cuda:1, mps, or several as cuda:0,cuda:1; by default the best available")
 TRUST = Option("PACKAGE", "also build classes of this package if the checkpoint names them")
 HELP = Option(None, "show this text")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rankdet.cli.errors import CommandError
 from rankdet.cli.looking import OPTIONS as LOOKS
 from rankdet.cli.looking import check_looks, looking
-from rankdet.cli.options import CHECKPOINT, DEVICE, HELP, TRUST, Given, Option, describe_options, read_options
+from rankdet.cli.options import CHECKPOINT, DEVICES, HELP, TRUST, Given, Option, describe_options, read_options
 from rankdet.cli.values import whole_number
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ OPTIONS = {
     "save": Option("WHAT", "pictures, results, both (default) or none, which only counts the objects"),
     "threshold": Option("SCORE", "lowest score shown; none; or optimal: the LRP-optimal one of each class (default)"),
     **LOOKS,
-    "batch-size": Option("N", "images or tiles that go through the model together (default: 8)"),
-    "device": DEVICE,
+    "batch-size": Option("N", "images or tiles that go through the model together, on all devices (default: 8)"),
+    "device": DEVICES,
     "trust": TRUST,
     "help": HELP,
 }
@@ -99,7 +99,7 @@ def predict_files(
     looks: Given,
 ) -> None:
     """Pictures and results of some images, one batch in memory at a time; `looks` are the options of `looking`."""
-    from rankdet.cli.inference import choose_device, open_predictor
+    from rankdet.cli.inference import on_devices, open_predictor
     from rankdet.cli.predict_outputs import open_outputs
     from rankdet.train.display import Display
 
@@ -109,9 +109,9 @@ def predict_files(
     for line in inputs.told():
         display.print(f"left out: {line}")
     with ExitStack() as opened:
-        predictor = open_predictor(checkpoint, trusted=trusted).to(choose_device(device))
+        predictor = open_predictor(checkpoint, trusted=trusted)
         predictor.batch_size = batch_size
-        predictor = looking(predictor, looks)
+        predictor = on_devices(looking(predictor, looks), device)
         least, said = choose_threshold(threshold, predictor)
         writers = open_outputs(output, inputs, predictor.categories, save=save)
         outputs = [opened.enter_context(writer) for writer in writers]

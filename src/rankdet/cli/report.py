@@ -11,7 +11,7 @@ from rankdet.cli.comparing import OPTIONS as COMPARE
 from rankdet.cli.comparing import RESULTS_OF_RUNS, check_options, compare_with, other_file
 from rankdet.cli.errors import CommandError
 from rankdet.cli.judging import boxes_or_masks
-from rankdet.cli.options import CONFIG, DEVICE, HELP, TRUST, Given, Option, describe_options, read_options
+from rankdet.cli.options import CONFIG, DEVICES, HELP, TRUST, Given, Option, describe_options, read_options
 from rankdet.cli.results import CONVERT, SIZES, describe_conversions, sizes_of, tell_of_ids, telling
 
 if TYPE_CHECKING:
@@ -29,21 +29,22 @@ OPTIONS = {
     "output": Option("FILE", "the page to write; by default report.html in the run, or next to the results"),
     "title": Option("TEXT", "title of the page; by default the name of the run or of the file"),
     "config": CONFIG,
-    "device": Option(DEVICE.value, f"with a run: {DEVICE.help}"),
+    "device": Option(DEVICES.value, f"with a run: {DEVICES.help}"),
     "trust": Option(TRUST.value, f"with a run: {TRUST.help}"),
     "help": HELP,
 }
 USAGE = """\
-usage: rankdet report RUN_OR_CHECKPOINT [--data.val DATA] [--output FILE]
+usage: rankdet report RUN_OR_MODEL [--data.val DATA] [--output FILE]
        rankdet report RESULTS --annotations DATA [--images FOLDER] [--iou-type segm] [--output FILE]
 
 Writes one self-contained HTML page: AP and oLRP, classes, curves, thresholds, confusions, scores, and the worst images.
 RUN is the folder of a training. Its best model detects in the validation images, and the detections are kept there in
-results.json for the next time. For a checkpoint, such as a calibrated one, they are not kept. RESULTS are detections
-from any tool: COCO's JSON, or a folder of txt files.
+results.json for the next time. For a checkpoint, such as a calibrated one, a folder of Predictor.save_pretrained or
+hf://owner/name they are not kept. RESULTS are detections from any tool: COCO's JSON, or a folder of txt files.
 
 examples:
   rankdet report runs/demo
+  rankdet report hf://owner/name --data.val instances_val2017.json
   rankdet report detections.json --annotations instances_val2017.json --images val2017
   rankdet report runs/new --compare runs/old
 """
@@ -62,16 +63,21 @@ def main(arguments: Sequence[str]) -> int:
     if not given.plain:
         raise CommandError("give the subject of the report: the folder of a run, or a file of COCO results")
     place = Path(given.plain[0])
-    if not place.exists():
-        raise CommandError(f"there is no {place}; give the folder of a run, or a file of COCO results")
+    if not place.exists() and not _on_hub(place):
+        raise CommandError(f"there is no {place}; give the folder of a run or of a model, or a file of COCO results")
     check_options(given)
     (report_run if _is_run(place) else report_results)(place, given)
     return 0
 
 
 def _is_run(place: Path) -> bool:
-    """Whether it is the folder of a training, or a checkpoint, and not results, which may be a folder of txt files."""
-    return place.suffix == CHECKPOINT or (place.is_dir() and not any(place.glob("*.txt")))
+    """Whether it is a run, a checkpoint or a model, and not results, which may be a folder of txt files."""
+    return place.suffix == CHECKPOINT or _on_hub(place) or (place.is_dir() and not any(place.glob("*.txt")))
+
+
+def _on_hub(place: Path) -> bool:
+    """Whether it is ``hf://owner/name``; here as well as in `rankdet.ops`, since results are reported without torch."""
+    return place.parts[:1] == ("hf:",)
 
 
 def report_results(file: Path, given: Given) -> None:
@@ -111,18 +117,26 @@ def report_results(file: Path, given: Given) -> None:
 
 
 def report_run(place: Path, given: Given) -> None:
-    """The page of a run, whose best model detects first unless its detections are there, or of a checkpoint."""
+    """The page of a run, whose best model detects first unless its detections are there, or of a checkpoint or model.
+
+    A model is a folder of `Predictor.save_pretrained`, or ``hf://owner/name``.
+    """
+    from rankdet.ops.pretrained import CONFIG as DESCRIPTION
     from rankdet.report import dataset_images, read_problem
     from rankdet.train.folder import BEST
 
     for name in ("annotations", "images", "convert"):
         if name in given.own:
             raise CommandError(f"--{name} goes with a file of results; other data for a run: --data.val DATA")
-    is_run = place.is_dir()
+    is_run = (place / BEST).is_file()
     checkpoint = place / BEST if is_run else place
-    if not checkpoint.is_file():
-        raise CommandError(f"{place} is not the folder of a run: it has no {BEST}; give one that `rankdet train` made")
-    target = _target(given, place / PAGE if is_run else place.with_suffix(".html"))
+    if place.is_dir() and not is_run and not (place / DESCRIPTION).is_file():
+        raise CommandError(
+            f"{place} is not the folder of a run: it has no {BEST}; give one that `rankdet train` made, or one of "
+            "Predictor.save_pretrained"
+        )
+    usual = place / PAGE if place.is_dir() else place.with_suffix(".html")
+    target = _target(given, usual if place.exists() else Path(usual.name))
     dataset, results, iou_type = run_results(checkpoint, given)
     _write(
         target,
@@ -141,7 +155,7 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
     The detections of a run's best model are kept beside it, and used again while they are newer, unless the user asks
     for other data or another configuration.
     """
-    from rankdet.cli.inference import check_categories, choose_device, open_predictor, open_validation
+    from rankdet.cli.inference import check_categories, on_devices, open_predictor, open_validation
     from rankdet.train.display import Display
     from rankdet.train.files import write_text
     from rankdet.train.folder import BEST
@@ -162,7 +176,7 @@ def run_results(checkpoint: Path, given: Given) -> tuple[DetectionDataset, Any, 
         display.print(f"The detections are those in {kept}; remove the file to compute them again")
         return validation.data, kept, iou_type
     display.print(f"{checkpoint}: {type(model).__name__}\n{validation.data.report.summary()}")
-    predictor.to(choose_device(given.take("device")))
+    on_devices(predictor, given.take("device"))
     results = validation.detect(predictor, masks=iou_type == "segm", display=display)
     if is_kept:
         write_text(kept, json.dumps(results))

@@ -120,8 +120,11 @@ def _files_of(resume: str | None) -> list[str]:
     """The configuration beside a checkpoint."""
     from pathlib import Path
 
+    from rankdet.train.start import check_resumable
+
     if resume is None or resume == "auto":
         raise CommandError("what is to be trained? Give --config FILE; `rankdet show presets` lists what there is")
+    check_resumable(resume)
     if not Path(resume).is_file():
         raise CommandError(f"there is no checkpoint {resume}; give the last.ckpt of a run")
     file = Path(resume).parent / "config.yaml"

@@ -42,6 +42,7 @@ from rankdet.eval.voc import VOCEvaluation, area_under_curve, eleven_points, eva
 from rankdet.extras import exported
 
 if TYPE_CHECKING:
+    from rankdet.eval.devices import ManyDevices
     from rankdet.eval.half import MixedPrecision
     from rankdet.eval.inference import predict, to_results
     from rankdet.eval.metric import DetectionMetric, ResultsMetric
@@ -55,6 +56,7 @@ _LAZY = {
     "evaluate_panoptic": "panoptic",
     "ComputeMetrics": "trainer",
     "DetectionMetric": "metric",
+    "ManyDevices": "devices",
     "ManyViews": "views",
     "MixedPrecision": "half",
     "ResultsMetric": "metric",
@@ -81,6 +83,7 @@ __all__ = [
     "GroundTruthError",
     "LRP",
     "LVISRules",
+    "ManyDevices",
     "ManyViews",
     "Matches",
     "MixedPrecision",

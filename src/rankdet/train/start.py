@@ -11,6 +11,7 @@ from torch import nn
 
 from rankdet.data.categories import Categories
 from rankdet.ops.checkpoint import KEY, CheckpointError, check_weights, model_weights, read_checkpoint
+from rankdet.ops.pretrained import is_pretrained
 from rankdet.train.folder import RunFolder
 from rankdet.train.settings import SettingChange, changes
 from rankdet.train.task import PROGRESS, DetectionTask
@@ -31,6 +32,7 @@ class Start:
     @classmethod
     def read(cls, path: Path, model: nn.Module) -> Start:
         """Read a checkpoint and compare its weights with the model; `CheckpointError` names the differences."""
+        check_resumable(path)
         content = read_checkpoint(path)
         theirs = content[KEY].get("categories")
         if theirs is not None and len(theirs["names"]) != getattr(model, "num_classes", len(theirs["names"])):
@@ -98,7 +100,15 @@ class Start:
             )
 
 
-def _new_training(path: Path) -> str:
+def check_resumable(path: str | Path) -> None:
+    """`CheckpointError` for a folder, or a place on the hub: there is a model at most, and no state of a training."""
+    if (last := Path(path) / "last.ckpt").is_file():
+        raise CheckpointError(f"{path} is the folder of a run; resume from {last}")
+    if is_pretrained(path):
+        raise CheckpointError(f"{path} is no file, and has no state of a training. {_new_training(path)}")
+
+
+def _new_training(path: str | Path) -> str:
     """The way to other classes."""
     return (
         "--resume continues the same training; to begin a new one with its weights, classes matched by name, give "
