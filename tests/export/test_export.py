@@ -34,6 +34,7 @@ from rankdet.models import (
     MaskRCNN,
     Postprocess,
     RetinaNet,
+    RFDETRSegmentation,
     RTDETRv2,
     SOLOv2,
     fcos_criterion,
@@ -202,7 +203,7 @@ class Strided(nn.Module):
 ANY = [
     pytest.param(RetinaNet, {"head": partial(DenseHead, stacked=1)}, (8, 16, 32), "a.onnx", id="ONNX"),
     pytest.param(MaskRCNN, {}, (4, 8, 16, 32), "a.pt2", id="torch with masks of boxes"),
-    pytest.param(YOLACT, {}, (8, 16, 32), "a.pt2", id="torch with masks of images"),
+    pytest.param(FasterRCNN, {"criterion": softmax_criterion()}, (4, 8, 16, 32), "a.onnx", id="ONNX of regions"),
 ]
 
 
@@ -222,6 +223,11 @@ def test_files_for_any_size(recipe: type, settings: dict, strides: tuple[int, ..
     assert exported.predictor().resize.to_dict() == predictor.resize.to_dict()
     with pytest.raises(ValueError, match="160 to 4096 pixels a side; got"):
         exported([torch.rand(3, 64, 512)])
+
+
+def test_anchors_for_one_size_are_refused_for_any(tmp_path: Path):
+    with pytest.raises(ValueError, match="YOLACT has anchors that are not whole pixels apart"):
+        export(Predictor(lively(YOLACT)), tmp_path / "a.pt2", size=None, form="torch")
 
 
 def test_suppression_of_any_number_of_images_is_that_of_each():
@@ -262,6 +268,23 @@ def test_a_transformer_has_fixed_outputs_already(tmp_path: Path):
         assert 20 < number <= len(labels[row]) == model.postprocess.max_detections
     with pytest.raises(ValueError, match="RTDETRv2 lays its queries or cells over images of one size"):
         export(Predictor(model), tmp_path / "a.pt2", size=None, form="torch")
+
+
+@torch.no_grad()
+def test_masks_of_queries_go_with_their_detections():
+    pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
+    torch.manual_seed(0)
+    dino = {"model_type": "rf_detr_dinov2", "hidden_size": 32, "num_attention_heads": 2, "patch_size": 8}
+    dino |= {"num_hidden_layers": 2, "num_windows": 2, "out_features": ["stage1", "stage2"]}
+    options = {"backbone_config": dino, "d_model": 32, "group_detr": 1}
+    model = RFDETRSegmentation(num_classes=3, queries=20, options=options).eval()
+    images = torch.rand(2, 3, 64, 64)
+    *_, masks = ExportedGraph(model)(images)
+    for row, found in enumerate(model(list(images))):
+        drawn = masks[row, : len(found["masks"])]
+        grown = nn.functional.interpolate(drawn[:, None], size=(64, 64), mode="bilinear", align_corners=False)[:, 0]
+        assert ((grown > 0.5) == found["masks"]).float().mean() > 0.95, "grown as probabilities, not as logits"
+        assert 0 < found["masks"].float().mean() < 1
 
 
 @pytest.mark.long

@@ -130,10 +130,15 @@ def _dense(model: DenseDetector, batch: ImageBatch) -> Found:
 
 
 def _queries(model: QueryDetector, batch: ImageBatch) -> Found:
-    said = model.network(batch, None)
-    found = model.stage.candidates(said, most=model.postprocess.pre_nms)
+    said, most = model.network(batch, None), model.postprocess.pre_nms
+    found = model.stage.candidates(said, most=most)
     boxes, logits, labels = (torch.stack(part) for part in zip(*found, strict=True))
-    return (*choose(model.postprocess, boxes, logits, labels, batch.sizes[0])[:3], None)
+    boxes, logits, labels, rows = choose(model.postprocess, boxes, logits, labels, batch.sizes[0])
+    masks = said.decoder[-1].masks
+    if masks is None:
+        return boxes, logits, labels, None
+    _, queries, _ = model.stage.best_pairs(said, most=most)
+    return boxes, logits, labels, rows_or_zero(rows_of(masks.float().sigmoid(), queries), rows)
 
 
 def _prototypes(model: PrototypeDetector, batch: ImageBatch) -> Found:

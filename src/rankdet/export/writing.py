@@ -14,6 +14,7 @@ from rankdet.export.about import ALONE, KEY, LEAST, MOST, OF_BOXES, OF_IMAGES, O
 from rankdet.export.detection import ExportedGraph
 from rankdet.extras import require
 from rankdet.models import Detector, DynamicMaskDetector, QueryDetector, TwoStageDetector
+from rankdet.nn.anchors import GridPriors
 from rankdet.ops.writing import replacing
 from rankdet.predictor import Predictor
 
@@ -80,6 +81,11 @@ def _program(graph: ExportedGraph, about: About) -> torch.export.ExportedProgram
     if not free:
         return torch.export.export(graph, (example,), strict=False)
     kind = type(graph.detector).__name__
+    grids = [part for part in graph.modules() if isinstance(part, GridPriors)]
+    if about.size is None and any(not isinstance(stride, int) for grid in grids for stride in grid.strides):
+        raise ValueError(
+            f"{kind} has anchors that are not whole pixels apart, as they are for images of one size; give --size HxW"
+        )
     if isinstance(graph.detector, QueryDetector | DynamicMaskDetector):
         raise ValueError(f"{kind} lays its queries or cells over images of one size and number; give {_BOTH}")
     try:

@@ -91,8 +91,8 @@ class GridPriors(nn.Module, Part, ABC):
         """Which anchors (S,) belong to cells over the image itself or its own padding."""
         masks = []
         for (height, width), stride, per_cell in zip(grids, self.strides, self.per_cell, strict=True):
-            rows = torch.arange(height, device=device) < -(-padded[0] // stride)
-            columns = torch.arange(width, device=device) < -(-padded[1] // stride)
+            rows = torch.arange(height, device=device) < _cells_over(padded[0], stride)
+            columns = torch.arange(width, device=device) < _cells_over(padded[1], stride)
             masks.append((rows[:, None] & columns).flatten().repeat_interleave(per_cell))
         return torch.cat(masks)
 
@@ -205,6 +205,11 @@ class SSDAnchors(GridPriors):
             sides += [(long, short), (short, long)]
         halves = torch.tensor(sides, dtype=torch.float64).clamp(max=self.longest or math.inf) / 2
         return torch.cat((-halves, halves), 1).float()
+
+
+def _cells_over(side: int, stride: float) -> int:
+    """Cells over a side in pixels. Whole strides stay among whole numbers, which graphs of any size know alone."""
+    return -(-side // stride) if isinstance(stride, int) else math.ceil(side / stride)
 
 
 def _inside(boxes: Tensor, size: tuple[int, int], border: float) -> Tensor:
