@@ -37,7 +37,7 @@ def test_shown_commands_are_accepted(line: str):
     assert program == "rankdet"
     assert command in COMMANDS
     if command == "predict":
-        predict._split(arguments)
+        assert read_options(arguments, predict.OPTIONS, plain=len(arguments)).plain
     elif command == "export":
         read_options(arguments, export.OPTIONS)
     elif command == "convert":
