@@ -21,7 +21,7 @@ SIDE = 256
 
 
 class Largest(TorchDispatchMode):
-    """The number of elements of the largest result of an operator."""
+    """The number of elements of the largest result of an operator; of those that are not 0 where it is sparse."""
 
     elements = 0
 
@@ -29,7 +29,7 @@ class Largest(TorchDispatchMode):
         results = func(*args, **(kwargs or {}))
         for result in results if isinstance(results, tuple | list) else (results,):
             if isinstance(result, Tensor):
-                self.elements = max(self.elements, result.numel())
+                self.elements = max(self.elements, result._nnz() if result.is_sparse else result.numel())
         return results
 
 

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from rankdet.nn.network import Network
+from rankdet.nn.roi_align import Grid, pool_regions
 from rankdet.ops.boxes import box_area
 from rankdet.ops.part import Part
 
@@ -75,11 +75,9 @@ class RoIPooler(nn.Module, Part, Pooler):
 
     def pool(self, features: Tensor, regions: Tensor, stride: float) -> Tensor:
         """A map of a stride and regions (R, 5), each behind the number of its image -> (R, C, S, S)."""
-        size = (self.output_size, self.output_size)
+        grid = Grid(self.output_size, 1 / stride, self.sampling_ratio, self.aligned)
         exact = torch.promote_types(features.dtype, torch.float32)
-        pooled: Tensor = roi_align(
-            features.to(exact), regions.to(exact), size, 1 / stride, self.sampling_ratio, aligned=self.aligned
-        )
+        pooled = pool_regions(features.to(exact), regions.to(exact), grid)
         return pooled.to(features.dtype)
 
 
