@@ -11,6 +11,7 @@ import yaml
 
 from rankdet.data import Categories, ResizeExactly
 from rankdet.models import ATSS, FasterRCNN, RPNDetector, spec_of
+from rankdet.ops.checkpoint import VERSION
 
 SMALL = {"backbone": "test_resnet", "channels": 16}
 CLASSES = ("circle", "square", "triangle")
@@ -20,7 +21,7 @@ def checkpoint(folder: Path, model: torch.nn.Module, categories: Categories) -> 
     content = {
         "state_dict": {f"model.{name}": value for name, value in model.state_dict().items()},
         "rankdet": {
-            "version": 2,
+            "version": VERSION,
             "model": spec_of(model),
             "categories": categories.to_dict(),
             "image_size": ResizeExactly(height=96, width=96).to_dict(),

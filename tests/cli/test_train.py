@@ -14,6 +14,7 @@ import yaml
 
 from rankdet.models import ATSS
 from rankdet.nn import FrozenStatistics, TimmBackbone
+from rankdet.ops.checkpoint import VERSION
 from tests.cli.conftest import TINY
 
 ROOT = Path(__file__).parent.parent.parent
@@ -194,7 +195,11 @@ def test_starting_from_weights_of_other_classes(rankdet, tiny: Path, trained: Pa
 
 def test_the_model_is_that_of_the_file_unless_the_configuration_names_one(rankdet, tmp_path: Path):
     model = ATSS(num_classes=3, backbone="test_resnet", channels=16)
-    record = {"version": 2, "model": model.plan(), "categories": {"names": ["a", "b", "square"], "ids": [1, 2, 3]}}
+    record = {
+        "version": VERSION,
+        "model": model.plan(),
+        "categories": {"names": ["a", "b", "square"], "ids": [1, 2, 3]},
+    }
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     torch.save({"state_dict": state, "rankdet": record}, tmp_path / "a.ckpt")
     (tmp_path / "rest.yaml").write_text(yaml.safe_dump({key: value for key, value in TINY.items() if key != "model"}))
@@ -220,7 +225,7 @@ def test_what_the_file_brings_is_not_downloaded(rankdet, tiny: Path, tmp_path: P
     model = ATSS(
         num_classes=3, backbone=TimmBackbone("resnet18", norm=FrozenStatistics(), frozen_stages=1), channels=16
     )
-    record = {"version": 2, "model": model.plan(), "categories": {"names": list("abc"), "ids": [1, 2, 3]}}
+    record = {"version": VERSION, "model": model.plan(), "categories": {"names": list("abc"), "ids": [1, 2, 3]}}
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     torch.save({"state_dict": state, "rankdet": record}, tmp_path / "a.ckpt")
     arguments = {"backbone": "resnet18.a1_in1k", "channels": 16}

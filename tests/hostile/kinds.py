@@ -21,6 +21,7 @@ import yaml
 from PIL import Image
 
 from rankdet.cli import main
+from rankdet.ops.checkpoint import VERSION
 from tests.hostile.mutation import as_json, spoilt_bytes, spoilt_tree
 
 Reader = Callable[[Path], None]
@@ -302,7 +303,7 @@ def checkpoint_tree() -> dict[str, Any]:
     torch.manual_seed(0)
     model = RetinaNet(num_classes=2, backbone="test_resnet", channels=16)
     record = {
-        "version": 2,
+        "version": VERSION,
         "model": spec_of(model),
         "categories": {"names": ["cat", "dog"], "ids": [1, 2]},
         "thresholds": {"1": 0.3, "2": 0.4},

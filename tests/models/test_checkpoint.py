@@ -31,6 +31,7 @@ from rankdet.models import (
     spec_of,
 )
 from rankdet.nn import DenseHead, TimmBackbone
+from rankdet.ops.checkpoint import VERSION
 
 SMALL = {"num_classes": 3, "backbone": "test_resnet", "channels": 16}
 MODELS = [
@@ -51,7 +52,7 @@ MODELS = [
 
 def write(path, model, *, plan=True):
     weights = {f"model.{name}": value for name, value in model.state_dict().items()}
-    content = {"state_dict": weights, "rankdet": {"version": 2, **({"model": spec_of(model)} if plan else {})}}
+    content = {"state_dict": weights, "rankdet": {"version": VERSION, **({"model": spec_of(model)} if plan else {})}}
     torch.save(content, path)
     return path
 
@@ -81,7 +82,7 @@ def test_loading_never_fetches_the_weights_of_the_backbone(tmp_path):
     plan["init_args"]["backbone"]["init_args"]["weights"] = "r160_in1k"
     content = {
         "state_dict": {f"model.{n}": v for n, v in model.state_dict().items()},
-        "rankdet": {"version": 2, "model": plan},
+        "rankdet": {"version": VERSION, "model": plan},
     }
     torch.save(content, tmp_path / "m.ckpt")
     assert load(tmp_path / "m.ckpt").backbone.weights == "r160_in1k"

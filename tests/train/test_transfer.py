@@ -48,7 +48,7 @@ from rankdet.models import (
 )
 from rankdet.nn import DenseHead, FrozenStatistics, Modification, RPNHead, SSDLayer, SSDNeck, TimmBackbone
 from rankdet.nn.solov2 import KernelHead
-from rankdet.ops.checkpoint import CheckpointError
+from rankdet.ops.checkpoint import VERSION, CheckpointError
 from rankdet.ops.class_rows import class_rows_of, training_tensors_of
 from rankdet.train import SGD, Schedule, TrainerOptions, Transfer, fit, transfer_weights
 from tests.train.fakes import TinyDetector
@@ -95,7 +95,7 @@ def make(recipe: Callable[..., nn.Module], num_classes: int, *, seed: int, **set
 
 
 def save(model: nn.Module, path: Path, categories: Categories = THEIRS) -> Path:
-    record = {"version": 2, "model": model.plan(), "categories": categories.to_dict()}
+    record = {"version": VERSION, "model": model.plan(), "categories": categories.to_dict()}
     weights = {f"model.{name}": value for name, value in model.state_dict().items()}
     torch.save({"state_dict": weights, "rankdet": record}, path)
     return path

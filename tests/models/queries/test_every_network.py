@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from rankdet.assign import CriterionCost, HungarianMatcher
-from rankdet.criteria import RankingCriterion, ScoreCriterion, alrp_criterion, average_precision_criterion
+from rankdet.criteria import (
+    RankingCriterion,
+    ScoreCriterion,
+    alrp_criterion,
+    average_precision_criterion,
+    ndcg_criterion,
+)
 from rankdet.losses.classification import QualityFocalLoss
 from rankdet.models import (
     DFINE,
@@ -61,10 +67,21 @@ PAIRS += [(RFDETRSegmentation, make) for make in (query_ranking_criterion, rf_de
 PAIRS += [(DFINE, make) for make in (query_ranking_criterion, rt_detr_criterion)]
 PAIRS += [(DEIMv2, make) for make in (query_ranking_criterion, deim_criterion)]
 PAIRS += [(ConditionalDETR, make) for make in (query_ranking_criterion, deformable_detr_criterion)]
+CRITERIA = (
+    *(query_ranking_criterion, average_precision_criterion, alrp_criterion, ndcg_criterion, quality_focal),
+    *(deformable_detr_criterion, rt_detr_criterion, deim_criterion, rf_detr_criterion),
+)
+# aLRP Loss weights boxes by their rank, so that only those that are ranked learn them; in DEIMv2 others do too.
+LONG = [
+    pytest.param(recipe, make, marks=pytest.mark.long)
+    for recipe in RECIPES
+    for make in CRITERIA
+    if (recipe, make) not in PAIRS and (recipe, make) != (DEIMv2, alrp_criterion)
+]
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda part: part.__name__)
 
 
-@pytest.mark.parametrize(("recipe", "make"), PAIRS, ids=lambda part: part.__name__)
+@pytest.mark.parametrize(("recipe", "make"), [*PAIRS, *LONG], ids=lambda part: part.__name__)
 def test_a_step_whatever_there_is_to_find(recipe, make):
     """No, some, many objects and a crowd: the same finite losses, and a gradient for every parameter."""
     model = small(recipe, criterion=make())
