@@ -25,7 +25,8 @@ every_loss = pytest.mark.parametrize("cls", CLASSES)
         (torch.zeros(3), torch.tensor([0.0, math.nan, 0.0]), {}, "target is nan"),
         (torch.zeros(3), torch.zeros(3), {"positives": torch.zeros(3)}, "boolean mask"),
         (torch.zeros(3), torch.zeros(3), {"positives": torch.zeros(2, dtype=torch.bool)}, "boolean mask"),
-        (torch.zeros(3), torch.zeros(3, device="meta"), {}, "targets are on meta, logits on cpu"),
+        (torch.zeros(3), torch.zeros(3, device="meta"), {}, "targets are on meta, logits are on cpu"),
+        (torch.zeros(3), torch.zeros(3), {"weight": torch.zeros(3, device="meta")}, "weight is on meta, logits are on"),
         (torch.zeros(3), torch.zeros(3), {"image_index": torch.arange(3)}, 'image_index is given but scope is "batch"'),
     ],
 )
@@ -51,6 +52,8 @@ def test_wrong_lists_of_positives_are_explained():
     logits = torch.zeros(4, 2)
     with pytest.raises(ValueError, match=r"positive_index is torch.int64 of shape \(2,\), quality has shape \(1,\)"):
         RankSortLoss().terms_at(logits, torch.tensor([0, 1]), torch.tensor([0.5]))
+    with pytest.raises(ValueError, match=r"quality is on meta, logits are on cpu; move them to the same device"):
+        RankSortLoss().terms_at(logits, torch.tensor([0]), torch.tensor([0.5], device="meta"))
     with pytest.raises(ValueError, match=r"ignored has shape \(2,\), the logits \(4, 2\)"):
         RankSortLoss().terms_at(
             logits, torch.tensor([0]), torch.tensor([0.5]), ignored=torch.zeros(2, dtype=torch.bool)

@@ -188,3 +188,15 @@ class Arguments:
         """All fields in order. Not ``vars(self).values()``, which torch.compile of torch 2.4 does not follow."""
         of_positives = [self.targets, self.positives, self.index, self.quality]
         return [*of_positives, self.ignored, self.group, self.weight, self.sorting_group]
+
+    def check_device(self, device: torch.device) -> None:
+        """ValueError for the first of them that is on another device than the logits, by the name that users know."""
+        of_positives = {"targets": self.targets, "positives": self.positives, "positive_index": self.index}
+        of_rows = {"ignored": self.ignored, "group or image_index": self.group, "weight": self.weight}
+        others = {"quality": self.quality, "sorting_group": self.sorting_group}
+        for name, tensor in {**of_positives, **of_rows, **others}.items():
+            if tensor is not None and tensor.device != device:
+                raise ValueError(
+                    f"{name} {'are' if name.endswith('s') else 'is'} on {tensor.device}, logits are on {device}; move "
+                    "them to the same device"
+                )

@@ -242,6 +242,7 @@ class RankingLoss(nn.Module, ABC):
         group = self.grouping(image_index, group)
         arguments = Arguments(targets=targets, positives=positives, group=group, weight=weight)
         check_tensors(logits, targets)
+        arguments.check_device(logits.device)
         if is_seen_from_outside(logits, arguments):
             raise ValueError("per_positive does not work in compiled or traced code, or by vmap; terms does")
         self._check_sorting(arguments)
@@ -264,6 +265,7 @@ class RankingLoss(nn.Module, ABC):
     def ranked_by(self, logits: Tensor, arguments: Arguments, *, delta: float | None = None) -> Ranked:
         """What all the other calls come to; delta in place of the loss's own."""
         check_tensors(logits, arguments.targets)
+        arguments.check_device(logits.device)
         self._check_sorting(arguments)
         if is_seen_from_outside(logits, arguments):
             return as_operator(logits, arguments, self.term_names, self.number, delta)

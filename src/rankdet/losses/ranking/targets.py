@@ -158,8 +158,6 @@ def read_targets(logits: Tensor, scan: BlockScan, targets: Tensor, positives: Te
 def _check_shapes(logits: Tensor, targets: Tensor, positives: Tensor | None) -> None:
     if targets.shape != logits.shape:
         raise ValueError(f"targets have shape {tuple(targets.shape)}, logits {tuple(logits.shape)}; they must be equal")
-    if targets.device != logits.device:
-        raise ValueError(f"targets are on {targets.device}, logits on {logits.device}; move them to the same device")
     if positives is not None and (positives.shape != logits.shape or positives.dtype != torch.bool):
         raise ValueError(
             f"positives are {positives.dtype} of shape {tuple(positives.shape)}; "
