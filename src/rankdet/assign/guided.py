@@ -12,6 +12,7 @@ from rankdet.assign.ground_truth import GroundTruth
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.ops.boxes import box_area, centres_and_sizes, pairwise_iou
 from rankdet.ops.priors import Priors
+from rankdet.ops.remembered import constant
 
 
 class ApproximateMaxIoU(MaxIoU):
@@ -48,8 +49,8 @@ class ApproximateMaxIoU(MaxIoU):
     def overlaps(self, objects: Tensor, priors: Tensor) -> Tensor:
         """See `MaxIoU`."""
         centres, sizes = centres_and_sizes(priors)
-        shapes = [(scale / ratio**0.5, scale * ratio**0.5) for ratio in self.ratios for scale in self.scales]
-        halves = (sizes * priors.new_tensor(shape) / 2 for shape in shapes)
+        shapes = tuple((scale / ratio**0.5, scale * ratio**0.5) for ratio in self.ratios for scale in self.scales)
+        halves = (sizes * shape / 2 for shape in constant(shapes, device=priors.device, dtype=priors.dtype))
         shaped = (torch.cat((centres - half, centres + half), 1) for half in halves)
         return reduce(torch.maximum, (pairwise_iou(objects, boxes) for boxes in shaped))
 
@@ -67,9 +68,9 @@ def location_targets(
     """
     places = squares.boxes[0]
     centres, sizes = centres_and_sizes(places)
-    counts = torch.tensor(squares.level_sizes, device=places.device)
+    counts = constant(squares.level_sizes, device=places.device, dtype=torch.long)
     level = torch.repeat_interleave(counts, output_size=len(places))
-    strides = places.new_tensor(squares.strides)
+    strides = constant(squares.strides, device=places.device, dtype=places.dtype)
     cells = (centres / strides[level, None]).floor()
     targets, weights = [], []
     for boxes, valid in zip(truth.boxes, squares.valid, strict=True):

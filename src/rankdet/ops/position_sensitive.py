@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rankdet.ops.remembered import constant
+
 
 def position_sensitive_pool(scores: Tensor, boxes: Tensor, image_index: Tensor, *, size: int, stride: float) -> Tensor:
     """Score maps (N, C size^2, H, W) and regions (R, 4) of images (R,) -> (R, C, size, size).
@@ -49,7 +51,7 @@ def _edges(boxes: Tensor, *, size: int, stride: float, limits: tuple[int, int]) 
     end = (boxes[:, 2:].round() + 1) / stride
     part = ((end - start).clamp(min=0.1) / size)[:, None]
     number = torch.arange(size, device=boxes.device, dtype=boxes.dtype)[None, :, None]
-    limit = boxes.new_tensor(limits)
+    limit = constant(limits, device=boxes.device, dtype=boxes.dtype)
     first = (number * part + start[:, None]).floor()
     last = ((number + 1) * part + start[:, None]).ceil()
     return tuple(torch.minimum(edge.clamp(min=0), limit).long() for edge in (first, last))  # type: ignore[return-value]

@@ -153,7 +153,7 @@ class GuidedStage(DenseStage):
         targets, weights = location_targets(predictions.squares, truth)
         losses = sigmoid_focal_loss(predictions.locations.float(), targets, alpha=0.25, gamma=2.0)
         group = self.criterion.group
-        return group.sum((losses * weights).sum()) / group.total(losses.new_tensor(len(losses) / 200))
+        return group.sum((losses * weights).sum()) / group.total(losses.new_full((), len(losses) / 200))
 
     def _shape_loss(self, predictions: GuidedPredictions, truth: GroundTruth) -> Tensor:
         """Bounded IoU loss of the positive squares, divided by all that were sampled."""
