@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,12 @@ DEVICE = torch.device("pretend" if AVAILABLE else "meta", 0)
 needs_pretence = pytest.mark.skipif(
     not AVAILABLE, reason="tests/test_pretended_device.py runs it, in a process of its own"
 )
+
+
+def brought_there(instance: Any) -> Any:
+    """A dataclass with its tensors on the device."""
+    found = {field.name: getattr(instance, field.name) for field in fields(instance)}
+    return replace(instance, **{name: value.to(DEVICE) for name, value in found.items() if isinstance(value, Tensor)})
 
 
 class MixedDevicesError(RuntimeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ from rankdet.assign import (
 from rankdet.assign import atss as atss_assigner
 from rankdet.assign import max_iou as max_iou_assigner
 from rankdet.ops import Priors
-from tests.pretend_device import DEVICE, Pretend, needs_pretence
+from tests.pretend_device import Pretend, brought_there, needs_pretence
 from tests.reference.assigners import atss, max_iou
 
 
@@ -208,7 +207,9 @@ NOTHING = truth_of(torch.zeros(0, 4))
 def an_assignment(labels: list[int]) -> tuple[Assignment, Priors]:
     tensor = torch.tensor(labels)
     index = (tensor >= 0).nonzero().squeeze(1)
-    assignment = Assignment(tensor, index, torch.arange(len(index)), torch.arange(4.0 * len(index)).view(-1, 4))
+    assignment = Assignment.of_positives(
+        tensor, index, torch.arange(len(index)), torch.arange(4.0 * len(index)).view(-1, 4)
+    )
     half = len(labels) // 2
     return assignment, Priors.proposals([torch.zeros(half, 4), torch.zeros(len(labels) - half, 4)])
 
@@ -245,7 +246,7 @@ def test_draws_of_a_cpu_generator_serve_any_device():
     assignment, priors = an_assignment([-1] * 100)
     expected = RandomSampler(num=10, generator=torch.Generator().manual_seed(4))(assignment, priors, truth_of([]))
     with Pretend(root=Path(rankdet.__file__).parent):
-        there = replace(assignment, **{n: v.to(DEVICE) for n, v in vars(assignment).items() if isinstance(v, Tensor)})
+        there = brought_there(assignment)
         sampled = RandomSampler(num=10, generator=torch.Generator().manual_seed(4))(there, priors, truth_of([]))
         assert sampled.labels.tolist() == expected.labels.tolist()
 
@@ -262,10 +263,11 @@ def test_random_sampler_draws_differ_and_repeat_by_seed():
 
 def test_select_follows_the_rows():
     assignment, _ = an_assignment([-1, 0, -2, -2, 1, -1])
-    selected = assignment.select(assignment.labels != IGNORE)
-    assert selected.labels.tolist() == [-1, 0, 1, -1]
-    assert selected.positive_index.tolist() == [1, 2]
-    assert selected.matched_boxes.tolist() == assignment.matched_boxes.tolist()
+    rows = assignment.labels != IGNORE
+    for selected in (assignment.select(rows), assignment.select(rows.nonzero()[:, 0], known=assignment.positive_index)):
+        assert selected.labels.tolist() == [-1, 0, 1, -1]
+        assert selected.positive_index.tolist() == [1, 2]
+        assert selected.matched_boxes.tolist() == assignment.matched_boxes.tolist()
 
 
 def test_keep_all_keeps_all():

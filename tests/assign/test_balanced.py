@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,11 +26,10 @@ def an_image(*, positives: int, touching: int, apart: int, objects: int = 3) -> 
     high = 0.5 + 0.4 * torch.rand(positives, generator=generator)
     overlaps = torch.cat((high, low, torch.zeros(apart)))
     order = torch.randperm(total, generator=generator)
-    index = order.argsort()[:positives].sort().values
     row = torch.cat((matched, torch.full((total - positives,), -1)))[order]
     boxes = torch.tensor([[0.0, 0, 8, 8]]).expand(objects, -1)
     truth = GroundTruth((boxes,), (torch.zeros(objects).long(),), (torch.zeros(0, 4),))
-    assignment = Assignment(labels[order], index, row[index], boxes[row[index]], overlaps=overlaps[order])
+    assignment = Assignment(labels[order], row, boxes, overlaps=overlaps[order])
     return assignment, Priors.proposals([torch.zeros(total, 4)]), truth
 
 
@@ -86,6 +86,6 @@ def test_assigners_without_overlaps_are_refused():
     boxes = torch.rand(6, 4).cumsum(1)
     truth = GroundTruth((boxes[:2],), (torch.zeros(2).long(),), (boxes[:0],))
     assignment = MaxIoU()(Priors.proposals([boxes]), truth)
-    blind = Assignment(assignment.labels, assignment.positive_index, assignment.matched_index, assignment.matched_boxes)
+    blind = replace(assignment, overlaps=None)
     with pytest.raises(ValueError, match="needs the overlaps of the priors"):
         IoUBalancedSampler()(blind, Priors.proposals([boxes]), truth)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 import rankdet
 from rankdet.assign import BACKGROUND, Assignment, GroundTruth, MaxIoU, PAAAssigner
@@ -18,7 +16,7 @@ from rankdet.assign.mixture import TwoGaussians, fit_two_gaussians
 from rankdet.assign.paa import choose_lower
 from rankdet.ops import Priors
 from tests.assign.test_assigners import grid, random_boxes, truth_of
-from tests.pretend_device import DEVICE, Pretend, needs_pretence
+from tests.pretend_device import DEVICE, Pretend, brought_there, needs_pretence
 from tests.reference.assigners import fitted_mixture, max_iou, paa_choice
 
 
@@ -141,7 +139,7 @@ def test_the_choice_is_the_same_where_there_is_no_float64(monkeypatch: pytest.Mo
     expected = assigner.choose(candidates, cost, priors=grid_priors, truth=truth)
     monkeypatch.setattr("rankdet.assign.paa.has_float64", lambda device: device != DEVICE)
     with Pretend(root=Path(rankdet.__file__).parent, float64=False):
-        there = replace(candidates, **{n: v.to(DEVICE) for n, v in vars(candidates).items() if isinstance(v, Tensor)})
+        there = brought_there(candidates)
         chosen = assigner.choose(there, cost.to(DEVICE), priors=grid_priors, truth=truth)
         assert chosen.labels.device == DEVICE
         assert chosen.labels.tolist() == expected.labels.tolist()

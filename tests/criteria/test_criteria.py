@@ -48,13 +48,13 @@ def a_stage(*, columns: int = K, boxes_per_class: bool = False, quality: int = 0
     deltas = torch.randn(7, outputs, generator=generator).requires_grad_()
     judged = torch.randn(7, quality, generator=generator).requires_grad_()
     targets = priors[INDEX] + torch.tensor([1.0, -1, 3, 2])
-    assignment = Assignment(LABELS, INDEX, torch.arange(3), targets)
+    assignment = Assignment.of_positives(LABELS, INDEX, torch.arange(3), targets)
     return Predictions(logits, deltas, judged, Priors.proposals([priors]), DeltaCoder()), assignment
 
 
 def without_positives(assignment: Assignment) -> Assignment:
     labels = assignment.labels.clamp(max=-1)
-    return Assignment(labels, INDEX[:0], INDEX[:0], torch.zeros(0, 4))
+    return Assignment.of_positives(labels, INDEX[:0], INDEX[:0], torch.zeros(0, 4))
 
 
 def test_measures():

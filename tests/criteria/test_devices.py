@@ -196,7 +196,7 @@ def batch_of(counts: tuple[int, ...], images: range, criterion: Criterion) -> Ba
     priors = Priors.proposals([part["priors"] for part in parts])
     return Batch(
         Predictions(of["logits"], of["deltas"], of["quality"], priors, DeltaCoder()),
-        Assignment(of["labels"], of["positive"], torch.arange(len(of["positive"])), of["targets"]),
+        Assignment.of_positives(of["labels"], of["positive"], torch.arange(len(of["positive"])), of["targets"]),
         MaskPredictions(of["masks"]),
         MaskAssignment(of["wanted"], torch.arange(len(of["positive"]))),
         (of["classes"], of["class_maps"]),

@@ -59,7 +59,7 @@ def worked_stage(name: str) -> tuple[Predictions, Assignment, dict]:
     boxes = torch.tensor([[0.0, 0, 1, 1]], dtype=torch.float64).repeat(len(logits), 1)
     deltas = torch.zeros(len(logits), 4, dtype=torch.float64, requires_grad=True)
     predictions = Predictions(logits, deltas, logits[:, :0], Priors.proposals([boxes]), DeltaCoder())
-    return predictions, Assignment(labels, index, torch.arange(len(index)), targets), example
+    return predictions, Assignment.of_positives(labels, index, torch.arange(len(index)), targets), example
 
 
 @pytest.mark.parametrize("name", ["E2_dense", "E3_ties", "E4_separated", "E5_eps", "E6_single_pos"])
@@ -85,7 +85,7 @@ def test_localisation_error_of_an_rpn():
         torch.zeros(1, 1), torch.zeros(1, 4), torch.zeros(1, 0), Priors.proposals([box]), DeltaCoder()
     )
     target = torch.tensor([target_with_giou(0.538473139646)])
-    assignment = Assignment(torch.zeros(1).long(), torch.tensor([0]), torch.tensor([0]), target)
+    assignment = Assignment.of_positives(torch.zeros(1).long(), torch.tensor([0]), torch.tensor([0]), target)
     losses = alrp_criterion(tau=0.7, loss_weight=0.2)(predictions, assignment).losses
     assert float(losses["box"]) == pytest.approx(0.2 * 50 * 0.769211433924, rel=1e-6)
     assert float(losses["ranking"]) == 0
@@ -303,7 +303,9 @@ def correlation(logits: list[float], shrinking: list[float]) -> float:
         DeltaCoder(),
     )
     index = torch.arange(count)
-    assignment = Assignment(torch.zeros(count).long(), index, index, torch.tensor([[0.0, 0, 8, 8]]).repeat(count, 1))
+    assignment = Assignment.of_positives(
+        torch.zeros(count).long(), index, index, torch.tensor([[0.0, 0, 8, 8]]).repeat(count, 1)
+    )
     return float(RankingCriterion(quality=Uniform(), ranking=NDCGLoss())(predictions, assignment).logs["correlation"])
 
 
@@ -340,7 +342,9 @@ def test_images_can_be_ranked_by_themselves():
         priors = Priors.proposals([predictions.priors.boxes[0][rows]])
         parts = (predictions.logits[rows], predictions.deltas[rows], predictions.quality_logits[rows])
         index = INDEX[positives] - rows.start
-        own = Assignment(assignment.labels[rows], index, index, assignment.matched_boxes[positives])
+        own = Assignment.of_positives(
+            assignment.labels[rows], index, torch.arange(len(index)), assignment.matched_boxes[positives]
+        )
         alone.append(criterion(Predictions(*parts, priors, predictions.coder), own).losses)
     for name in ("ranking", "sorting"):
         torch.testing.assert_close(losses[name], (alone[0][name] + alone[1][name]) / 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -25,28 +26,29 @@ _UNDIVIDED = "who learns boxes is settled last, for all priors"
 class Assignment:
     """What each of the P priors of a batch should predict.
 
-    Invariant: ``positive_index`` lists, ascending, exactly the rows with ``labels >= 0``, and the other two tensors
-    follow its order.
+    Positives are listed when they are first asked for, so that what narrows an assignment before, such as a sampler,
+    need not wait for an accelerator.
 
     Attributes:
         labels: (P,) int64: class 0..K-1, BACKGROUND (-1) or IGNORE (-2).
-        positive_index: (M,) int64, rows of the positives.
-        matched_index: (M,) int64, the object of each positive: its row among the objects of the whole batch.
-        matched_boxes: (M, 4), the box of that object.
+        matches: (P,) int64, the object of each positive: its row among the objects of the whole batch. Of no meaning
+            elsewhere.
+        object_boxes: (G, 4), the boxes of the objects.
         overlaps: (P,), the largest IoU of each prior with an object of its image, 0 without objects, from assigners
             that compare overlaps; None from others.
         ignored_pairs: (I, 2) int64, priors and classes whose logit is no matter, though the prior is not ignored; a
             prior of -1 stands for no pair. Never the class of a positive. None for no such pairs.
+        known: (M,), ascending: the rows of the positives where they need not be looked for; None elsewhere.
         box_positives: whose boxes are learned, of which objects, where those are not the positives: the positives of
             another assignment of the same priors. None: the positives, as nearly everywhere.
     """
 
     labels: Tensor
-    positive_index: Tensor
-    matched_index: Tensor
-    matched_boxes: Tensor
+    matches: Tensor
+    object_boxes: Tensor
     overlaps: Tensor | None = field(default=None, kw_only=True)
     ignored_pairs: Tensor | None = field(default=None, kw_only=True)
+    known: Tensor | None = field(default=None, kw_only=True)
     box_positives: Assignment | None = field(default=None, kw_only=True)
 
     @property
@@ -63,24 +65,49 @@ class Assignment:
         overlaps: Tensor | None = None,
         ignored_pairs: Tensor | None = None,
     ) -> Assignment:
-        """Build from matches (P,): a row of ``truth.all_boxes``, BACKGROUND or IGNORE.
+        """Build from matches (P,): a row of ``truth.all_boxes``, BACKGROUND or IGNORE."""
+        of_objects = torch.cat((truth.all_labels, matches.new_zeros(1)))[matches.clamp(min=-1)]
+        labels = torch.where(matches >= 0, of_objects, matches)
+        return cls(labels, matches, truth.all_boxes, overlaps=overlaps, ignored_pairs=ignored_pairs)
 
-        One boolean selection, the only point of an assignment where the host waits for an accelerator.
+    @classmethod
+    def of_positives(
+        cls, labels: Tensor, positive_index: Tensor, matched_index: Tensor, object_boxes: Tensor
+    ) -> Assignment:
+        """Build from labels (P,), the rows (M,) of the positives, ascending, their objects (M,), and those' boxes.
+
+        >>> assignment = Assignment.of_positives(
+        ...     torch.tensor([-1, 3]), torch.tensor([1]), torch.tensor([0]), torch.ones(1, 4))
+        >>> assignment.matched_boxes
+        tensor([[1., 1., 1., 1.]])
         """
-        positive_index = (matches >= 0).nonzero().squeeze(1)
-        matched_index = matches[positive_index]
-        labels = matches.clone()
-        labels[positive_index] = truth.all_labels[matched_index]
-        boxes = truth.all_boxes[matched_index]
-        return cls(labels, positive_index, matched_index, boxes, overlaps=overlaps, ignored_pairs=ignored_pairs)
+        matches = labels.index_copy(0, positive_index, matched_index)
+        return cls(labels, matches, object_boxes, known=positive_index)
+
+    @cached_property
+    def positive_index(self) -> Tensor:
+        """Rows of the positives, exactly those with ``labels >= 0``, ascending, (M,) int64.
+
+        The only point of an assignment where the host waits for an accelerator, once, unless they are known.
+        """
+        return (self.labels >= 0).nonzero().squeeze(1) if self.known is None else self.known
+
+    @cached_property
+    def matched_index(self) -> Tensor:
+        """The object of each positive: its row among the objects of the whole batch, (M,) int64."""
+        return self.matches[self.positive_index]
+
+    @cached_property
+    def matched_boxes(self) -> Tensor:
+        """The box of the object of each positive, (M, 4)."""
+        return self.object_boxes[self.matched_index]
 
     def considered(self, columns: int) -> Tensor:
         """What of logits (P, columns) is looked at: a mask of rows (P,), or of entries where there are ignored pairs.
 
         Columns beyond the classes, the background of a softmax, are looked at.
 
-        >>> index = torch.tensor([1])
-        >>> assignment = Assignment(torch.tensor([-2, 0, -1]), index, index, torch.zeros(1, 4))
+        >>> assignment = Assignment(torch.tensor([-2, 0, -1]), torch.tensor([-2, 0, -1]), torch.zeros(1, 4))
         >>> assignment.considered(2)
         tensor([False,  True,  True])
         >>> replace(assignment, ignored_pairs=torch.tensor([[2, 1], [-1, 0]])).considered(2)[1:]
@@ -95,20 +122,24 @@ class Assignment:
         place = torch.where(prior >= 0, prior * columns + label, len(entries) - 1)
         return entries.index_fill(0, place, False)[:-1].view(-1, columns)
 
-    def select(self, rows: Tensor) -> Assignment:
-        """The assignment of the priors in a mask (P,), or of rows, ascending, which must contain every positive."""
+    def select(self, rows: Tensor, *, known: Tensor | None = None) -> Assignment:
+        """The assignment of the priors in a mask (P,), or of rows, ascending, which must contain every positive.
+
+        ``known`` lists the positives by their present rows, where they need not be looked for.
+        """
         assert self.box_positives is None, _UNDIVIDED
         rows = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
-        place = torch.full_like(self.labels, -1).index_copy_(0, rows, torch.arange(len(rows), device=rows.device))
         pairs = self.ignored_pairs
         if pairs is not None:
+            place = torch.full_like(self.labels, -1).index_copy_(0, rows, torch.arange(len(rows), device=rows.device))
             pairs = torch.stack((torch.where(pairs[:, 0] >= 0, place[pairs[:, 0]], -1), pairs[:, 1]), 1)
         return replace(
             self,
             labels=self.labels[rows],
-            positive_index=place[self.positive_index],
+            matches=self.matches[rows],
             overlaps=None if self.overlaps is None else self.overlaps[rows],
             ignored_pairs=pairs,
+            known=None if known is None else torch.searchsorted(rows, known),
         )
 
     def part(self, rows: slice, positives: slice, *, first_object: int) -> Assignment:
@@ -118,33 +149,22 @@ class Assignment:
         return replace(
             self,
             labels=self.labels[rows],
-            positive_index=self.positive_index[positives] - rows.start,
-            matched_index=self.matched_index[positives] - first_object,
-            matched_boxes=self.matched_boxes[positives],
+            matches=self.matches[rows] - first_object,
+            object_boxes=self.object_boxes[first_object:],
             overlaps=None if self.overlaps is None else self.overlaps[rows],
+            known=self.positive_index[positives] - rows.start,
         )
 
-    def keep(self, kept: Tensor) -> Assignment:
-        """The same with every prior outside the mask (P,) ignored."""
-        still = kept[self.positive_index].nonzero().squeeze(1)
-        return replace(self._with_positives(still), labels=torch.where(kept, self.labels, IGNORE))
+    def keep(self, kept: Tensor, *, known: Tensor | None = None) -> Assignment:
+        """The same with every prior outside the mask (P,) ignored; ``known`` lists the positives that remain."""
+        assert self.box_positives is None, _UNDIVIDED
+        return replace(self, labels=torch.where(kept, self.labels, IGNORE), known=known)
 
     def demote(self, kept: Tensor) -> Assignment:
         """The same with the positives outside the mask (M,) turned into background."""
-        still = kept.nonzero().squeeze(1)
-        demoted = torch.where(kept, self.labels[self.positive_index], BACKGROUND)
-        labels = self.labels.index_copy(0, self.positive_index, demoted)
-        return replace(self._with_positives(still), labels=labels)
-
-    def _with_positives(self, still: Tensor) -> Assignment:
-        """With these of the positives alone, labels left as they are."""
         assert self.box_positives is None, _UNDIVIDED
-        return replace(
-            self,
-            positive_index=self.positive_index[still],
-            matched_index=self.matched_index[still],
-            matched_boxes=self.matched_boxes[still],
-        )
+        demoted = torch.where(kept, self.labels[self.positive_index], BACKGROUND)
+        return replace(self, labels=self.labels.index_copy(0, self.positive_index, demoted), known=None)
 
 
 class CandidateCost(Protocol):

@@ -58,8 +58,7 @@ class IoUBalancedSampler(Sampler):
                 "IoUBalancedSampler needs the overlaps of the priors, which this assigner does not compare; use "
                 "MaxIoU, or a RandomSampler"
             )
-        objects = torch.full_like(assignment.labels, -1)
-        objects = objects.index_copy(0, assignment.positive_index, assignment.matched_index)
+        objects = torch.where(assignment.labels >= 0, assignment.matches, -1)
         counts = [len(boxes) for boxes in priors.boxes]
         parts = (tensor.split(counts) for tensor in (assignment.labels, assignment.overlaps, objects))
         images = zip(*parts, [len(boxes) for boxes in truth.boxes], strict=True)

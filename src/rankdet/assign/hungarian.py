@@ -108,7 +108,7 @@ class HungarianMatcher(Assigner):
         index, matched = rows.to(device, non_blocking=True), objects.to(device, non_blocking=True)
         labels = self._unmatched(predictions, truth)
         labels = labels.index_copy(0, index, truth.all_labels[matched])
-        return Assignment(labels, index, matched, truth.all_boxes[matched])
+        return Assignment.of_positives(labels, index, matched, truth.all_boxes)
 
     def _costs(self, predictions: Predictions, truth: GroundTruth, criterion: CandidateCost) -> list[Tensor]:
         """Costs (Q_i, G_i) of each image, on the host."""

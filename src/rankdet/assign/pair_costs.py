@@ -98,7 +98,7 @@ class CriterionCost(ClassCost):
         labels = pairs.per_pair(pairs.labels[:, None])
         every = torch.arange(len(labels), device=labels.device)
         priors = Priors.proposals([pairs.per_pair(pairs.priors)])
-        candidates = Assignment(labels, every, every, pairs.per_pair(pairs.objects[:, None]))
+        candidates = Assignment(labels, every, pairs.per_pair(pairs.objects[:, None]), known=every)
         predictions = Predictions(logits, deltas, logits[:, :0], priors, pairs.coder)
         return criterion.cost(predictions, candidates).view(*pairs.boxes.shape[:2], -1)
 

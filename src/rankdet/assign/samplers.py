@@ -42,8 +42,7 @@ class RandomSampler(Sampler):
 
     >>> from rankdet.assign.assignment import Assignment
     >>> labels = torch.tensor([0, 0, 0, -1, -1, -1, -1, -2])
-    >>> index = torch.tensor([0, 1, 2])
-    >>> assignment = Assignment(labels, index, index, torch.zeros(3, 4))
+    >>> assignment = Assignment(labels, torch.arange(8), torch.zeros(3, 4))
     >>> truth = GroundTruth((torch.zeros(3, 4),), (torch.zeros(3).long(),), (torch.zeros(0, 4),))
     >>> sampler = RandomSampler(num=4, positive_fraction=0.25)
     >>> sampled = sampler(assignment, Priors.proposals([torch.zeros(8, 4)]), truth)

@@ -45,6 +45,8 @@ class CellConflict(Part, ABC):
     def __call__(self, cells: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
         """Claimed cells (Q,), object after object -> masks (Q,): the claims to draw, and those that give the class.
 
+        The last cell stands for none: it does not matter what becomes of claims on it.
+
         Invariant: of the claims on a cell exactly one gives the class, and it is drawn.
         """
 
@@ -117,17 +119,23 @@ class CentreCells(Assigner):
         check_same_images(priors, truth)
         if not isinstance(truth, InstanceTruth):
             raise TypeError("CentreCells needs the masks of the objects: their centres of mass claim the cells")
-        cells, objects = self._claims(priors, truth)
-        drawn, gives_class = self.conflict(cells, len(priors))
-        matches = torch.where(torch.cat(priors.valid), BACKGROUND, IGNORE)
-        class_rows = gives_class.nonzero().squeeze(1)
-        matches = matches.index_copy(0, cells[class_rows], objects[class_rows])
-        assignment = Assignment.from_matches(matches, truth)
-        drawn_rows = drawn.nonzero().squeeze(1)
-        drawn_rows = drawn_rows[cells[drawn_rows].argsort(stable=True)]
-        positives = torch.searchsorted(assignment.positive_index, cells[drawn_rows])
-        own = gives_class[drawn_rows].nonzero().squeeze(1)
-        return CellAssignment(**vars(assignment), positives=positives, objects=objects[drawn_rows], own=own)
+        nowhere = len(priors)
+        cells, objects = self._claims(priors, truth, nowhere=nowhere)
+        drawn, gives_class = (claims & (cells < nowhere) for claims in self.conflict(cells, nowhere + 1))
+        masks, positives = torch.stack((drawn.sum(), gives_class.sum())).tolist()  # the only wait
+        order = cells.masked_fill(~drawn, nowhere).argsort(stable=True)[:masks]
+        own = (~gives_class[order]).int().argsort(stable=True)[:positives]
+        index, matched = cells[order[own]], objects[order[own]]
+        unmatched = torch.where(torch.cat(priors.valid), BACKGROUND, IGNORE)
+        return CellAssignment(
+            unmatched.index_copy(0, index, truth.all_labels[matched]),
+            unmatched.index_copy(0, index, matched),
+            truth.all_boxes,
+            known=index,
+            positives=torch.searchsorted(index, cells[order]),
+            objects=objects[order],
+            own=own,
+        )
 
     def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach:  # noqa: ARG002
         """See `Assigner`; of the objects whose mask is not empty."""
@@ -137,24 +145,28 @@ class CentreCells(Assigner):
         rule = "the cells around the centre of an object match it on the grids made for its size"
         return Reach(rule, ~matched, torch.zeros_like(matched))
 
-    def _claims(self, priors: Priors, truth: InstanceTruth) -> tuple[Tensor, Tensor]:
-        """Claimed cells (Q,), rows among all priors, and the objects (Q,) that claim them, object after object."""
+    def _claims(self, priors: Priors, truth: InstanceTruth, *, nowhere: int) -> tuple[Tensor, Tensor]:
+        """Cells (Q,), rows among all priors, and the objects (Q,) that may claim them, object after object.
+
+        What an object does not claim, of the cells around its centre on each level, is ``nowhere``.
+        """
         found = [mass_centres(masks) for masks in truth.masks]
         centres, areas = (torch.cat(parts) for parts in zip(*found, strict=True))
         sizes = truth.all_boxes[:, 2:] - truth.all_boxes[:, :2]
         scales = box_area(truth.all_boxes).sqrt()
         canvas = priors.boxes[0][-1, 2:]
-        start, claimed, taken = 0, [], []
+        first = truth.image_index[:, None] * len(priors.boxes[0])
+        claimed = []
         for cells, (low, high) in zip(priors.level_sizes, self._ranges(priors), strict=True):
             side = math.isqrt(cells)
             near, touched = _around(centres * side / canvas, self.shrink / 2 * sizes * side / canvas, side)
             fits = (scales >= low) & (scales <= high) & (areas > 0)
-            claimed.append(start + near[..., 1] * side + near[..., 0])
-            taken.append(touched & fits[:, None])
-            start += cells
-        objects, places = torch.cat(taken, 1).nonzero().unbind(1)
-        cells_of_image = torch.cat(claimed, 1)[objects, places]
-        return cells_of_image + truth.image_index[objects] * start, objects
+            claims = touched & fits[:, None]
+            claimed.append(torch.where(claims, first + near[..., 1] * side + near[..., 0], nowhere))
+            first = first + cells
+        together = torch.cat(claimed, 1)
+        objects = torch.arange(len(together), device=together.device)[:, None].expand_as(together)
+        return together.flatten(), objects.flatten()
 
     def _ranges(self, priors: Priors) -> tuple[tuple[float, ...], ...]:
         if len(priors.level_sizes) != len(self.scale_ranges):

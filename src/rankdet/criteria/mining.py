@@ -13,7 +13,13 @@ from rankdet.ops.part import Part
 
 
 class Mining(Part, ABC):
-    """Chooses among the priors of a stage that are not ignored."""
+    """Chooses among the priors of a stage that are not ignored.
+
+    Attributes:
+        keeps_positives: whether all positives are looked at, always.
+    """
+
+    keeps_positives = False
 
     @abstractmethod
     def __call__(self, losses: Tensor, labels: Tensor, counts: Sequence[int]) -> Tensor:
@@ -45,6 +51,8 @@ class HardNegatives(ImageMining):
     >>> HardNegatives(ratio=2)(losses, labels, [5])
     tensor([ True, False,  True,  True, False])
     """
+
+    keeps_positives = True
 
     def __init__(self, *, ratio: float = 3.0, without_positives: bool = True) -> None:
         if ratio <= 0:

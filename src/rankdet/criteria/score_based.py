@@ -233,7 +233,9 @@ class ScoreCriterion(Criterion):
         looked_at = None
         if self.mining is not None:
             mined = self._mined(predictions, assignment, self.mining)
-            looked_at, assignment = mined[assignment.positive_index], assignment.keep(mined)
+            index = assignment.positive_index
+            looked_at = mined[index]
+            assignment = assignment.keep(mined, known=index if self.mining.keeps_positives else None)
         group = self.group
         positives = Positives.of(predictions, assignment)
         quality = self.quality(positives)

@@ -106,7 +106,7 @@ def test_the_teacher_learns_nothing_from_its_pupils():
     pupil, teacher = said.decoder[1], said.decoder[1].sides.teacher
     nobody = torch.empty(0, dtype=torch.long)
     background = torch.full(pupil.logits.shape[:2], BACKGROUND).flatten()
-    assignment = Assignment(background, nobody, nobody, torch.empty(0, 4))
+    assignment = Assignment.of_positives(background, nobody, nobody, torch.empty(0, 4))
     loss = FineGrainedLosses()(pupil, pupil.predictions(said.frames), assignment)["distillation"]
     leaves = [pupil.sides.logits, teacher.sides.logits, teacher.logits]
     gradients = torch.autograd.grad(loss, leaves, allow_unused=True)

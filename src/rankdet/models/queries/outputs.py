@@ -109,7 +109,7 @@ class Denoising:
         )
         labels = torch.full((images * queries,), BACKGROUND, device=logits.device)
         labels = labels.index_copy(0, index, truth.all_labels[matched])
-        return Assignment(labels, index, matched, truth.all_boxes[matched])
+        return Assignment.of_positives(labels, index, matched, truth.all_boxes)
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ from rankdet.ops.predictions import Predictions
 class RegionStep:
     """What a region stage did in a training step: its losses, and all that its branches and later stages go on from.
 
-    ``is_object`` (P,) marks the regions that are the objects themselves.
+    ``objects`` says how many regions of each image, its first, are the objects themselves.
     """
 
     output: CriterionOutput
     predictions: Predictions
     assignment: Assignment
-    is_object: Tensor
+    objects: Sequence[int]
 
 
 class Branch(nn.Module, Part, ABC):

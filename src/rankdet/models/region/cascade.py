@@ -21,7 +21,7 @@ from rankdet.models.region.stage import RoIStage, RoIStageFactory
 from rankdet.nn.preprocess import ImageBatch
 from rankdet.ops.nms import probability_logit
 from rankdet.ops.part import Part, made
-from rankdet.ops.priors import Priors, listed
+from rankdet.ops.priors import Priors
 
 
 class RoIHead(nn.Module, Part, ABC):
@@ -147,8 +147,7 @@ class Cascade(RoIHead):
     def refined(self, number: int, step: RegionStep, batch: ImageBatch) -> list[Tensor]:
         """The boxes that a stage made of its regions in training, without the objects among them."""
         boxes = self.box_stages[number].refine(step.predictions, step.assignment.labels, batch)
-        rows, counts = listed(~step.is_object, [len(of_image) for of_image in boxes])
-        return list(torch.cat(boxes)[rows].split(counts))
+        return [of_image[objects:] for of_image, objects in zip(boxes, step.objects, strict=True)]
 
     def branch_step(
         self,

@@ -75,14 +75,14 @@ class InterleavedCascade(Cascade):
     def branch_step(self, number: int, step: RegionStep, truth: GroundTruth, batch: ImageBatch) -> RegionStep:
         """See `Cascade`."""
         stage = self.box_stages[number]
-        priors, assignment, is_object = stage.assign(self.refined(number, step, batch), truth)
+        priors, assignment, objects = stage.assign(self.refined(number, step, batch), truth)
         nothing = step.predictions.logits.new_zeros(len(priors), 0)
         weights = nothing.new_ones(len(assignment.positive_index))
         return RegionStep(
             replace(step.output, weights=weights),
             Predictions(nothing, nothing, nothing, priors, stage.coder),
             assignment,
-            is_object,
+            objects,
         )
 
 

@@ -97,21 +97,24 @@ class RoIStage(nn.Module, Part):
 
     def train_on(self, maps: Sequence[Tensor], proposals: Sequence[Tensor], truth: GroundTruth) -> RegionStep:
         """Assign, sample, predict, compare."""
-        priors, assignment, is_object = self.assign(proposals, truth)
+        priors, assignment, objects = self.assign(proposals, truth)
         predictions = self.predict(maps, priors)
-        return RegionStep(self.criterion(predictions, assignment), predictions, assignment, is_object)
+        return RegionStep(self.criterion(predictions, assignment), predictions, assignment, objects)
 
-    def assign(self, proposals: Sequence[Tensor], truth: GroundTruth) -> tuple[Priors, Assignment, Tensor]:
-        """Regions to train on, what each should predict, and which of them are objects."""
-        added = [len(boxes) if self.add_objects else 0 for boxes in truth.boxes]
-        regions = [torch.cat((o[:n], r)) for o, n, r in zip(truth.boxes, added, proposals, strict=True)]
-        is_object = torch.cat([torch.arange(len(r), device=r.device) < n for r, n in zip(regions, added, strict=True)])
-        priors = Priors.proposals(regions)
+    def assign(self, proposals: Sequence[Tensor], truth: GroundTruth) -> tuple[Priors, Assignment, list[int]]:
+        """Regions to train on, what each should predict, and how many of each image, the first, are its objects."""
+        added = [boxes if self.add_objects else boxes[:0] for boxes in truth.boxes]
+        priors = Priors.proposals([torch.cat(of_image) for of_image in zip(added, proposals, strict=True)])
         assignment = self.sampler(self.match(priors, truth), priors, truth)
         if isinstance(self.sampler, KeepAll):
-            return priors, assignment, is_object
-        rows, counts = listed(assignment.labels != IGNORE, [len(of_image) for of_image in regions])
-        return priors.take(rows, counts), assignment.select(rows), is_object[rows]
+            return priors, assignment, [len(objects) for objects in added]
+        sizes = [len(part) for of_image in zip(added, proposals, strict=True) for part in of_image]
+        looked_at, positive = assignment.labels != IGNORE, assignment.labels >= 0
+        rows, (*counts, _) = listed(torch.cat((looked_at, positive)), [*sizes, len(priors)])
+        rows, known = rows[: sum(counts)], rows[sum(counts) :] - len(priors)
+        objects, others = counts[::2], counts[1::2]
+        of_images = [sum(of_image) for of_image in zip(objects, others, strict=True)]
+        return priors.take(rows, of_images), assignment.select(rows, known=known), objects
 
     def match(self, priors: Priors, truth: GroundTruth) -> Assignment:
         """Who of all regions is positive."""
