@@ -20,8 +20,9 @@ FILES = ("ops/test_nms_and_priors.py", "models/test_host_waits.py", "assign/test
     not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"),
     reason="this torch has no devices that are made in Python",
 )
-def test_on_a_pretended_device():
-    options = ["-p", "no:xdist", "-p", "no:cacheprovider", "-rs", *(f"tests/{file}" for file in FILES)]
+@pytest.mark.parametrize("which", ["not long", pytest.param("long", marks=pytest.mark.long)])
+def test_on_a_pretended_device(which: str):
+    options = ["-p", "no:xdist", "-p", "no:cacheprovider", "-rs", "-m", which, *(f"tests/{file}" for file in FILES)]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options],
         cwd=ROOT,

@@ -21,39 +21,57 @@ from tests.pretend_device import DEVICE, Pretend, needs_pretence
 ROOT = Path(rankdet.__file__).parent
 MIXTURE = "fit_two_gaussians"  # of PAA, which looks at its convergence now and then
 
-# Waits of a training step: for the crowds of the batch, and to list the positives of a stage. Proposals take two more,
-# regions one to list their levels, later stages one to leave out the objects, masks two, sampling three.
+# Waits of a training step, stage by stage.
+BATCH = 1  # the crowds
+DENSE = 1  # the positives
+RPN = 3  # the positives, and two for the proposals: suppression, and how many of each image it leaves
+REGIONS = 2  # the positives and what was sampled, in one; and from which levels the regions are pooled
+MASKS = 2  # from which levels the positives are pooled, and how many of them each object has
+DRAWN = 1  # how many masks each image has, where they are mixed from maps of the whole image
 TRAINING = {
-    "ATSS ranking": 2,
-    "ATSS focal_with_centerness": 2,
-    "RetinaNet focal": 2,
-    "PAA ranking": 3,
-    "PAA paa_criterion": 3,
-    "FoveaBox fovea_criterion": 2,
-    "SSD300 ranking": 2,
-    "SSD300 ssd_criterion": 3,
-    "FasterRCNN ranking": 6,
-    "FasterRCNN softmax_criterion": 9,
-    "CascadeRCNN ranking": 12,
-    "CascadeRCNN softmax_criterion": 19,
-    "MaskRCNN ranking": 8,
-    "MaskRCNN softmax_criterion": 11,
-    "CascadeMaskRCNN ranking": 18,
+    "ATSS ranking": BATCH + DENSE,
+    "ATSS focal_with_centerness": BATCH + DENSE,
+    "RetinaNet focal": BATCH + DENSE,
+    "PAA ranking": BATCH + 2 * DENSE,  # the candidates and those chosen among them
+    "PAA paa_criterion": BATCH + 2 * DENSE,
+    "FSAF ranking": BATCH + 2 * DENSE + 1,  # likewise, and which classes are no matter where
+    "FoveaBox fovea_criterion": BATCH + DENSE,
+    "SSD300 ranking": BATCH + DENSE,
+    "SSD300 ssd_criterion": BATCH + DENSE,
+    "GuidedRetinaNet ranking": BATCH + 2 * DENSE,  # anchors and their shapes
+    "YOLACT ranking": BATCH + DENSE + DRAWN,
+    "YOLACT yolact_criterion": BATCH + DENSE + DRAWN,
+    "SOLOv2 dice_ranking_criterion": BATCH + DENSE + DRAWN,
+    "SOLOv2 solo_criterion": BATCH + DENSE + DRAWN,
+    "FasterRCNN ranking": BATCH + RPN + REGIONS,
+    "FasterRCNN softmax_criterion": BATCH + RPN + REGIONS,
+    "RFCN smooth_softmax_criterion": BATCH + RPN + 1,  # all regions are pooled from one map
+    "CascadeRCNN ranking": BATCH + RPN + 3 * REGIONS,
+    "CascadeRCNN softmax_criterion": BATCH + RPN + 3 * REGIONS,
+    "MaskRCNN ranking": BATCH + RPN + REGIONS + MASKS,
+    "MaskRCNN softmax_criterion": BATCH + RPN + REGIONS + MASKS,
+    "CascadeMaskRCNN ranking": BATCH + RPN + 3 * (REGIONS + MASKS),
+    "HybridTaskCascade softmax_criterion": BATCH + RPN + 3 * (REGIONS + 1 + MASKS),  # refined boxes are assigned again
 }
-# Of a batch in evaluation: suppression takes two, proposals and regions as above.
+# Of a batch in evaluation.
+NMS = 2  # suppression, and how many of each image it leaves
+POOLED = 1
 EVALUATION = {
-    "RetinaNet": 2,
-    "FSAF": 2,
-    "FoveaBox": 2,
-    "SSD300": 2,
-    "FasterRCNN": 5,
-    "LibraRCNN": 5,
-    "CascadeRCNN": 7,
-    "MaskRCNN": 6,
-    "GridRCNN": 6,
-    "DoubleHeadRCNN": 6,
-    "MaskScoringRCNN": 6,
-    "CascadeMaskRCNN": 10,
+    "RetinaNet": NMS,
+    "FSAF": NMS,
+    "FoveaBox": NMS,
+    "SSD300": NMS,
+    "PAA": NMS + 1,  # the candidates that vote
+    "YOLACT": NMS,
+    "SOLOv2": 4,  # who is a candidate, large enough, good enough, and not in the padding
+    "FasterRCNN": NMS + POOLED + NMS,
+    "LibraRCNN": NMS + POOLED + NMS,
+    "CascadeRCNN": NMS + 3 * POOLED + NMS,
+    "MaskRCNN": NMS + POOLED + NMS + POOLED,
+    "GridRCNN": NMS + POOLED + NMS + POOLED,
+    "DoubleHeadRCNN": NMS + 2 * POOLED + NMS,
+    "MaskScoringRCNN": NMS + POOLED + NMS + POOLED,
+    "CascadeMaskRCNN": NMS + 3 * POOLED + NMS + 3 * POOLED,
 }
 NAMED = {f"{recipe.__name__} {criterion.__name__}": (recipe, criterion) for recipe, criterion in PAIRS}
 RECIPES = {recipe.__name__: (recipe, criterion) for recipe, criterion in reversed(PAIRS)}
@@ -102,3 +120,20 @@ def test_more_images_are_not_more_waits_in_evaluation(recipe: str):
         few, many = (counted(model, [0] * images, device) for images in (2, 4))
     assert many["waits"] == few["waits"] == EVALUATION[recipe]
     assert many["uploads"] == 0
+
+
+@needs_pretence
+@pytest.mark.long
+@pytest.mark.parametrize("pair", NAMED)
+def test_no_detector_mixes_devices_or_waits_more_for_more(pair: str):
+    torch.manual_seed(0)
+    model = make(*NAMED[pair])
+    with Pretend(root=ROOT) as device:
+        model.to(DEVICE)
+        counted(model, [3, 3], device)
+        few, many = (counted(model, counts, device)["waits"] for counts in ([3, 3], [20, 20, 0, 20]))
+        assert few == many
+        model.eval()
+        with torch.no_grad():
+            few, many = (counted(model, [0] * images, device)["waits"] for images in (2, 4))
+        assert few == many

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankdet.models import Postprocess, SoftPostprocess
+from rankdet.models import CutLast, FastPostprocess, Postprocess, SoftPostprocess, VotingPostprocess
+from rankdet.models.queries.postprocess import TopPostprocess
 from rankdet.ops.matrix_nms import GaussianDecay, LinearDecay
 from tests.models.test_voting import candidates
 from tests.reference.soft_nms import soft_nms
@@ -44,6 +45,21 @@ def test_it_equals_the_loop(seed, way, min_score):
     )
     torch.testing.assert_close(found["boxes"], boxes[[row for row, _ in expected]])
     torch.testing.assert_close(found["scores"], torch.tensor([score for _, score in expected]))
+
+
+@pytest.mark.parametrize(
+    "postprocess",
+    [Postprocess(), SoftPostprocess(), CutLast(), VotingPostprocess(), FastPostprocess(top=9), TopPostprocess()],
+)
+def test_a_batch_is_what_each_of_its_images_is_alone(postprocess: Postprocess):
+    postprocess.max_detections, postprocess.score_threshold = 15, 0.3
+    images = [tuple(part[:count] for part in candidates(count)) for count in (40, 0, 17)]
+    sizes = [(100, 100), (50, 60), (70, 30)]
+    together = postprocess.of_batch(*zip(*images, strict=True), sizes)
+    for image, size, found in zip(images, sizes, together, strict=True):
+        alone = postprocess(*image, size)
+        assert all(torch.equal(found[name], alone[name]) for name in alone)
+    assert [len(found["boxes"]) > 0 for found in together] == [True, False, True]
 
 
 def test_boxes_apart_keep_their_scores():

@@ -291,10 +291,10 @@ def test_thresholds_take_away_from_below_only():
 
 def test_classes_below_the_class_threshold_are_never_drawn():
     postprocess = MatrixPostprocess(class_threshold=0.5, pre_nms=5)
-    logits = torch.tensor([[0.2, -0.1], [-torch.inf, 3.0], [0.0, 1.0]])
-    assert postprocess.candidates(logits).tolist() == [3, 5, 0]
-    assert MatrixPostprocess(pre_nms=2).candidates(logits).tolist() == [3, 5]
-    assert len(MatrixPostprocess().candidates(logits)) == 5
+    logits = torch.tensor([[[0.2, -0.1], [-torch.inf, 3.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 0.0], [0.0, 1.0]]])
+    assert [of_image.tolist() for of_image in postprocess.candidates(logits)] == [[3, 5, 0], [5]]
+    assert MatrixPostprocess(pre_nms=2).candidates(logits)[0].tolist() == [3, 5]
+    assert [len(of_image) for of_image in MatrixPostprocess().candidates(logits)] == [5, 6]
 
 
 def test_the_head_resizes_to_its_grids_and_sees_coordinates():

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankdet.ops.fast_nms import fast_nms
+from rankdet.ops.fast_nms import fast_nms, fast_nms_of_batch
 from rankdet.ops.matrix_nms import GaussianDecay, LinearDecay, matrix_nms
 from rankdet.ops.nms import top_after_nms
 from tests.reference import masks as loops
@@ -93,6 +93,19 @@ def test_fast_nms_equals_loops(seed, top):
     assert logits[found].tolist() == logits[expected].tolist()
     if top == 200:
         assert set(found.tolist()) == set(expected) or len(expected) == 25
+
+
+def test_fast_nms_of_a_batch_is_that_of_each_image_among_its_valid_boxes():
+    generator = torch.Generator().manual_seed(5)
+    boxes = torch.stack([random_boxes(40, generator) for _ in range(4)])
+    logits = torch.randint(-9, 9, (4, 40), generator=generator).float()  # with ties
+    labels = torch.randint(3, (4, 40), generator=generator)
+    valid = torch.rand(4, 40, generator=generator) < torch.tensor([0.0, 0.2, 0.7, 1.0])[:, None]
+    found = fast_nms_of_batch(boxes, logits, labels, valid, threshold=0.3, top=9)
+    for image, kept in enumerate(found):
+        rows = valid[image].nonzero().squeeze(1)
+        parts = (part[image, rows] for part in (boxes, logits, labels))
+        assert kept.tolist() == rows[fast_nms(*parts, threshold=0.3, top=9, limit=40)].tolist()
 
 
 def test_fast_nms_keeps_no_more_than_greedy_suppression():

@@ -30,7 +30,6 @@ from rankdet.ops.boxes import (
 )
 from rankdet.ops.distance_coder import distances_to_sides
 from rankdet.ops.priors import Priors
-from rankdet.ops.remembered import constant
 
 
 class CentreRegion(Assigner):
@@ -145,5 +144,5 @@ def _pairs_of_batch(masks: Sequence[Tensor], priors: Priors, truth: GroundTruth)
     widest = max(mask.shape[1] for mask in masks)
     padded = torch.cat([F.pad(mask, (0, widest - mask.shape[1])) for mask in masks])
     objects, columns = padded.nonzero().unbind(1)
-    first = constant(priors.offsets[:-1], device=columns.device, dtype=torch.long)[truth.image_index[objects]]
-    return torch.stack((first + columns, truth.all_labels[objects]), 1)
+    first = torch.cat([torch.full_like(own, start) for own, start in zip(truth.labels, priors.offsets, strict=False)])
+    return torch.stack((first[objects] + columns, truth.all_labels[objects]), 1)

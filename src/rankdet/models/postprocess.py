@@ -1,4 +1,4 @@
-"""From candidate boxes of one image to its detections."""
+"""From candidate boxes of images to their detections."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from rankdet.models.selection import CandidateSelection, TopPairs, least_logit
 from rankdet.ops.boxes import clip_boxes
 from rankdet.ops.matrix_nms import LinearDecay, ScoreDecay
-from rankdet.ops.nms import probability_logit, top_after_nms, top_of_batch
+from rankdet.ops.nms import probability_logit, top_of_batch
 from rankdet.ops.part import Part
+from rankdet.ops.priors import rows_of_each
 from rankdet.ops.soft_nms import soft_nms
 
 
@@ -65,9 +66,7 @@ class Postprocess(Part):
 
     def __call__(self, boxes: Tensor, logits: Tensor, labels: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         """Candidates (D, 4), (D,), (D,) of an image of (height, width) -> boxes, labels, scores, logits, best first."""
-        boxes = self.cut(boxes, size)
-        kept, left = self.select(boxes, logits, labels)
-        return detection_of(boxes[kept], left, labels[kept])
+        return self.of_batch([boxes], [logits], [labels], [size])[0]
 
     def of_batch(
         self,
@@ -78,59 +77,39 @@ class Postprocess(Part):
     ) -> list[dict[str, Tensor]]:
         """The same of N images: boxes (D_i, 4), logits and labels (D_i,) of each.
 
-        The host waits for the device twice, however many there are. Subclasses that choose in another way are asked
-        image by image.
+        How often the host waits for the device does not depend on their number; mostly it is twice.
         """
-        if any(getattr(type(self), name) is not getattr(Postprocess, name) for name in _CHOOSING):
-            return [self(*of_image) for of_image in zip(boxes, logits, labels, sizes, strict=True)]
-        cut = _together([self.cut(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)], 0.0)
-        scores, classes = _together(logits, -math.inf), _together(labels, 0)
-        kept = top_of_batch(
-            cut,
-            scores,
-            classes,
-            self.is_sound(cut, scores),
-            threshold=self.nms_threshold,
-            limit=self.max_detections,
-        )
-        images = zip(cut, scores, classes, kept, strict=True)
-        return [detection_of(*(part[rows] for part in parts)) for *parts, rows in images]
+        cut = together([self.cut(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)], 0.0)
+        scores, classes = together(logits, -math.inf), together(labels, 0)
+        images = zip(cut, classes, self.select(cut, scores, classes), strict=True)
+        return [detection_of(own[rows], left, of_class[rows]) for own, of_class, (rows, left) in images]
 
     def cut(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Boxes (D, 4) cut to an image of (height, width)."""
         return clip_boxes(boxes, (size[0] - self.inset, size[1] - self.inset))
 
-    def select(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the candidates that become detections, best first, and the logits that these then have.
+    def select(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Rows of the candidates of each image that become detections, best first, and the logits that these then have.
 
-        The boxes are cut to the image already.
+        Boxes (N, D, 4), cut to their image already, logits and labels (N, D).
         """
-        rows = self.sound(boxes, logits)
-        kept, left = self.suppress(boxes[rows], logits[rows], labels[rows])
-        return rows[kept], left
-
-    def sound(self, boxes: Tensor, logits: Tensor) -> Tensor:
-        """Rows of the candidates that have an area, a finite logit and a score above the threshold."""
-        return self.is_sound(boxes, logits).nonzero().squeeze(1)
+        return self.suppress(boxes, logits, labels, self.is_sound(boxes, logits))
 
     def is_sound(self, boxes: Tensor, logits: Tensor) -> Tensor:
         """Whether candidates (..., 4), (...) are, (...)."""
         good = torch.isfinite(logits) & (logits > least_logit(self.score_threshold))
         return large_enough(boxes, self.least_side) & good
 
-    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the sound candidates that no better one stands for, best first, and the logits that they then have.
+    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor, sound: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """See `select`, of the candidates in a mask (N, D): those that no better one stands for.
 
         This is what subclasses may replace.
         """
-        kept = top_after_nms(boxes, logits, labels, threshold=self.nms_threshold, limit=self.max_detections)
-        return kept, logits[kept]
+        kept = top_of_batch(boxes, logits, labels, sound, threshold=self.nms_threshold, limit=self.max_detections)
+        return [(rows, of_image[rows]) for of_image, rows in zip(logits, kept, strict=True)]
 
 
-_CHOOSING = ("__call__", "select", "sound", "is_sound", "suppress")
-
-
-def _together(images: Sequence[Tensor] | Tensor, padding: float) -> Tensor:
+def together(images: Sequence[Tensor] | Tensor, padding: float) -> Tensor:
     """What images have equally many of, or not, in one tensor."""
     if isinstance(images, Tensor):
         return images
@@ -178,14 +157,22 @@ class SoftPostprocess(Postprocess):
         self.decay = decay or LinearDecay()
         self.min_score = min_score
 
-    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor, sound: Tensor) -> list[tuple[Tensor, Tensor]]:
         """See `Postprocess`."""
+        images = list(zip(boxes, logits, labels, rows_of_each(sound), strict=True))
+        taken = [self._take(*(part[rows] for part in parts)) for *parts, rows in images]
+        stay = rows_of_each([left.exp() >= self.min_score for _, left in taken])
+        return [
+            (rows[kept[still]], probability_logit(left[still]))
+            for (*_, rows), (kept, left), still in zip(images, taken, stay, strict=True)
+        ]
+
+    def _take(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the sound candidates of an image as they are taken, and the logarithms of what is left to them."""
         log_scores = logsigmoid(logits.float())
-        kept, left = soft_nms(
+        return soft_nms(
             boxes, log_scores, labels, decay=self.decay, threshold=self.nms_threshold, limit=self.max_detections
         )
-        stays = left.exp() >= self.min_score
-        return kept[stays], probability_logit(left[stays])
 
 
 class CutLast(Postprocess):
@@ -195,12 +182,23 @@ class CutLast(Postprocess):
     others before it goes itself.
     """
 
-    def __call__(self, boxes: Tensor, logits: Tensor, labels: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+    def of_batch(
+        self,
+        boxes: Sequence[Tensor] | Tensor,
+        logits: Sequence[Tensor] | Tensor,
+        labels: Sequence[Tensor] | Tensor,
+        sizes: Sequence[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
         """See `Postprocess`."""
-        kept, left = self.select(boxes, logits, labels)
-        boxes = self.cut(boxes[kept], size)
-        inside = large_enough(boxes, self.least_side)
-        return detection_of(boxes[inside], left[inside], labels[kept][inside])
+        whole, classes = together(boxes, 0.0), together(labels, 0)
+        found = self.select(whole, together(logits, -math.inf), classes)
+        cut = [self.cut(own[rows], size) for own, (rows, _), size in zip(whole, found, sizes, strict=True)]
+        inside = rows_of_each([large_enough(of_image, self.least_side) for of_image in cut])
+        images = zip(cut, classes, found, inside, strict=True)
+        return [
+            detection_of(own[still], left[still], of_class[rows[still]])
+            for own, of_class, (rows, left), still in images
+        ]
 
 
 def large_enough(boxes: Tensor, least_side: float | None) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -91,17 +93,16 @@ def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def mix_maps(maps: Tensor, weights: Tensor, image_index: Tensor) -> Tensor:
+def mix_maps(maps: Tensor, weights: Tensor, counts: Sequence[int]) -> Tensor:
     """Maps (N, C, h, w) of images, summed over C with weights (M, C) of their own for each instance -> (M, h, w).
 
-    Instance m belongs to image ``image_index[m]``, which must not descend. It is a 1 x 1 convolution with a kernel for
-    each instance: the prototypes and coefficients of YOLACT, the features and kernels of SOLOv2.
+    Instances stand image by image, so many of each. It is a 1 x 1 convolution with a kernel for each instance: the
+    prototypes and coefficients of YOLACT, the features and kernels of SOLOv2.
 
-    >>> mix_maps(torch.tensor([[[[1.]], [[2.]]], [[[3.]], [[4.]]]]), torch.eye(2), torch.tensor([0, 1])).flatten()
+    >>> mix_maps(torch.tensor([[[[1.]], [[2.]]], [[[3.]], [[4.]]]]), torch.eye(2), [1, 1]).flatten()
     tensor([1., 4.])
     """
-    counts = torch.bincount(image_index, minlength=len(maps)).tolist()
-    parts = zip(weights.split(counts), maps.flatten(2), strict=True)
+    parts = zip(weights.split(list(counts)), maps.flatten(2), strict=True)
     return torch.cat([of_image @ flat for of_image, flat in parts]).unflatten(1, maps.shape[2:])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -113,11 +113,33 @@ def image_of_rows(counts: Sequence[int], device: torch.device) -> Tensor:
     return torch.cat([torch.full((count,), image, device=device) for image, count in enumerate(counts)])
 
 
+def rows_of_images(image_index: Tensor, images: int) -> list[int]:
+    """How many rows belong to each of so many images, given the image of each row (M,); the host waits once.
+
+    >>> rows_of_images(torch.tensor([0, 0, 2]), 3)
+    [2, 0, 1]
+    """
+    counts: list[int] = (image_index == torch.arange(images, device=image_index.device)[:, None]).sum(1).tolist()
+    return counts
+
+
 def listed(rows: Tensor, counts: Sequence[int]) -> tuple[Tensor, list[int]]:
-    """Which rows are in a mask (P,), ascending, and how many of each image, which has so many; the host waits once.
+    """Which rows are in a mask (P,), ascending, and how many of each part of so many rows; the host waits once.
 
     >>> listed(torch.tensor([True, False, True]), [1, 2])
     (tensor([0, 2]), [1, 1])
     """
-    kept = torch.stack([of_image.sum() for of_image in rows.split(list(counts))]).tolist()
-    return (~rows).int().argsort(stable=True)[: sum(kept)], kept
+    kept = torch.stack([part.sum() for part in rows.split(list(counts))]).tolist()
+    return torch.searchsorted(rows.cumsum(0), torch.arange(1, sum(kept) + 1, device=rows.device)), kept
+
+
+def rows_of_each(masks: Iterable[Tensor]) -> list[Tensor]:
+    """Which rows are in each of some masks (D_i,), ascending; the host waits once, however many there are.
+
+    >>> rows_of_each([torch.tensor([True, False]), torch.tensor([False, True])])
+    [tensor([0]), tensor([1])]
+    """
+    parts = list(masks)
+    sizes = [len(part) for part in parts]
+    rows, counts = listed(torch.cat(parts), sizes)
+    return [own - start for own, start in zip(rows.split(counts), accumulate([0, *sizes]), strict=False)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -10,6 +12,7 @@ from rankdet.models.postprocess import Postprocess
 from rankdet.models.selection import CandidateSelection
 from rankdet.ops.boxes import pairwise_iou
 from rankdet.ops.part import Part
+from rankdet.ops.priors import rows_of_each
 
 
 class ScoreVoting(Part):
@@ -71,11 +74,18 @@ class VotingPostprocess(Postprocess):
         )
         self.voting = voting or ScoreVoting()
 
-    def __call__(self, boxes: Tensor, logits: Tensor, labels: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+    def of_batch(
+        self,
+        boxes: Sequence[Tensor] | Tensor,
+        logits: Sequence[Tensor] | Tensor,
+        labels: Sequence[Tensor] | Tensor,
+        sizes: Sequence[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
         """See `Postprocess`."""
-        found = super().__call__(boxes, logits, labels, size)
-        boxes = self.cut(boxes, size)
-        rows = self.sound(boxes, logits)
-        voted = self.voting(found["boxes"], found["labels"], boxes[rows], logits[rows], labels[rows])
-        found["boxes"] = self.cut(voted, size)  # rounding may have left it
+        found = super().of_batch(boxes, logits, labels, sizes)
+        cut = [self.cut(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)]
+        sound = rows_of_each([self.is_sound(*of_image) for of_image in zip(cut, logits, strict=True)])
+        for detection, size, rows, *parts in zip(found, sizes, sound, cut, logits, labels, strict=True):
+            voted = self.voting(detection["boxes"], detection["labels"], *(part[rows] for part in parts))
+            detection["boxes"] = self.cut(voted, size)  # rounding may have left it
         return found

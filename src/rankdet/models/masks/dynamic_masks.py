@@ -21,7 +21,7 @@ from rankdet.criteria.criterion import Criterion
 from rankdet.criteria.masks import MaskAssignment, MaskCriterion, MaskPredictions
 from rankdet.losses.masks import DiceLoss
 from rankdet.models.detector import Detection, Losses
-from rankdet.models.masks.postprocess import MatrixPostprocess
+from rankdet.models.masks.postprocess import MaskCandidates, MatrixPostprocess
 from rankdet.models.postprocess import detection_of
 from rankdet.models.pyramid_detector import PyramidDetector
 from rankdet.nn.backbone import Backbone
@@ -33,7 +33,7 @@ from rankdet.ops.coder import DeltaCoder
 from rankdet.ops.masks import boxes_around, grow_masks, mix_maps
 from rankdet.ops.part import Part, made
 from rankdet.ops.predictions import DrawnMasks, Predictions
-from rankdet.ops.priors import Priors
+from rankdet.ops.priors import Priors, rows_of_each, rows_of_images
 from rankdet.ops.remembered import constant
 
 DICE_EPS = 2e-3
@@ -130,8 +130,8 @@ class CellStage(nn.Module, Part):
     ) -> tuple[MaskPredictions, MaskAssignment]:
         """The masks of the positives, and what they should be."""
         cells = assignment.positive_index[assignment.positives]
-        image_index = truth.image_index[assignment.objects]
-        logits = mix_maps(found.features, found.kernels[cells], image_index)
+        counts = rows_of_images(truth.image_index[assignment.objects], truth.num_images)
+        logits = mix_maps(found.features, found.kernels[cells], counts)
         targets = truth.shrunk(canvas, (logits.shape[1], logits.shape[2]))[assignment.objects]
         shares = box_area(truth.all_boxes[assignment.objects]) / (canvas[0] * canvas[1])
         return MaskPredictions(logits), MaskAssignment(targets, assignment.positives, shares)
@@ -208,23 +208,24 @@ class DynamicMaskDetector(PyramidDetector):
         found = self.stage.predict(maps, batch)
         peaks = self.stage.peaks(found.predictions)
         kernels = found.kernels.unflatten(0, (len(batch.sizes), -1))
-        return [
-            self._of_image(peaks[image], kernels[image], found.features[image], size, batch.canvas)
-            for image, size in enumerate(batch.sizes)
-        ]
+        chosen = self.postprocess.candidates(peaks)
+        candidates = [self._drawn(*of_image) for of_image in zip(chosen, peaks, kernels, found.features, strict=True)]
+        kept = self.postprocess(candidates)
+        parts = zip(candidates, kept, batch.sizes, strict=True)
+        masks = [grow_masks(of.masks[rows], batch.canvas, size) for of, (rows, _), size in parts]
+        boxes = [boxes_around(of_image) for of_image in masks]
+        seen = rows_of_each([of_image[:, 2] > 0 for of_image in boxes])  # nothing may be left of one in the padding
+        detections = []
+        for of, (rows, scores), own, drawn, still in zip(candidates, kept, boxes, masks, seen, strict=True):
+            detection = detection_of(own[still], scores[still], of.labels[rows[still]])
+            detections.append({**detection, "masks": drawn[still]})
+        return detections
 
-    def _of_image(
-        self, logits: Tensor, kernels: Tensor, features: Tensor, size: tuple[int, int], canvas: tuple[int, int]
-    ) -> Detection:
-        """Class logits (S, K), kernels (S, E) and features (E, h, w) of an image of (height, width) -> detections."""
-        chosen = self.postprocess.candidates(logits)
+    def _drawn(self, chosen: Tensor, logits: Tensor, kernels: Tensor, features: Tensor) -> MaskCandidates:
+        """Chosen entries (D,) of class logits (S, K), kernels (S, E) and features (E, h, w) of an image -> masks."""
         cells, labels = chosen // self.num_classes, chosen % self.num_classes
         drawn = (kernels[cells] @ features.flatten(1)).unflatten(1, features.shape[1:])
-        rows, scores = self.postprocess(drawn, logits.flatten()[chosen], labels, self._least_cells(cells))
-        masks = grow_masks(drawn[rows], canvas, size)
-        boxes = boxes_around(masks)
-        seen = (boxes[:, 2] > 0).nonzero().squeeze(1)  # nothing may be left of a mask in the padding
-        return {**detection_of(boxes[seen], scores[seen], labels[rows[seen]]), "masks": masks[seen]}
+        return MaskCandidates(drawn, logits.flatten()[chosen], labels, self._least_cells(cells))
 
     def _least_cells(self, cells: Tensor) -> Tensor:
         """What the masks of cells (D,) of an image must exceed."""

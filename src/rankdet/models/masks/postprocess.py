@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from rankdet.models.postprocess import Postprocess
 from rankdet.models.selection import CandidateSelection, least_logit
-from rankdet.ops.fast_nms import fast_nms
+from rankdet.ops.fast_nms import fast_nms_of_batch
 from rankdet.ops.matrix_nms import GaussianDecay, ScoreDecay, matrix_nms
 from rankdet.ops.nms import probability_logit
 from rankdet.ops.part import Part
+from rankdet.ops.priors import rows_of_each
 
 
 class FastPostprocess(Postprocess):
@@ -42,10 +46,27 @@ class FastPostprocess(Postprocess):
         )
         self.top = top
 
-    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def suppress(self, boxes: Tensor, logits: Tensor, labels: Tensor, sound: Tensor) -> list[tuple[Tensor, Tensor]]:
         """See `Postprocess`."""
-        kept = fast_nms(boxes, logits, labels, threshold=self.nms_threshold, top=self.top, limit=self.max_detections)
-        return kept, logits[kept]
+        found = fast_nms_of_batch(boxes, logits, labels, sound, threshold=self.nms_threshold, top=self.top)
+        best = [rows[: self.max_detections] for rows in found]
+        return [(rows, of_image[rows]) for of_image, rows in zip(logits, best, strict=True)]
+
+
+class MaskCandidates(NamedTuple):
+    """What may become detections of an image.
+
+    Attributes:
+        masks: (D, h, w), their logits.
+        logits: (D,) of their classes.
+        labels: (D,).
+        least_cells: (D,), what a mask must exceed.
+    """
+
+    masks: Tensor
+    logits: Tensor
+    labels: Tensor
+    least_cells: Tensor
 
 
 class MatrixPostprocess(Part):
@@ -85,24 +106,29 @@ class MatrixPostprocess(Part):
         self.pre_nms = pre_nms
         self.decay = decay or GaussianDecay()
 
-    def candidates(self, logits: Tensor) -> Tensor:
-        """Flat indices of the best ``pre_nms`` finite entries of an image's class logits (S, K), best first."""
-        best, index = logits.flatten().topk(min(self.pre_nms, logits.numel()))
-        return index[best > least_logit(self.class_threshold)]
+    def candidates(self, logits: Tensor) -> list[Tensor]:
+        """Flat indices of the best ``pre_nms`` finite entries of each image's class logits (N, S, K), best first."""
+        best, index = logits.flatten(1).topk(min(self.pre_nms, logits[0].numel()), dim=1)
+        rows = rows_of_each(best > least_logit(self.class_threshold))
+        return [of_image[own] for of_image, own in zip(index, rows, strict=True)]
 
-    def __call__(self, masks: Tensor, logits: Tensor, labels: Tensor, least_cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Candidates of an image -> rows of the detections, best first, and the logits of their scores.
+    def __call__(self, images: Sequence[MaskCandidates]) -> list[tuple[Tensor, Tensor]]:
+        """Candidates of each image -> rows of the detections, best first, and the logits of their scores.
 
-        Mask logits (D, h, w), class logits and classes (D,), and the cells (D,) that a mask must exceed.
+        The host waits twice, however many images there are.
         """
-        probabilities = masks.float().sigmoid()
+        areas = [(of_image.masks.float().sigmoid() > 0.5).flatten(1).sum(1) for of_image in images]
+        large = rows_of_each([area > of_image.least_cells for area, of_image in zip(areas, images, strict=True)])
+        scored = [self._score(*of_image) for of_image in zip(images, large, strict=True)]
+        kept = rows_of_each([logits > least_logit(self.score_threshold) for _, logits in scored])
+        return [(rows[place[own]], logits[own]) for rows, (place, logits), own in zip(large, scored, kept, strict=True)]
+
+    def _score(self, candidates: MaskCandidates, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the rows of candidates that are large enough, places of the best, and the logits of their scores."""
+        probabilities = candidates.masks[rows].float().sigmoid()
         inside = probabilities > 0.5
-        area = inside.flatten(1).sum(1)
-        rows = (area > least_cells).nonzero().squeeze(1)
-        sureness = (probabilities * inside).flatten(1).sum(1)[rows] / area[rows]
-        log_scores = F.logsigmoid(logits[rows].float()) + sureness.log()
-        log_scores = matrix_nms(inside[rows], log_scores, labels[rows], decay=self.decay)
+        sureness = (probabilities * inside).flatten(1).sum(1) / inside.flatten(1).sum(1)
+        log_scores = F.logsigmoid(candidates.logits[rows].float()) + sureness.log()
+        log_scores = matrix_nms(inside, log_scores, candidates.labels[rows], decay=self.decay)
         best, place = log_scores.topk(min(self.max_detections, len(rows)))
-        found = probability_logit(best)
-        kept = found > least_logit(self.score_threshold)
-        return rows[place[kept]], found[kept]
+        return place, probability_logit(best)

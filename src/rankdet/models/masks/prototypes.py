@@ -35,6 +35,7 @@ from rankdet.ops.coder import BoxCoder
 from rankdet.ops.masks import grow_masks, inside_boxes, mix_maps
 from rankdet.ops.part import Part, made
 from rankdet.ops.predictions import DrawnMasks
+from rankdet.ops.priors import rows_of_images
 from rankdet.ops.remembered import constant
 
 MARGIN = 1.0  # cells that a mask may reach out of its box
@@ -44,17 +45,16 @@ OUTSIDE = -100.0
 
 @dataclass(frozen=True)
 class Mixing:
-    """Coefficients (M, E) of instances, their boxes (M, 4) in pixels of the input, and the image (M,) of each."""
+    """Coefficients (M, E) of instances, image by image, their boxes (M, 4) in pixels of the input, how many of each."""
 
     coefficients: Tensor
     boxes: Tensor
-    image_index: Tensor
+    counts: Sequence[int]
 
     @classmethod
     def of_images(cls, coefficients: Sequence[Tensor], boxes: Sequence[Tensor]) -> Mixing:
         """From those of each image."""
-        index = [torch.full((len(of_image),), image, device=of_image.device) for image, of_image in enumerate(boxes)]
-        return cls(torch.cat(list(coefficients)), torch.cat(list(boxes)), torch.cat(index))
+        return cls(torch.cat(list(coefficients)), torch.cat(list(boxes)), [len(of_image) for of_image in boxes])
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class PrototypeMasks(nn.Module, Part):
 
     def draw(self, prototypes: Tensor, mixing: Mixing, canvas: tuple[int, int]) -> Tensor:
         """Mask logits (M, h, w) of the canvas."""
-        logits = mix_maps(prototypes, mixing.coefficients, mixing.image_index)
+        logits = mix_maps(prototypes, mixing.coefficients, mixing.counts)
         height, width = logits.shape[1:]
         shares = (width / canvas[1], height / canvas[0]) * 2
         scale = constant(shares, device=mixing.boxes.device, dtype=mixing.boxes.dtype)
@@ -130,7 +130,8 @@ class PrototypeMasks(nn.Module, Part):
         assignment = assigned.assignment
         rows = self.chosen(assigned.image_index)
         boxes = assignment.matched_boxes[rows]
-        mixing = Mixing(coefficients[assignment.positive_index[rows]], boxes, assigned.image_index[rows])
+        counts = rows_of_images(assigned.image_index[rows], assigned.truth.num_images)
+        mixing = Mixing(coefficients[assignment.positive_index[rows]], boxes, counts)
         logits = self.draw(self.network(finest), mixing, canvas)
         targets = assigned.truth.shrunk(canvas, (logits.shape[1], logits.shape[2]))[assignment.matched_index[rows]]
         shares = box_area(boxes) / (canvas[0] * canvas[1])
@@ -139,8 +140,7 @@ class PrototypeMasks(nn.Module, Part):
     def detect(self, finest: Tensor, mixing: Mixing, batch: ImageBatch) -> list[Tensor]:
         """Boolean masks (D_i, H_i, W_i) of the detections of each image."""
         canvas = batch.canvas
-        counts = torch.bincount(mixing.image_index, minlength=len(batch.sizes)).tolist()
-        logits = self.draw(self.network(finest), mixing, canvas).split(counts)
+        logits = self.draw(self.network(finest), mixing, canvas).split(list(mixing.counts))
         return [grow_masks(drawn, canvas, size) for drawn, size in zip(logits, batch.sizes, strict=True)]
 
 
@@ -272,12 +272,10 @@ class PrototypeDetector(PyramidDetector):
             predictions, per_level=self.postprocess.pre_nms, selection=self.postprocess.selection
         )
         found = Candidates.joined(levels)
+        cut = torch.stack([self.postprocess.cut(*of_image) for of_image in zip(found.boxes, batch.sizes, strict=True)])
         detections, chosen = [], []
-        for image, size in enumerate(batch.sizes):
-            boxes = self.postprocess.cut(found.boxes[image], size)
-            logits, labels = found.logits[image], found.labels[image]
-            kept, left = self.postprocess.select(boxes, logits, labels)
-            detections.append(detection_of(boxes[kept], left, labels[kept]))
+        for image, (kept, left) in enumerate(self.postprocess.select(cut, found.logits, found.labels)):
+            detections.append(detection_of(cut[image, kept], left, found.labels[image, kept]))
             chosen.append(coefficients[image, found.rows[image, kept]])
         mixing = Mixing.of_images(chosen, [detection["boxes"] for detection in detections])
         for detection, masks in zip(detections, self.masks.detect(maps[0], mixing, batch), strict=True):

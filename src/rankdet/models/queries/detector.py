@@ -59,4 +59,6 @@ class QueryDetector(Detector):
     def detections_in(self, batch: ImageBatch) -> list[Detection]:
         """See `Detector`."""
         candidates = self.stage.candidates(self.network(batch, None), most=self.postprocess.pre_nms)
-        return [self.postprocess(*found, size) for found, size in zip(candidates, batch.sizes, strict=True)]
+        boxes, logits, labels = zip(*candidates, strict=True)
+        found: list[Detection] = self.postprocess.of_batch(boxes, logits, labels, batch.sizes)
+        return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rankdet.assign.ground_truth import GroundTruth
@@ -116,13 +117,13 @@ class RFDETRSegmentation(RFDETR):
         """See `Detector`; a mask is that of the query of its detection."""
         outputs = self.network(batch, None)
         of_queries: Any = outputs.decoder[-1].masks
-        candidates = self.stage.candidates(outputs, most=self.postprocess.pre_nms)
+        boxes, logits, labels = zip(*self.stage.candidates(outputs, most=self.postprocess.pre_nms), strict=True)
         _, queries, _ = self.stage.best_pairs(outputs, most=self.postprocess.pre_nms)
+        cut = torch.stack([self.postprocess.cut(*of_image) for of_image in zip(boxes, batch.sizes, strict=True)])
+        chosen = self.postprocess.select(cut, torch.stack(logits), torch.stack(labels))
         detections = []
-        for image, ((boxes, logits, labels), size) in enumerate(zip(candidates, batch.sizes, strict=True)):
-            boxes = self.postprocess.cut(boxes, size)
-            kept, left = self.postprocess.select(boxes, logits, labels)
-            found = detection_of(boxes[kept], left, labels[kept])
+        for image, ((kept, left), size) in enumerate(zip(chosen, batch.sizes, strict=True)):
+            found = detection_of(cut[image, kept], left, labels[image][kept])
             drawn = of_queries[image, queries[image, kept]]
             detections.append({**found, "masks": grow_masks(drawn, batch.canvas, size)})
         return detections

@@ -19,7 +19,7 @@ from rankdet.assign.max_iou import MaxIoU
 from rankdet.criteria.criterion import Criterion
 from rankdet.criteria.ranking import RankingCriterion
 from rankdet.models.detector import Losses
-from rankdet.models.postprocess import Postprocess
+from rankdet.models.postprocess import Postprocess, large_enough
 from rankdet.models.region.cascade import Cascade
 from rankdet.models.region.detector import RegionDetector
 from rankdet.models.region.proposals import ProposalSelection
@@ -31,6 +31,7 @@ from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.preprocess import ImageBatch
 from rankdet.nn.pyramid import backbone_of, pyramid_on
 from rankdet.ops.boxes import clip_boxes
+from rankdet.ops.priors import rows_of_each
 
 
 class FastRCNN(RegionDetector):
@@ -107,7 +108,10 @@ class FastRCNN(RegionDetector):
         """See `RegionDetector`."""
         assert self.settings.proposals is not None, "settings are complete"
         limit = self.settings.proposals.limit(training=truth is not None)
-        return Losses(), [_sound(boxes[:limit], size) for boxes, size in zip(batch.proposals, batch.sizes, strict=True)]
+        images = zip(batch.proposals, batch.sizes, strict=True)
+        cut = [clip_boxes(boxes[:limit], size) for boxes, size in images]
+        sound = rows_of_each([large_enough(boxes, 0.0) for boxes in cut])
+        return Losses(), [boxes[rows] for boxes, rows in zip(cut, sound, strict=True)]
 
 
 def _of(target: Mapping[str, Any], batch: ImageBatch) -> Tensor:
@@ -119,12 +123,6 @@ def _of(target: Mapping[str, Any], batch: ImageBatch) -> Tensor:
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"{name}: proposals must be (R, 4), xyxy in pixels; got {tuple(boxes.shape)}")
     return boxes.to(batch.pixels.device, torch.float32)
-
-
-def _sound(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes cut to an image, those that have an area."""
-    boxes = clip_boxes(boxes, size)
-    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
 
 
 def _advice(what: str) -> str:

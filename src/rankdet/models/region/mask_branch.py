@@ -21,7 +21,7 @@ from rankdet.nn.preprocess import ImageBatch
 from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler
 from rankdet.ops.masks import crop_masks, paste_masks
 from rankdet.ops.part import made
-from rankdet.ops.priors import image_of_rows
+from rankdet.ops.priors import image_of_rows, rows_of_images
 
 
 class Regions(NamedTuple):
@@ -171,7 +171,6 @@ def mask_targets(truth: InstanceTruth, objects: Tensor, regions: Regions, *, sid
 
 def of_each_image(truth: InstanceTruth, objects: Tensor, regions: Regions) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Masks of each image, the objects among them that its regions belong to, and their boxes."""
-    images = torch.arange(truth.num_images, device=regions.boxes.device)
-    counts = (regions.image_index == images[:, None]).sum(1).tolist()
+    counts = rows_of_images(regions.image_index, truth.num_images)
     parts = zip(truth.masks, truth.offsets, objects.split(counts), regions.boxes.split(counts), strict=True)
     return [(masks, rows - start, boxes) for masks, start, rows, boxes in parts]
