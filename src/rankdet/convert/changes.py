@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rankdet.nn.standardised import StandardisedConv2d, standardised
+
 
 class TensorChange(ABC):
     """How a tensor of ours comes from one or several of theirs."""
@@ -104,6 +106,86 @@ class ReorderedColumns(TensorChange):
         theirs = split.new_full((self.groups, self.total, self.width, *tensor.shape[1:]), self.empty)
         theirs[:, list(self.take)] = split
         return [theirs.flatten(0, 2)]
+
+
+@dataclass(frozen=True)
+class Joined(TensorChange):
+    """The rows of ours are those of several tensors of theirs, in whose name each of ``parts`` stands for ``{}``."""
+
+    parts: tuple[str, ...]
+
+    def names(self, theirs: str) -> list[str]:
+        """See `TensorChange`."""
+        return [theirs.replace("{}", part) for part in self.parts]
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> Tensor:
+        """See `TensorChange`."""
+        if len({tensor.shape for tensor in tensors}) > 1:
+            raise ValueError(f"and those beside it have several shapes: {sorted({tuple(t.shape) for t in tensors})}")
+        return torch.cat(list(tensors))
+
+    def to_theirs(self, tensor: Tensor) -> list[Tensor]:
+        """See `TensorChange`."""
+        return list(tensor.chunk(len(self.parts)))
+
+
+@dataclass(frozen=True)
+class Lengthened(TensorChange):
+    """A tensor of theirs of ``length`` rows gets further ones of one value, up to ``total``; others stay.
+
+    >>> Lengthened(length=1, total=3, value=9.0).to_ours([torch.tensor([5.0])])
+    tensor([5., 9., 9.])
+    """
+
+    length: int
+    total: int
+    value: float
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> Tensor:
+        """See `TensorChange`."""
+        (tensor,) = tensors
+        if len(tensor) != self.length:
+            return tensor
+        return torch.cat((tensor, tensor.new_full((self.total - self.length, *tensor.shape[1:]), self.value)))
+
+    def to_theirs(self, tensor: Tensor) -> list[Tensor]:
+        """See `TensorChange`."""
+        return [tensor]
+
+
+@dataclass(frozen=True)
+class Reshaped(TensorChange):
+    """The same numbers in the same order, in another shape."""
+
+    ours: tuple[int, ...]
+    theirs: tuple[int, ...]
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> Tensor:
+        """See `TensorChange`."""
+        if tuple(tensors[0].shape) != self.theirs:
+            raise ValueError(f"is {tuple(tensors[0].shape)}, and not {self.theirs}")
+        return tensors[0].reshape(self.ours)
+
+    def to_theirs(self, tensor: Tensor) -> list[Tensor]:
+        """See `TensorChange`."""
+        return [tensor.reshape(self.theirs)]
+
+
+@dataclass(frozen=True)
+class Standardised(TensorChange):
+    """The weights that a convolution of theirs takes when it standardises its own; biases stay.
+
+    There is no way back: the weights of ours are those of a plain convolution.
+    """
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> Tensor:
+        """See `TensorChange`."""
+        (tensor,) = tensors
+        return standardised(tensor.float(), eps=StandardisedConv2d.eps) if tensor.ndim > 1 else tensor
+
+    def to_theirs(self, tensor: Tensor) -> list[Tensor]:
+        """See `TensorChange`."""
+        return [tensor]
 
 
 SAME = Same()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,24 +12,27 @@ from torch import Tensor
 from rankdet.convert.coco_classes import categories_of
 from rankdet.convert.conversion import Conversion
 from rankdet.convert.errors import ConversionError
-from rankdet.convert.mmdetection import (
+from rankdet.convert.mmdetection import is_first_version, left_by_design, matches, with_standardised_heads
+from rankdet.convert.mmdetection_settings import (
     CAFFE_MEAN,
     PixelStatistics,
     adapted,
+    check_configuration,
     check_groups,
     is_caffe,
-    is_first_version,
-    left_by_design,
-    matches,
+    notes,
+    standardises,
 )
 from rankdet.convert.source import Source
 from rankdet.convert.table import Match, fill, written
 from rankdet.data.categories import Categories
 from rankdet.data.interpolation import OpenCVBilinear
+from rankdet.data.one_class import OBJECT
 from rankdet.data.transforms import FixedResize, ResizeExactly, ResizeShorter
-from rankdet.models import Detector, build
+from rankdet.models import Detector, RPNDetector, build
 from rankdet.models.spec import Spec
 from rankdet.nn.weights import without_pretrained_weights
+from rankdet.ops.class_rows import class_rows_of
 
 Style = Literal["pytorch", "caffe"]
 
@@ -61,18 +65,26 @@ def from_mmdetection(
     if pixels is None and caffe:
         pixels = PixelStatistics(mean=CAFFE_MEAN, std=(1.0, 1.0, 1.0), blue_first=True)
     version = version or source.version
+    with torch.device("meta"):
+        probe = _built(plan, 1)
     chosen: dict[str, Any] = {
         "blue_first": pixels is not None and pixels.blue_first,
-        "background_first": is_first_version(source, source.tensors),
+        "background_first": is_first_version(source, version, probe),
     }
-    classes = _num_classes(source, plan, chosen)
-    for named in (None if categories is None else categories.names, source.names):
+    classes = _num_classes(source, probe, chosen)
+    names = list(OBJECT.names) if isinstance(probe, RPNDetector) else source.names
+    for named in (None if categories is None else categories.names, names):
         if named is not None and len(named) != classes:
             raise ConversionError(f"{len(named)} classes are named, and the classifier in {source.path} has {classes}")
-    first = _built(plan, classes)
+    with torch.device("meta"):
+        first = _built(plan, classes)
     model = _built(adapted(first.plan(), first, caffe=caffe, version=version), classes)
     check_groups(model)
-    filled = fill(model, matches(model, **chosen), source.tensors)
+    check_configuration(source.configuration, model)
+    table = matches(model, **chosen)
+    if standardises(source.configuration):
+        table = with_standardised_heads(table)
+    filled = fill(model, table, source.tensors)
     model.load_state_dict(filled.state)
     if pixels is not None:
         for name, values in pixels.buffers().items():
@@ -81,12 +93,12 @@ def from_mmdetection(
     harmless = set(left_by_design(unused))
     return Conversion(
         model=model.eval(),
-        categories=categories or categories_of(source.names, classes),
+        categories=categories or categories_of(names, classes),
         resize=_as_opencv(resize or ResizeShorter()),
         origin={"tool": "mmdetection", "file": source.path.name, **_stated(source)},
         left_out=tuple(name for name in unused if name not in harmless),
         kept=tuple(name for name in filled.kept if not name.startswith("preprocess.")),
-        remarks=tuple(_remarks(source, caffe, pixels, version, chosen["background_first"])),
+        remarks=tuple([*_remarks(source, caffe, pixels, version, chosen["background_first"]), *notes(model, version)]),
     )
 
 
@@ -104,23 +116,21 @@ def _built(plan: Spec, classes: int) -> Detector:
     return model
 
 
-def _num_classes(source: Source, plan: Spec, chosen: dict[str, Any]) -> int:
-    """K, from the rows of a classifier: they grow evenly with the classes."""
-    first, rows = [], []
-    for classes in (1, 2):
-        with torch.device("meta"):
-            model = _built(plan, classes)
-        place = next(name for name in model.state_dict() if _is_classifier(name))
-        names = _theirs(place, matches(model, **chosen), source)
-        first.append(len(model.state_dict()[place]))
-        rows.append(len(source.tensors[names]))
-    # Of MMDetection 1 the rows are those of a softmax as well; `Columns` takes as many as it gives.
-    return (rows[0] - first[0]) // (first[1] - first[0]) + 1
-
-
-def _is_classifier(name: str) -> bool:
-    """Of classes, and not of the objects of an RPN."""
-    return name.endswith("classify.weight") and not name.startswith("rpn.")
+def _num_classes(source: Source, model: Detector, chosen: dict[str, Any]) -> int:
+    """K, from the rows of a classifier; 1 for an RPN, which has none."""
+    if isinstance(model, RPNDetector):
+        return 1
+    rows = class_rows_of(model)
+    place = next(name for name in rows if re.match(r"(stage|roi\.stages\.0)\.head\.classify\.(.*\.)?weight", name))
+    theirs = _theirs(place, matches(model, **chosen), source)
+    columns = rows[place].columns(len(source.tensors[theirs]))
+    backgrounds = model.criterion.num_logits(1) - 1
+    if columns is None or columns <= backgrounds:
+        raise ConversionError(
+            f"{source.path} is of another model: its {theirs} has {len(source.tensors[theirs])} rows, which cannot be "
+            f"those of {rows[place].groups} anchors"
+        )
+    return columns - backgrounds
 
 
 def _theirs(name: str, table: Sequence[Match], source: Source) -> str:

@@ -68,7 +68,7 @@ def fill(model: nn.Module, matches: Sequence[Match], tensors: Mapping[str, Tenso
         names = next((names for names in candidates if all(theirs in tensors for theirs in names)), None)
         if names is None:
             if not is_counter(name):
-                missing.append(candidates[0][0])
+                missing.append(next(theirs for theirs in candidates[0] if theirs not in tensors))
             continue
         used.update(names)
         try:
@@ -96,19 +96,37 @@ def written(model: nn.Module, matches: Sequence[Match]) -> dict[str, Tensor]:
 
 
 def tower(
-    ours: str, layers: nn.Module, theirs: Sequence[str], *, conv: str = "conv", norm: str = "gn"
+    ours: str, layers: nn.Module, theirs: Sequence[str], *, conv: str = "conv", norm: str | None = None, first: int = 0
 ) -> Iterator[Match]:
-    """Convolutions with what normalises them: ours are layers in a row, theirs pairs in numbered blocks."""
-    number = -1
+    """Convolutions with what normalises them: ours are layers in a row, theirs pairs in blocks numbered from ``first``.
+
+    A ``norm`` that is not stated is called after its kind, as in MMDetection.
+    """
+    number = first - 1
     for position, layer in enumerate(layers.children()):
         if isinstance(layer, nn.Conv2d):
             number += 1
             kind = conv
         elif any(True for _ in layer.parameters()):
-            kind = norm
+            kind = _kind_of(layer) if norm is None else norm
         else:
             continue
         yield Match(f"{ours}.{position}", tuple(_joined(block, number, kind) for block in theirs))
+
+
+def conv_module(ours: str, layer: nn.Module, theirs: Sequence[str]) -> Iterator[Match]:
+    """One convolution, or one with what normalises it behind: a block of theirs."""
+    if isinstance(layer, nn.Conv2d):
+        yield Match(ours, tuple(f"{block}.conv" for block in theirs))
+        return
+    for position, part in enumerate(layer.children()):
+        if any(True for _ in part.parameters()):
+            kind = "conv" if isinstance(part, nn.Conv2d) else _kind_of(part)
+            yield Match(f"{ours}.{position}", tuple(f"{block}.{kind}" for block in theirs))
+
+
+def _kind_of(norm: nn.Module) -> str:
+    return "gn" if isinstance(norm, nn.GroupNorm) else "bn"
 
 
 def _joined(block: str, number: int, kind: str) -> str:

@@ -67,7 +67,12 @@ from rankdet.models.region.fast_rcnn import FastRCNN
 from rankdet.models.region.faster_rcnn import FasterRCNN, softmax_criterion
 from rankdet.models.region.grid_rcnn import GridBranch, GridRCNN
 from rankdet.models.region.guided import GuidedFasterRCNN, GuidedRPN
-from rankdet.models.region.htc import FlowingMaskBranch, HybridTaskCascade, InterleavedCascade
+from rankdet.models.region.htc import (
+    FlowingMaskBranch,
+    HybridTaskCascade,
+    InterleavedCascade,
+    LastFlowingMaskBranch,
+)
 from rankdet.models.region.libra import LibraRCNN, libra_criterion
 from rankdet.models.region.mask_branch import MaskBranch
 from rankdet.models.region.mask_rcnn import MaskRCNN
@@ -135,6 +140,7 @@ __all__ = [
     "HybridNetwork",
     "HybridTaskCascade",
     "InterleavedCascade",
+    "LastFlowingMaskBranch",
     "LayerOutputs",
     "LibraRCNN",
     "Losses",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from rankdet.nn.blocks import start_at
 from rankdet.nn.box_head import REGION_ROWS, RegionPredictor
+from rankdet.nn.modification import Modification
 from rankdet.nn.norm import NormPolicy
 from rankdet.nn.timm_backbone import TimmBackbone
 from rankdet.ops.part import Part
@@ -21,6 +23,7 @@ class LastStage(nn.Module, Part):
         network: as the name of `TimmBackbone`.
         weights: as `TimmBackbone`.
         norm: as `TimmBackbone`.
+        modifications: as `TimmBackbone`, such as `StrideInFirstConv`.
         dilation: of its 3 x 3 convolutions; above 1 the stage keeps the size.
 
     Attributes:
@@ -34,10 +37,13 @@ class LastStage(nn.Module, Part):
         *,
         weights: str | Path | None = None,
         norm: NormPolicy | None = None,
+        modifications: Sequence[Modification] = (),
         dilation: int = 1,
     ) -> None:
         super().__init__()
-        whole = TimmBackbone(network, weights=weights, strides=(16, 32), frozen_stages=0, norm=norm)
+        whole = TimmBackbone(
+            network, weights=weights, strides=(16, 32), frozen_stages=0, norm=norm, modifications=modifications
+        )
         if not hasattr(whole.network, "layer4"):
             raise ValueError(f"{network} has no layer4; take a residual network such as resnet50 or resnext101_64x4d")
         self.network = whole.name
@@ -84,6 +90,7 @@ class LastStageHead(nn.Module, Part, RegionPredictor):
         network: as `LastStage`.
         weights: as `LastStage`.
         norm: as `LastStage`.
+        modifications: as `LastStage`.
     """
 
     class_rows = REGION_ROWS
@@ -98,9 +105,10 @@ class LastStageHead(nn.Module, Part, RegionPredictor):
         network: str = "resnet50",
         weights: str | Path | None = None,
         norm: NormPolicy | None = None,
+        modifications: Sequence[Modification] = (),
     ) -> None:
         super().__init__()
-        self.shared = LastStage(network, weights=weights, norm=norm)
+        self.shared = LastStage(network, weights=weights, norm=norm, modifications=modifications)
         if self.shared.in_channels != in_channels:
             raise ValueError(
                 f"the last stage of {network} takes {self.shared.in_channels} channels, the pooled features have "

@@ -25,10 +25,14 @@ class StandardisedConv2d(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """See `torch.nn.Conv2d`."""
-        weights = self.weight.flatten(1)
-        centred = weights - weights.mean(1, keepdim=True)
-        scaled = centred / (weights.std(1, keepdim=True) + self.eps)
-        return self._conv_forward(features, scaled.view_as(self.weight), self.bias)
+        return self._conv_forward(features, standardised(self.weight, eps=self.eps), self.bias)
+
+
+def standardised(weight: Tensor, *, eps: float) -> Tensor:
+    """Weights (O, I, h, w), those of every output channel with a mean of 0 and a deviation of 1."""
+    flat = weight.flatten(1)
+    centred = flat - flat.mean(1, keepdim=True)
+    return (centred / (flat.std(1, keepdim=True) + eps)).view_as(weight)
 
 
 class WeightStandardisation(Modification):

@@ -30,6 +30,7 @@ from rankdet.models.region.settings import BY_RANKING, BY_SCORE, RegionSettings
 from rankdet.models.region.stages import RoIStageTemplate, region_stages
 from rankdet.nn.anchors import AnchorGenerator
 from rankdet.nn.backbone import Backbone
+from rankdet.nn.caffe_resnet import StrideInFirstConv
 from rankdet.nn.dense_head import DensePredictorFactory
 from rankdet.nn.last_stage import LastStageHead
 from rankdet.nn.modification import Modification
@@ -52,7 +53,8 @@ class FasterRCNNC4(TwoStageDetector):
         backbone: a ResNet of timm (random weights), one with a tag (``resnet50.tv_in1k``, downloads), or a
             `TimmBackbone` of one map of stride 16.
         rpn: makes the proposals; by default `RPN`. Its anchors and its head are those of the recipe, unless stated.
-        stage: of the regions; by default `RoIStage` with the last stage of the backbone (`LastStageHead`).
+        stage: of the regions; by default `RoIStage` with the last stage of the backbone (`LastStageHead`), whose stride
+            is where the backbone has it.
         criterion: what the regions are learned from; by default `RankingCriterion`; `softmax_criterion` gives the
             original.
         settings: samplers, coders and proposals; whatever it leaves open is as published for the criterion.
@@ -127,7 +129,9 @@ class FasterRCNNC4(TwoStageDetector):
 
     def stage_defaults(self, backbone: TimmBackbone, criterion: Criterion, num_classes: int) -> dict[str, Any]:  # noqa: ARG002
         """The pooler and the head of the stage, unless others are stated."""
-        return {"pooler": partial(RoIPooler, 14), "head": partial(LastStageHead, **network_of(backbone))}
+        strides = [change for change in backbone.modifications if isinstance(change, StrideInFirstConv)]
+        head = partial(LastStageHead, modifications=strides, **network_of(backbone))
+        return {"pooler": partial(RoIPooler, 14), "head": head}
 
 
 def network_of(backbone: TimmBackbone) -> dict[str, Any]:

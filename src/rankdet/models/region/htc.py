@@ -69,6 +69,19 @@ class FlowingMaskBranch(MaskBranch):
         return Drawing(self.head.masks_of(passed, regions.labels), features)
 
 
+class LastFlowingMaskBranch(FlowingMaskBranch):
+    """A `FlowingMaskBranch` whose detections have the masks of the last stage alone: MMDetection 3.
+
+    Its version 2 and the paper take the mean of all stages, and so does `FlowingMaskBranch`.
+
+    Args as `MaskBranch`.
+    """
+
+    def drawings(self, maps: Sequence[Tensor], regions: Regions, *, peers: Sequence[Branch]) -> list[Drawing]:
+        """See `MaskBranch`."""
+        return [self.draw(maps, regions, peers=peers)]
+
+
 class InterleavedCascade(Cascade):
     """A `Cascade` whose branches learn from the boxes that their stage refined, assigned and sampled again."""
 

@@ -134,15 +134,19 @@ class MaskBranch(Branch):
         boxes = torch.cat([detection["boxes"] for detection in found])
         labels = torch.cat([detection["labels"] for detection in found])
         regions = Regions(boxes, labels, image_of_rows(counts, boxes.device))
-        drawn = [
-            peer.draw(maps, regions, peers=peers[: number + 1])
-            for number, peer in enumerate(peers)
-            if isinstance(peer, MaskBranch)
-        ]
+        drawn = self.drawings(maps, regions, peers=peers)
         probabilities = torch.stack([drawing.logits.float().sigmoid() for drawing in drawn]).mean(0).split(counts)
         for detection, masks, size in zip(found, probabilities, batch.sizes, strict=True):
             detection["masks"] = paste_masks(masks, detection["boxes"], size)
         self.say_more(found, regions, drawn[-1])
+
+    def drawings(self, maps: Sequence[Tensor], regions: Regions, *, peers: Sequence[Branch]) -> list[Drawing]:
+        """What the masks of detections are the mean of: drawings of all stages up to this one, this one's the last."""
+        return [
+            peer.draw(maps, regions, peers=peers[: number + 1])
+            for number, peer in enumerate(peers)
+            if isinstance(peer, MaskBranch)
+        ]
 
     def say_more(self, found: list[Detection], regions: Regions, drawing: Drawing) -> None:
         """Add to detections what the masks of this stage say beside; nothing here."""
