@@ -59,7 +59,7 @@ def test_notebooks_are_kept_without_what_a_run_leaves(notebook: Path):
 
 def test_reading_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.chdir(tmp_path)
-    names = run("reading_the_report", images=60)
+    names = run("reading_the_report", images=30)
     said = capsys.readouterr().out
     rows = {row.name: row for row in names["problem"].evaluation.per_class}
     assert max(rows, key=lambda name: rows[name].oLRP_Loc) == "star"
