@@ -133,12 +133,12 @@ def test_number_of_parameters(variant: str, millions: float):
     ("variant", "millions"),
     [
         ("atto", 0.51),
-        ("femto", 0.99),
-        ("pico", 1.55),
+        pytest.param("femto", 0.99, marks=pytest.mark.long),
+        pytest.param("pico", 1.55, marks=pytest.mark.long),
         ("n", 3.62),
         ("s", 9.82),
-        ("m", 18.43),
-        ("l", 32.6),
+        pytest.param("m", 18.43, marks=pytest.mark.long),
+        pytest.param("l", 32.6, marks=pytest.mark.long),
         ("x", 51.28),
     ],
 )
