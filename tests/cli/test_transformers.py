@@ -33,7 +33,7 @@ def write(path: Path, classes: int = 3, epochs: int = 1) -> Path:
 
 
 def test_a_transformer_goes_all_the_way(rankdet, tmp_path):
-    config = write(tmp_path / "transformer.yaml")
+    config = write(tmp_path / "transformer.yaml", epochs=5)  # so that an object is found to calibrate by
     trained = rankdet("train", "--config", config, "--output", "run")
     assert trained.code == 0, trained.err
     evaluated = rankdet("eval", "--checkpoint", "run/best.ckpt")
@@ -42,7 +42,7 @@ def test_a_transformer_goes_all_the_way(rankdet, tmp_path):
     assert predicted.code == 0, predicted.err
     calibrated = rankdet("calibrate", "--checkpoint", "run/best.ckpt", "--output", "calibrated.ckpt")
     assert calibrated.code == 0, calibrated.err
-    more = write(tmp_path / "more.yaml", epochs=2)
+    more = write(tmp_path / "more.yaml", epochs=6)
     resumed = rankdet("train", "--config", more, "--output", "run", "--resume", "auto")
     assert resumed.code == 0, resumed.err
     other = write(tmp_path / "other.yaml", classes=4)
