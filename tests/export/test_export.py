@@ -152,7 +152,7 @@ EXPORTS = [
     pytest.param(FasterRCNN, {"criterion": softmax_criterion()}, "a.onnx", marks=pytest.mark.long, id="regions"),
     pytest.param(MaskRCNN, {}, "a.onnx", marks=pytest.mark.long, id="ONNX with masks of boxes"),
     pytest.param(SOLOv2, CELLS, "a.onnx", marks=pytest.mark.long, id="ONNX with masks alone"),
-    pytest.param(RetinaNet, {}, "a.pt2", marks=pytest.mark.long, id="torch"),
+    pytest.param(RetinaNet, {"head": partial(DenseHead, stacked=1)}, "a.pt2", marks=pytest.mark.long, id="torch"),
     pytest.param(YOLACT, {}, "a.pt2", marks=pytest.mark.long, id="torch with masks of images"),
 ]
 
