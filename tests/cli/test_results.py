@@ -227,7 +227,7 @@ def test_sizes_of_ones_own(rankdet, truth: Path, results: list[dict], tmp_path: 
         "Rest, above 48² pixels",
     ]
     assert "AP_mid" in data["metrics"]
-    assert "--sizes: sizes must rise" in rankdet("eval", "--results", *given[:3], "--sizes", "a:3,b:2,c").err
+    assert "--sizes must rise, but b:2" in rankdet("eval", "--results", *given[:3], "--sizes", "a:3,b:2,c").err
 
 
 def test_keypoints(rankdet, tmp_path: Path):

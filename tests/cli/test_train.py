@@ -153,7 +153,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tiny: Path, tmp_path: Path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tiny: Path, tmp_path: Path, number: signal.Signals):
     """As a terminal and a cluster send it: loading processes get it too, and do not take the training with them."""
     command = [sys.executable, "-u", "-m", "rankdet", "train", "--config", str(tiny), "--output", "out"]

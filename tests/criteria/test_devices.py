@@ -236,7 +236,7 @@ def on_each(rank: int, size: int) -> dict[str, list]:
     return {name: learn(make, images, together=True) for name, make in CRITERIA.items()}
 
 
-@pytest.fixture(scope="module", params=[2, 4], ids=["2 processes", "4 processes"])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.long)], ids="{} processes".format)
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list]]:
     return run(request.param, on_each, tmp_path_factory.mktemp("ranks"))
 

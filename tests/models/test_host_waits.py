@@ -8,6 +8,7 @@ anchors, is made in the first step, which is not counted.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,10 @@ EVALUATION = {
     "MaskScoringRCNN": NMS + POOLED + NMS + POOLED,
     "CascadeMaskRCNN": NMS + 3 * POOLED + NMS + 3 * POOLED,
 }
+# Near to others: for -m long.
+LONG = {"ATSS focal_with_centerness", "PAA paa_criterion", "YOLACT yolact_criterion", "SOLOv2 solo_criterion"}
+LONG |= {"CascadeRCNN softmax_criterion", "MaskRCNN softmax_criterion", "GuidedRetinaNet ranking"}
+LONG |= {"FSAF", "LibraRCNN", "GridRCNN", "DoubleHeadRCNN", "MaskScoringRCNN", "CascadeRCNN"}
 NAMED = {f"{recipe.__name__} {criterion.__name__}": (recipe, criterion) for recipe, criterion in PAIRS}
 RECIPES = {recipe.__name__: (recipe, criterion) for recipe, criterion in reversed(PAIRS)}
 
@@ -95,8 +100,13 @@ def counted(model: nn.Module, counts: list[int], device: Pretend) -> Counter[str
     return kinds
 
 
+def each(kind: str, names: Iterable[str]) -> pytest.MarkDecorator:
+    marked = [pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) for name in names]
+    return pytest.mark.parametrize(kind, marked)
+
+
 @needs_pretence
-@pytest.mark.parametrize("pair", TRAINING)
+@each("pair", TRAINING)
 def test_a_step_waits_as_often_as_its_stages_need(pair: str):
     """On no, few and many objects; what is made once is made in the first step."""
     torch.manual_seed(0)
@@ -111,7 +121,7 @@ def test_a_step_waits_as_often_as_its_stages_need(pair: str):
 
 
 @needs_pretence
-@pytest.mark.parametrize("recipe", EVALUATION)
+@each("recipe", EVALUATION)
 def test_more_images_are_not_more_waits_in_evaluation(recipe: str):
     torch.manual_seed(0)
     model = make(*RECIPES[recipe]).eval()

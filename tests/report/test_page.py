@@ -44,7 +44,7 @@ def test_names_cannot_become_elements():
     assert "img" not in {tag for tag, _ in page.elements}
     assert not [attributes for _, attributes in page.elements if any(name.startswith("on") for name in attributes)]
     assert len(page.scripts) == 2
-    assert json.loads(page.scripts[0])["classes"]["name"] == [NASTY, "dog"]
+    assert json.loads(page.scripts[0])["classes"]["name"] == [NASTY.strip(), "dog"]
 
 
 def test_the_policy_admits_the_one_script_and_no_connection():

@@ -79,7 +79,7 @@ def _five_steps(
     )
 
 
-@pytest.mark.parametrize("make", [rank_sort, alrp, focal])
+@pytest.mark.parametrize("make", [rank_sort, pytest.param(alrp, marks=pytest.mark.long), focal])
 def test_five_steps_with_a_gathered_criterion(make: Callable[[], nn.Module], tmp_path: Path):
     torch.manual_seed(0)
     begin = {f"model.{name}": value for name, value in make().state_dict().items()}
