@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,29 +76,22 @@ class Dataset:
     epochs: int
 
 
-def shapes(*, masks: bool) -> Dataset:
-    """5 classes, the first twenty times as frequent as the last."""
+def built_in(*, train: int, val: int, epochs: int, **settings: Any) -> Dataset:
+    """So many images of 5 classes, the first twenty times as frequent as the last."""
 
-    def make(*, length: int, seed: int) -> Shapes:
-        return Shapes(
-            length=length,
-            seed=seed,
-            num_classes=5,
-            image_size=64,
-            sizes=(0.3, 0.7),
-            objects=(1, 3),
-            clutter=1,
-            noise=0.06,
-            imbalance=20,
-            masks=masks,
-        )
+    def make(length: int, seed: int) -> Shapes:
+        return Shapes(length=length, seed=seed, num_classes=5, noise=0.06, imbalance=20, **settings)
 
     return Dataset(
-        lambda: DetectionData(
-            train=make(length=1000, seed=0), val=make(length=300, seed=1), batch_size=8, workers=0, resize=KeepSize()
-        ),
-        epochs=8,
+        lambda: DetectionData(train=make(train, 0), val=make(val, 1), batch_size=8, workers=0, resize=KeepSize()),
+        epochs=epochs,
     )
+
+
+def shapes(*, masks: bool) -> Dataset:
+    """Few and large objects."""
+    settings = {"image_size": 64, "sizes": (0.3, 0.7), "objects": (1, 3), "clutter": 1, "masks": masks}
+    return built_in(train=1000, val=300, epochs=8, **settings)
 
 
 def bccd(folder: Path) -> Dataset:
@@ -295,12 +289,13 @@ def _of(runs: list[dict], dataset: str, detector: str, criterion: str) -> list[d
 
 
 def _row(detector: str, criterion: str, metrics: list[dict[str, float]], runs: list[dict]) -> str:
-    cells = [_mean([100 * each[name] for each in metrics]) for name in METRICS]
+    cells = [mean_and_spread([100 * each[name] for each in metrics]) for name in METRICS]
     seconds = statistics.mean(run["cpu_seconds"] for run in runs)
     return _line([detector, criterion, *cells, str(len(metrics)), f"{seconds:.0f}"])
 
 
-def _mean(values: list[float]) -> str:
+def mean_and_spread(values: list[float]) -> str:
+    """Over the seeds; the standard deviation where there are several."""
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{spread}"
 

@@ -22,10 +22,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from compare import Dataset, atss, bccd, evaluate, faster, focal_with_centerness, quality_focal, train
+from compare import (
+    Dataset,
+    atss,
+    bccd,
+    built_in,
+    evaluate,
+    faster,
+    focal_with_centerness,
+    mean_and_spread,
+    quality_focal,
+    train,
+)
 
 from rankdet.criteria import Correlated, Criterion, RankingCriterion, StretchedIoU
-from rankdet.data import DetectionData, KeepSize, Shapes
 from rankdet.eval import Evaluation
 from rankdet.eval.correlation import score_iou_correlation
 from rankdet.eval.resampling import Resampler
@@ -60,28 +70,9 @@ CRITERIA: dict[str, Callable[[], Criterion]] = {
 
 
 def crowded() -> Dataset:
-    """The built-in dataset made hard: small objects, up to seven in an image that hide each other, a long tail."""
-
-    def make(*, length: int, seed: int) -> Shapes:
-        return Shapes(
-            length=length,
-            seed=seed,
-            num_classes=5,
-            image_size=96,
-            sizes=(0.15, 0.45),
-            objects=(3, 7),
-            occlusion=0.6,
-            clutter=2,
-            noise=0.06,
-            imbalance=20,
-        )
-
-    return Dataset(
-        lambda: DetectionData(
-            train=make(length=400, seed=0), val=make(length=200, seed=1), batch_size=8, workers=0, resize=KeepSize()
-        ),
-        epochs=6,
-    )
+    """The built-in dataset made hard: small objects, up to seven in an image, that hide each other."""
+    settings = {"image_size": 96, "sizes": (0.15, 0.45), "objects": (3, 7), "occlusion": 0.6, "clutter": 2}
+    return built_in(train=400, val=200, epochs=6, **settings)
 
 
 @dataclass(frozen=True)
@@ -154,8 +145,9 @@ def table(folder: Path) -> str:
 
 
 def _row(name: str, runs: dict[int, dict], paper: dict[int, dict]) -> str:
-    cells = [_mean([100 * run["metrics"][metric] for run in runs.values()]) for metric in ("AP", "AP75", "oLRP")]
-    rho = statistics.mean(run["metrics"]["spearman"] for run in runs.values())
+    metrics = [run["metrics"] for run in runs.values()]
+    cells = [mean_and_spread([100 * each[metric] for each in metrics]) for metric in ("AP", "AP75", "oLRP")]
+    rho = statistics.mean(each["spearman"] for each in metrics)
     seeds = sorted(runs.keys() & paper.keys())
     changes = [_change(metric, seeds, runs, paper) if name != PAPER and seeds else "" for metric in ("AP", "oLRP")]
     return "| " + " | ".join([name, *cells, f"{rho:.2f}", *changes, str(len(runs))]) + " |"
@@ -170,11 +162,6 @@ def _change(metric: str, seeds: list[int], runs: dict[int, dict], paper: dict[in
     low, high = np.percentile(np.mean(drawn, axis=0), (2.5, 97.5))
     spread = f" ± {statistics.stdev(by_seed):.1f}" if len(by_seed) > 1 else ""
     return f"{statistics.mean(by_seed):+.1f}{spread} ({low:+.1f} to {high:+.1f})"
-
-
-def _mean(values: list[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
 
 
 def main() -> None:
