@@ -6,7 +6,7 @@
 All trainings begin at the weights of one small ATSS that has learnt three other classes of the built-in dataset, as
 nothing is downloaded here, and go through the command line's configurations: a row is a preset with some keys changed.
 Images have 128 pixels, so that a training takes a minute. Each run leaves a JSON file and is not repeated when it is
-there.
+there; seeds are the outer loop.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import torch
+from compare import mean_and_spread
 
 from rankdet.cli.experiment import Experiment
 from rankdet.environment import facts
@@ -37,6 +40,7 @@ SMALL = {
     "trainer.pictures": "0",
 }
 FINETUNE = [*ONE_X, "finetune"]
+STRONG = [*FINETUNE, "strong"]
 NO_CUT = {"model.init_args.postprocess.init_args.score_threshold": "null"}
 PRETRAINING = {
     "data.train": "{class_path: Shapes, init_args: {length: 800, seed: 0, image_size: 128, num_classes: 3}}",
@@ -46,6 +50,7 @@ PRETRAINING = {
     "trainer.gradient_clip": "10",
 }
 SHORT = {**NO_CUT, "schedule.epochs": "8", "schedule.least_steps": "0"}
+LONG = {**NO_CUT, "schedule.epochs": "36", "schedule.least_steps": "0"}
 ROWS: dict[str, tuple[list[str], dict[str, str]]] = {
     "the preset for COCO": (ONE_X, {}),
     "finetune, 8 epochs": (FINETUNE, SHORT),
@@ -55,7 +60,10 @@ ROWS: dict[str, tuple[list[str], dict[str, str]]] = {
     "8 epochs, no EMA": (FINETUNE, {**SHORT, "trainer.ema": "null"}),
     "finetune, 12 epochs": (FINETUNE, {**NO_CUT, "schedule.least_steps": "0"}),
     "finetune": (FINETUNE, NO_CUT),
+    "finetune, 36 epochs": (FINETUNE, LONG),
+    "finetune and strong, 36 epochs": (STRONG, LONG),
 }
+DATASETS = ("blood cells", "shapes")
 METRICS = ("AP", "AP50", "oLRP")
 
 
@@ -69,8 +77,10 @@ def data_of(name: str, bccd: Path) -> dict[str, str]:
     }
 
 
-def train(files: list[str], changed: dict[str, str], folder: Path, *, start_from: Path | None) -> dict[str, float]:
-    given = {**SMALL, **changed, "data.batch_size": "4"}
+def train(
+    files: list[str], changed: dict[str, str], folder: Path, *, start_from: Path | None, seed: int = 0
+) -> dict[str, float]:
+    given = {**SMALL, **changed, "data.batch_size": "4", "seed": str(seed)}
     experiment = Experiment(files=files, overrides=list(given.items()))
     torch.manual_seed(experiment.seed)
     parts = experiment.build(start_from=str(start_from) if start_from else None)
@@ -97,32 +107,34 @@ def run_all(given: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             train(ONE_X, PRETRAINING, Path(folder) / "run", start_from=None)
             os.replace(Path(folder) / "run" / "best.ckpt", begin)
-    for dataset in ("blood cells", "shapes"):
-        for title, (files, changed) in ROWS.items():
-            target = given.output / f"{dataset}-{title}.json".replace(" ", "_").replace(",", "")
-            if target.exists() or (given.only and given.only not in title):
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                result = train(
-                    files, {**data_of(dataset, given.bccd), **changed}, Path(folder) / "run", start_from=begin
-                )
-            target.write_text(json.dumps({"dataset": dataset, "title": title, **result}), encoding="utf-8")
-            print(target.read_text(encoding="utf-8"), file=sys.stderr, flush=True)
+    for seed, dataset, title in product(range(given.seeds), DATASETS, ROWS):
+        target = given.output / f"{dataset}-{title}-{seed}.json".replace(" ", "_").replace(",", "")
+        if target.exists() or given.only not in title:
+            continue
+        files, changed = ROWS[title]
+        with tempfile.TemporaryDirectory() as folder:
+            changed = {**data_of(dataset, given.bccd), **changed}
+            result = train(files, changed, Path(folder) / "run", start_from=begin, seed=seed)
+        found = {"dataset": dataset, "title": title, "seed": seed, **result}
+        target.write_text(json.dumps(found), encoding="utf-8")
+        print(json.dumps(found), file=sys.stderr, flush=True)
 
 
 def table(given: argparse.Namespace) -> None:
     found = [json.loads(path.read_text(encoding="utf-8")) for path in given.output.glob("*.json")]
     known = dict(facts())
     print(
-        "# Values for data of one's own\n\n`python benchmarks/finetune.py run`, one seed, on", known["processor"] + ";"
+        "# Values for data of one's own\n\n`python benchmarks/finetune.py run --bccd FOLDER` on",
+        known["processor"] + ";",
     )
     print(f"rankdet {known['rankdet']}, torch {known['torch']}, Python {known['python']}.")
-    for dataset in ("blood cells", "shapes"):
-        rows = {row["title"]: row for row in found if row["dataset"] == dataset}
-        print(f"\n| {dataset} | steps | AP | AP50 | oLRP | CPU s |\n|---|---:|---:|---:|---:|---:|")
-        for row in (rows[title] for title in ROWS if title in rows):
-            numbers = " | ".join(f"{100 * row[name]:.1f}" for name in METRICS)
-            print(f"| {row['title']} | {row['steps']} | {numbers} | {row['CPU s']:.0f} |")
+    for dataset in DATASETS:
+        print(f"\n| {dataset} | steps | AP | AP50 | oLRP | seeds | CPU s |\n|---|---:|---:|---:|---:|---:|---:|")
+        for title in ROWS:
+            if runs := [run for run in found if (run["dataset"], run["title"]) == (dataset, title)]:
+                numbers = " | ".join(mean_and_spread([100 * run[name] for run in runs]) for name in METRICS)
+                seconds = statistics.mean(run["CPU s"] for run in runs)
+                print(f"| {title} | {runs[0]['steps']} | {numbers} | {len(runs)} | {seconds:.0f} |")
 
 
 if __name__ == "__main__":
@@ -130,6 +142,7 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--output", type=Path, default=Path("runs/finetune"))
     parser.add_argument("--bccd", type=Path, default=Path("bccd"))
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each row")
     parser.add_argument("--only", default="", help="rows whose title has this")
     given = parser.parse_args()
     {"run": run_all, "table": table}[given.what](given)
