@@ -221,13 +221,39 @@ def test_sizes_of_ones_own(rankdet, truth: Path, results: list[dict], tmp_path: 
     assert f"oLRP_tiny –  oLRP_mid {metrics['oLRP']:.3f}  oLRP_rest –" in outcome.out
     assert rankdet("report", *given).code == 0
     data = data_of(tmp_path / "report.html")
-    assert list(data["sizes"].values()) == [
+    assert list(data["groups"].values()) == [
         "Tiny, below 16² pixels",
         "Mid, 16² to 48² pixels",
         "Rest, above 48² pixels",
     ]
     assert "AP_mid" in data["metrics"]
     assert "--sizes must rise, but b:2" in rankdet("eval", "--results", *given[:3], "--sizes", "a:3,b:2,c").err
+
+
+def test_groups_by_properties(rankdet, truth: Path, results: list[dict], tmp_path: Path):
+    content = json.loads(truth.read_text())
+    for image in content["images"]:
+        image["weather"] = "rain" if image["id"] < 4 else "sun"
+    truth.write_text(json.dumps(content))
+    write(results[:5], tmp_path / "r.json")
+    given = ["r.json", "--annotations", truth, "--by", "weather"]
+    outcome = rankdet("eval", "--results", *given, "--compare", "r.json", "--resamples", "3", "--json", "o.json")
+    assert outcome.code == 0, outcome.err
+    numbers = json.loads((tmp_path / "o.json").read_text())
+    expected = evaluate(truth, results[:5], properties=["weather"]).metrics
+    rain, sun = (expected[f"AP_weather={value}"] for value in ("rain", "sun"))
+    assert rain > sun
+    assert (numbers["AP_weather=rain"], numbers["AP_weather=sun"]) == (rain, sun)
+    lines = [line.split()[:3] for line in outcome.out.splitlines()]
+    assert ["rain", "3", f"{rain:.3f}"] in lines
+    assert ["AP_weather=sun", f"{sun:.3f}", f"{sun:.3f}"] in lines
+    assert rankdet("report", *given).code == 0
+    assert data_of(tmp_path / "report.html")["groups"]["weather=rain"] == "weather: rain"
+    outcome = rankdet("eval", "--results", *given[:3], "--by", "wether")
+    assert outcome.code == 2
+    assert "images of truth.json do not have the property 'wether'; the first of the ann" in outcome.err
+    assert "--by goes with --results" in rankdet("eval", "--checkpoint", "best.ckpt", "--by", "weather").err
+    assert "--by goes with a file of results" in rankdet("report", tmp_path, "--by", "weather").err
 
 
 def test_keypoints(rankdet, tmp_path: Path):
@@ -279,7 +305,7 @@ def test_fixed_ap(rankdet, tmp_path: Path):
     [
         (["--fixed-ap"], "--fixed-ap is for LVIS, but truth.json is not in its format"),
         (["--dilation", "0.1"], "--dilation goes with --iou-type boundary"),
-        (["--iou-type", "keypoints", "--sizes", "a:1,b"], "leave out --sizes and --fixed-ap"),
+        (["--iou-type", "keypoints", "--by", "weather"], "leave out --sizes, --by and --fixed-ap"),
         (["--iou-type", "boundary", "--dilation", "wide"], "--dilation must be numbers, got wide"),
         (["--iou-type", "boundary"], "no annotation of truth.json has a 'segmentation'"),
     ],

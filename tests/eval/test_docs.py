@@ -9,7 +9,7 @@ from pathlib import Path
 def test_the_examples_run():
     page = (Path(__file__).parent.parent.parent / "docs" / "evaluation.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/evaluation.md", "exec"), names)

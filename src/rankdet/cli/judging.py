@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import Given, Option
-from rankdet.cli.results import SIZES, sizes_of
+from rankdet.cli.results import BY, SIZES, properties_of, sizes_of
 
 if TYPE_CHECKING:
     from rankdet.eval import Evaluation
@@ -23,6 +23,7 @@ OPTIONS = {
         "for a model that predicts masks",
     ),
     "sizes": SIZES,
+    "by": BY,
     "fixed-ap": Option(None, "with --results, for LVIS: count 10,000 detections per class instead of 300 per image"),
     "dilation": Option("SHARE", "with --iou-type boundary: its width as a share of the image's diagonal; default 0.02"),
     "sigmas": Option("NUMBERS", "with --iou-type keypoints: one per keypoint, separated by commas; default COCO's"),
@@ -49,8 +50,12 @@ def kind_of(given: Given) -> str | None:
             raise CommandError(f"--{name} goes with --iou-type {wanted}")
     if "results" not in given.own and (kind in _ONLY_WITH.values() or "fixed-ap" in given.own):
         raise CommandError(f"{'--fixed-ap' if 'fixed-ap' in given.own else f'--iou-type {kind}'} goes with --results")
-    if kind == "keypoints" and {"sizes", "fixed-ap"} & set(given.own):
-        raise CommandError("keypoints have their own sizes and limits; leave out --sizes and --fixed-ap")
+    if "results" not in given.own and "by" in given.own:
+        raise CommandError(
+            "--by goes with --results; write the detections of a checkpoint to a file with --save-results first"
+        )
+    if kind == "keypoints" and {"sizes", "by", "fixed-ap"} & set(given.own):
+        raise CommandError("keypoints have their own sizes and limits; leave out --sizes, --by and --fixed-ap")
     return kind
 
 
@@ -75,7 +80,12 @@ def rules_for(truth: Path | dict[str, Any], kind: str, given: Given) -> Rules:
     sigmas, dilation = _numbers(given, "sigmas"), _numbers(given, "dilation")
     if kind == "keypoints":
         return read_keypoint_rules(truth, sigmas=sigmas)
-    rules = read_rules(truth, iou_type="bbox" if kind == "bbox" else "segm", area_ranges=sizes_of(given))
+    rules = read_rules(
+        truth,
+        iou_type="bbox" if kind == "bbox" else "segm",
+        area_ranges=sizes_of(given),
+        properties=properties_of(given),
+    )
     if "fixed-ap" in given.own:
         if not isinstance(rules, LVISRules):
             raise CommandError(f"--fixed-ap is for LVIS, but {given.own['annotations']} is not in its format")

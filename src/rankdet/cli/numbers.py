@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from rankdet.eval import Detections, Evaluation
 
 _NOTABLE_AP, _WORST = 0.0005, 5
@@ -21,6 +23,8 @@ def show(evaluation: Evaluation, *, threshold: float | None = None) -> None:
     display = Display()
     display.print(evaluation.table())
     display.print("\n".join(lines_of(evaluation.metrics)))
+    for table in property_tables(evaluation):
+        display.print(table)
     if math.isnan(evaluation.metrics["AP"]):
         display.print("The ground truth has no object that counts, so AP and oLRP are undefined (–)")
     assert evaluation.details is not None, "what has just been evaluated has details"
@@ -33,12 +37,31 @@ def show(evaluation: Evaluation, *, threshold: float | None = None) -> None:
 
 def lines_of(metrics: Mapping[str, float]) -> list[str]:
     """Those of the numbers that the table does not have: by size and frequency, and recall."""
-    recalls = [name[3:] for name in metrics if name.startswith("AR_")]
+    recalls = [name[3:] for name in metrics if name.startswith("AR_") and "=" not in name]
     limits, sizes = ([name for name in recalls if name.isdecimal() == count] for count in (True, False))
     groups = [("AP", sizes), ("AP", _FREQUENCIES), ("AR", limits), ("AR", sizes), ("oLRP", sizes)]
     lines = [[f"{kind}_{name}" for name in names] for kind, names in (*groups, ("oLRP", _FREQUENCIES))]
     present = [[name for name in line if name in metrics] for line in lines]
     return ["  ".join(f"{name} {_number(metrics[name])}" for name in line) for line in present if line]
+
+
+def property_tables(evaluation: Evaluation) -> Iterator[Table]:
+    """One for each property by which objects are grouped, a row for each value."""
+    from rich import box
+    from rich.table import Table
+
+    assert evaluation.details is not None, "what has just been evaluated has details"
+    matches = evaluation.details.matches
+    objects = dict(zip(matches.groups, matches.num_objects.sum(axis=0).tolist(), strict=True))
+    for each in matches.ground_truth.properties:
+        table = Table(box=box.SIMPLE_HEAD, padding=0)
+        table.add_column(each.name, overflow="fold", min_width=10)
+        for title in ("objects", "AP", "AR", "oLRP"):
+            table.add_column(title, justify="right", no_wrap=True)
+        for value, group in zip(each.values, each.groups, strict=True):
+            numbers = (_number(evaluation.metrics[f"{name}_{group}"]) for name in ("AP", "AR", "oLRP"))
+            table.add_row(value, str(objects[group]), *numbers)
+        yield table
 
 
 def _at_threshold(evaluation: Evaluation, threshold: float) -> list[str]:

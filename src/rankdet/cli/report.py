@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from rankdet.cli.comparing import RESULTS_OF_RUNS, check_options, compare_with, 
 from rankdet.cli.errors import CommandError
 from rankdet.cli.judging import boxes_or_masks
 from rankdet.cli.options import CONFIG, DEVICES, HELP, TRUST, Given, Option, describe_options, read_options
-from rankdet.cli.results import CONVERT, SIZES, describe_conversions, sizes_of, tell_of_ids, telling
+from rankdet.cli.results import BY, CONVERT, SIZES, describe_conversions, properties_of, sizes_of, tell_of_ids, telling
 
 if TYPE_CHECKING:
     from rankdet.data import DetectionDataset
@@ -24,6 +25,7 @@ OPTIONS = {
     "images": Option("FOLDER", "with results: the folder of the images, if it is not found automatically"),
     "convert": CONVERT,
     "sizes": SIZES,
+    "by": BY,
     **COMPARE,
     "iou-type": Option("TYPE", "bbox or segm; by default segm for a run of a model that draws masks, else bbox"),
     "output": Option("FILE", "the page to write; by default report.html in the run, or next to the results"),
@@ -94,10 +96,17 @@ def report_results(file: Path, given: Given) -> None:
         raise CommandError(f"there is no folder {images}; give the one with the images, or leave --images out")
     target = _target(given, file.parent / PAGE)
     truth, iou_type = coco_file(Path(annotations)), boxes_or_masks(given) or "bbox"
-    convert, sizes = given.own.get("convert", ""), sizes_of(given)
+    read = partial(
+        read_problem,
+        results=file,
+        iou_type=iou_type,
+        convert=given.own.get("convert", ""),
+        area_ranges=sizes_of(given),
+        properties=properties_of(given),
+    )
     if truth is not None:
         with telling() as told:
-            problem = read_problem(truth, file, iou_type=iou_type, convert=convert, area_ranges=sizes)
+            problem = read(truth)
         open_image = _file_images(problem, truth, images)
     else:
         from rankdet.data import VOCDetection, open_dataset
@@ -106,8 +115,7 @@ def report_results(file: Path, given: Given) -> None:
         if isinstance(dataset, VOCDetection):
             print(f"In {annotations} {dataset.ids_in_words()}")
         with telling() as told:
-            content = dataset.ground_truth()
-            problem = read_problem(content, file, iou_type=iou_type, convert=convert, area_ranges=sizes)
+            problem = read(dataset.ground_truth())
         open_image = dataset_images(dataset)
     if len(problem.detections):
         tell_of_ids(problem.truth, problem.evaluation, told)
@@ -125,6 +133,11 @@ def report_run(place: Path, given: Given) -> None:
     from rankdet.report import dataset_images, read_problem
     from rankdet.train.folder import BEST
 
+    if "by" in given.own:
+        raise CommandError(
+            "--by goes with a file of results; first make the report without it, which keeps the results in the run, "
+            "then that of the results with --annotations"
+        )
     for name in ("annotations", "images", "convert"):
         if name in given.own:
             raise CommandError(f"--{name} goes with a file of results; other data for a run: --data.val DATA")

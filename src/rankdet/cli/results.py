@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rankdet.eval.sizes import AreaRanges
 
 SIZES = Option("SIZES", "size classes instead of COCO's, each with the side of a square: tiny:16,small:32,large")
+BY = Option(
+    "NAMES", "with results: also by these properties of objects or images in the ground truth: occluded,weather"
+)
 CONVERT = Option("NAMES", "with results: how they differ from COCO's format, as in xyxy,category+1 (see below)")
 _WARNING, _EXAMPLES = "warning: ", 3
 
@@ -29,6 +32,11 @@ def sizes_of(given: Given) -> AreaRanges:
         return parse_sizes(given.own["sizes"]) if "sizes" in given.own else COCO_AREA_RANGES
     except ValueError as error:
         raise CommandError(f"--sizes: {error}") from None
+
+
+def properties_of(given: Given) -> list[str]:
+    """The properties by which objects are grouped."""
+    return [name.strip() for name in given.own["by"].split(",")] if "by" in given.own else []
 
 
 def describe_conversions() -> str:

@@ -109,6 +109,10 @@ class CocoContent(Mapping[str, Any]):
         """The entries of a list; none when it is none."""
         return list(map(plain, self._items(key)))
 
+    def each(self, key: str) -> Iterator[Any]:
+        """The entries of a list one after the other, without holding all of them."""
+        return map(plain, self._items(key))
+
     def entry(self, key: str, place: int) -> Any:
         """One entry of a list."""
         return plain(self._items(key)[place])

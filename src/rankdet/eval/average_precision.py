@@ -37,7 +37,7 @@ class RecallPrecision:
 
 def recall_precision(matches: Matches, *, max_detections: tuple[int, ...] = (1, 10, 100)) -> RecallPrecision:
     """Interpolated precision and recall of all IoU thresholds T, categories K and area ranges A."""
-    thresholds, areas = len(matches.iou_thresholds), len(matches.area_ranges)
+    thresholds, areas = len(matches.iou_thresholds), len(matches.groups)
     precision = np.full((thresholds, len(RECALL_LEVELS), matches.num_categories, areas), np.nan)
     recall = np.full((thresholds, matches.num_categories, areas, len(max_detections)), np.nan)
     for category in range(matches.num_categories):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,16 @@ def evaluate(
     iou_thresholds: tuple[float, ...] = COCO_IOU_THRESHOLDS,
     area_ranges: AreaRanges = COCO_AREA_RANGES,
     max_detections: tuple[int, ...] = (1, 10, 100),
+    properties: Sequence[str] = (),
     convert: str = "",
 ) -> Evaluation:
     """AP, AR and oLRP of results against a COCO ground truth, each a Python object or the path of a file.
 
     The numbers of AP and AR equal those of pycocotools. Those of AP are taken with the largest of ``max_detections``
     (of each image and category) and over the first of ``area_ranges``, unless their names say otherwise; tau of oLRP is
-    the first of ``iou_thresholds``. ``convert`` is as in `read_results`. Raises ResultsError or GroundTruthError (both
-    ValueError) naming file and entry, and warns of suspicious results (see `suspicions`).
+    the first of ``iou_thresholds``. ``properties`` of annotations or images, such as "weather", add the metrics of
+    their groups, such as ``AP_weather=rain`` (see `Property`). ``convert`` is as in `read_results`. Raises ResultsError
+    or GroundTruthError (both ValueError) naming file and entry, and warns of suspicious results (see `suspicions`).
 
     >>> truth = {"images": [{"id": 1}], "categories": [{"id": 3, "name": "cat"}],
     ...          "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10]}]}
@@ -44,7 +46,7 @@ def evaluate(
     >>> round(evaluation.metrics["AP"], 3), round(evaluation.metrics["oLRP"], 3), evaluation.thresholds
     (0.7, 0.4, {3: 0.9})
     """
-    truth = read_ground_truth(ground_truth, iou_type=iou_type)
+    truth = read_ground_truth(ground_truth, iou_type=iou_type, properties=properties)
     detections = read_results(results, truth, iou_type=iou_type, convert=convert)
     warn_of_suspicions(truth, detections)
     return evaluate_detections(
@@ -118,7 +120,7 @@ def _average_precisions(details: Details) -> dict[str, float]:
     metrics = {"AP": mean_of_defined(precision[..., 0])}
     for name, iou in (("AP50", 0.5), ("AP75", 0.75)):
         metrics[name] = mean_of_defined(precision[_at_iou(matches, iou), :, :, 0])
-    for area, name in list(enumerate(matches.area_ranges))[1:]:
+    for area, name in list(enumerate(matches.groups))[1:]:
         metrics[f"AP_{name}"] = mean_of_defined(precision[..., area])
     return metrics
 
@@ -126,7 +128,7 @@ def _average_precisions(details: Details) -> dict[str, float]:
 def _average_recalls(details: Details) -> dict[str, float]:
     recall, limits = details.recall_precision.recall, details.recall_precision.max_detections
     metrics = {f"AR_{limit}": mean_of_defined(recall[:, :, 0, place]) for place, limit in enumerate(limits)}
-    for area, name in list(enumerate(details.matches.area_ranges))[1:]:
+    for area, name in list(enumerate(details.matches.groups))[1:]:
         metrics[f"AR_{name}"] = mean_of_defined(recall[:, :, area, -1])
     return metrics
 
@@ -139,7 +141,7 @@ def _optimal_lrps(details: Details) -> dict[str, float]:
         "oLRP_FP": mean_of_defined(lrp.false_positive[:, 0]),
         "oLRP_FN": mean_of_defined(lrp.false_negative[:, 0]),
     }
-    for area, name in list(enumerate(details.matches.area_ranges))[1:]:
+    for area, name in list(enumerate(details.matches.groups))[1:]:
         metrics[f"oLRP_{name}"] = mean_of_defined(lrp.value[:, area])
     return metrics
 

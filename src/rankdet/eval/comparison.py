@@ -184,7 +184,7 @@ def _differences(
 
 def _named(drawn: ResampledMetrics, matches: Matches) -> dict[str, float]:
     """The metrics that are resampled, by the names of `Evaluation.metrics`."""
-    ap, lrp, areas = drawn.average_precision, drawn.optimal_lrp, list(enumerate(matches.area_ranges))
+    ap, lrp, areas = drawn.average_precision, drawn.optimal_lrp, list(enumerate(matches.groups))
     near = {iou: np.isclose(matches.iou_thresholds, iou) for iou in (0.5, 0.75)}
     return {
         "AP": mean_of_defined(ap[:, 0]),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from rankdet.eval.properties import Property
 from rankdet.eval.shapes import Bools, ComparedShapes, Floats, Ints
 
 
@@ -27,7 +28,7 @@ class GroundTruth:
     for nothing; ``uncounted`` (G,), or None, objects that count for nothing either but are matched once.
     ``not_exhaustive`` holds the keys ``image * K + category`` where not all objects are annotated, so that an unmatched
     detection counts for nothing (LVIS; empty in COCO). ``image_names`` are N file names, empty where unknown, or none
-    at all. ``source`` names the file in messages.
+    at all. Each of the ``properties`` groups the objects, beside their sizes. ``source`` names the file in messages.
     """
 
     image_ids: Ints
@@ -43,6 +44,7 @@ class GroundTruth:
     not_exhaustive: Ints = field(default_factory=_no_keys)
     uncounted: Bools | None = None
     image_names: tuple[str, ...] = ()
+    properties: tuple[Property, ...] = ()
     source: str = "ground truth"
 
     def __len__(self) -> int:
@@ -70,6 +72,7 @@ class GroundTruth:
             crowd=self.crowd[places],
             annotation_ids=self.annotation_ids[places],
             uncounted=None if self.uncounted is None else self.uncounted[places],
+            properties=tuple(each.take(places) for each in self.properties),
         )
 
 

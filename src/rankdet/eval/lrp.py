@@ -45,7 +45,7 @@ def optimal_lrp(matches: Matches) -> LRP:
     tau is the first IoU threshold of the matches. A category with objects of which none is found has value 1,
     false-negative error 1 and NaN for the rest.
     """
-    columns = np.full((5, matches.num_categories, len(matches.area_ranges)), np.nan)
+    columns = np.full((5, matches.num_categories, len(matches.groups)), np.nan)
     for category in range(matches.num_categories):
         found = matches.of_category(category, thresholds=FIRST)
         for area in np.flatnonzero(found.num_objects).tolist():
@@ -70,7 +70,7 @@ def lrp_at(matches: Matches, thresholds: Floats | float) -> LRP:
     counts, LRP and its false-negative error are 1, the others NaN.
     """
     limits = np.broadcast_to(np.asarray(thresholds, np.float64), (matches.num_categories,))
-    columns = np.full((5, matches.num_categories, len(matches.area_ranges)), np.nan)
+    columns = np.full((5, matches.num_categories, len(matches.groups)), np.nan)
     for category, limit in enumerate(limits.tolist()):
         found = matches.of_category(category, thresholds=FIRST)
         kept = int(np.count_nonzero(found.scores >= limit))

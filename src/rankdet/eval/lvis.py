@@ -15,7 +15,7 @@ output on a worked example, and with a loop written from the rules in ``tests/re
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,10 +137,12 @@ def is_lvis(content: Mapping[str, Any]) -> bool:
     return bool((CocoContent.of(content).images[NEGATIVE].states != ABSENT).any())
 
 
-def lvis_of(content: Mapping[str, Any], *, name: str, iou_type: IouType) -> LVISGroundTruth:
+def lvis_of(
+    content: Mapping[str, Any], *, name: str, iou_type: IouType, properties: Sequence[str] = ()
+) -> LVISGroundTruth:
     """As `read_lvis`, for what `load_ground_truth` gave."""
     read = CocoContent.of(content)
-    everything = ground_truth_of(read, name=name, iou_type=iou_type, ignored_by=())
+    everything = ground_truth_of(read, name=name, iou_type=iou_type, ignored_by=(), properties=properties)
     truth = everything.take(everything.areas > 0)
     negative, not_exhaustive = (_category_keys(read, key, truth) for key in (NEGATIVE, NOT_EXHAUSTIVE))
     present = truth.images * truth.num_categories + truth.categories

@@ -5,12 +5,14 @@ above the IoU threshold, a counted one before an ignored one, the later in the f
 This is sequential within an image and category only. So the k-th detections of all images and categories choose
 together (`choice`), among the few pairs of enough overlap. The oracle of the tests is pycocotools.
 
-D detections, G objects, C detections with any match, P pairs in reach, T IoU thresholds, A areas.
+D detections, G objects, C detections with any match, P pairs in reach, T IoU thresholds, A groups of objects: the area
+ranges, and behind them those of the properties of the ground truth.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +63,11 @@ class Matches:
     def __len__(self) -> int:
         return len(self.chosen)
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """(A,) what the metrics of each group end in; those of the first have plain names."""
+        return (*self.area_ranges, *chain.from_iterable(each.groups for each in self.ground_truth.properties))
+
     def of_category(self, category: int, *, thresholds: slice = ALL) -> MatchesOfCategory:
         """The part of one category, given by its index, and of some IoU thresholds, given by theirs."""
         start, stop = np.searchsorted(self.categories, [category, category + 1]).tolist()
@@ -71,7 +78,7 @@ class Matches:
             objects, overlaps, counted = pair.astype(np.int64), np.zeros(pair.shape), matched
         else:
             objects = np.where(matched, self.pair_objects[pair], NO_MATCH)
-            counted = matched & ~self.ignored[objects, np.arange(len(self.area_ranges))]
+            counted = matched & ~self.ignored[objects, np.arange(len(self.groups))]
             overlaps = np.where(counted, self.pair_overlaps[pair], 0.0)
         return MatchesOfCategory(
             scores=self.scores[start:stop],
@@ -86,7 +93,7 @@ class Matches:
         )
 
     def outcomes(self, *, threshold: int = 0, area: int = 0) -> Outcomes:
-        """What became of each detection at one IoU threshold and area range, given by their indices."""
+        """What became of each detection at one IoU threshold and in one group, given by their indices."""
         objects, overlaps = np.full(len(self), NO_MATCH), np.zeros(len(self))
         pair = self.pair[:, threshold, area]
         matched = self.candidates[pair >= 0]
@@ -173,8 +180,9 @@ def match(
 
     ``max_detections`` is the number per image and category, None for all; ``pool_categories`` matches regardless of
     category, as for class-agnostic proposals. Objects and unmatched detections with an area outside [low, high] of an
-    area range count for nothing in it. Invariant: a counted object is matched at most once per threshold and range.
-    Raises ValueError for an IoU threshold outside (0, 1], for no threshold, range or detection.
+    area range count for nothing in it; for the groups of properties see `Property`. Invariant: a counted object is
+    matched at most once per threshold and group. Raises ValueError for an IoU threshold outside (0, 1], for no
+    threshold, range or detection.
 
     >>> from rankdet.eval import read_ground_truth, read_results
     >>> truth = read_ground_truth({"images": [{"id": 1}], "categories": [{"id": 1, "name": "cat"}], "annotations": [
@@ -193,7 +201,9 @@ def match(
 
     by_key, by_category, ranks = _orders(detections, categories, max_detections)
     pairs = pairs_in_reach(detections, keys, ground_truth, object_keys, order=by_key, at_least=float(thresholds.min()))
-    ignored = ground_truth.ignored[:, None] | _outside(ground_truth.areas, area_ranges)
+    of_sizes = _outside(ground_truth.areas, area_ranges)
+    of_values = [each.excluded_objects() for each in ground_truth.properties]
+    ignored = ground_truth.ignored[:, None] | np.concatenate([of_sizes, *of_values], axis=1)
     precedence = _inverse(np.argsort(ground_truth.categories, kind="stable"))
     reaching, pair, order = choose(*pairs, keys[by_key], precedence, ignored, ground_truth.crowd, thresholds)
 
@@ -201,6 +211,8 @@ def match(
     place[by_category] = np.arange(len(by_category))
     candidates = place[by_key[reaching]]
     ascending = np.argsort(candidates)
+    of_sizes = _outside(detections.shapes.areas[by_category], area_ranges)
+    of_values = [each.excluded_detections(detections.images[by_category]) for each in ground_truth.properties]
     unverified = np.isin(keys[by_category], ground_truth.not_exhaustive) & (not pool_categories)
     return Matches(
         ground_truth=ground_truth,
@@ -214,7 +226,7 @@ def match(
         categories=categories[by_category],
         scores=detections.scores[by_category],
         ranks=ranks[by_category],
-        out_of_range=_outside(detections.shapes.areas[by_category], area_ranges) | unverified[:, None],
+        out_of_range=np.concatenate([of_sizes, *of_values], axis=1) | unverified[:, None],
         object_categories=object_categories,
         ignored=ignored,
         candidates=candidates[ascending],

@@ -38,6 +38,6 @@ def evaluate_proposals(
     matches = match(truth, detections, max_detections=limits[-1], pool_categories=True)
     recall = recall_precision(matches, max_detections=limits).recall
     metrics = {f"AR_{limit}": mean_of_defined(recall[:, :, 0, place]) for place, limit in enumerate(limits)}
-    for area, name in list(enumerate(matches.area_ranges))[1:]:
+    for area, name in list(enumerate(matches.groups))[1:]:
         metrics[f"AR_{name}"] = mean_of_defined(recall[:, :, area, -1])
     return metrics

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from rankdet.data.coco_content import LISTS, CocoContent, UnreadableError
 from rankdet.data.coco_oddities import read_nevertheless
 from rankdet.eval.columns import IouType
 from rankdet.eval.instances import GroundTruth
+from rankdet.eval.properties import read_properties
 from rankdet.eval.shapes import Boxes, ComparedShapes
 from rankdet.eval.truth import GroundTruthError, TruthReader
 from rankdet.garbage import without_garbage_collection
@@ -31,12 +32,16 @@ _A_BOX = "four finite numbers: x, y, width, height"
 
 
 def read_ground_truth(
-    source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox", ignored_by: tuple[str, ...] = ("iscrowd",)
+    source: Mapping[str, Any] | PathLike,
+    *,
+    iou_type: IouType = "bbox",
+    ignored_by: tuple[str, ...] = ("iscrowd",),
+    properties: Sequence[str] = (),
 ) -> GroundTruth:
     """COCO ground truth, a dict or the path of a JSON file, as columns.
 
     ``iou_type`` says whether to read boxes or masks. Annotations in which one of the keys ``ignored_by`` is true are
-    crowds. Raises GroundTruthError.
+    crowds. ``properties`` of annotations or images group the objects, as in `read_properties`. Raises GroundTruthError.
 
     >>> truth = read_ground_truth({
     ...     "images": [{"id": 7}], "categories": [{"id": 3, "name": "cat"}],
@@ -46,7 +51,7 @@ def read_ground_truth(
     (1, ('cat',), array([200.]))
     """
     name, content = load_ground_truth(source)
-    return ground_truth_of(content, name=name, iou_type=iou_type, ignored_by=ignored_by)
+    return ground_truth_of(content, name=name, iou_type=iou_type, ignored_by=ignored_by, properties=properties)
 
 
 def load_ground_truth(source: Mapping[str, Any] | PathLike) -> tuple[str, CocoContent]:
@@ -66,7 +71,12 @@ def load_ground_truth(source: Mapping[str, Any] | PathLike) -> tuple[str, CocoCo
 
 @without_garbage_collection()
 def ground_truth_of(
-    content: Mapping[str, Any], *, name: str, iou_type: IouType, ignored_by: tuple[str, ...] = ("iscrowd",)
+    content: Mapping[str, Any],
+    *,
+    name: str,
+    iou_type: IouType,
+    ignored_by: tuple[str, ...] = ("iscrowd",),
+    properties: Sequence[str] = (),
 ) -> GroundTruth:
     """The columns of what `load_ground_truth` gave."""
     check_iou_type(iou_type)
@@ -97,6 +107,7 @@ def ground_truth_of(
         crowd=crowd,
         annotation_ids=np.where(ids.readable, ids.values, -1),
         image_names=read.image_names(image_ids),
+        properties=read_properties(read.content, properties, images=images, source=name),
         source=name,
     )
 

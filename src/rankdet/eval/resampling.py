@@ -41,7 +41,7 @@ class Resampler:
     """
 
     def __init__(self, matches: Matches) -> None:
-        thresholds, areas, categories = len(matches.iou_thresholds), len(matches.area_ranges), matches.num_categories
+        thresholds, areas, categories = len(matches.iou_thresholds), len(matches.groups), matches.num_categories
         self._shape = (thresholds, areas, categories)
         self._matches = matches
         self._in_range = np.ascontiguousarray(~matches.out_of_range.T)

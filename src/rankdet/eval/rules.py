@@ -6,7 +6,7 @@ rules from here, so that all of them give the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -110,11 +110,16 @@ class LVISRules:
 
 
 def read_rules(
-    source: Mapping[str, Any] | PathLike, *, iou_type: IouType = "bbox", area_ranges: AreaRanges = COCO_AREA_RANGES
+    source: Mapping[str, Any] | PathLike,
+    *,
+    iou_type: IouType = "bbox",
+    area_ranges: AreaRanges = COCO_AREA_RANGES,
+    properties: Sequence[str] = (),
 ) -> Rules:
     """The rules for a ground truth in the format of COCO or LVIS, a dict or the path of a JSON file.
 
-    ``area_ranges`` are the size classes, the first of which must be "all". Raises GroundTruthError if it is none.
+    ``area_ranges`` are the size classes, the first of which must be "all"; ``properties`` of annotations or images give
+    more groups of objects, as in `read_properties`. Raises GroundTruthError if it is none.
 
     >>> truth = {"images": [{"id": 1}], "annotations": [], "categories": [{"id": 3, "name": "cat", "frequency": "r"}]}
     >>> read_rules(truth).name
@@ -124,16 +129,23 @@ def read_rules(
     ('LVIS', 300)
     """
     name, content = load_ground_truth(source)
-    return rules_of(content, name=name, iou_type=iou_type, area_ranges=area_ranges)
+    return rules_of(content, name=name, iou_type=iou_type, area_ranges=area_ranges, properties=properties)
 
 
 def rules_of(
-    content: Mapping[str, Any], *, name: str, iou_type: IouType, area_ranges: AreaRanges = COCO_AREA_RANGES
+    content: Mapping[str, Any],
+    *,
+    name: str,
+    iou_type: IouType,
+    area_ranges: AreaRanges = COCO_AREA_RANGES,
+    properties: Sequence[str] = (),
 ) -> Rules:
     """As `read_rules`, for what `load_ground_truth` gave."""
     if is_lvis(content):
-        return LVISRules(lvis_of(content, name=name, iou_type=iou_type), area_ranges=area_ranges)
-    return COCORules(ground_truth_of(content, name=name, iou_type=iou_type), area_ranges=area_ranges)
+        lvis = lvis_of(content, name=name, iou_type=iou_type, properties=properties)
+        return LVISRules(lvis, area_ranges=area_ranges)
+    truth = ground_truth_of(content, name=name, iou_type=iou_type, properties=properties)
+    return COCORules(truth, area_ranges=area_ranges)
 
 
 def too_few_detections(model: object, rules: Rules) -> str:

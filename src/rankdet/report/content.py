@@ -48,7 +48,7 @@ def report_content(
         "facts": {**(facts or {}), **_counts(problem), "Made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"},
         "masks": problem.iou_type == "segm",
         "metrics": {name: defined(value) for name, value in problem.evaluation.metrics.items()},
-        "sizes": describe_sizes(problem.matches.area_ranges),
+        "groups": _groups(problem),
         "classes": _classes(problem),
         "precision": precision_curves(problem),
         "thresholds": threshold_curves(problem),
@@ -59,6 +59,12 @@ def report_content(
         "images": describe_images(problem, open_image, limits=limits, comparison=comparison),
         "training": training_curves(metrics_file) if metrics_file is not None else [],
     }
+
+
+def _groups(problem: Problem) -> dict[str, str]:
+    """How size classes and groups by properties are called, by what their metrics end in."""
+    sizes = describe_sizes(problem.matches.area_ranges)
+    return {name: sizes.get(name, name.replace("=", ": ", 1)) for name in problem.matches.groups[1:]}
 
 
 def _counts(problem: Problem) -> dict[str, str]:

@@ -5,7 +5,7 @@ D detections in the order of `rankdet.eval.Matches`, G objects, N images, K clas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -90,12 +90,13 @@ def read_problem(
     iou_type: IouType = "bbox",
     convert: str = "",
     area_ranges: AreaRanges = COCO_AREA_RANGES,
+    properties: Sequence[str] = (),
 ) -> Problem:
     """Reads and evaluates results against a ground truth in the format of COCO or LVIS, by the rules of either.
 
-    ``convert`` is as in `rankdet.eval.read_results`, ``area_ranges`` as in `rankdet.eval.read_rules`. Raises
-    GroundTruthError or ResultsError (both ValueError) naming file and entry, and warns of suspicious
-    results.
+    ``convert`` is as in `rankdet.eval.read_results`, ``area_ranges`` and ``properties`` as in
+    `rankdet.eval.read_rules`. Raises GroundTruthError or ResultsError (both ValueError) naming file and entry, and
+    warns of suspicious results.
 
     >>> problem = read_problem(
     ...     {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 3, "name": "cat"}],
@@ -105,7 +106,7 @@ def read_problem(
     (('a.jpg',), array([0.9]), array([], dtype=int64))
     """
     name, content = load_ground_truth(ground_truth)
-    rules = rules_of(content, name=name, iou_type=iou_type, area_ranges=area_ranges)
+    rules = rules_of(content, name=name, iou_type=iou_type, area_ranges=area_ranges, properties=properties)
     truth = rules.truth
     read = read_results(results, truth, iou_type=iou_type, convert=convert)
     warn_of_suspicions(truth, read)

@@ -45,7 +45,7 @@ function showOverview() {
 function showSummary(metrics) {
   const rows = [
     ["All objects", "AP", "oLRP"], ["IoU 0.50", "AP50", null], ["IoU 0.75", "AP75", null],
-    ...Object.entries(data.sizes).map(([name, text]) => [text, `AP_${name}`, `oLRP_${name}`]),
+    ...Object.entries(data.groups).map(([name, text]) => [text, `AP_${name}`, `oLRP_${name}`]),
     ["Rare classes", "AP_r", "oLRP_r"], ["Common classes", "AP_c", "oLRP_c"], ["Frequent classes", "AP_f", "oLRP_f"],
   ].filter(([, ap]) => ap in metrics);
   byId("summary").append(
