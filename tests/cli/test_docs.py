@@ -19,7 +19,7 @@ PAGES = [
     DOCS / f"{name}.md" for name in ("command-line", "training", "scaling-and-recovery", "data", "from-ultralytics")
 ]
 OF_CONVERT = [DOCS / f"{name}.md" for name in ("from-mmdetection", "from-torchvision")]
-DEPLOY = [DOCS / "deploy.md"]
+DEPLOY = [DOCS / "deploy.md", DOCS / "export.md"]
 
 
 def blocks(language: str, pages: list[Path] = PAGES) -> list[str]:

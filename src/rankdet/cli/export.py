@@ -22,6 +22,7 @@ OPTIONS = {
     "format": Option("FORMAT", "onnx (default), or torch for a program of torch.export"),
     "size": Option("HxW", "height and width of the images that the graph takes, such as 640x640, or any"),
     "batch": Option("N", "number of images in a batch, or any (default: 1)"),
+    "raw": Option(None, "leave suppression out: the graph gives candidates, and you suppress duplicates among them"),
     "images": Option("FOLDER", "images on which the file is compared with the detector; noise by default"),
     "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
     "help": HELP,
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     size = None if given.own["size"] == ANY else height_and_width(given.own["size"])
     batch = None if given.take("batch") == ANY else whole_number(given, "batch", default=1)
     predictor = open_predictor(given.own["checkpoint"], trusted=given.take("trust"))
-    about = export(predictor, output, size=size, form=form, batch=batch)  # type: ignore[arg-type]
+    about = export(predictor, output, size=size, form=form, batch=batch, raw="raw" in given.own)  # type: ignore[arg-type]
     _tell(about, output)
     images = _images(given.take("images"), size, predictor.resize)
     compared = compare_sizes(predictor.detect, ExportedDetector(output), images, together=batch or 2)
@@ -98,6 +99,11 @@ def _tell(about: About, output: Path) -> None:
     known = "with the threshold of each class" if about.thresholds else "without thresholds, as the checkpoint has none"
     masks = f", masks {about.masks}" if about.masks else ""
     print(f"gives boxes, scores, labels{masks}; {len(about.names)} classes, {known}")
+    if left := about.suppression:
+        print(
+            f"these are candidates: suppress duplicates in a class, with an IoU above {left.nms_threshold:g}, and take "
+            f"the best {left.max_detections} of the rest"
+        )
 
 
 def _images(folder: str | None, size: tuple[int, int] | None, rule: FixedResize) -> list[Tensor]:

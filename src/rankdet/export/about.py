@@ -17,6 +17,19 @@ LEAST, MOST = 160, 4096
 
 
 @dataclass(frozen=True)
+class Suppression:
+    """What a raw graph leaves to whoever runs it.
+
+    Attributes:
+        nms_threshold: IoU above which the worse one of two candidates of a class goes.
+        max_detections: how many of an image remain, over all classes.
+    """
+
+    nms_threshold: float
+    max_detections: int
+
+
+@dataclass(frozen=True)
 class About:
     """The metadata of an exported detector.
 
@@ -30,6 +43,7 @@ class About:
         resize: the rule by which images are brought to that size.
         colours: what the graph takes.
         divisor: what the graph pads the sides of images to multiples of.
+        suppression: what remains to be done with the candidates of a raw graph; None where the graph gives detections.
     """
 
     size: tuple[int, int] | None
@@ -41,6 +55,7 @@ class About:
     resize: Mapping[str, Any] = field(default_factory=dict)
     colours: str = "red, green, blue, floating in 0..1; mean and standard deviation are in the graph"
     divisor: int = 32
+    suppression: Suppression | None = None
 
     def to_json(self) -> str:
         """One line."""
@@ -51,4 +66,5 @@ class About:
         """The inverse."""
         read = json.loads(text)
         lists = {name: tuple(read[name]) for name in ("size", "names", "ids") if read[name] is not None}
-        return cls(**{**read, **lists})
+        left = read.get("suppression")
+        return cls(**{**read, **lists, "suppression": None if left is None else Suppression(**left)})

@@ -33,7 +33,7 @@ def _of_image(
     probabilities = (kernels[chosen] @ features.flatten(1)).unflatten(1, features.shape[1:]).float().sigmoid()
     inside = probabilities > 0.5
     area = inside.flatten(1).sum(1)
-    counts = torch.isfinite(best) & (best > least_logit(rule.class_threshold)) & (area > model._least_cells(chosen))
+    counts = torch.isfinite(best) & (best > least_logit(rule.class_threshold)) & (area > model.least_cells(chosen))
     inside = inside & counts[:, None, None]
     sureness = (probabilities * inside).flatten(1).sum(1) / area.clamp(min=1)
     log_scores = F.logsigmoid(best.clamp(min=-1e4)) + sureness.clamp(min=1e-12).log()

@@ -19,6 +19,7 @@ from rankdet.eval.score_mapping import ScoreMapping
 from rankdet.export.cells import cells
 from rankdet.export.fixed import check_postprocess, choose, greedy, rows_of, rows_or_zero
 from rankdet.export.mapped_scores import MappedScores
+from rankdet.export.raw import left_out, without_suppression
 from rankdet.models import (
     Cascade,
     DenseDetector,
@@ -56,24 +57,32 @@ class ExportedGraph(nn.Module):
     Args:
         detector: in evaluation mode.
         mapping: of its scores, with the classes in the order of the labels, as `Predictor` has one.
+        raw: leave suppression out. The outputs are then the best 4096 candidates, in the order in which suppression
+            has to go through them: that of the detector's own scores, whatever a mapping makes of these.
+
+    Attributes:
+        suppression: what remains to be done with the outputs; None without `raw`.
 
     Raises:
         ValueError: the detector has a part that cannot be exported; the message names it.
     """
 
-    def __init__(self, detector: Detector, mapping: ScoreMapping | None = None) -> None:
+    def __init__(self, detector: Detector, mapping: ScoreMapping | None = None, *, raw: bool = False) -> None:
         super().__init__()
-        self.detector = detector.eval()
-        self.mapped = None if mapping is None else MappedScores(mapping)
         self._detect = _way_of(detector)
+        self.suppression = left_out(detector) if raw else None
+        self.detector = (without_suppression(detector) if raw else detector).eval()
+        self.mapped = None if mapping is None else MappedScores(mapping)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         boxes, logits, labels, drawn = self._detect(self.detector, _batch_of(self.detector, images))
         scores, masks = logits.sigmoid(), [] if drawn is None else [drawn]
         if self.mapped is not None:
-            scores, order = self.mapped(logits, labels).topk(logits.shape[1])
-            boxes, labels, *masks = (rows_of(part, order) for part in (boxes, labels, *masks))
+            scores = self.mapped(logits, labels)
+            if self.suppression is None:
+                scores, order = scores.topk(logits.shape[1])
+                boxes, labels, *masks = (rows_of(part, order) for part in (boxes, labels, *masks))
         return (boxes, scores, torch.where(scores > 0, labels, -1), *masks)
 
 

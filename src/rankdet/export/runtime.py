@@ -15,6 +15,7 @@ from rankdet.data.categories import Categories
 from rankdet.data.transforms import resize_from_dict
 from rankdet.eval.inference import Detection
 from rankdet.export.about import ALONE, KEY, LEAST, MOST, OF_BOXES, OUTPUTS, About
+from rankdet.export.raw import suppressed
 from rankdet.extras import needed_for
 from rankdet.ops.boxes import clip_boxes
 from rankdet.ops.masks import boxes_around, paste_masks
@@ -25,7 +26,7 @@ class ExportedDetector(nn.Module):
     """An exported file, by onnxruntime or torch.
 
     Where the file is for one size, images up to that are padded at the right and the bottom. Otherwise images of one
-    size go through it together.
+    size go through it together. Duplicates among the candidates of a raw graph are suppressed here.
 
     Args:
         path: what `export` wrote: ``.onnx``, else a program of torch.
@@ -95,7 +96,10 @@ class ExportedDetector(nn.Module):
     def _of_image(self, outputs: dict[str, Tensor], row: int, image: Tensor) -> Detection:
         size = (int(image.shape[1]), int(image.shape[2]))
         boxes = clip_boxes(outputs["boxes"][row], size)
-        kept = (outputs["labels"][row] >= 0) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+        kept = ((outputs["labels"][row] >= 0) & (boxes[:, 2:] > boxes[:, :2]).all(1)).nonzero().squeeze(1)
+        if (left := self.about.suppression) is not None:
+            scores, labels = (outputs[name][row][kept] for name in ("scores", "labels"))
+            kept = kept[suppressed(boxes[kept], scores, labels, left)]
         found = {name: outputs[name][row][kept] for name in ("labels", "scores")} | {"boxes": boxes[kept]}
         if self.about.masks is not None:
             found["masks"] = _masks(outputs["masks"][row][kept], outputs["boxes"][row][kept], self.about, size)

@@ -29,6 +29,7 @@ def export(
     size: tuple[int, int] | None,
     form: Format = "onnx",
     batch: int | None = 1,
+    raw: bool = False,
 ) -> About:
     """Write a trained detector as a graph that takes images of one size, or of any.
 
@@ -40,10 +41,11 @@ def export(
         size: (height, width) of the images in pixels; None for any, from 160 pixels a side on.
         form: onnx, or torch for a program of ``torch.export``.
         batch: number of images in a batch; None for any number.
+        raw: leave suppression out: the graph gives candidates, and `About.suppression` says what remains to be done.
 
     Raises:
         ValueError: the detector has a part that cannot be exported, or not for any size or number of images, or a
-            library is missing; the message says which.
+            library is missing, or it has no raw graph; the message says which.
     """
     model = predictor.model
     if not isinstance(model, Detector):
@@ -52,7 +54,7 @@ def export(
         raise ValueError(f"images have at least 32 x 32 pixels, and a batch at least one; got {size} and {batch}")
     if form == "onnx" and isinstance(model, DEIMv2):  # seen with torch 2.14 and random weights of the variant atto
         raise ValueError("torch's ONNX graph of DEIMv2 finds other objects than the detector; give --format torch")
-    graph = ExportedGraph(model, predictor.mapping)
+    graph = ExportedGraph(model, predictor.mapping, raw=raw)
     about = About(
         size=size,
         batch=batch,
@@ -62,6 +64,7 @@ def export(
         masks=_kind_of_masks(model),
         resize=(predictor.resize if size is None else fitting(predictor.resize, size)).to_dict(),
         divisor=model.preprocess.divisor,
+        suppression=graph.suppression,
     )
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own code

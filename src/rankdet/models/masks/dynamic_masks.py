@@ -225,10 +225,10 @@ class DynamicMaskDetector(PyramidDetector):
         """Chosen entries (D,) of class logits (S, K), kernels (S, E) and features (E, h, w) of an image -> masks."""
         cells, labels = chosen // self.num_classes, chosen % self.num_classes
         drawn = (kernels[cells] @ features.flatten(1)).unflatten(1, features.shape[1:])
-        return MaskCandidates(drawn, logits.flatten()[chosen], labels, self._least_cells(cells))
+        return MaskCandidates(drawn, logits.flatten()[chosen], labels, self.least_cells(cells))
 
-    def _least_cells(self, cells: Tensor) -> Tensor:
-        """What the masks of cells (D,) of an image must exceed."""
+    def least_cells(self, cells: Tensor) -> Tensor:
+        """How many cells the mask of each of some cells (D,) of an image must exceed, or it is noise, (D,)."""
         sizes = tuple(side * side for side in self.stage.head.grids)
         ends = constant(tuple(accumulate(sizes)), device=cells.device, dtype=torch.long)
         return constant(LEAST_CELLS, device=cells.device, dtype=torch.long)[torch.bucketize(cells, ends, right=True)]
