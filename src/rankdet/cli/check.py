@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rankdet.cli.errors import CommandError
 from rankdet.cli.options import CONFIG, HELP, Given, Option, describe_options, read_options
 from rankdet.cli.values import whole_number
+from rankdet.extras import require
 
 if TYPE_CHECKING:
     from rankdet.cli.anchor_fit import AnchorFit
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     if "help" in given.own:
         print(f"{USAGE}\noptions:\n{describe_options(OPTIONS)}")
         return 0
-    _check_folders(given)
+    _check_first(given)
     from rankdet.cli.subject import find_subject
 
     return check(find_subject(given), given)
@@ -83,8 +84,8 @@ def check(subject: Subject, given: Given) -> int:
     return FOUND if not shown or any(finding.severity is Severity.ERROR for finding in findings) else 0
 
 
-def _check_folders(given: Given) -> None:
-    """Nothing that is there is overwritten; better said before minutes of decoding than after."""
+def _check_first(given: Given) -> None:
+    """What is better said before minutes of decoding: nothing that is there is overwritten, no library is missing."""
     for name in ("fix", "preview"):
         if (folder := given.take(name)) and Path(folder).exists():
             raise CommandError(f"--{name} {folder} exists already; name a folder that does not exist")
@@ -92,6 +93,8 @@ def _check_folders(given: Given) -> None:
         raise CommandError("--copy says how --fix treats the images; give --fix FOLDER too")
     if (target := given.take("json")) and not Path(target).absolute().parent.is_dir():
         raise CommandError(f"--json {target}: there is no folder {Path(target).parent}; make it first")
+    if "preview" in given.own:
+        require("--preview", "torch", "torchvision", torch_with="train")
 
 
 def _diagnose(subject: Subject, given: Given) -> Diagnosis | None:
