@@ -56,15 +56,15 @@ TRAINING = {
 }
 # Of a batch in evaluation.
 NMS = 2  # suppression, and how many of each image it leaves
-POOLED = 1
+POOLED = 1  # from which levels
 EVALUATION = {
     "RetinaNet": NMS,
     "FSAF": NMS,
     "FoveaBox": NMS,
     "SSD300": NMS,
-    "PAA": NMS + 1,  # the candidates that vote
+    "PAA": NMS,
     "YOLACT": NMS,
-    "SOLOv2": 4,  # who is a candidate, large enough, good enough, and not in the padding
+    "SOLOv2": 3,  # who is a candidate, good enough, and not in the padding
     "FasterRCNN": NMS + POOLED + NMS,
     "LibraRCNN": NMS + POOLED + NMS,
     "CascadeRCNN": NMS + 3 * POOLED + NMS,
@@ -72,12 +72,15 @@ EVALUATION = {
     "GridRCNN": NMS + POOLED + NMS + POOLED,
     "DoubleHeadRCNN": NMS + 2 * POOLED + NMS,
     "MaskScoringRCNN": NMS + POOLED + NMS + POOLED,
-    "CascadeMaskRCNN": NMS + 3 * POOLED + NMS + 3 * POOLED,
+    "RFCN": NMS + NMS,  # all regions are pooled from one map
+    "CascadeMaskRCNN": NMS + 3 * POOLED + NMS + POOLED,
+    "HybridTaskCascade": NMS + 3 * POOLED + NMS + POOLED,
 }
 # Near to others: for -m long.
 LONG = {"ATSS focal_with_centerness", "PAA paa_criterion", "YOLACT yolact_criterion", "SOLOv2 solo_criterion"}
 LONG |= {"CascadeRCNN softmax_criterion", "MaskRCNN softmax_criterion", "GuidedRetinaNet ranking"}
-LONG |= {"FSAF", "LibraRCNN", "GridRCNN", "DoubleHeadRCNN", "MaskScoringRCNN", "CascadeRCNN"}
+LONG |= {"FSAF", "LibraRCNN", "GridRCNN", "DoubleHeadRCNN", "MaskScoringRCNN", "CascadeRCNN", "HybridTaskCascade"}
+LONG |= {"RFCN"}
 NAMED = {f"{recipe.__name__} {criterion.__name__}": (recipe, criterion) for recipe, criterion in PAIRS}
 RECIPES = {recipe.__name__: (recipe, criterion) for recipe, criterion in reversed(PAIRS)}
 

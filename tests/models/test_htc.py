@@ -51,7 +51,7 @@ def test_heads_pass_their_features_on(model):
             conv = branch.flow[0]
             last = branch.head.tower(features + F.relu(F.conv2d(last, conv.weight, conv.bias)))
         expected = branches[2].head.masks_of(last, regions.labels)
-        found = branches[2].draw(maps, regions, peers=branches).logits
+        found = branches[2].draw(features, regions, peers=branches).logits
     torch.testing.assert_close(found, expected)
     assert branches[0].flow is None
 

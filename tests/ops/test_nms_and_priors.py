@@ -54,13 +54,14 @@ def test_a_batch_is_suppressed_as_its_images_are_one_by_one(bound: int, monkeypa
         kept = batched_nms(boxes[image, rows].double(), logits[image, rows].double(), groups[image, rows], 0.5)
         expected.append(rows[kept][:40].tolist())
     found = top_of_batch(boxes, logits, groups, valid, threshold=0.5, limit=40)
-    assert [rows.tolist() for rows in found] == expected
+    assert [rows.tolist() for rows in found.rows] == expected
+    assert found.valid == valid.sum(1).tolist()
     with Pretend(root=ROOT) as device:
         there = [part.to(DEVICE) for part in (boxes, logits, groups, valid)]
         device.waits.clear()
         found = top_of_batch(*there, threshold=0.5, limit=40)
         assert sum(device.waits.values()) == {1: 4, 700: 3, 1 << 15: 2}[bound]
-        assert [rows.tolist() for rows in found] == expected
+        assert [rows.tolist() for rows in found.rows] == expected
 
 
 def test_groups_far_apart_in_number_do_not_touch():

@@ -106,7 +106,7 @@ class Postprocess(Part):
         This is what subclasses may replace.
         """
         kept = top_of_batch(boxes, logits, labels, sound, threshold=self.nms_threshold, limit=self.max_detections)
-        return [(rows, of_image[rows]) for of_image, rows in zip(logits, kept, strict=True)]
+        return [(rows, of_image[rows]) for of_image, rows in zip(logits, kept.rows, strict=True)]
 
 
 def together(images: Sequence[Tensor] | Tensor, padding: float) -> Tensor:

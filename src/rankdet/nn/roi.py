@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rankdet.nn.network import Network
 from rankdet.nn.roi_align import Grid, pool_regions
 from rankdet.ops.boxes import box_area
-from rankdet.ops.part import Part
+from rankdet.ops.part import Part, arguments_of
 
 
 class Pooler(Network):
@@ -65,13 +65,15 @@ class RoIPooler(nn.Module, Part, Pooler):
         Maps in half precision are pooled in float32, and the result is rounded: regions rounded to bfloat16 would be
         off by whole pixels.
         """
+        regions = torch.cat((image_index[:, None].to(boxes.dtype), boxes), 1)
+        if len(self.strides) == 1:
+            return self.pool(maps[0], regions, self.strides[0])
         levels = self.levels(boxes)
         order = levels.argsort(stable=True)
-        regions = torch.cat((image_index[:, None].to(boxes.dtype), boxes), 1)[order]
         counts = (levels == torch.arange(len(self.strides), device=levels.device)[:, None]).sum(1).tolist()
-        by_level = zip(maps, regions.split(counts), self.strides, strict=False)
+        by_level = zip(maps, regions[order].split(counts), self.strides, strict=False)
         pooled = torch.cat([self.pool(*of_level) for of_level in by_level])
-        return pooled[order.argsort()]
+        return torch.empty_like(pooled).index_copy_(0, order, pooled)
 
     def pool(self, features: Tensor, regions: Tensor, stride: float) -> Tensor:
         """A map of a stride and regions (R, 5), each behind the number of its image -> (R, C, S, S)."""
@@ -88,6 +90,20 @@ class UnalignedRoIPooler(RoIPooler):
     """
 
     aligned = False
+
+
+def pool_alike(one: Pooler, other: Pooler) -> bool:
+    """Whether two poolers make the same features of the same regions: equal settings, and nothing that was learned.
+
+    >>> pooler = RoIPooler(7, strides=(4, 8))
+    >>> pool_alike(pooler, RoIPooler(7, strides=(4, 8))), pool_alike(pooler, RoIPooler(14, strides=(4, 8)))
+    (True, False)
+    """
+    if one is other:
+        return True
+    if type(one) is not type(other) or not isinstance(one, Part) or not isinstance(one, nn.Module):
+        return False
+    return not one.state_dict() and arguments_of(one) == arguments_of(other)
 
 
 class PoolerFactory(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,16 +26,21 @@ def top_after_nms(boxes: Tensor, logits: Tensor, groups: Tensor, *, threshold: f
     [0, 2, 3]
     """
     valid = torch.ones_like(groups, dtype=torch.bool)
-    (kept,) = top_of_batch(boxes[None], logits[None], groups[None], valid[None], threshold=threshold, limit=limit)
-    return kept
+    found = top_of_batch(boxes[None], logits[None], groups[None], valid[None], threshold=threshold, limit=limit)
+    return found.rows[0]
 
 
-def top_of_batch(
-    boxes: Tensor, logits: Tensor, groups: Tensor, valid: Tensor, *, threshold: float, limit: int
-) -> list[Tensor]:
+class Kept(NamedTuple):
+    """What suppression leaves of N images: the rows of each, best first, and how many valid boxes each had."""
+
+    rows: list[Tensor]
+    valid: list[int]
+
+
+def top_of_batch(boxes: Tensor, logits: Tensor, groups: Tensor, valid: Tensor, *, threshold: float, limit: int) -> Kept:
     """`top_after_nms` of each of N images, among their valid boxes: the host waits twice, however many there are.
 
-    Boxes (N, D, 4), logits (finite where valid), groups and valid (N, D) -> kept rows (at most limit,) of each image.
+    Boxes (N, D, 4), logits (finite where valid), groups and valid (N, D) -> rows (at most limit,) of each image.
     """
     order = logits.masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
     most = order.shape[1]
@@ -45,7 +52,7 @@ def top_of_batch(
         best = rows.gather(1, (~kept).int().argsort(dim=1, stable=True)[:, :limit])
         counts, of_image = torch.stack((kept.sum(1), valid.sum(1))).tolist()
         if all(count >= limit or total <= looked_at for count, total in zip(counts, of_image, strict=True)):
-            return [first[: min(count, limit)] for first, count in zip(best, counts, strict=True)]
+            return Kept([first[: min(count, limit)] for first, count in zip(best, counts, strict=True)], of_image)
         looked_at = min(most, 4 * looked_at)
 
 

@@ -129,17 +129,24 @@ def listed(rows: Tensor, counts: Sequence[int]) -> tuple[Tensor, list[int]]:
     >>> listed(torch.tensor([True, False, True]), [1, 2])
     (tensor([0, 2]), [1, 1])
     """
-    kept = torch.stack([part.sum() for part in rows.split(list(counts))]).tolist()
-    return torch.searchsorted(rows.cumsum(0), torch.arange(1, sum(kept) + 1, device=rows.device)), kept
+    kept: list[int] = torch.stack([part.sum() for part in rows.split(list(counts))]).tolist()
+    return _first_set(rows, sum(kept)), kept
 
 
-def rows_of_each(masks: Iterable[Tensor]) -> list[Tensor]:
-    """Which rows are in each of some masks (D_i,), ascending; the host waits once, however many there are.
+def rows_of_each(masks: Iterable[Tensor], *, counts: Sequence[int] | None = None) -> list[Tensor]:
+    """Which rows are in each of some masks (D_i,), ascending.
+
+    The host waits once, however many there are, and not at all where ``counts`` says how many rows are in each.
 
     >>> rows_of_each([torch.tensor([True, False]), torch.tensor([False, True])])
     [tensor([0]), tensor([1])]
     """
     parts = list(masks)
-    sizes = [len(part) for part in parts]
-    rows, counts = listed(torch.cat(parts), sizes)
-    return [own - start for own, start in zip(rows.split(counts), accumulate([0, *sizes]), strict=False)]
+    sizes, joined = [len(part) for part in parts], torch.cat(parts)
+    rows, found = listed(joined, sizes) if counts is None else (_first_set(joined, sum(counts)), list(counts))
+    return [own - start for own, start in zip(rows.split(found), accumulate([0, *sizes]), strict=False)]
+
+
+def _first_set(rows: Tensor, number: int) -> Tensor:
+    """The first rows that are in a mask (P,), so many of them."""
+    return torch.searchsorted(rows.cumsum(0), torch.arange(1, number + 1, device=rows.device))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rankdet.models.postprocess import Postprocess
+from rankdet.models.postprocess import Postprocess, detection_of, together
 from rankdet.models.selection import CandidateSelection
 from rankdet.ops.boxes import pairwise_iou
+from rankdet.ops.nms import top_of_batch
 from rankdet.ops.part import Part
 from rankdet.ops.priors import rows_of_each
 
@@ -82,10 +84,13 @@ class VotingPostprocess(Postprocess):
         sizes: Sequence[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
         """See `Postprocess`."""
-        found = super().of_batch(boxes, logits, labels, sizes)
-        cut = [self.cut(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)]
-        sound = rows_of_each([self.is_sound(*of_image) for of_image in zip(cut, logits, strict=True)])
-        for detection, size, rows, *parts in zip(found, sizes, sound, cut, logits, labels, strict=True):
-            voted = self.voting(detection["boxes"], detection["labels"], *(part[rows] for part in parts))
-            detection["boxes"] = self.cut(voted, size)  # rounding may have left it
+        cut = together([self.cut(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)], 0.0)
+        scores, classes = together(logits, -math.inf), together(labels, 0)
+        sound = self.is_sound(cut, scores)
+        kept = top_of_batch(cut, scores, classes, sound, threshold=self.nms_threshold, limit=self.max_detections)
+        voters = rows_of_each(sound, counts=kept.valid)
+        found = []
+        for own, left, label, rows, votes, size in zip(cut, scores, classes, kept.rows, voters, sizes, strict=True):
+            voted = self.voting(own[rows], label[rows], own[votes], left[votes], label[votes])
+            found.append(detection_of(self.cut(voted, size), left[rows], label[rows]))  # rounding may have left it
         return found

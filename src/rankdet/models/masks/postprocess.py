@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -115,20 +116,21 @@ class MatrixPostprocess(Part):
     def __call__(self, images: Sequence[MaskCandidates]) -> list[tuple[Tensor, Tensor]]:
         """Candidates of each image -> rows of the detections, best first, and the logits of their scores.
 
-        The host waits twice, however many images there are.
+        The host waits once, however many images there are.
         """
-        areas = [(of_image.masks.float().sigmoid() > 0.5).flatten(1).sum(1) for of_image in images]
-        large = rows_of_each([area > of_image.least_cells for area, of_image in zip(areas, images, strict=True)])
-        scored = [self._score(*of_image) for of_image in zip(images, large, strict=True)]
+        scored = [self._score(candidates) for candidates in images]
         kept = rows_of_each([logits > least_logit(self.score_threshold) for _, logits in scored])
-        return [(rows[place[own]], logits[own]) for rows, (place, logits), own in zip(large, scored, kept, strict=True)]
+        return [(rows[own], logits[own]) for (rows, logits), own in zip(scored, kept, strict=True)]
 
-    def _score(self, candidates: MaskCandidates, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the rows of candidates that are large enough, places of the best, and the logits of their scores."""
-        probabilities = candidates.masks[rows].float().sigmoid()
+    def _score(self, candidates: MaskCandidates) -> tuple[Tensor, Tensor]:
+        """Rows of the best candidates, and the logits of their scores: -inf where the mask is too small."""
+        probabilities = candidates.masks.float().sigmoid()
         inside = probabilities > 0.5
-        sureness = (probabilities * inside).flatten(1).sum(1) / inside.flatten(1).sum(1)
-        log_scores = F.logsigmoid(candidates.logits[rows].float()) + sureness.log()
-        log_scores = matrix_nms(inside, log_scores, candidates.labels[rows], decay=self.decay)
-        best, place = log_scores.topk(min(self.max_detections, len(rows)))
-        return place, probability_logit(best)
+        areas = inside.flatten(1).sum(1)
+        large = areas > candidates.least_cells
+        sureness = (probabilities * inside).flatten(1).sum(1) / areas
+        log_scores = F.logsigmoid(candidates.logits.float()) + sureness.log()
+        log_scores = log_scores.masked_fill(~large, -torch.inf)
+        log_scores = matrix_nms(inside & large[:, None, None], log_scores, candidates.labels, decay=self.decay)
+        best, rows = log_scores.topk(min(self.max_detections, len(log_scores)))
+        return rows, probability_logit(best)

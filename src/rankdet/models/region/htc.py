@@ -58,9 +58,8 @@ class FlowingMaskBranch(MaskBranch):
         if self.flow is not None:
             init_kaiming(self.flow)
 
-    def draw(self, maps: Sequence[Tensor], regions: Regions, *, peers: Sequence[Branch]) -> Drawing:
+    def draw(self, features: Tensor, regions: Regions, *, peers: Sequence[Branch]) -> Drawing:
         """See `MaskBranch`: the heads of all stages up to this one, one after another."""
-        features = self.pooler(maps, regions.boxes, regions.image_index)
         passed: Tensor | None = None
         for peer in peers:
             assert isinstance(peer, FlowingMaskBranch), "stages have the same branches"
@@ -79,7 +78,7 @@ class LastFlowingMaskBranch(FlowingMaskBranch):
 
     def drawings(self, maps: Sequence[Tensor], regions: Regions, *, peers: Sequence[Branch]) -> list[Drawing]:
         """See `MaskBranch`."""
-        return [self.draw(maps, regions, peers=peers)]
+        return [self.draw(self.pool(maps, regions), regions, peers=peers)]
 
 
 class InterleavedCascade(Cascade):

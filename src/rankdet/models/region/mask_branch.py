@@ -18,7 +18,7 @@ from rankdet.models.region.branch import Branch, RegionStep, some_rows
 from rankdet.models.region.stage import LEVELS
 from rankdet.nn.mask_head import MaskHead, MaskPredictor, MaskPredictorFactory
 from rankdet.nn.preprocess import ImageBatch
-from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler
+from rankdet.nn.roi import Pooler, PoolerFactory, RoIPooler, pool_alike
 from rankdet.ops.masks import crop_masks, paste_masks
 from rankdet.ops.part import made
 from rankdet.ops.priors import image_of_rows, rows_of_images
@@ -111,7 +111,7 @@ class MaskBranch(Branch):
         rows = some_rows(len(assignment.positive_index), self.limit, device=assignment.labels.device)
         index, objects = assignment.positive_index[rows], assignment.matched_index[rows]
         regions = Regions(priors.gather(index), assignment.labels[index], priors.image_index[index])
-        drawing = self.draw(maps, regions, peers=peers)
+        drawing = self.draw(self.pool(maps, regions), regions, peers=peers)
         targets = mask_targets(truth, objects, regions, side=drawing.logits.shape[-1])
         return MaskStep(rows, objects, regions, drawing, targets)
 
@@ -121,9 +121,13 @@ class MaskBranch(Branch):
         output: CriterionOutput = self.criterion(MaskPredictions(masks.drawing.logits), targets, step.output)
         return output
 
-    def draw(self, maps: Sequence[Tensor], regions: Regions, *, peers: Sequence[Branch]) -> Drawing:  # noqa: ARG002
-        """Draw regions, each for its class; subclasses may ask ``peers``."""
-        features = self.pooler(maps, regions.boxes, regions.image_index)
+    def pool(self, maps: Sequence[Tensor], regions: Regions) -> Tensor:
+        """The features (R, C, s, s) of regions, from which they are drawn."""
+        features: Tensor = self.pooler(maps, regions.boxes, regions.image_index)
+        return features
+
+    def draw(self, features: Tensor, regions: Regions, *, peers: Sequence[Branch]) -> Drawing:  # noqa: ARG002
+        """Draw regions from their features, each for its class; subclasses may ask ``peers``."""
         return Drawing(self.head(features, regions.labels), features)
 
     def complete(
@@ -141,12 +145,16 @@ class MaskBranch(Branch):
         self.say_more(found, regions, drawn[-1])
 
     def drawings(self, maps: Sequence[Tensor], regions: Regions, *, peers: Sequence[Branch]) -> list[Drawing]:
-        """What the masks of detections are the mean of: drawings of all stages up to this one, this one's the last."""
-        return [
-            peer.draw(maps, regions, peers=peers[: number + 1])
-            for number, peer in enumerate(peers)
-            if isinstance(peer, MaskBranch)
-        ]
+        """What the masks of detections are the mean of: drawings of all stages up to this one, this one's the last.
+
+        Stages that pool alike share the features.
+        """
+        features, drawn = self.pool(maps, regions), []
+        for number, peer in enumerate(peers):
+            if isinstance(peer, MaskBranch):
+                own = features if pool_alike(peer.pooler, self.pooler) else peer.pool(maps, regions)
+                drawn.append(peer.draw(own, regions, peers=peers[: number + 1]))
+        return drawn
 
     def say_more(self, found: list[Detection], regions: Regions, drawing: Drawing) -> None:
         """Add to detections what the masks of this stage say beside; nothing here."""

@@ -67,7 +67,7 @@ class ProposalSelection(Part):
         valid = large_enough(boxes, self.least_side) & torch.isfinite(logits)
         groups = level.expand(len(logits), -1)
         kept = top_of_batch(boxes, logits, groups, valid, threshold=self.nms_threshold, limit=limit)
-        return [(of_image[rows], own[rows]) for of_image, own, rows in zip(boxes, logits, kept, strict=True)]
+        return [(of_image[rows], own[rows]) for of_image, own, rows in zip(boxes, logits, kept.rows, strict=True)]
 
     def limit(self, *, training: bool) -> int:
         """Proposals per image, at most."""
