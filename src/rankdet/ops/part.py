@@ -19,6 +19,16 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 
+class _OfConstructor:
+    """The signature of a class is that of its ``__init__``; before Python 3.11.4, `inspect` prefers any ``__new__``."""
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("__signature__")  # what calling the object takes is another matter
+        of_init = inspect.signature(owner.__init__)  # type: ignore[misc]
+        return of_init.replace(parameters=list(of_init.parameters.values())[1:])
+
+
 class Part:
     """Remembers the arguments of the call that made it: from them come its plan, its ``repr`` and its YAML.
 
@@ -32,6 +42,7 @@ class Part:
     """
 
     _arguments: dict[str, Any]
+    __signature__ = _OfConstructor()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Write the arguments down; wrong ones are left to the constructor, which says more about them."""
