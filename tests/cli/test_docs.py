@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rankdet.cli import COMMANDS, benchmark, convert, data, export, predict, proposals, train
+from rankdet.cli import COMMANDS, benchmark, convert, data, export, predict, proposals, study, train
 from rankdet.cli import eval as evaluation
 from rankdet.cli.experiment import Experiment
 from rankdet.cli.options import read_options
@@ -49,9 +49,9 @@ def test_shown_commands_are_accepted(line: str):
         Experiment(files=given.files, overrides=given.overrides, complete=False)
     elif command == "data":
         assert read_options(arguments, data.OPTIONS, plain=2).plain[0] == "convert"
-    elif command in ("train", "eval", "proposals"):
-        options = {"train": train, "eval": evaluation, "proposals": proposals}[command].OPTIONS
-        given = read_options(arguments, options)
+    elif command in ("train", "eval", "proposals", "study"):
+        options = {"train": train, "eval": evaluation, "proposals": proposals, "study": study}[command].OPTIONS
+        given = read_options(arguments, options, plain=int(command == "study"))
         if given.files and "start-from" not in given.own:  # without a model it is that of the file
             Experiment(files=given.files, overrides=given.overrides, complete=False)
 

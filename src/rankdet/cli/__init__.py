@@ -21,6 +21,7 @@ COMMANDS = {
     "calibrate": "make scores mean something, for a model or for results from any tool",
     "data": "convert a dataset to another format: COCO, VOC or YOLO",
     "convert": "make a checkpoint from weights of MMDetection, torchvision or Detectron2",
+    "study": "what more training data is worth: AP over the number of training images",
     "export": "export a detector as an ONNX or torch.export graph, and check it against the detector",
     "benchmark": "measure how fast training images are loaded, and how fast a detector trains and detects",
     "show": "list detectors, losses and presets; print the resolved configuration or the environment",

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from rankdet.data.mosaic import MixUp as MixUp
     from rankdet.data.mosaic import Mosaic as Mosaic
     from rankdet.data.one_class import WithoutClasses as WithoutClasses
+    from rankdet.data.part import PartOfImages as PartOfImages
     from rankdet.data.proposals import ProposalFiles as ProposalFiles
     from rankdet.data.proposals import WithProposals as WithProposals
     from rankdet.data.repeat_factor import RepeatFactor as RepeatFactor
@@ -112,6 +113,7 @@ _HOMES = {
     "ObjectErasing": "erasing",
     "OpenCVBilinear": "interpolation",
     "Order": "batches",
+    "PartOfImages": "part",
     "PhotometricDistortion": "augment",
     "PillowBilinear": "interpolation",
     "ProposalFiles": "proposals",

@@ -33,6 +33,7 @@ class SubsetDetection(DetectionDataset):
         if len(set(self.indices)) < len(self.indices):
             raise DatasetError("an index occurs more than once; name each image once")
         self.categories = dataset.categories
+        self.turns_upright = dataset.turns_upright
         source = f"{len(self.indices)} images of {dataset.report.source}"
         self.report = DatasetReport(source=source, images=len(self.indices), objects=None)
 

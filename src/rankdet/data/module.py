@@ -51,7 +51,8 @@ class DetectionData:
             horizontal flip with probability 0.5. Boxes are clipped and degenerate ones dropped after them in any case.
         strong: more transforms of training images, after `train_transforms`, such as `Mosaic`, `MixUp` and `CopyPaste`;
             the last epochs can go without them. The images that these mix in are training images.
-        sampling: how often training images come in an epoch; None for each once. ``RepeatRare()`` suits long tails.
+        sampling: how often training images come in an epoch, if at all; None for each once. ``RepeatRare()`` suits long
+            tails.
         skip_empty: leave images without objects out of the training, as the published experiments do.
         min_size: leave images whose shorter side is below this many pixels out of the training.
         one_class: put all objects into one class, "object", for detectors that only separate objects from background.
@@ -100,14 +101,16 @@ class DetectionData:
         self.resize = ResizeShorter() if resize is None else resize
         self.train_transforms = _augmentation(self.resize, train_transforms)
         self.strong = strong
-        self._tolerant_train = SkipCorrupt(
-            _open(train, train_images, classes=classes, masks=masks, seed=0, skip_empty=skip_empty, min_size=min_size)
+        sampling = sampling or EachOnce()
+        images = _open(
+            train, train_images, classes=classes, masks=masks, seed=0, skip_empty=skip_empty, min_size=min_size
         )
+        self._tolerant_train = SkipCorrupt(sampling.choose(images))
         self.proposals = files = proposals or ProposalFiles()
         self.semantic = semantic
         self.train = with_proposals(one_class_of(self._tolerant_train, one_class), files.train, everywhere=True)
         self.train = with_semantics(self.train, semantic)
-        self._order = (sampling or EachOnce()).order(self.train)
+        self._order = sampling.order(self.train)
         sources = [of_split(one, "val") for one in val] if isinstance(val, list) else of_split(val, "val")
         validation = _open(sources, val_images, classes=classes, masks=masks, seed=1)
         if isinstance(validation, VOCDetection) and isinstance(val, str):

@@ -1,4 +1,4 @@
-"""How often training images come in an epoch: a rule that a configuration can name."""
+"""How often training images come in an epoch, if at all: a rule that a configuration can name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from rankdet.data.repeat_factor import RepeatFactor, Rounding, repeat_factors_of
 class Sampling(ABC):
     """Makes the order of the training images from their dataset."""
 
+    def choose(self, dataset: DetectionDataset) -> DetectionDataset:
+        """The images to train on: all of them, unless a rule says otherwise."""
+        return dataset
+
     @abstractmethod
     def order(self, dataset: DetectionDataset) -> Order:
-        """The order for one dataset."""
+        """The order for a dataset of chosen images."""
 
 
 class EachOnce(Sampling):
