@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankdet.cli.errors import CommandError, near
-from rankdet.cli.options import CHECKPOINT, HELP, Option, describe_options, read_options
+from rankdet.cli.options import CHECKPOINT, CONFIG, HELP, TRUST, Given, Option, describe_options, read_options
 from rankdet.cli.values import height_and_width, whole_number
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from rankdet.data.transforms import FixedResize
-    from rankdet.export import About, Parity
+    from rankdet.cli.inference import Validation
+    from rankdet.export import About
+    from rankdet.predictor import Predictor
 
 OPTIONS = {
     "checkpoint": CHECKPOINT,
@@ -24,35 +23,34 @@ OPTIONS = {
     "batch": Option("N", "number of images in a batch, or any (default: 1)"),
     "raw": Option(None, "leave suppression out: the graph gives candidates, and you suppress duplicates among them"),
     "images": Option("FOLDER", "images on which the file is compared with the detector; noise by default"),
-    "trust": Option("PACKAGE", "also build classes of this package if the checkpoint names them"),
+    "config": Option(CONFIG.value, "a YAML file or preset whose validation images give the AP of detector and file"),
+    "trust": TRUST,
     "help": HELP,
 }
 USAGE = """\
 usage: rankdet export --checkpoint FILE --output FILE --size HxW|any [--format onnx|torch] [--images FOLDER]
+                      [--data.val DATA]
 
 Exports a detector as a graph that decodes boxes and suppresses duplicates; classes, thresholds and the resizing rule
-are in the file. Then runs the file and compares it with the detector; the command fails if they differ.
+are in the file. Then runs the file and compares it with the detector, and by their AP if there are annotated images
+(--data.val); the command fails if they differ.
 
 examples:
   rankdet export --checkpoint runs/demo/best.ckpt --size 256x256 --output demo.onnx
   rankdet export --checkpoint calibrated.ckpt --size 800x1344 --images val2017 --output detector.onnx
+  rankdet export --checkpoint calibrated.ckpt --size 800x1344 --data.val instances_val2017.json --output detector.onnx
   rankdet export --checkpoint calibrated.ckpt --size any --batch any --images val2017 --output detector.onnx
 """
 FORMATS = ("onnx", "torch")
 ANY = "any"
-_COMPARED = 4
-_SIZES = ((192, 256), (256, 192), (203, 331))
-"""Of the noise that a file for any size is compared on."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; 0 when the file is written and gives what the detector gives, 1 when it differs."""
     given = read_options(arguments, OPTIONS)
     if "help" in given.own:
-        print(f"{USAGE}\noptions:\n{describe_options(OPTIONS)}")
+        print(f"{USAGE}\noptions:\n{describe_options(OPTIONS)}\n\nand keys of the configuration, such as --data.val")
         return 0
-    if given.files or given.overrides:
-        raise CommandError("export takes a checkpoint and no configuration")
     for needed in ("checkpoint", "output", "size"):
         if needed not in given.own:
             raise CommandError(f"--{needed} {OPTIONS[needed].value} is needed: {OPTIONS[needed].help}")
@@ -62,32 +60,48 @@ def main(arguments: Sequence[str]) -> int:
     output = Path(given.own["output"])
     if (output.suffix == ".onnx") != (form == "onnx"):
         raise CommandError(f"--output {output} must end in .onnx for ONNX, and in .pt2 for torch")
-    from rankdet.cli.inference import open_predictor
-    from rankdet.export import ExportedDetector, compare_sizes, export, overall
+    from rankdet.export import export
 
     size = None if given.own["size"] == ANY else height_and_width(given.own["size"])
     batch = None if given.take("batch") == ANY else whole_number(given, "batch", default=1)
-    predictor = open_predictor(given.own["checkpoint"], trusted=given.take("trust"))
+    predictor, validation = _opened(given)
     about = export(predictor, output, size=size, form=form, batch=batch, raw="raw" in given.own)  # type: ignore[arg-type]
     _tell(about, output)
-    images = _images(given.take("images"), size, predictor.resize)
-    compared = compare_sizes(predictor.detect, ExportedDetector(output), images, together=batch or 2)
+    if _same(predictor, output, validation, images=given.take("images")):
+        return 0
+    print(f"{output} does not give what the detector gives")
+    return 1
+
+
+def _opened(given: Given) -> tuple[Predictor, Validation | None]:
+    """The detector, and annotated images if data or a configuration are named."""
+    from rankdet.cli.inference import check_categories, open_predictor, open_validation
+
+    checkpoint, trusted = given.own["checkpoint"], given.take("trust")
+    if not given.files and not given.overrides:
+        return open_predictor(checkpoint, trusted=trusted), None
+    validation, plan = open_validation(given.files, given.overrides, checkpoint=checkpoint, trusted=trusted)
+    categories = validation.data.categories
+    predictor = open_predictor(checkpoint, plan=plan, num_classes=len(categories), trusted=trusted)
+    check_categories(predictor, categories, checkpoint=checkpoint)
+    return predictor, validation
+
+
+def _same(predictor: Predictor, output: Path, validation: Validation | None, *, images: str | None) -> bool:
+    """Whether detector and file differ by no more than arithmetic explains; prints by how much they do."""
+    from rankdet.cli.export_checks import compare_accuracies, images_to_compare, table_of_differences
+    from rankdet.export import ExportedDetector, compare_sizes, overall
+
+    exported = ExportedDetector(output)
+    compared_on = images_to_compare(images, validation, exported.about, rule=predictor.resize)
+    compared = compare_sizes(predictor.detect, exported, compared_on, together=exported.about.batch or 2)
     parity = overall([part for _, part in compared])
-    print(_table(compared, parity))
-    if not parity.holds:
-        print(f"{output} does not give what the detector gives")
-    return 0 if parity.holds else 1
-
-
-def _table(compared: Sequence[tuple[tuple[int, int], Parity]], all_sizes: Parity) -> str:
-    """The largest differences between detector and file, for each size of images."""
-    rows = [(f"{height} x {width}", part) for (height, width), part in compared]
-    if len(rows) > 1:
-        rows.append(("all", all_sizes))
-    head = f"{'compared on':<14}{'detections':>12}{'not in file':>13}{'score':>10}{'pixels':>10}"
-    return "\n".join(
-        [head] + [f"{name:<14}{p.detections:>12}{p.alone:>13}{p.score:>10.1e}{p.pixels:>10.1e}" for name, p in rows]
-    )
+    print(table_of_differences(compared, parity))
+    if validation is None:
+        return parity.holds
+    accuracies = compare_accuracies(validation, predictor, exported)
+    print(accuracies.table())
+    return parity.holds and accuracies.holds
 
 
 def _tell(about: About, output: Path) -> None:
@@ -104,22 +118,3 @@ def _tell(about: About, output: Path) -> None:
             f"these are candidates: suppress duplicates in a class, with an IoU above {left.nms_threshold:g}, and take "
             f"the best {left.max_detections} of the rest"
         )
-
-
-def _images(folder: str | None, size: tuple[int, int] | None, rule: FixedResize) -> list[Tensor]:
-    """Images that fill the size, or as the detector's own rule resizes them; or noise."""
-    import torch
-
-    from rankdet.cli.predict_inputs import find_inputs
-    from rankdet.data.image import read_upright
-    from rankdet.data.transforms import ResizeExactly
-
-    if folder is None:
-        generator = torch.Generator().manual_seed(0)
-        sizes = [size] * _COMPARED if size else [each for each in _SIZES for _ in range(2)]
-        return [torch.rand(3, *each, generator=generator) for each in sizes]
-    inputs = find_inputs([folder], lists=[], output=None)
-    if not inputs.files:
-        raise CommandError(f"--images {folder}: {'; '.join(inputs.told()) or 'there are none'}")
-    resize = ResizeExactly(height=size[0], width=size[1]) if size else rule
-    return [resize(read_upright(file)) for file in inputs.files[: 8 * _COMPARED]]

@@ -6,8 +6,18 @@ __needs__ = require(__name__, "torch", "torchvision", torch_with="train")
 
 from rankdet.export.about import About
 from rankdet.export.detection import ExportedGraph
-from rankdet.export.parity import Parity, compare, compare_sizes, overall
+from rankdet.export.parity import AP, Parity, compare, compare_sizes, overall
 from rankdet.export.runtime import ExportedDetector
 from rankdet.export.writing import export
 
-__all__ = ["About", "ExportedDetector", "ExportedGraph", "Parity", "compare", "compare_sizes", "export", "overall"]
+__all__ = [
+    "AP",
+    "About",
+    "ExportedDetector",
+    "ExportedGraph",
+    "Parity",
+    "compare",
+    "compare_sizes",
+    "export",
+    "overall",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from rankdet.eval.inference import Detection
+from rankdet.export.canvas import Detect
 from rankdet.ops.boxes import pairwise_iou
 
 SCORE, PIXELS = 1e-3, 0.1
 """What the largest differences of scores and boxes must stay below."""
-Detect = Callable[[list[Tensor]], list[Detection]]
+AP = 1e-3
+"""The same of AP, in 0..1, on annotated images."""
 COUNTED = 0.01
 """Detections below this score are left out: which of them are among the best hundred hangs by a hair."""
 

@@ -15,6 +15,7 @@ from rankdet.data.categories import Categories
 from rankdet.data.transforms import resize_from_dict
 from rankdet.eval.inference import Detection
 from rankdet.export.about import ALONE, KEY, LEAST, MOST, OF_BOXES, OUTPUTS, About
+from rankdet.export.canvas import on_canvas
 from rankdet.export.raw import suppressed
 from rankdet.extras import needed_for
 from rankdet.ops.boxes import clip_boxes
@@ -73,14 +74,10 @@ class ExportedDetector(nn.Module):
 
     def _of_batch(self, images: Sequence[Tensor]) -> list[Detection]:
         height, width = self._canvas(images[0])
-        pixels = torch.full((self.about.batch or len(images), 3, height, width), 0.45)  # about the mean colour
-        for row, image in zip(pixels, images, strict=False):
-            values = image.as_subclass(Tensor).cpu()
-            if values.shape[1] > height or values.shape[2] > width:
-                raise ValueError(
-                    f"{self.path} takes images of {height} x {width} pixels; got {tuple(values.shape[1:])}"
-                )
-            row[:, : values.shape[1], : values.shape[2]] = values / 255 if values.dtype == torch.uint8 else values
+        for image in images:
+            if image.shape[1] > height or image.shape[2] > width:
+                raise ValueError(f"{self.path} takes images of {height} x {width} pixels; got {tuple(image.shape[1:])}")
+        pixels = on_canvas(images, (height, width), number=self.about.batch or len(images))
         outputs = dict(zip(OUTPUTS, self._run(pixels), strict=False))
         return [self._of_image(outputs, row, image) for row, image in enumerate(images)]
 
@@ -95,14 +92,16 @@ class ExportedDetector(nn.Module):
 
     def _of_image(self, outputs: dict[str, Tensor], row: int, image: Tensor) -> Detection:
         size = (int(image.shape[1]), int(image.shape[2]))
-        boxes = clip_boxes(outputs["boxes"][row], size)
-        kept = ((outputs["labels"][row] >= 0) & (boxes[:, 2:] > boxes[:, :2]).all(1)).nonzero().squeeze(1)
-        if (left := self.about.suppression) is not None:
-            scores, labels = (outputs[name][row][kept] for name in ("scores", "labels"))
-            kept = kept[suppressed(boxes[kept], scores, labels, left)]
-        found = {name: outputs[name][row][kept] for name in ("labels", "scores")} | {"boxes": boxes[kept]}
+        boxes, scores, labels = (outputs[name][row] for name in ("boxes", "scores", "labels"))
+        rows = (labels >= 0).nonzero().squeeze(1)
+        if self.about.suppression is not None:
+            rows = rows[suppressed(boxes[rows], scores[rows], labels[rows], self.about.suppression)]
+        cut = clip_boxes(boxes[rows], size)
+        inside = (cut[:, 2:] > cut[:, :2]).all(1)
+        kept = rows[inside]
+        found = {"labels": labels[kept], "scores": scores[kept], "boxes": cut[inside]}
         if self.about.masks is not None:
-            found["masks"] = _masks(outputs["masks"][row][kept], outputs["boxes"][row][kept], self.about, size)
+            found["masks"] = _masks(outputs["masks"][row][kept], boxes[kept], self.about, size)
         if self.about.masks == ALONE:
             found["boxes"] = boxes_around(found["masks"])
             seen = found["boxes"][:, 2] > 0
