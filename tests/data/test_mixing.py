@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from rankdet.data import CopyPaste, MixUp, Mosaic, Sample, merge_targets
+from rankdet.data import CopyBlend, CopyPaste, MixUp, Mosaic, Sample, merge_targets
 from rankdet.data.canvas import filled, lay
 from rankdet.data.jitter import affine
 from tests.data.coloured import check_colours, check_sound, coloured, drawing, tight
@@ -243,3 +243,33 @@ def test_what_only_some_have():
     assert "masks" not in merged
     assert merged["difficult"].tolist() == [False, True]
     assert isinstance(merged["boxes"], tv_tensors.BoundingBoxes)
+
+
+class TestCopyBlend:
+    @pytest.mark.parametrize("masks", [True, False])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_objects_and_their_margins_are_blended_in(self, seed: int, masks: bool):
+        image, target = coloured([(5, 5, 25, 20)], masks=masks)
+        other = coloured([(10, 12, 30, 26), (40, 2, 44, 6)], first=11, masks=masks)  # the second is too small
+        torch.manual_seed(seed)
+        blend = CopyBlend(margin=(0.25, 0.25), share=(0.5, 0.5))
+        mixed, merged = blend.mix(image, target, drawing(other))
+        assert merged["labels"].tolist() == [1, 11]
+        check_sound(mixed, merged)
+        x1, y1, x2, y2 = (int(side) for side in merged["boxes"][1])
+        assert (x2 - x1, y2 - y1) == (20, 14)
+        changed = (mixed != image).any(0)
+        around = torch.zeros(40, 60, dtype=torch.bool)
+        around[max(y1 - 3, 0) : y2 + 3, max(x1 - 5, 0) : x2 + 5] = True
+        assert not changed[~around].any()
+        inside = (slice(None), slice(y1, y2), slice(x1, x2))
+        wanted = (image[inside].float() + other[0][:, 12:26, 10:30].float()) / 2
+        assert (mixed[inside].float() - wanted).abs().max() <= 0.5
+
+    def test_crowds_are_not_copied(self):
+        image, target = coloured([(5, 5, 25, 20)])
+        other = coloured([(10, 12, 30, 26)], first=11)
+        other[1]["iscrowd"] = torch.tensor([True])
+        mixed, merged = CopyBlend().mix(image, target, drawing(other))
+        assert merged["labels"].tolist() == [1]
+        assert torch.equal(mixed, image)

@@ -14,9 +14,10 @@ from torchvision.transforms import v2
 
 from rankdet.data import (
     AffineJitter,
-    Closing,
+    Alternatives,
     CocoDetection,
     ConcatDetection,
+    CopyBlend,
     CopyPaste,
     DatasetError,
     DetectionData,
@@ -30,6 +31,7 @@ from rankdet.data import (
     Shapes,
     Shuffled,
     StrongAugmentation,
+    TransformsByEpoch,
     build_loader,
 )
 from rankdet.data.canvas import filled
@@ -50,7 +52,7 @@ class TestPipeline:
     SHAPES = KeptShapes(length=6, seed=0, image_size=(48, 64), masks=True, empty=0.3)
 
     def test_no_degenerate_boxes(self):
-        transforms = augmented(self.SHAPES, [*STRONG, CopyPaste(), ObjectErasing()])
+        transforms = augmented(self.SHAPES, [*STRONG, CopyBlend(), CopyPaste(), ObjectErasing()])
         counts = []
         for seed in range(16):
             with seeded(seed):
@@ -100,11 +102,12 @@ def seen(loader: Any) -> list[tuple[int, bytes, list[list[float]]]]:
 TRAIN, VAL = KeptShapes(length=6, seed=0, image_size=32, masks=True), Shapes(length=2, seed=1, image_size=32)
 
 
-def strong(*transforms: v2.Transform, closing_epochs: int = 0) -> StrongAugmentation:
-    return StrongAugmentation(transforms=list(transforms), closing_epochs=closing_epochs)
+def strong(*transforms: v2.Transform, opening_epochs: int = 0, closing_epochs: int = 0) -> StrongAugmentation:
+    return StrongAugmentation(transforms=list(transforms), opening_epochs=opening_epochs, closing_epochs=closing_epochs)
 
 
-ALL = [*STRONG, CopyPaste(probability=0.5), v2.ColorJitter(0.4, 0.4), ObjectErasing()]
+EITHER = Alternatives(transforms=[Mosaic(), AffineJitter()], otherwise=[CopyBlend()], until=0.5)
+ALL = [*STRONG, EITHER, CopyPaste(probability=0.5), v2.ColorJitter(0.4, 0.4), ObjectErasing()]
 
 
 def make_data(**arguments: Any) -> DetectionData:
@@ -133,27 +136,55 @@ class TestData:
         assert seen(again) == second[4:]
         assert seen(make_data().train_loader(seed=4)) != first
 
-    def test_the_last_epochs_go_without(self):
-        data = make_data(strong=strong(*ALL, closing_epochs=2))
-        closing, plain = data.train_loader(seed=3, epochs=3), make_data(strong=None).train_loader(seed=3)
+    def test_the_first_and_last_epochs_go_without(self):
+        data = make_data(strong=strong(*ALL, opening_epochs=1, closing_epochs=2))
+        sometimes, plain = data.train_loader(seed=3, epochs=4), make_data(strong=None).train_loader(seed=3)
         always = make_data().train_loader(seed=3)
-        for epoch in range(3):
-            found, usual, other = seen(closing), seen(plain), seen(always)
-            assert found == (other if epoch < 1 else usual), epoch
+        for epoch in range(4):
+            found, usual, other = seen(sometimes), seen(plain), seen(always)
+            assert found == (other if epoch == 1 else usual), epoch
             assert usual != other
+
+    def test_alternatives_come_to_their_end(self):
+        """As in DEIM's schedule of 132 epochs: mosaic and mixup from epoch 4 to 64, the others to 120."""
+        mosaic = Alternatives(transforms=[Mosaic()], otherwise=[ObjectErasing()], until=0.5)
+        mixup = Alternatives(transforms=[MixUp()], until=0.5)
+        grey = v2.RandomGrayscale()
+        dense = strong(grey, mosaic, mixup, opening_epochs=4, closing_epochs=12)
+        found = [dense.in_epoch(epoch, epochs=132) for epoch in (3, 4, 63, 64, 119, 120)]
+        rest = [grey, *mosaic.otherwise]
+        assert found == [[], [grey, mosaic, mixup], [grey, mosaic, mixup], rest, rest, []]
+        assert dense.describe(132) == (
+            "RandomGrayscale, (Mosaic or ObjectErasing), (MixUp or none); "
+            "not in the first 4 epochs and the last 12 epochs"
+        )
+
+    def test_one_alternative_is_drawn_for_each_image(self):
+        black = tv_tensors.Image(filled((8, 8), (0, 0, 0)))
+        _, target = Shapes(length=1, seed=0)[0]
+        either = Alternatives(
+            transforms=[v2.Lambda(lambda x: x + 1, tv_tensors.Image)],
+            otherwise=[v2.Lambda(lambda x: x + 3, tv_tensors.Image)],
+            probability=0.25,
+        )
+        torch.manual_seed(0)
+        values = [int(either.mix(black, target, lambda: (black, target))[0].max()) for _ in range(400)]
+        assert set(values) == {1, 3}
+        assert values.count(1) == pytest.approx(100, abs=30)
 
     def test_it_says_so(self):
         assert strong(Mosaic(), MixUp(), closing_epochs=2).describe(4) == "Mosaic, MixUp; not in the last 2 epochs"
         assert strong(Mosaic(), closing_epochs=2).describe(2) == "none: Mosaic would not be in the last 2 epochs"
         assert strong(Mosaic(), closing_epochs=1).describe(2) == "Mosaic; not in the last epoch"
         assert strong(MixUp()).describe(2) == "MixUp"
-        assert [strong(MixUp(), closing_epochs=2).closed_from(epochs) for epochs in (4, 2, 1)] == [2, 0, 0]
-        assert strong(MixUp()).closed_from(4) is None
 
-    def test_a_loader_of_its_own_can_close(self):
+    def test_a_loader_of_its_own_has_other_transforms_in_other_epochs(self):
+        class Later(TransformsByEpoch):
+            def in_epoch(self, epoch):
+                return v2.RandomHorizontalFlip(1.0 if epoch >= 1 else 0.0)
+
         dataset = Shapes(length=4, seed=0, image_size=32)
-        flipped = Closing(epoch=1, transforms=v2.RandomHorizontalFlip(1.0))
-        loader = build_loader(dataset, batch_size=4, order=Shuffled(4), closing=flipped)
+        loader = build_loader(dataset, batch_size=4, order=Shuffled(4), transforms=Later())
         for flips in (False, True, True):
             images, targets = next(iter(loader))
             for image, target in zip(images, targets, strict=True):
@@ -205,6 +236,11 @@ class TestData:
         (lambda: ObjectErasing(aspect=0.5), "aspect must be at least 1"),
         (strong, "at least one transform"),
         (lambda: strong(MixUp(), closing_epochs=-1), "closing_epochs must be at least 0"),
+        (lambda: strong(MixUp(), opening_epochs=-1), "opening_epochs must be at least 0"),
+        (lambda: Alternatives(transforms=[]), "at least one transform"),
+        (lambda: Alternatives(transforms=[EITHER]), "must not end before them; got 0.5 and None"),
+        (lambda: CopyBlend(objects=0), "objects must be at least 1"),
+        (lambda: CopyBlend(margin=(0.3, 0.1)), "margin must be"),
     ],
 )
 def test_arguments_are_checked(make: Callable[[], Any], message: str):

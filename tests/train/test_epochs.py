@@ -1,4 +1,4 @@
-"""Modules that want to know when an epoch ends are told so, once, also across interruptions."""
+"""Modules that want to know when an epoch begins or ends are told so, once, also across interruptions."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from tests.train.interruption import BATCHES, Watch, content, same
 
 
 class Balanced(TinyDetector):
-    """Its box loss is balanced by the epoch before."""
+    """Its box loss is balanced by the epoch before, and is doubled from the second epoch on."""
 
     def __init__(self) -> None:
         super().__init__()
         self.balance = EpochBalance(initial=0.5)
         self.weights: list[float] = []
+        self.told: list[int] = []
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.told.append(epoch)
 
     def _losses(self, *arguments: Any) -> NamedLosses:
         losses = super()._losses(*arguments)
+        losses["box"] = losses["box"] * (1 + (self.told[-1] >= 1))
         self.weights.append(float(self.balance.rule.weight))
         losses["box"] = self.balance(losses["box"], losses["classification"].detach())
         return losses
@@ -46,6 +51,7 @@ def train(model: Balanced, folder: Path, *, watch: Watch | None = None, resume: 
 def test_the_weight_changes_between_two_epochs(tmp_path: Path):
     model = Balanced()
     train(model, tmp_path)
+    assert model.told == [0, 1, 2]
     weights = [model.weights[start : start + BATCHES] for start in range(0, 3 * BATCHES, BATCHES)]
     assert [len(set(of_epoch)) for of_epoch in weights] == [1, 1, 1]
     first, second, third = (of_epoch[0] for of_epoch in weights)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankdet.train import Cosine, Schedule, Steps
+from rankdet.train import Cosine, FlatCosine, Schedule, Steps
 
 ONE_X = Schedule(
     epochs=12, warmup_iterations=500, warmup_ratio=0.001, decay=Steps(milestones=(8, 11)), base_batch_size=16
@@ -55,6 +55,19 @@ def test_cosine_is_that_of_torch():
         assert ours.factor(step, steps_per_epoch=5) == pytest.approx(theirs.get_last_lr()[0])
         optimiser.step()
         theirs.step()
+
+
+def test_flat_cosine_is_flat_falls_and_stays():
+    """DEIM's schedule of DEIMv2-S: the full rate to epoch 64, half of it from epoch 120 of 132."""
+    schedule = Schedule(epochs=132, decay=FlatCosine(flat_epochs=64, closing_epochs=12))
+    rates = [schedule.factor(epoch * 10, steps_per_epoch=10) for epoch in (0, 64, 92, 120, 131)]
+    assert rates == pytest.approx([1, 1, 0.75, 0.5, 0.5])
+    falling = [schedule.factor(step, steps_per_epoch=10) for step in range(640, 1200)]
+    assert all(before > after for before, after in itertools.pairwise(falling))
+    assert "constant for 64 epochs, then cosine decay to 0.5 of the rate at epoch 120" in schedule.describe()
+    short = Schedule(epochs=2, decay=FlatCosine(flat_epochs=4, closing_epochs=2))
+    assert [short.factor(step, steps_per_epoch=5) for step in range(10)] == [1.0] * 10
+    assert "is not reached" in short.describe()
 
 
 def test_the_rate_is_scaled_where_its_batch_is_known():

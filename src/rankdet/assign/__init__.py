@@ -13,9 +13,18 @@ from rankdet.assign.fsaf import FSAFAssigner
 from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from rankdet.assign.guided import ApproximateMaxIoU
 from rankdet.assign.hungarian import HungarianMatcher
+from rankdet.assign.late import LateMatcher
 from rankdet.assign.max_iou import BestPriors, MaxIoU
 from rankdet.assign.paa import PAAAssigner
-from rankdet.assign.pair_costs import ClassCost, CriterionCost, FocalCost, MaskCost, Pairs, SoftmaxCost
+from rankdet.assign.pair_costs import (
+    ClassCost,
+    CriterionCost,
+    FocalCost,
+    HighOrderCost,
+    MaskCost,
+    Pairs,
+    SoftmaxCost,
+)
 from rankdet.assign.points import PointAssigner
 from rankdet.assign.reach import CellGrid, Reach
 from rankdet.assign.samplers import KeepAll, RandomSampler, Sampler
@@ -42,11 +51,13 @@ __all__ = [
     "FocalCost",
     "FoveaAssigner",
     "GroundTruth",
+    "HighOrderCost",
     "HungarianMatcher",
     "InstanceTruth",
     "IoUBalancedSampler",
     "KeepAll",
     "LastObject",
+    "LateMatcher",
     "MaskCost",
     "MaxIoU",
     "PAAAssigner",

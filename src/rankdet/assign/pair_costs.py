@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankdet.assign.assignment import Assignment, CandidateCost
+from rankdet.ops.boxes import aligned_iou
 from rankdet.ops.coder import BoxCoder
 from rankdet.ops.part import Part
 from rankdet.ops.predictions import Predictions
@@ -101,6 +102,27 @@ class CriterionCost(ClassCost):
         candidates = Assignment(labels, every, pairs.per_pair(pairs.objects[:, None]), known=every)
         predictions = Predictions(logits, deltas, logits[:, :0], priors, pairs.coder)
         return criterion.cost(predictions, candidates).view(*pairs.boxes.shape[:2], -1)
+
+
+class HighOrderCost(ClassCost):
+    """-s q^power of the score s of the class and the IoU q: one number for both (Rank-DETR, Pu et al., NeurIPS 2023).
+
+    Use ``class_cost=1, box_cost=0, giou_cost=0`` for a matcher without further costs.
+
+    Args:
+        power: of the IoU, above 0; 4 in Rank-DETR and in the last epochs of DEIM.
+    """
+
+    def __init__(self, *, power: float = 4.0) -> None:
+        if power <= 0:
+            raise ValueError(f"power must be above 0; got {power}")
+        self.power = power
+
+    def __call__(self, pairs: Pairs, criterion: CandidateCost) -> Tensor:  # noqa: ARG002
+        """See `ClassCost`."""
+        score = _of_labels(pairs.logits, pairs.labels).sigmoid()
+        overlap = aligned_iou(pairs.boxes[:, :, None], pairs.objects[:, None])
+        return -score * overlap**self.power
 
 
 class MaskCost(Part):

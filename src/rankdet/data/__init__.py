@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rankdet.data.coco import CocoDetection as CocoDetection
     from rankdet.data.compose import ConcatDetection as ConcatDetection
     from rankdet.data.compose import SubsetDetection as SubsetDetection
+    from rankdet.data.copy_blend import CopyBlend as CopyBlend
     from rankdet.data.copy_paste import CopyPaste as CopyPaste
     from rankdet.data.corrupt import BlankCorrupt as BlankCorrupt
     from rankdet.data.corrupt import SkipCorrupt as SkipCorrupt
@@ -41,9 +42,10 @@ if TYPE_CHECKING:
     from rankdet.data.interpolation import PillowBilinear as PillowBilinear
     from rankdet.data.jitter import AffineJitter as AffineJitter
     from rankdet.data.jitter import LargeScaleJitter as LargeScaleJitter
-    from rankdet.data.loader import Closing as Closing
+    from rankdet.data.loader import TransformsByEpoch as TransformsByEpoch
     from rankdet.data.loader import build_loader as build_loader
     from rankdet.data.loader import collate as collate
+    from rankdet.data.mixing import Alternatives as Alternatives
     from rankdet.data.mixing import MixingTransform as MixingTransform
     from rankdet.data.mixing import merge_targets as merge_targets
     from rankdet.data.module import DetectionData as DetectionData
@@ -82,12 +84,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AffineJitter": "jitter",
+    "Alternatives": "mixing",
     "Antialiased": "interpolation",
     "BlankCorrupt": "corrupt",
     "Categories": "categories",
-    "Closing": "loader",
     "CocoDetection": "coco",
     "ConcatDetection": "compose",
+    "CopyBlend": "copy_blend",
     "CopyPaste": "copy_paste",
     "CorruptImageError": "errors",
     "DatasetError": "errors",
@@ -138,6 +141,7 @@ _HOMES = {
     "StrongAugmentation": "strong",
     "SubsetDetection": "compose",
     "Target": "dataset",
+    "TransformsByEpoch": "loader",
     "VOCDetection": "voc",
     "YOLODetection": "yolo",
     "WithProposals": "proposals",

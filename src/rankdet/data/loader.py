@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,37 +21,28 @@ Transforms = Callable[..., Any]
 """Takes ``(image, target)`` and returns both; torchvision's v2 transforms do. It must pickle."""
 
 
-@dataclass(frozen=True)
-class Closing:
-    """Other transforms for the end of a training.
+class TransformsByEpoch(ABC):
+    """Transforms that are not the same in every epoch. It must pickle."""
 
-    Attributes:
-        epoch: the first that they are for, from 0.
-        transforms: in the place of the usual ones.
-    """
-
-    epoch: int
-    transforms: Transforms
+    @abstractmethod
+    def in_epoch(self, epoch: int) -> Transforms:
+        """Those of an epoch, counted from 0; they depend on nothing else."""
 
 
 class AugmentedSamples(Dataset[Sample]):
     """A dataset indexed by ``(place, seed, epoch)``, from which alone the transforms of a sample follow."""
 
-    def __init__(
-        self, dataset: DetectionDataset, transforms: Transforms | None, closing: Closing | None = None
-    ) -> None:
+    def __init__(self, dataset: DetectionDataset, transforms: Transforms | TransformsByEpoch | None) -> None:
         self.dataset = dataset
         self.transforms = transforms
-        self.closing = closing
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, draw: Draw) -> Sample:
         image, target = self.dataset[draw.place]
-        transforms = self.transforms
-        if self.closing is not None and draw.epoch >= self.closing.epoch:
-            transforms = self.closing.transforms
+        by_epoch = self.transforms
+        transforms = by_epoch.in_epoch(draw.epoch) if isinstance(by_epoch, TransformsByEpoch) else by_epoch
         if transforms is None:
             return image, target
         with seeded(draw.seed):
@@ -63,8 +54,7 @@ def build_loader(
     *,
     batch_size: int,
     order: Order | None = None,
-    transforms: Transforms | None = None,
-    closing: Closing | None = None,
+    transforms: Transforms | TransformsByEpoch | None = None,
     groups: Sequence[int] | None = None,
     workers: int = 0,
     seed: int = 0,
@@ -81,7 +71,6 @@ def build_loader(
         batch_size: images in a batch on this process.
         order: ``Shuffled(len(dataset))`` for training; None for the order of the dataset.
         transforms: applied to each sample.
-        closing: other transforms from some epoch on; None for the same ones throughout.
         groups: a batch holds images of one group; see :func:`rankdet.data.batches.group_by_orientation`.
         workers: processes that load; 0 loads in this one.
         seed: of order and transforms.
@@ -109,7 +98,7 @@ def build_loader(
     if workers:
         _allow_open_files()
     return DataLoader(
-        AugmentedSamples(dataset, transforms, closing),
+        AugmentedSamples(dataset, transforms),
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=collate,

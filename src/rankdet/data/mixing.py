@@ -55,6 +55,74 @@ class MixingTransform(v2.Transform, ABC):
         raise TypeError(f"{name} needs other images: put it into a StrongAugmentation (data.strong), or call its mix")
 
 
+class Alternatives(MixingTransform):
+    """Some transforms or others, such as mosaic or crops; the first ones only until some time in the training.
+
+    Args:
+        transforms: one of the two lists of transforms.
+        otherwise: the other one; it may be empty.
+        probability: of the first ones.
+        until: when the first ones end, as a share of the epochs before the closing ones of the `StrongAugmentation`,
+            counted from the end of its opening ones; None: not before the closing ones. With 132 epochs, 4 of them
+            opening and 12 closing, a half is 4 + 120 / 2 = 64 epochs.
+
+    Example:
+        >>> from torchvision.transforms import v2
+        >>> Alternatives(transforms=[v2.RandomGrayscale()], otherwise=[v2.GaussianBlur(3)], until=0.5)
+        RandomGrayscale or GaussianBlur
+    """
+
+    def __init__(
+        self,
+        *,
+        transforms: list[v2.Transform],
+        otherwise: list[v2.Transform] | None = None,
+        probability: float = 0.5,
+        until: float | None = None,
+    ) -> None:
+        super().__init__()
+        if not transforms:
+            raise ValueError("transforms must name at least one transform")
+        self.transforms = transforms
+        self.otherwise = otherwise or []
+        for inner in (*self.transforms, *self.otherwise):
+            if isinstance(inner, Alternatives) and inner.until is not None and inner.until < (until or 1):
+                raise ValueError(
+                    f"the alternatives within others must not end before them; got {inner.until} and {until}"
+                )
+        self.of_first = check_share("probability", probability)
+        self.until: float | None = until if until is None else check_share("until", until)
+        self.needs_masks = any(needs_masks(transform) for transform in (*self.transforms, *self.otherwise))
+
+    def mix(self, image: tv_tensors.Image, target: Target, draw: DrawPartner) -> Sample:
+        """What the chosen transforms make of the image; all of them draw from the same partners."""
+        chosen = self.transforms if torch.rand(()) < self.of_first else self.otherwise
+        for transform in chosen:
+            image, target = apply(transform, image, target, draw)
+        return image, target
+
+    def __repr__(self) -> str:
+        return " or ".join(names_of(side) or "none" for side in (self.transforms, self.otherwise))
+
+
+def apply(transform: v2.Transform, image: tv_tensors.Image, target: Target, draw: DrawPartner) -> Sample:
+    """What a transform makes of an image, whether it mixes in others or not."""
+    if isinstance(transform, MixingTransform):
+        return transform.maybe_mix(image, target, draw)
+    image, target = transform(image, target)
+    return image, target
+
+
+def needs_masks(transform: v2.Transform) -> bool:
+    """Whether every image must have masks."""
+    return isinstance(transform, MixingTransform) and transform.needs_masks
+
+
+def names_of(transforms: Sequence[v2.Transform]) -> str:
+    """Of transforms, for people."""
+    return ", ".join(f"({one!r})" if isinstance(one, Alternatives) else type(one).__name__ for one in transforms)
+
+
 def merge_targets(targets: Sequence[Target]) -> Target:
     """The objects of several targets on one canvas, as one target that is otherwise the first.
 

@@ -17,7 +17,7 @@ from rankdet.data.compose import ConcatDetection, SubsetDetection
 from rankdet.data.corrupt import BlankCorrupt, SkipCorrupt
 from rankdet.data.dataset import DetectionDataset
 from rankdet.data.errors import CLASSES, MASKS, CorruptImageError, DatasetError
-from rankdet.data.loader import Closing, Transforms, build_loader
+from rankdet.data.loader import Transforms, TransformsByEpoch, build_loader
 from rankdet.data.mixing import MixingTransform
 from rankdet.data.one_class import one_class_of
 from rankdet.data.proposals import ProposalFiles, with_proposals
@@ -50,7 +50,7 @@ class DetectionData:
         train_transforms: resizing and augmentation of training images, in order; None for `resize` and a
             horizontal flip with probability 0.5. Boxes are clipped and degenerate ones dropped after them in any case.
         strong: more transforms of training images, after `train_transforms`, such as `Mosaic`, `MixUp` and `CopyPaste`;
-            the last epochs can go without them. The images that these mix in are training images.
+            the first and the last epochs can go without them. The images that these mix in are training images.
         sampling: how often training images come in an epoch, if at all; None for each once. ``RepeatRare()`` suits long
             tails.
         skip_empty: leave images without objects out of the training, as the published experiments do.
@@ -157,16 +157,17 @@ class DetectionData:
     ) -> DataLoader[Any]:
         """Shuffled batches of one orientation each, augmented; corrupt images are replaced and counted.
 
-        With `epochs`, those of the whole training, the last of them go without strong augmentation if it says so.
+        With `epochs`, those of the whole training, some go without strong augmentation if it says so.
         `rank` and `world_size` default to those of ``torch.distributed``.
         """
-        closed_from = self.strong.closed_from(epochs) if self.strong is not None and epochs is not None else None
+        transforms: Transforms | TransformsByEpoch = self.all_transforms
+        if self.strong is not None and epochs is not None:
+            transforms = self.strong.by_epoch(self.train_transforms, self.train, epochs=epochs)
         return build_loader(
             self.train,
             batch_size=self.batch_size,
             order=self._order,
-            transforms=self.all_transforms,
-            closing=None if closed_from is None else Closing(closed_from, self.train_transforms),
+            transforms=transforms,
             groups=group_by_orientation(self.train.image_sizes),
             workers=self.workers,
             seed=seed,

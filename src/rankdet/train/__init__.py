@@ -12,6 +12,7 @@ from rankdet.extras import exported
 if TYPE_CHECKING:
     from rankdet.train.data_speed import DataSpeed as DataSpeed
     from rankdet.train.data_speed import benchmark_data as benchmark_data
+    from rankdet.train.epochs import begin_epoch as begin_epoch
     from rankdet.train.epochs import end_epoch as end_epoch
     from rankdet.train.errors import TrainingError as TrainingError
     from rankdet.train.errors import TrainingInterrupted as TrainingInterrupted
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rankdet.train.run import fit as fit
     from rankdet.train.schedule import Cosine as Cosine
     from rankdet.train.schedule import Decay as Decay
+    from rankdet.train.schedule import FlatCosine as FlatCosine
     from rankdet.train.schedule import Schedule as Schedule
     from rankdet.train.schedule import Steps as Steps
     from rankdet.train.task import DetectionTask as DetectionTask
@@ -42,6 +44,7 @@ _HOMES = {
     "DataSpeed": "data_speed",
     "Decay": "schedule",
     "DetectionTask": "task",
+    "FlatCosine": "schedule",
     "ModelSpeed": "model_speed",
     "Optimiser": "optimiser",
     "LayerDecay": "parameter_groups",
@@ -56,6 +59,7 @@ _HOMES = {
     "TrainingInterrupted": "errors",
     "benchmark_data": "data_speed",
     "benchmark_model": "model_speed",
+    "begin_epoch": "epochs",
     "end_epoch": "epochs",
     "fit": "run",
     "random_batch": "random_images",

@@ -15,10 +15,10 @@ from torch import nn
 
 from rankdet.data.module import DetectionData
 from rankdet.eval import iou_types_of
+from rankdet.train.augmentation import SayAugmentation
 from rankdet.train.averaging import AverageWeights
 from rankdet.train.checkpoint_io import ReplacingIO
 from rankdet.train.checkpoints import Checkpoints, SaveBeforeEvaluation
-from rankdet.train.closing import SayClosing
 from rankdet.train.display import Display
 from rankdet.train.evaluation import Evaluate
 from rankdet.train.folder import RunFolder
@@ -198,8 +198,8 @@ def _watchers(
     progress = ShowProgress(display, log_every=parts.options.log_every)
     checkpoints = Checkpoints(folder, evaluation=evaluate, display=display)
     sound = LeaveOutNonFinite(folder, display=display, most=parts.options.most_nonfinite)
-    closing = [SayClosing(parts.data.strong, display)] if parts.data.strong is not None else []
-    return [*closing, progress, sound, *average, SaveBeforeEvaluation(checkpoints), evaluate, *more, checkpoints]
+    augmentation = [SayAugmentation(parts.data.strong, display)] if parts.data.strong is not None else []
+    return [*augmentation, progress, sound, *average, SaveBeforeEvaluation(checkpoints), evaluate, *more, checkpoints]
 
 
 def _trainer(options: TrainerOptions, epochs: int, folder: RunFolder, watchers: list[Callback]) -> pl.Trainer:

@@ -1,8 +1,26 @@
-"""The end of an epoch, told to the parts of a model that want to know."""
+"""Beginning and end of an epoch, told to the parts of a model that want to know."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
+
+
+def begin_epoch(model: nn.Module, epoch: int) -> None:
+    """Tell every part of a model which epoch of its training begins, counted from 0.
+
+    `fit` and `DetectionTask` do so, after an interruption as well; a loop of your own calls this before each epoch.
+    Parts that want to know have a method ``begin_epoch(epoch)``: a `rankdet.assign.LateMatcher` chooses by it.
+
+    >>> from rankdet.assign import LateMatcher
+    >>> matcher = LateMatcher(epoch=1)
+    >>> begin_epoch(nn.Sequential(matcher), 1)
+    >>> matcher.now is matcher.late
+    True
+    """
+    for begin in _methods(model, "begin_epoch"):
+        begin(epoch)
 
 
 def end_epoch(model: nn.Module) -> None:
@@ -19,7 +37,10 @@ def end_epoch(model: nn.Module) -> None:
     >>> float(balance.weight)  # (0.6 + 0.2) / 0.2
     4.0
     """
-    for module in model.modules():
-        end = getattr(module, "end_epoch", None)
-        if callable(end):
-            end()
+    for end in _methods(model, "end_epoch"):
+        end()
+
+
+def _methods(model: nn.Module, name: str) -> list[Callable[..., None]]:
+    methods = (getattr(module, name, None) for module in model.modules())
+    return [method for method in methods if callable(method)]

@@ -88,6 +88,47 @@ class Cosine(Decay):
         return f"cosine decay to {self.final:g}" + (" of the rate" if self.final else "")
 
 
+class FlatCosine(Decay):
+    """The full rate at first, half a cosine wave down to `final`, and that to the end (Lyu et al., "RTMDet", 2022).
+
+    Args:
+        flat_epochs: epochs at the full rate, those of the warm-up among them.
+        closing_epochs: epochs at the lowest rate, at the end.
+        final: the lowest rate as a share of the full one.
+
+    >>> flat = FlatCosine(flat_epochs=4, closing_epochs=2)
+    >>> [round(flat.factor(epoch, steps_per_epoch=1, epochs=10), 4) for epoch in (3, 4, 6, 8, 9)]
+    [1.0, 1.0, 0.75, 0.5, 0.5]
+    """
+
+    def __init__(self, *, flat_epochs: int, closing_epochs: int = 0, final: float = 0.5) -> None:
+        _check_whole("flat_epochs", flat_epochs, least=0)
+        _check_whole("closing_epochs", closing_epochs, least=0)
+        if not 0 <= final <= 1:
+            raise ValueError(f"final must be >= 0 and <= 1, got {final}")
+        self.flat_epochs = flat_epochs
+        self.closing_epochs = closing_epochs
+        self.final = final
+
+    @override
+    def factor(self, step: int, *, steps_per_epoch: int, epochs: int) -> float:
+        past = step / steps_per_epoch - self.flat_epochs
+        if past <= 0:
+            return 1.0
+        falling = epochs - self.closing_epochs - self.flat_epochs
+        done = min(1.0, past / falling) if falling > 0 else 1.0
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
+
+    @override
+    def describe(self, epochs: int) -> str:
+        last = max(epochs - self.closing_epochs, self.flat_epochs)
+        if epochs <= self.flat_epochs:
+            return f"constant (the decay after {self.flat_epochs} epochs is not reached)"
+        return (
+            f"constant for {self.flat_epochs} epochs, then cosine decay to {self.final:g} of the rate at epoch {last}"
+        )
+
+
 class Schedule:
     """The length of a training and its learning rate.
 

@@ -18,7 +18,7 @@ from rankdet.data.seeding import seed_for
 from rankdet.eval import Evaluation
 from rankdet.eval.inference import answer
 from rankdet.ops.checkpoint import VERSION, model_weights
-from rankdet.train.epochs import end_epoch
+from rankdet.train.epochs import begin_epoch, end_epoch
 from rankdet.train.optimiser import Optimiser
 from rankdet.train.parameter_groups import RATE, in_groups_of_today
 from rankdet.train.schedule import Schedule
@@ -43,7 +43,8 @@ class DetectionTask(pl.LightningModule):
 
     Everything random in a step follows from `seed`, the number of the step and the rank, so that a resumed training
     equals an uninterrupted one bit for bit. Between two epochs every module of the model with a method
-    ``end_epoch()`` has it called, such as a loss that balances itself by the previous epoch.
+    ``end_epoch()`` has it called, such as a loss that balances itself by the previous epoch, and then every one with a
+    method ``begin_epoch(epoch)``, which is also called where a training begins or goes on.
 
     Args:
         model: in training mode gives named scalar losses; an attribute ``logs`` of that dict is logged and no more.
@@ -92,6 +93,7 @@ class DetectionTask(pl.LightningModule):
         self.losses_of_step: list[dict[str, Tensor]] = []
         self.complaint = ""
         self._groups: list[dict[str, Any]] = []
+        self._told_epoch: int | None = None
 
     @property
     def epoch(self) -> int:
@@ -120,6 +122,9 @@ class DetectionTask(pl.LightningModule):
             end_epoch(self.model)
         torch.manual_seed(seed_for(self.seed, self.batches_seen, self.global_rank))
         self.batches_seen += 1
+        if self.epoch != self._told_epoch:
+            self._told_epoch = self.epoch
+            begin_epoch(self.model, self.epoch)
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rankdet.models import DFINE, RFDETR, DEIMv2, QueryDetector, RFDETRSegmentation, RTDETRv2
+from rankdet.models.queries.deim import DEIM_VARIANTS
 from rankdet.models.queries.library import pixel_mask
 from rankdet.nn.weights import without_pretrained_weights
 from rankdet.ops.class_rows import class_rows_of
@@ -88,3 +89,29 @@ def test_weights_of_another_variant_are_refused(published: Published):
     options = published.settings["options"] | {"decoder_layers": 3}
     with pytest.raises(ValueError, match="choose the variant that it is of"):
         published.load(options=options)
+
+
+VIT = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 12, "intermediate_size": 64}
+"""Of a DINOv3 that is small in all but the number of its layers."""
+
+
+def test_a_detector_can_begin_with_the_weights_of_its_backbone(tmp_path):
+    vit = transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**VIT, num_register_tokens=4))
+    vit.save_pretrained(tmp_path)
+    own = DEIM_VARIANTS["l"]["backbone_config"] | VIT
+    options = {**OPTIONS[DEIMv2], "backbone_config": own, "encoder_in_channels": [32] * 3}
+    model = small(DEIMv2, variant="l", backbone=None, options=options, pretrained=tmp_path)
+    loaded, expected = model.network.backbone.state_dict(), vit.state_dict()
+    assert all(name in expected or name.endswith("k_proj.bias") for name in loaded)
+    assert all(torch.equal(loaded[name], expected[name]) for name in loaded.keys() & expected.keys())
+
+
+def test_what_is_not_there_or_of_another_kind_is_refused(published: Published, tmp_path):
+    other = RTDETRv2 if published.recipe is not RTDETRv2 else DFINE
+    with pytest.raises(ValueError, match=r"pretrained='.*' has a \w+, and this detector takes the weights of a \w+"):
+        small(other, backbone="test_resnet", pretrained=published.folder)
+    with pytest.raises(ValueError, match=r"nowhere' cannot be read: .*Give a folder that save_pretrained wrote, or"):
+        published.load(pretrained=tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty' cannot be read: "):
+        published.load(pretrained=tmp_path / "empty")

@@ -7,8 +7,8 @@ smallest, which learn no sides and where each layer has its own.
 
 As of D-FINE, the library's ``Deimv2ForObjectDetectionLoss`` pairs the distributions of each layer with classes and
 boxes of the layer before. Tests compare the losses, denoising included, with those of the library's ``Deimv2Loss`` on
-layers that are paired with themselves, as in the program of the authors. Its late change of the matching costs is left
-out here as it is there.
+layers that are paired with themselves, as in the program of the authors. Its late change of the matching costs, which
+the library leaves out, is a `LateMatcher`; presets have it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ losses too, all 0, so that names are the same in every step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,6 +58,11 @@ class HybridNetwork(LibraryNetwork):
         """What makes maps of the images."""
         backbone: nn.Module = self.model.model.backbone
         return backbone
+
+    @property
+    def pretrainable(self) -> Sequence[Any]:
+        """See `LibraryNetwork`; the backbone is one of them, unless it is timm's or your own."""
+        return [part for part in (self.model, self.backbone) if hasattr(part, "config")]
 
     @property
     def queries(self) -> int:

@@ -91,6 +91,11 @@ class LibraryNetwork(nn.Module, QueryNetwork):
         """See `rankdet.ops.class_rows`."""
         return {f"model.{name}": ClassRows() for name in self.class_tensors}
 
+    @property
+    def pretrainable(self) -> Sequence[Any]:
+        """Models of the library whose weights may be loaded: the detector, and parts of it."""
+        return [self.model]
+
     @abstractmethod
     def forward(self, batch: ImageBatch, truth: GroundTruth | None) -> QueryOutputs:
         """See `QueryNetwork`."""
@@ -151,29 +156,50 @@ def pixel_mask(batch: ImageBatch) -> Tensor:
 
 
 def load_pretrained(network: LibraryNetwork, pretrained: str | Path | None) -> None:
-    """Give a network the weights of a detector of the library: a name on the hub, or a local folder.
+    """Give a network the weights of a detector of the library, or of its backbone: a name on the hub or a local folder.
 
     If the detector has other classes, their rows keep their initial values, with a warning.
 
     Raises:
-        ValueError: naming the first tensors that the network has and the detector has not, or in another shape.
+        ValueError: there is nothing to read, or another architecture, or one in which tensors are missing or have
+            another shape.
     """
     if not weights_wanted(pretrained):
         return
-    kind = type(network.model)
+    part = _part_of(network, pretrained)
+    kind = type(part)
     theirs = kind.from_pretrained(str(pretrained)).state_dict()
-    rows = {name.removeprefix("model.") for name in class_rows_of(network)}
-    own = {name: value for name, value in network.model.state_dict().items() if not is_counter(name)}
+    rows = {name.removeprefix("model.") for name in class_rows_of(network)} if part is network.model else set()
+    own = {name: value for name, value in part.state_dict().items() if not is_counter(name)}
     other = [name for name, value in own.items() if name not in theirs or theirs[name].shape != value.shape]
-    if wrong := [name for name in other if name not in rows]:
+    # Attention is the same whatever is added to all keys, so DINOv3 as published has no such bias.
+    if wrong := [name for name in other if name not in rows and not name.endswith("k_proj.bias")]:
         raise ValueError(
             f"pretrained={str(pretrained)!r} is no {kind.__name__} of this variant: {', '.join(wrong[:4])} are not "
             "there, or in another shape; choose the variant that it is of"
         )
-    if other:
+    if random := [name for name in other if name in rows]:
         warnings.warn(
-            f"{pretrained} was trained for other classes: {', '.join(other[:4])}{' and others' * (len(other) > 4)} "
+            f"{pretrained} was trained for other classes: {', '.join(random[:4])}{' and others' * (len(random) > 4)} "
             "begin at random",
             stacklevel=2,
         )
-    network.model.load_state_dict({name: theirs[name] for name in own.keys() - set(other)}, strict=False)
+    part.load_state_dict({name: theirs[name] for name in own.keys() - set(other)}, strict=False)
+
+
+def _part_of(network: LibraryNetwork, pretrained: str | Path | None) -> Any:
+    """The part of a network that weights are of, by their configuration."""
+    try:
+        found = library().AutoConfig.from_pretrained(str(pretrained)).model_type
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"pretrained={str(pretrained)!r} cannot be read: {str(error).strip().splitlines()[0]} Give a folder that "
+            "save_pretrained wrote, or the name of a detector on Hugging Face's hub."
+        ) from error
+    parts = {part.config.model_type: part for part in network.pretrainable}
+    if found not in parts:
+        raise ValueError(
+            f"pretrained={str(pretrained)!r} has a {found}, and this detector takes the weights of a "
+            f"{' or a '.join(parts)}; choose the detector that they are of"
+        )
+    return parts[found]

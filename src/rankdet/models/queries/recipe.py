@@ -87,8 +87,8 @@ class HybridDetector(QueryDetector):
         num_classes: K, without a background.
         variant: the backbone, the widths and the depths.
         backbone: takes the place of the variant's: a timm architecture, with a tag if pretrained, or a `Backbone`.
-        pretrained: weights of the whole detector: a name on Hugging Face's hub (downloads) or a local folder; None:
-            random weights.
+        pretrained: weights of the whole detector, or of its backbone alone: a name on Hugging Face's hub (downloads) or
+            a local folder; None: random weights.
         queries: proposals of the encoder that become queries of the decoder; by default as many as the variant has.
         options: further arguments of the library's configuration, such as ``num_denoising``.
         criterion: what every layer learns from; by default `query_ranking_criterion`.

@@ -1,4 +1,4 @@
-"""The last epochs of a training go without strong augmentation: said, and the same after an interruption."""
+"""The first and last epochs of a training go without strong augmentation: said, and the same after an interruption."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def train(folder: Path, *, resume: Path | None = None, watch: Watch | None = Non
         "workers": 0,
         "resize": KeepSize(),
     }
-    strong = StrongAugmentation(transforms=[Mosaic(), MixUp()], closing_epochs=2)
+    strong = StrongAugmentation(transforms=[Mosaic(), MixUp()], opening_epochs=1, closing_epochs=1)
     return fit(
         model=TinyDetector(width=8),
         data=DetectionData(**data | {"strong": strong} | more),
@@ -54,8 +54,9 @@ def test_an_interruption_changes_nothing(full: Run, step: int, tmp_path: Path, c
         train(tmp_path / "run", watch=Watch(stop_in=step))
     assert same(weights(train(tmp_path / "run", resume=stop.value.checkpoint)), weights(full))
     said = capsys.readouterr().out
-    assert said.count("augment     Mosaic, MixUp; not in the last 2 epochs") == 2
-    assert said.count("epoch 2/3  from here on without Mosaic, MixUp") == said.count("on without") == 1
+    assert said.count("augment     Mosaic, MixUp; not in the first epoch and the last epoch") == 2
+    assert said.count("epoch 2/3  from here on with Mosaic, MixUp") == said.count("on with ") == 1
+    assert said.count("epoch 3/3  from here on without Mosaic, MixUp") == said.count("on without ") == 1
 
 
 def test_it_can_be_changed_on_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -65,9 +66,9 @@ def test_it_can_be_changed_on_resume(tmp_path: Path, capsys: pytest.CaptureFixtu
     train(
         tmp_path / "run",
         resume=stop.value.checkpoint,
-        strong=StrongAugmentation(transforms=[Mosaic()], closing_epochs=1),
+        strong=StrongAugmentation(transforms=[Mosaic()], opening_epochs=1),
     )
     said = capsys.readouterr().out
-    assert "data.strong.init_args.closing_epochs 2 -> 1" in said
+    assert "data.strong.init_args.closing_epochs 1 -> 0" in said
     assert "data.strong.init_args.transforms " in said
-    assert "epoch 3/3  from here on without Mosaic" in said
+    assert "epoch 2/3  from here on with Mosaic" in said
