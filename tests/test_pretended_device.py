@@ -14,6 +14,7 @@ from tests.pretend_device import ALONE
 
 ROOT = Path(__file__).parent.parent
 FILES = ("ops/test_nms_and_priors.py", "models/test_host_waits.py", "assign/test_assigners.py", "assign/test_paa.py")
+FILES += ("eval/test_download.py",)
 
 
 @pytest.mark.skipif(

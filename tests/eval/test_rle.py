@@ -179,6 +179,14 @@ def test_what_is_accepted_decodes_to_that_many_pixels(text):
     assert counted == [codec.decode({"size": [4, 4], "counts": text.encode()}).sum()]
 
 
+@given(st.integers(0, 2**32 - 1), st.tuples(st.integers(1, 9), st.integers(1, 9)), st.floats(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_masks_are_encoded_as_pycocotools_does(seed, size, share):
+    mask = np.random.default_rng(seed).random(size) < share * share  # often empty, or in a corner
+    expected = codec.encode(np.asfortranarray(mask, np.uint8))
+    assert rle.encoded(mask) == {"size": list(size), "counts": expected["counts"].decode()}
+
+
 def test_the_three_ways_to_write_a_mask_agree():
     polygon = [[0, 0, 4, 0, 0, 4]]
     runs = {"size": [4, 4], "counts": [0, 3, 1, 2, 2, 1, 7]}

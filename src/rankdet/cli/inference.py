@@ -21,7 +21,7 @@ from rankdet.data.one_class import one_class_of
 from rankdet.data.proposals import with_proposals
 from rankdet.data.transforms import FixedResize
 from rankdet.eval.devices import ManyDevices
-from rankdet.eval.inference import Detection, answer, boxes_only, rescale, to_results
+from rankdet.eval.inference import Detection, answer, boxes_only, rescale_batch, size_of, to_results
 from rankdet.models import plan_of
 from rankdet.nn import without_pretrained_weights
 from rankdet.ops.checkpoint import KEY, CheckpointError, read_checkpoint
@@ -107,9 +107,10 @@ class Validation:
         for images, targets in display.track(loader, doing):
             with torch.no_grad():
                 detections = find(images, targets)
-            for image, target, found in zip(images, targets, detections, strict=True):
-                size = (int(image.shape[-2]), int(image.shape[-1]))
-                yield int(target["image_id"]), rescale(found, from_size=size, to_size=tuple(target["original_size"]))
+            sizes = [tuple(target["original_size"]) for target in targets]
+            in_originals = rescale_batch(detections, from_sizes=map(size_of, images), to_sizes=sizes)
+            for target, found in zip(targets, in_originals, strict=True):
+                yield int(target["image_id"]), found
         if skipped := self._tolerant.summary():
             display.print(skipped)
 

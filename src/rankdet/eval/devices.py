@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from rankdet.eval.download import on_cpu
 from rankdet.eval.inference import Detection
 
 
@@ -61,4 +62,4 @@ def _detect(model: nn.Module, images: Sequence[Tensor], device: torch.device) ->
     if not len(images):
         return []
     found = model([image.to(device, non_blocking=True) for image in images])
-    return [{name: value.cpu() for name, value in detection.items()} for detection in found]
+    return list(on_cpu(found))

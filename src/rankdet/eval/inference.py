@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pycocotools.mask
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rankdet.data.categories import Categories
 from rankdet.data.image import read_upright
+from rankdet.data.rle import encoded
+from rankdet.eval.download import MASKS_AT_ONCE, on_cpu
 from rankdet.eval.score_mapping import ScoreMapping, logits_of
 
 FALLBACK_SCORE = 0.3
 """The score threshold where none is stated and the best ones of a model are not known."""
-_MASKS_AT_ONCE = 16
 Detection = dict[str, Tensor]
 Resize = Callable[[Any], Any]
 """A transform of the data floor: takes and gives an image tensor (3, H, W)."""
@@ -76,10 +76,7 @@ def detect(model: nn.Module, images: Sequence[Tensor], *, resize: Resize | None 
     """One batch through the model; detections in the pixels of `images`, on the CPU."""
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     inputs = [(resize(image) if resize is not None else image).to(device) for image in images]
-    return [
-        rescale(found, from_size=_size(small), to_size=_size(image))
-        for found, small, image in zip(model(inputs), inputs, images, strict=True)
-    ]
+    return list(rescale_batch(model(inputs), from_sizes=map(size_of, inputs), to_sizes=map(size_of, images)))
 
 
 def answer(model: nn.Module, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]]) -> list[Detection]:
@@ -90,19 +87,37 @@ def answer(model: nn.Module, images: Sequence[Tensor], targets: Sequence[Mapping
 
 def rescale(detection: Detection, *, from_size: tuple[int, int], to_size: tuple[int, int]) -> Detection:
     """A detection in an image of `to_size` (H, W) that was made in one of `from_size`, on the CPU."""
-    height, width = to_size[0] / from_size[0], to_size[1] / from_size[1]
-    found = {name: value.detach() for name, value in detection.items()}
-    if "masks" in found and from_size != to_size:
-        found["masks"] = _resized(found["masks"], to_size)  # where they are: a CPU takes long for it
-    found = {name: value.cpu() for name, value in found.items()}
-    found["boxes"] = found["boxes"] * found["boxes"].new_tensor([width, height, width, height])
+    (found,) = rescale_batch([detection], from_sizes=[from_size], to_sizes=[to_size])
     return found
+
+
+def rescale_batch(
+    detections: Iterable[Detection],
+    *,
+    from_sizes: Iterable[tuple[int, int]],
+    to_sizes: Iterable[tuple[int, int]],
+) -> Iterator[Detection]:
+    """`rescale` of the detections of a batch, one at a time; those of an accelerator are downloaded together.
+
+    Masks are resized where they are: a CPU takes long for it.
+    """
+    changes = list(zip(from_sizes, to_sizes, strict=True))
+    resized = (_with_masks(found, *change) for found, change in zip(detections, changes, strict=True))
+    for found, (before, after) in zip(on_cpu(resized), changes, strict=True):
+        height, width = after[0] / before[0], after[1] / before[1]
+        yield {**found, "boxes": found["boxes"] * found["boxes"].new_tensor([width, height, width, height])}
+
+
+def _with_masks(detection: Detection, before: tuple[int, int], after: tuple[int, int]) -> Detection:
+    """A detection with the masks of an image of another size (H, W), where it has any."""
+    found = {name: value.detach() for name, value in detection.items()}
+    return found if "masks" not in found or before == after else {**found, "masks": _resized(found["masks"], after)}
 
 
 def _resized(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Masks (D, H, W) at another size, a few at a time: in floating point each takes four or eight times its memory."""
     resized = masks.new_empty(len(masks), *size, dtype=torch.bool)
-    for part, into in zip(masks.split(_MASKS_AT_ONCE), resized.split(_MASKS_AT_ONCE), strict=True):
+    for part, into in zip(masks.split(MASKS_AT_ONCE), resized.split(MASKS_AT_ONCE), strict=True):
         into[:] = functional.interpolate(part[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0] >= 0.5
     return resized
 
@@ -179,7 +194,7 @@ def to_results(detection: Detection, *, image_id: int, categories: Categories) -
     ]
     if "masks" in detection:
         for entry, mask in zip(results, detection["masks"], strict=True):
-            entry["segmentation"] = _run_lengths(mask)
+            entry["segmentation"] = encoded(mask.numpy())
     if "mask_scores" in detection:
         for entry, score in zip(results, detection["mask_scores"].double().tolist(), strict=True):
             entry["mask_score"] = score
@@ -214,10 +229,6 @@ def class_thresholds(thresholds: Mapping[Any, float], categories: Categories) ->
     return [by_id.get(number, highest) for number in categories.ids]
 
 
-def _run_lengths(mask: Tensor) -> dict[str, Any]:
-    rle = pycocotools.mask.encode(np.asfortranarray(mask.numpy(), dtype=np.uint8))
-    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
-
-
-def _size(image: Tensor) -> tuple[int, int]:
+def size_of(image: Tensor) -> tuple[int, int]:
+    """Height and width of an image (..., H, W)."""
     return (int(image.shape[-2]), int(image.shape[-1]))

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as codec
 import torch
 from torch import Tensor
 
 from rankdet.data.categories import Categories
+from rankdet.data.rle import encoded
 from rankdet.eval.coco import evaluate_detections
 from rankdet.eval.columns import Entry, IouType
 from rankdet.eval.evaluation import Evaluation
@@ -222,10 +222,9 @@ def _shapes(columns: Mapping[str, Tensor], iou_type: IouType, where: str) -> Com
         if not np.isfinite(boxes).all():
             raise ValueError(f"{where} have a box that is not four finite numbers")
         return Boxes(np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1))
-    masks = (_required(columns, "masks", where) != 0).numpy().astype(np.uint8)
-    rles = codec.encode(np.asfortranarray(masks.transpose(1, 2, 0))) if len(masks) else []
-    sizes = np.tile(np.array(masks.shape[-2:], np.int64), (len(rles), 1))
-    return Masks(tuple(rle["counts"].decode() for rle in rles), sizes, masks.sum(axis=(1, 2), dtype=np.float64))
+    masks = (_required(columns, "masks", where) != 0).numpy()
+    sizes = np.tile(np.array(masks.shape[-2:], np.int64), (len(masks), 1))
+    return Masks(tuple(encoded(mask)["counts"] for mask in masks), sizes, masks.sum(axis=(1, 2), dtype=np.float64))
 
 
 def _column(columns: Mapping[str, Tensor], name: str, count: int, where: str) -> Floats:

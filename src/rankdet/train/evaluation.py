@@ -17,7 +17,7 @@ from rankdet.data.categories import Categories
 from rankdet.data.loader import Batch
 from rankdet.eval import Evaluation, Evaluator
 from rankdet.eval.columns import IouType
-from rankdet.eval.inference import boxes_only, rescale, to_results, without_score_threshold
+from rankdet.eval.inference import boxes_only, rescale_batch, size_of, to_results, without_score_threshold
 from rankdet.eval.rules import too_few_detections
 from rankdet.ops.distributed import gather_objects, share_buffers
 from rankdet.train.display import Display
@@ -166,10 +166,13 @@ def detect_batch(
     """COCO results by image id: boxes, and run lengths of masks if wanted, in the pixels of the original images."""
     images, targets = trainer.strategy.batch_to_device(batch)
     detections: Any = trainer.strategy.predict_step((images, targets), number)
-    found = {}
-    for image, target, detection in zip(images, targets, detections, strict=True):
-        size = (int(image.shape[-2]), int(image.shape[-1]))
-        wanted = detection if masks else boxes_only(detection)
-        original = rescale(wanted, from_size=size, to_size=tuple(target["original_size"]))
-        found[int(target["image_id"])] = to_results(original, image_id=int(target["image_id"]), categories=categories)
-    return found
+    in_originals = rescale_batch(
+        detections if masks else map(boxes_only, detections),
+        from_sizes=map(size_of, images),
+        to_sizes=[tuple(target["original_size"]) for target in targets],
+    )
+    numbers = [int(target["image_id"]) for target in targets]
+    return {
+        number: to_results(found, image_id=number, categories=categories)
+        for number, found in zip(numbers, in_originals, strict=True)
+    }
