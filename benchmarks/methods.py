@@ -29,16 +29,19 @@ from rankdet.losses.boxes import SmoothL1Loss
 from rankdet.losses.gradient_harmonising import GHMClassificationLoss, GHMRegressionLoss
 from rankdet.models import (
     ATSS,
+    DFINE,
     FCOS,
     FSAF,
     PAA,
     RFCN,
+    RFDETR,
     SSD300,
     YOLACT,
     CascadeMaskRCNN,
     CascadeRCNN,
     ConditionalDETR,
     DeformableDETR,
+    DEIMv2,
     DoubleHeadRCNN,
     DynamicRCNN,
     FasterRCNN,
@@ -62,6 +65,7 @@ from rankdet.models import (
     SOLOv2,
     TridentNet,
     deformable_detr_criterion,
+    deim_criterion,
     dice_ranking_criterion,
     double_head_criterion,
     dynamic_criterion,
@@ -71,6 +75,7 @@ from rankdet.models import (
     libra_criterion,
     paa_criterion,
     query_ranking_criterion,
+    rf_detr_criterion,
     rt_detr_criterion,
     smooth_softmax_criterion,
     softmax_criterion,
@@ -89,6 +94,25 @@ FLAT = partial(MLFPN, channels=16, networks=2, norm=GroupNorm())
 ROOT = {"widths": (16,) * 8, "blocks": (1,) * 8, "stem": 16}
 CELLS = partial(KernelHead, grids=(12, 10, 8, 6, 4), width=32, stacked=2, kernel_channels=32)
 NARROW = {"d_model": 64, "decoder_layers": 2, "encoder_layers": 1, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+DINO = {
+    "model_type": "rf_detr_dinov2",
+    "hidden_size": 64,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 4,
+    "patch_size": 8,
+    "num_windows": 2,
+    "image_size": 96,
+    "out_features": ["stage2", "stage4"],
+    "use_mask_token": False,
+}
+WINDOWS = {
+    "backbone_config": DINO,
+    "d_model": 64,
+    "decoder_layers": 2,
+    "decoder_ffn_dim": 64,
+    "decoder_self_attention_heads": 2,
+    "decoder_cross_attention_heads": 4,
+}
 HYBRID = {"encoder_hidden_dim": 64, "decoder_in_channels": [64] * 3, "num_denoising": 10, "hidden_expansion": 0.5}
 
 
@@ -157,6 +181,21 @@ METHODS: dict[str, tuple[Make, Criteria, Criteria]] = {
     "RT-DETRv2": (
         partial(RTDETRv2, queries=30, options={**NARROW, **HYBRID}, **NO_PYRAMID),
         rt_detr_criterion,
+        query_ranking_criterion,
+    ),
+    "D-FINE": (
+        partial(DFINE, queries=30, options={**NARROW, **HYBRID, "depth_mult": 0.34}, **NO_PYRAMID),
+        rt_detr_criterion,
+        query_ranking_criterion,
+    ),
+    "DEIMv2": (
+        partial(DEIMv2, queries=30, options={**NARROW, **HYBRID, "depth_mult": 0.34}, **NO_PYRAMID),
+        deim_criterion,
+        query_ranking_criterion,
+    ),
+    "RF-DETR": (
+        partial(RFDETR, num_classes=CLASSES, queries=30, options=WINDOWS),
+        rf_detr_criterion,
         query_ranking_criterion,
     ),
 }
