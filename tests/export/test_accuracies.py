@@ -16,7 +16,7 @@ from rankdet.cli.export_checks import compare_accuracies
 from rankdet.cli.inference import Validation
 from rankdet.data import KeepSize, Shapes
 from rankdet.eval.inference import to_results
-from rankdet.export import About, ExportedDetector, ExportedGraph
+from rankdet.export import BOUNDS, About, ExportedDetector, ExportedGraph
 from rankdet.export.writing import fitting
 from rankdet.models import YOLACT, RetinaNet, yolact_criterion
 from tests.export.test_export import lively
@@ -74,14 +74,14 @@ def test_a_padded_file_has_the_ap_of_the_detector(recipe: type, settings: dict, 
     predictor = predictor_of(recipe, **settings)
     validation = Validation(val=Taught(predictor), workers=0, resize=KeepSize())
     found = compare_accuracies(validation, predictor, Unwritten(predictor, masks=masks))
-    assert found.holds, found
+    assert found.within(BOUNDS["32-true"]), found
     assert found.images == 3
     assert 0.1 < found.metrics["AP"][0] < 1, "the truth was found without padding"
     assert ("box_AP" in found.metrics) == (masks is not None)
     assert found.table().splitlines()[1].split()[:2] == ["detector", f"{found.metrics['AP'][0]:.4f}"]
     if masks is None:
         moved = compare_accuracies(validation, predictor, Unwritten(predictor, shift=3.0))
-        assert not moved.holds
+        assert not moved.within(BOUNDS["16-mixed"])
         assert moved.metrics["AP"][1] < moved.metrics["AP"][0]
 
 

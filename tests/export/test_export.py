@@ -18,8 +18,9 @@ from rankdet.data import Categories, ResizeExactly
 from rankdet.eval import evaluate
 from rankdet.eval.inference import to_results
 from rankdet.eval.score_mapping import Affine, ScoreMapping, Table, scores_of
-from rankdet.export import ExportedDetector, ExportedGraph, compare, export
+from rankdet.export import BOUNDS, ExportedDetector, ExportedGraph, compare, export
 from rankdet.export.fixed import _survivors, survivors_of_any
+from rankdet.export.half import in_half
 from rankdet.export.mapped_scores import MappedScores
 from rankdet.models import (
     FCOS,
@@ -171,9 +172,9 @@ def test_files_give_the_same_ap(recipe: type, settings: dict, file: str, tmp_pat
     exported = ExportedDetector(tmp_path / file)
     images = [torch.rand(3, *SIZE) for _ in range(2)]
     parity = compare(predictor.detect, exported, images)
-    assert parity.holds, parity
+    assert parity.within(), parity
     assert parity.detections > 20
-    assert compare(model, exported, images).holds == (mapping is None)
+    assert compare(model, exported, images).within() == (mapping is None)
     ap, expected = (truth_and_ap(predictor.detect, other, images) for other in (exported, predictor.detect))
     assert abs(ap - expected) < 1e-3
     ours, theirs = predictor, exported.predictor()
@@ -218,7 +219,7 @@ def test_files_for_any_size(recipe: type, settings: dict, strides: tuple[int, ..
     exported = ExportedDetector(tmp_path / file)
     images = [torch.rand(3, *size) for size in ((192, 256), (256, 192), (203, 331)) for _ in range(2)]
     parity = compare(predictor.detect, exported, images, together=2)
-    assert parity.holds, parity
+    assert parity.within(), parity
     assert parity.detections > 20
     assert exported.predictor().resize.to_dict() == predictor.resize.to_dict()
     with pytest.raises(ValueError, match="160 to 4096 pixels a side; got"):
@@ -294,8 +295,36 @@ def test_files_of_transformers(name: str, tmp_path: Path):
     predictor = Predictor(transformer(name))
     export(predictor, tmp_path / "a.onnx", size=(64, 96))
     parity = compare(predictor.detect, ExportedDetector(tmp_path / "a.onnx"), [torch.rand(3, 64, 96)] * 2)
-    assert parity.holds, parity
+    assert parity.within(), parity
     assert parity.detections > 20
+
+
+@torch.no_grad()
+def test_half_precision_is_near_and_smaller():
+    model, images = lively(FCOS, criterion=fcos_criterion()), [torch.rand(3, *SIZE) for _ in range(2)]
+    half = in_half(model)
+    parity = compare(model, half, images)
+    assert parity.within(BOUNDS["16-mixed"]), parity
+    assert not parity.within(BOUNDS["32-true"]), "something is in half precision"
+    assert parity.detections > 100
+    sizes = [sum(weight.nbytes for weight in each.parameters()) for each in (model, half)]
+    assert sizes[1] < 0.6 * sizes[0]
+    found = [ExportedGraph(each)(torch.stack(images)) for each in (model, half)]
+    assert [part.dtype for part in found[1]] == [part.dtype for part in found[0]]
+    assert all(weight.dtype == torch.float32 for weight in model.parameters()), "the detector itself stays as it is"
+
+
+@pytest.mark.long
+@torch.no_grad()
+def test_a_file_in_half_precision(tmp_path: Path):
+    pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
+    predictor = Predictor(lively(FasterRCNN, criterion=softmax_criterion()))
+    about = export(predictor, tmp_path / "half.onnx", size=SIZE, precision="16-mixed")
+    parity = compare(predictor.detect, ExportedDetector(tmp_path / "half.onnx"), [torch.rand(3, *SIZE)] * 2)
+    assert parity.within(BOUNDS[about.precision]), parity
+    assert parity.detections > 20
+    export(predictor, tmp_path / "full.onnx", size=SIZE)
+    assert (tmp_path / "half.onnx").stat().st_size < 0.7 * (tmp_path / "full.onnx").stat().st_size
 
 
 def test_differences_are_found():
@@ -310,8 +339,8 @@ def test_differences_are_found():
             return [found for _ in images]
 
     image = [torch.zeros(3, 8, 8)]
-    assert compare(Shifted(0), Shifted(0.05), image).holds
-    assert not compare(Shifted(0), Shifted(0.5), image).holds
+    assert compare(Shifted(0), Shifted(0.05), image).within()
+    assert not compare(Shifted(0), Shifted(0.5), image).within()
     assert compare(Shifted(0), Shifted(30), image).alone == 2
 
 
@@ -330,6 +359,10 @@ def test_parts_without_a_fixed_form_are_named():
         (["--checkpoint", "a", "--output", "a.onnx", "--size", "12"], "must be HEIGHTxWIDTH"),
         (["--checkpoint", "a", "--output", "a.pt", "--size", "64x64"], "must end in .onnx"),
         (["--checkpoint", "a", "--output", "a.pt", "--size", "64x64", "--format", "onx"], "did you mean onnx"),
+        (
+            ["--checkpoint", "a", "--output", "a.onnx", "--size", "64x64", "--precision", "16"],
+            "known are 32-true and 16",
+        ),
     ],
 )
 def test_wrong_options_say_so(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]):

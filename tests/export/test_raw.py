@@ -104,5 +104,5 @@ def test_a_raw_file_is_a_detector(file: str, tmp_path: Path):
     assert exported.about == about
     assert about.suppression == Suppression(0.4, 30)
     parity = compare(predictor.detect, exported, [torch.rand(3, *SIZE) for _ in range(2)])
-    assert parity.holds, parity
+    assert parity.within(), parity
     assert parity.detections > 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rankdet.cli.errors import CommandError, near
 from rankdet.cli.options import CHECKPOINT, CONFIG, HELP, TRUST, Given, Option, describe_options, read_options
@@ -22,6 +22,9 @@ OPTIONS = {
     "size": Option("HxW", "height and width of the images that the graph takes, such as 640x640, or any"),
     "batch": Option("N", "number of images in a batch, or any (default: 1)"),
     "raw": Option(None, "leave suppression out: the graph gives candidates, and you suppress duplicates among them"),
+    "precision": Option(
+        "TYPE", "of the network: 32-true (default), or 16-mixed: half the size, convolutions in float16"
+    ),
     "images": Option("FOLDER", "images on which the file is compared with the detector; noise by default"),
     "config": Option(CONFIG.value, "a YAML file or preset whose validation images give the AP of detector and file"),
     "trust": TRUST,
@@ -42,6 +45,7 @@ examples:
   rankdet export --checkpoint calibrated.ckpt --size any --batch any --images val2017 --output detector.onnx
 """
 FORMATS = ("onnx", "torch")
+PRECISIONS = ("32-true", "16-mixed")
 ANY = "any"
 
 
@@ -54,9 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     for needed in ("checkpoint", "output", "size"):
         if needed not in given.own:
             raise CommandError(f"--{needed} {OPTIONS[needed].value} is needed: {OPTIONS[needed].help}")
-    form = given.own.get("format", "onnx")
-    if form not in FORMATS:
-        raise CommandError(f"--format {form} is not known{near(form, FORMATS)} (known are onnx and torch)")
+    form, precision = _one_of(FORMATS, given, "format"), _one_of(PRECISIONS, given, "precision")
     output = Path(given.own["output"])
     if (output.suffix == ".onnx") != (form == "onnx"):
         raise CommandError(f"--output {output} must end in .onnx for ONNX, and in .pt2 for torch")
@@ -65,12 +67,21 @@ def main(arguments: Sequence[str]) -> int:
     size = None if given.own["size"] == ANY else height_and_width(given.own["size"])
     batch = None if given.take("batch") == ANY else whole_number(given, "batch", default=1)
     predictor, validation = _opened(given)
-    about = export(predictor, output, size=size, form=form, batch=batch, raw="raw" in given.own)  # type: ignore[arg-type]
+    how: Any = {"form": form, "precision": precision, "raw": "raw" in given.own}
+    about = export(predictor, output, size=size, batch=batch, **how)
     _tell(about, output)
     if _same(predictor, output, validation, images=given.take("images")):
         return 0
     print(f"{output} does not give what the detector gives")
     return 1
+
+
+def _one_of(known: Sequence[str], given: Given, name: str) -> str:
+    """The value of an option, the first of those known by default."""
+    value = given.own.get(name, known[0])
+    if value not in known:
+        raise CommandError(f"--{name} {value} is not known{near(value, known)} (known are {' and '.join(known)})")
+    return value
 
 
 def _opened(given: Given) -> tuple[Predictor, Validation | None]:
@@ -90,18 +101,19 @@ def _opened(given: Given) -> tuple[Predictor, Validation | None]:
 def _same(predictor: Predictor, output: Path, validation: Validation | None, *, images: str | None) -> bool:
     """Whether detector and file differ by no more than arithmetic explains; prints by how much they do."""
     from rankdet.cli.export_checks import compare_accuracies, images_to_compare, table_of_differences
-    from rankdet.export import ExportedDetector, compare_sizes, overall
+    from rankdet.export import BOUNDS, ExportedDetector, compare_sizes, overall
 
     exported = ExportedDetector(output)
+    bounds = BOUNDS[exported.about.precision]
     compared_on = images_to_compare(images, validation, exported.about, rule=predictor.resize)
     compared = compare_sizes(predictor.detect, exported, compared_on, together=exported.about.batch or 2)
     parity = overall([part for _, part in compared])
     print(table_of_differences(compared, parity))
     if validation is None:
-        return parity.holds
+        return parity.within(bounds)
     accuracies = compare_accuracies(validation, predictor, exported)
     print(accuracies.table())
-    return parity.holds and accuracies.holds
+    return parity.within(bounds) and accuracies.within(bounds)
 
 
 def _tell(about: About, output: Path) -> None:
@@ -113,6 +125,8 @@ def _tell(about: About, output: Path) -> None:
     known = "with the threshold of each class" if about.thresholds else "without thresholds, as the checkpoint has none"
     masks = f", masks {about.masks}" if about.masks else ""
     print(f"gives boxes, scores, labels{masks}; {len(about.names)} classes, {known}")
+    if about.precision != "32-true":
+        print("convolutions and linear layers are in float16, everything else is in float32")
     if left := about.suppression:
         print(
             f"these are candidates: suppress duplicates in a class, with an IoU above {left.nms_threshold:g}, and take "

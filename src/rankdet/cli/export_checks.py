@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rankdet.cli.inference import Validation
     from rankdet.data.transforms import FixedResize
-    from rankdet.export import About, ExportedDetector, Parity
+    from rankdet.export import About, Bounds, ExportedDetector, Parity
     from rankdet.export.canvas import Detect
     from rankdet.predictor import Predictor
 
@@ -71,12 +71,9 @@ class Accuracies:
     images: int
     metrics: Mapping[str, tuple[float, float]]
 
-    @property
-    def holds(self) -> bool:
-        """Whether no AP differs by more than arithmetic explains."""
-        from rankdet.export import AP
-
-        return all(abs(one - other) <= AP for name, (one, other) in self.metrics.items() if "AP" in name)
+    def within(self, bounds: Bounds) -> bool:
+        """Whether no AP differs by more than other arithmetic explains."""
+        return all(abs(one - other) <= bounds.ap for name, (one, other) in self.metrics.items() if "AP" in name)
 
     def table(self) -> str:
         """A column for each metric, the detector above the file."""

@@ -6,13 +6,14 @@ __needs__ = require(__name__, "torch", "torchvision", torch_with="train")
 
 from rankdet.export.about import About
 from rankdet.export.detection import ExportedGraph
-from rankdet.export.parity import AP, Parity, compare, compare_sizes, overall
+from rankdet.export.parity import BOUNDS, Bounds, Parity, compare, compare_sizes, overall
 from rankdet.export.runtime import ExportedDetector
 from rankdet.export.writing import export
 
 __all__ = [
-    "AP",
+    "BOUNDS",
     "About",
+    "Bounds",
     "ExportedDetector",
     "ExportedGraph",
     "Parity",

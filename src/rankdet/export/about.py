@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 KEY = "rankdet"
 OUTPUTS = ("boxes", "scores", "labels", "masks")
 OF_BOXES, OF_IMAGES, ALONE = "of boxes", "of images", "of images, without boxes of their own"
 """What masks are: those without boxes of their own have boxes around them, to the cell of the mask."""
+
+Precision = Literal["32-true", "16-mixed"]
+"""As Lightning and the options of rankdet call it."""
 
 LEAST, MOST = 160, 4096
 """Sides in pixels of images where the graph takes any size: two cells of stride 128, so that no cell stands alone."""
@@ -43,6 +46,7 @@ class About:
         resize: the rule by which images are brought to that size.
         colours: what the graph takes.
         divisor: what the graph pads the sides of images to multiples of.
+        precision: of convolutions and linear layers; everything else is in float32.
         suppression: what remains to be done with the candidates of a raw graph; None where the graph gives detections.
     """
 
@@ -55,6 +59,7 @@ class About:
     resize: Mapping[str, Any] = field(default_factory=dict)
     colours: str = "red, green, blue, floating in 0..1; mean and standard deviation are in the graph"
     divisor: int = 32
+    precision: Precision = "32-true"
     suppression: Suppression | None = None
 
     def to_json(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -10,15 +10,36 @@ import torch
 from torch import Tensor
 
 from rankdet.eval.inference import Detection
+from rankdet.export.about import Precision
 from rankdet.export.canvas import Detect
 from rankdet.ops.boxes import pairwise_iou
 
-SCORE, PIXELS = 1e-3, 0.1
-"""What the largest differences of scores and boxes must stay below."""
-AP = 1e-3
-"""The same of AP, in 0..1, on annotated images."""
 COUNTED = 0.01
 """Detections below this score are left out: which of them are among the best hundred hangs by a hair."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the differences must not exceed.
+
+    Attributes:
+        score: of scores.
+        pixels: of the sides of boxes.
+        alone: the part of the detections that only one of the two has, as some always change places.
+        ap: of AP, in 0..1, on annotated images.
+    """
+
+    score: float
+    pixels: float
+    alone: float
+    ap: float
+
+
+BOUNDS: Mapping[Precision, Bounds] = {
+    "32-true": Bounds(score=1e-3, pixels=0.1, alone=0.01, ap=1e-3),
+    "16-mixed": Bounds(score=0.02, pixels=8.0, alone=0.05, ap=5e-3),
+}
+"""What other arithmetic explains. In half precision, a neighbour may also win suppression instead of a detection."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +58,10 @@ class Parity:
     score: float
     pixels: float
 
-    @property
-    def holds(self) -> bool:
-        """Whether the differences are those of other arithmetic: a detection in a hundred may change places."""
-        return self.alone <= 0.01 * self.detections and self.score <= SCORE and self.pixels <= PIXELS
+    def within(self, bounds: Bounds = BOUNDS["32-true"]) -> bool:
+        """Whether other arithmetic explains the differences."""
+        few = self.alone <= bounds.alone * self.detections
+        return few and self.score <= bounds.score and self.pixels <= bounds.pixels
 
 
 def compare(first: Detect, second: Detect, images: Sequence[Tensor], *, together: int = 1) -> Parity:

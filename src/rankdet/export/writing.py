@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 
 from rankdet.data.transforms import FixedResize, ResizeExactly, ResizeWithin
-from rankdet.export.about import ALONE, KEY, LEAST, MOST, OF_BOXES, OF_IMAGES, OUTPUTS, About
+from rankdet.export.about import ALONE, KEY, LEAST, MOST, OF_BOXES, OF_IMAGES, OUTPUTS, About, Precision
 from rankdet.export.detection import ExportedGraph
+from rankdet.export.half import in_half
 from rankdet.extras import require
 from rankdet.models import DEIMv2, Detector, DynamicMaskDetector, QueryDetector, TwoStageDetector
 from rankdet.nn.anchors import GridPriors
@@ -30,6 +31,7 @@ def export(
     form: Format = "onnx",
     batch: int | None = 1,
     raw: bool = False,
+    precision: Precision = "32-true",
 ) -> About:
     """Write a trained detector as a graph that takes images of one size, or of any.
 
@@ -42,6 +44,7 @@ def export(
         form: onnx, or torch for a program of ``torch.export``.
         batch: number of images in a batch; None for any number.
         raw: leave suppression out: the graph gives candidates, and `About.suppression` says what remains to be done.
+        precision: 32-true, or 16-mixed for convolutions and linear layers in float16.
 
     Raises:
         ValueError: the detector has a part that cannot be exported, or not for any size or number of images, or a
@@ -54,7 +57,7 @@ def export(
         raise ValueError(f"images have at least 32 x 32 pixels, and a batch at least one; got {size} and {batch}")
     if form == "onnx" and isinstance(model, DEIMv2):  # seen with torch 2.14 and random weights of the variant atto
         raise ValueError("torch's ONNX graph of DEIMv2 finds other objects than the detector; give --format torch")
-    graph = ExportedGraph(model, predictor.mapping, raw=raw)
+    graph = ExportedGraph(model if precision == "32-true" else in_half(model), predictor.mapping, raw=raw)
     about = About(
         size=size,
         batch=batch,
@@ -64,6 +67,7 @@ def export(
         masks=_kind_of_masks(model),
         resize=(predictor.resize if size is None else fitting(predictor.resize, size)).to_dict(),
         divisor=model.preprocess.divisor,
+        precision=precision,
         suppression=graph.suppression,
     )
     with torch.no_grad(), warnings.catch_warnings():
