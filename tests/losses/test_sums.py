@@ -21,6 +21,7 @@ from rankdet.losses.ranking.search import BLOCK, BlockScan, Search
 from rankdet.losses.ranking.steps import Edges, step
 
 DELTAS = (0.0, 0.25, 0.5, 5.0)
+NOTHING = torch.zeros(0, dtype=torch.long)
 numbers = st.one_of(
     st.floats(-4, 4, width=32), st.integers(-8, 8).map(lambda k: k / 4), st.floats(width=32, allow_nan=False)
 )
@@ -80,7 +81,7 @@ def test_cells_find_what_a_search_finds(
     assert set(cells.cell.tolist()) >= set(cells.crowded.tolist())
 
     sides = Sides(cells, dtype)
-    sides.add(side, place.clone())
+    sides.add(side, place.clone(), NOTHING)
     offset = torch.where(cells.edges.covered[interval], cells.edges.offsets(x, interval).double(), 0.0)
     both = torch.stack([torch.ones_like(offset), offset])[:, alone]
     expected = torch.zeros(2, len(cells.edges), dtype=torch.float64).index_add_(1, interval[alone], both)
@@ -92,12 +93,11 @@ def test_cells_find_what_a_search_finds(
     torch.testing.assert_close(along[alone].double(), steps[alone], rtol=1e-5, atol=1e-6)
 
 
-def test_logits_that_do_not_count_are_taken_away_again():
+def test_logits_that_do_not_count():
     cells = cells_of(torch.zeros(1, dtype=torch.float64), 0.5, torch.float32, 64)
     side, sides = torch.empty(3, dtype=torch.int32), Sides(cells, torch.float32)
     place, _ = cells.find(torch.tensor([[0.1, 0.2, 0.3]]), None, side)
-    sides.add(side, place.clone())
-    sides.take_away(side[1:], place[1:])
+    sides.add(side, place, torch.tensor([1, 2]))
     number, offset = cells.interval_sums(sides)
     assert number.tolist() == [0, 1, 0]
     torch.testing.assert_close(offset, torch.tensor([0, 0.6, 0], dtype=torch.float64))
@@ -112,7 +112,7 @@ def test_very_many_logits_in_one_place(limit: int, monkeypatch: pytest.MonkeyPat
     side = torch.empty(x.numel(), dtype=torch.int32)
     place, _ = cells.find(x, None, side)
     for _ in range(8):
-        sides.add(side, place.clone())
+        sides.add(side, place.clone(), NOTHING)
     number, offset = cells.interval_sums(sides)
     assert number.tolist() == [0, 1 << 19, 0, 0, 0]
     torch.testing.assert_close(float(offset[1]), (1 << 19) * (float(x[0, 0]) + 0.5), rtol=1e-7, atol=0)

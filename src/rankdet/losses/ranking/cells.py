@@ -139,33 +139,24 @@ class Sides:
         self._replicas = min(torch.get_num_threads(), 8)
         shape = (1 if self._joint else 2, self._replicas, 2 * cells.number)
         self._sums = torch.zeros(shape, dtype=torch.int64 if self._joint else torch.float64)
-        self._before = torch.zeros(2, 2, cells.number, dtype=torch.float64)
+        self._before: Tensor | None = None
         self._added = 0
 
-    def add(self, side: Tensor, place: Tensor) -> None:
-        """Logits (M,) by their sides and places, which are used up."""
+    def add(self, side: Tensor, place: Tensor, left_out: Tensor) -> None:
+        """Logits (M,) by their sides and places, which are used up; those at some indices do not count."""
         self._added += side.numel()
         if self._joint:
-            self._add(0, side, place.mul_(self.FINE).long().add_(self.ONE))
+            self._add(0, side, place.mul_(self.FINE).long().add_(self.ONE), left_out)
         else:
-            self._add(0, side, torch.ones_like(place))
-            self._add(1, side, place)
+            self._add(0, side, torch.ones_like(place), left_out)
+            self._add(1, side, place, left_out)
         if self._added > self.LIMIT:
-            self._begin_anew(self.sums())
+            self._before = self.sums()
+            self._sums.zero_()
+            self._added = 0
 
-    def take_away(self, side: Tensor, place: Tensor) -> None:
-        """The same of logits that were added before, but do not count."""
-        kept = self.sums()
-        self._begin_anew(torch.zeros_like(kept))  # a joint sum below 0 could not be taken apart
-        self.add(side, place)
-        self._begin_anew(kept.sub_(self.sums()))
-
-    def _begin_anew(self, before: Tensor) -> None:
-        self._before = before
-        self._sums.zero_()
-        self._added = 0
-
-    def _add(self, part: int, side: Tensor, values: Tensor) -> None:
+    def _add(self, part: int, side: Tensor, values: Tensor, left_out: Tensor) -> None:
+        values.index_fill_(0, left_out, 0)
         replicas = self._replicas if side.numel() % self._replicas == 0 else 1
         sums = self._sums[part, :replicas]
         sums.scatter_add_(1, side.long().view(replicas, -1), values.view(replicas, -1))
@@ -176,7 +167,8 @@ class Sides:
         if self._joint:
             places = sums.bitwise_and(self.ONE - 1).double().mul_(1 / self.FINE)
             sums = torch.cat([sums.bitwise_right_shift_(self.BITS).double(), places])
-        return sums.view(2, 2, -1) + self._before
+        sums = sums.view(2, 2, -1)
+        return sums if self._before is None else sums.add_(self._before)
 
 
 def fit(edges: Edges, logits: int) -> Cells | None:

@@ -190,20 +190,29 @@ def _in_cells(chosen: Entries, index: Tensor | None, cells: Cells) -> tuple[InCe
     sides = Sides(cells, dtype)
     side = torch.empty(chosen.logits.shape, dtype=torch.int32)
     crowded = []
-    for piece in _pieces(chosen.logits, chosen.width):
+    pieces = list(_pieces(chosen.logits, chosen.width))
+    for piece, positives in zip(pieces, _within(chosen.places, pieces), strict=True):
         rows = slice(piece.start // chosen.width, piece.stop // chosen.width)
         values = chosen.logits[piece].to(dtype).view(-1, chosen.width)
         if chosen.ignored is not None:
             values = values.masked_fill(chosen.ignored[rows, None], -torch.inf)
         place, inside = cells.find(values, None if chosen.group is None else chosen.group[rows], side[piece])
-        sides.add(side[piece], place)
+        sides.add(side[piece], place, positives)
         crowded.append(inside.add_(piece.start))
-    positives = chosen.logits.index_select(0, chosen.places)
-    sides.take_away(side.index_select(0, chosen.places), cells.places(positives))
     left = torch.cat(crowded)
     rest = chosen.at(left)
     by_search = located(rest, left if index is None else index.index_select(0, left), edges)
     return InCells(side, index, cells, by_search), cells.interval_sums(sides) + by_search.totals(rest.logits, edges)
+
+
+def _within(places: Tensor, pieces: list[slice]) -> list[Tensor]:
+    """Which of some places (P,), counted from 0 in each, lie within each of the pieces."""
+    if len(pieces) == 1:
+        return [places]
+    ordered = places.sort().values
+    starts = torch.tensor([piece.start for piece in pieces])
+    parts = ordered.tensor_split(torch.searchsorted(ordered, starts[1:]))
+    return [part - piece.start for part, piece in zip(parts, pieces, strict=True)]
 
 
 def _few_reach(logits: Tensor, lowest: Tensor) -> bool:
