@@ -40,6 +40,7 @@ from rankdet.models import (
     RetinaNet,
     RoIStage,
     RPNDetector,
+    SemanticBranch,
     TridentNet,
     build,
     dynamic_criterion,
@@ -89,8 +90,9 @@ def residual(name: str, *modifications: object, strides: tuple[int, ...] = (4, 8
 
 def cascade() -> Detector:
     backbone = residual("test_resnet")
-    stage, semantic = partial(RoIStage, head=NARROW), partial(SemanticHead, num_classes=5)
-    return small(HybridTaskCascade, **CASCADED, backbone=backbone, stage=stage, semantic=semantic)
+    stage = partial(RoIStage, head=NARROW)
+    semantic = SemanticBranch(head=partial(SemanticHead, num_classes=5))
+    return small(HybridTaskCascade, **CASCADED, backbone=backbone, stage=stage, semantic_branch=semantic)
 
 
 def same_weights(found: Detector, wanted: Detector) -> bool:

@@ -40,6 +40,7 @@ from rankdet.models import (
     RetinaNet,
     RoIStage,
     RPNDetector,
+    SemanticBranch,
     SOLOv2,
     SOLOv2Light,
     TridentNet,
@@ -107,6 +108,7 @@ def dense(recipe: Callable[..., Detector], criterion: object, **settings: object
 
 PLUS = partial(FPN, upsampling=CARAFE(), extra_levels=ConvLevelsOnPath())
 CASCADED = smooth_softmax_criterion()
+SEMANTICS = SemanticBranch(head=SemanticHead)
 WITH_BINS = partial(RoIStage, pooler=partial(DeformableRoIPooler, modulated=True))
 PUBLISHED: dict[str, tuple[int, float, Callable[[], Detector]]] = {
     "Faster R-CNN with CARAFE": (368, 47.359, lambda: of_regions(FasterRCNN, neck=PLUS)),
@@ -122,7 +124,7 @@ PUBLISHED: dict[str, tuple[int, float, Callable[[], Detector]]] = {
     "Mask R-CNN, context": (464, 46.918, lambda: of_regions(MaskRCNN, backbone=residual(modification=CONTEXT))),
     "Mask R-CNN, GN": (223, 45.711, lambda: normalised(GroupNorm(), "resnet50_gn")),
     "Cascade Mask R-CNN": (400, 77.325, lambda: of_regions(CascadeMaskRCNN, criterion=CASCADED)),
-    "HTC": (426, 80.258, lambda: of_regions(HybridTaskCascade, criterion=CASCADED, semantic=SemanticHead)),
+    "HTC": (426, 80.258, lambda: of_regions(HybridTaskCascade, criterion=CASCADED, semantic_branch=SEMANTICS)),
     "Mask Scoring R-CNN": (374, 60.737, lambda: of_regions(MaskScoringRCNN)),
     "Grid R-CNN": (576, 64.548, lambda: of_regions(GridRCNN)),
     "Double-Head R-CNN": (438, 47.341, lambda: of_regions(DoubleHeadRCNN)),

@@ -53,6 +53,7 @@ from rankdet.models import (
     RetinaNet,
     RoIStage,
     ScratchDet300,
+    SemanticBranch,
     SOLOv2,
     SOLOv2Light,
     TridentNet,
@@ -166,7 +167,7 @@ FEW = {
     GridRCNN: {
         "stage": partial(RoIStage, branches=[partial(GridBranch, head=partial(GridHead, channels=4, stacked=1))])
     },
-    HTCOfAnyImages: {"semantic": partial(SemanticHead, num_classes=3, stacked=1)},
+    HTCOfAnyImages: {"semantic_branch": SemanticBranch(head=partial(SemanticHead, num_classes=3, stacked=1))},
     RPNOfAnyClasses: {"postprocess": Postprocess(nms_threshold=0.7, max_detections=50)},
     DynamicMaskDetector: {
         "head": partial(KernelHead, grids=(12, 10, 8, 6, 4), width=16, stacked=2, kernel_channels=16)

@@ -15,6 +15,7 @@ from rankdet.models import (
     InterleavedCascade,
     ProposalSelection,
     RegionSettings,
+    SemanticBranch,
     smooth_softmax_criterion,
 )
 from rankdet.models.region.mask_branch import Regions
@@ -32,7 +33,7 @@ def model() -> HybridTaskCascade:
         channels=16,
         criterion=smooth_softmax_criterion(),
         settings=RegionSettings(proposals=ProposalSelection(keep=30)),
-        semantic=partial(SemanticHead, num_classes=5, stacked=1),
+        semantic_branch=SemanticBranch(head=partial(SemanticHead, num_classes=5, stacked=1)),
     )
 
 

@@ -51,6 +51,7 @@ from rankdet.models import (
     RPNDetector,
     RTDETRv2,
     ScratchDet300,
+    SemanticBranch,
     SOLOv2,
     SOLOv2Light,
     TridentNet,
@@ -127,7 +128,7 @@ MODELS = {recipe.__name__: of_recipe(recipe) for recipe in RECIPES} | {
     "FasterRCNN-deformable": of_recipe(
         FasterRCNN, stage=partial(RoIStage, pooler=partial(DeformableRoIPooler, modulated=True))
     ),
-    "HybridTaskCascade-semantic": of_recipe(HybridTaskCascade, semantic=SemanticHead),
+    "HybridTaskCascade-semantic": of_recipe(HybridTaskCascade, semantic_branch=SemanticBranch(head=SemanticHead)),
     "MaskRCNN-normalised": of_recipe(
         MaskRCNN,
         neck=partial(FPN, extra_levels=PoolLevel(), norm=GroupNorm()),

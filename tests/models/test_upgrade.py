@@ -46,6 +46,26 @@ def test_a_transformer_of_version_2_has_the_same_weights_and_stage(name: str):
         assert found == wanted or wanted["init_args"].items() <= found["init_args"].items()  # further ones came later
 
 
+def test_branches_of_version_3_are_kept():
+    small = {"num_classes": 3, "backbone": "test_resnet", "channels": 16}
+    head = {"class_path": "rankdet.nn.SemanticHead", "init_args": {"num_classes": 5, "stacked": 1}}
+    cells = {"class_path": "rankdet.criteria.CellCriterion", "init_args": {"weight": 0.3}}
+    plan = {"class_path": "rankdet.models.HybridTaskCascade", "init_args": small}
+    with_maps = {**plan, "init_args": {**small, "semantic": head, "semantic_criterion": cells}}
+    assert build(upgraded(plan, version=3)).semantic is None
+    model = build(upgraded(with_maps, version=3))
+    for again in (model, build(spec_of(model))):
+        assert (again.semantic.classify.out_channels, again.semantic_criterion.weight) == (5, 0.3)
+    shadow = {"class_path": "rankdet.assign.CentreRegion", "init_args": {"shadow": 0.7}}
+    assigner = {"class_path": "rankdet.assign.FSAFAssigner", "init_args": {"candidates": shadow}}
+    criterion = {"class_path": "rankdet.criteria.ScoreCriterion", "init_args": {}}
+    branch = {"free_assigner": assigner, "free_criterion": criterion}
+    model = build(upgraded({"class_path": "rankdet.models.FSAFRetinaNet", "init_args": small | branch}, version=3))
+    assert model.free_stage.assigner.candidates.shadow == 0.7
+    assert (model.criterion.ranks, model.free_stage.criterion.ranks) == (True, False)
+    assert spec_of(build(spec_of(model))) == spec_of(model)
+
+
 def test_choices_of_version_1_are_kept():
     built = {name: build(upgraded(of_model["plan"], version=1)) for name, of_model in PLANS.items()}
     assert built["ATSS"].stage.assigner.topk == 4

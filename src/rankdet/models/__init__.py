@@ -10,7 +10,7 @@ from rankdet.models.dense.detector import DenseDetector
 from rankdet.models.dense.fcos import FCOS, fcos_criterion
 from rankdet.models.dense.fovea_box import FoveaBox, fovea_criterion
 from rankdet.models.dense.fsaf import FSAF, fsaf_criterion
-from rankdet.models.dense.fsaf_retinanet import FSAFRetinaNet
+from rankdet.models.dense.fsaf_retinanet import FreeBranch, FSAFRetinaNet
 from rankdet.models.dense.guided import GuidedRetinaNet, GuidedStage
 from rankdet.models.dense.m2det import M2Det, m2det_anchors
 from rankdet.models.dense.paa import PAA, paa_criterion
@@ -72,6 +72,7 @@ from rankdet.models.region.htc import (
     HybridTaskCascade,
     InterleavedCascade,
     LastFlowingMaskBranch,
+    SemanticBranch,
 )
 from rankdet.models.region.libra import LibraRCNN, libra_criterion
 from rankdet.models.region.mask_branch import MaskBranch
@@ -130,6 +131,7 @@ __all__ = [
     "FasterRCNNC4",
     "FlowingMaskBranch",
     "FoveaBox",
+    "FreeBranch",
     "GridBranch",
     "GridRCNN",
     "GuidedFasterRCNN",
@@ -180,6 +182,7 @@ __all__ = [
     "D_FINE_VARIANTS",
     "FineGrainedLosses",
     "LayerTerm",
+    "SemanticBranch",
     "SideDistributions",
     "RFDETR",
     "RFDETRMaskNetwork",

@@ -2,6 +2,7 @@
 
 Version 1 (0.1.0): recipes took single choices where they take parts now, ``Backbone`` was the class of timm's networks.
 Version 2: transformers took what is now said of their stage as arguments of their own.
+Version 3: so did two detectors with a branch of their own.
 """
 
 from __future__ import annotations
@@ -125,6 +126,18 @@ def _transformer(path: str, arguments: Tree) -> Tree:
     return {CLASS: path, ARGUMENTS: {**arguments, "stage": _object("models.QueryStage", **stage)}}
 
 
+def _hybrid_task_cascade(path: str, arguments: Tree) -> Tree:
+    head, criterion = arguments.pop("semantic", None), arguments.pop("semantic_criterion", None)
+    if head is not None:
+        arguments["semantic_branch"] = _object("models.SemanticBranch", head=head, criterion=criterion)
+    return {CLASS: path, ARGUMENTS: arguments}
+
+
+def _fsaf_retinanet(path: str, arguments: Tree) -> Tree:
+    free = {name: arguments.pop(f"free_{name}", None) for name in ("assigner", "criterion")}
+    return {CLASS: path, ARGUMENTS: {**arguments, "free": _object("models.FreeBranch", **free)}}
+
+
 _CHANGES: Mapping[int, Mapping[str, Change]] = {
     1: {
         "Backbone": _backbone,
@@ -141,4 +154,5 @@ _CHANGES: Mapping[int, Mapping[str, Change]] = {
         "SOLOv2Light": _solov2,
     },
     2: dict.fromkeys(("RTDETRv2", "DFINE", "RFDETR", "DeformableDETR", "ConditionalDETR"), _transformer),
+    3: {"HybridTaskCascade": _hybrid_task_cascade, "FSAFRetinaNet": _fsaf_retinanet},
 }

@@ -19,7 +19,7 @@ from rankdet.ops.pretrained import is_pretrained, read_pretrained
 
 KEY = "rankdet"
 PREFIX = "model."
-VERSION = 3
+VERSION = 4
 """Of the entry; 1 is that of rankdet 0.1.0, which described models in other words."""
 
 

@@ -6,6 +6,7 @@ Both branches send their boxes into one suppression. By ranking each of them is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
@@ -28,7 +29,21 @@ from rankdet.nn.network import require
 from rankdet.nn.preprocess import ImageBatch
 from rankdet.nn.pyramid import backbone_of, level_strides
 from rankdet.ops.distance_coder import SideDistanceCoder
+from rankdet.ops.part import Part
 from rankdet.ops.predictions import Predictions
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeBranch(Part):
+    """The branch without anchors: who is positive, and what it learns from.
+
+    Attributes:
+        assigner: by default `FSAFAssigner` with a shadow of half an object.
+        criterion: by default a copy of that of the anchors, of half its weight.
+    """
+
+    assigner: Assigner | None = None
+    criterion: Criterion | None = None
 
 
 class FSAFRetinaNet(RetinaNet):
@@ -41,11 +56,10 @@ class FSAFRetinaNet(RetinaNet):
         head: of the anchors, with ``towers`` and ``outputs`` as `DenseHead`, the default.
         anchors: as `RetinaNet`.
         assigner: who is positive among the anchors; as `RetinaNet`.
-        free_assigner: who is positive in the other branch; by default `FSAFAssigner` with a shadow of half an object.
         criterion: what the anchors learn from; by default `RankingCriterion`.
-        free_criterion: what the other branch learns from; by default a copy of ``criterion`` of half its weight.
         channels: as `RetinaNet`.
         postprocess: how detections of both branches together are chosen; by default `Postprocess`.
+        free: the other branch.
 
     >>> import torch
     >>> model = FSAFRetinaNet(num_classes=5, backbone="resnet18", channels=32)
@@ -63,11 +77,10 @@ class FSAFRetinaNet(RetinaNet):
         head: DensePredictor | DensePredictorFactory | None = None,
         anchors: AnchorSettings | None = None,
         assigner: Assigner | None = None,
-        free_assigner: Assigner | None = None,
         criterion: Criterion | None = None,
-        free_criterion: Criterion | None = None,
         channels: int = 256,
         postprocess: Postprocess | None = None,
+        free: FreeBranch | None = None,
     ) -> None:
         backbone = backbone_of(backbone, (8, 16, 32))
         super().__init__(
@@ -82,16 +95,17 @@ class FSAFRetinaNet(RetinaNet):
             postprocess=postprocess,
         )
         require(self.stage.head, DenseHead, "towers", "outputs")
+        free = free or FreeBranch()
         self.free_stage = DenseStage(
             self.neck.channels,
             num_classes=num_classes,
             head=partial(DenseHead, stacked=0, box_start=0.25),
             anchors=AnchorGenerator(strides=level_strides(backbone, finest=8, levels=5), scales=(1.0,)),
             coder=SideDistanceCoder(),
-            assigner=free_assigner or FSAFAssigner(candidates=CentreRegion(shadow=0.5)),
-            criterion=free_criterion or self.criterion.with_weight(0.5),
+            assigner=free.assigner or FSAFAssigner(candidates=CentreRegion(shadow=0.5)),
+            criterion=free.criterion or self.criterion.with_weight(0.5),
         )
-        self.settle(free_assigner=self.free_stage.assigner, free_criterion=self.free_stage.criterion)
+        self.settle(free=FreeBranch(assigner=self.free_stage.assigner, criterion=self.free_stage.criterion))
 
     @property
     def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:

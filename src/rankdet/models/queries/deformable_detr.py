@@ -111,14 +111,17 @@ class DeformableDETRNetwork(LibraryNetwork):
 
 
 def _projections(channels: Sequence[int], levels: int, width: int) -> nn.ModuleList:
-    """1 x 1 convolutions of the maps to one width, and strided ones to coarser levels; group normalisation each."""
+    """1 x 1 convolutions of the maps to one width, and strided ones to coarser levels; group normalisation each.
+
+    There are 32 groups, as published, of at least two channels: the coarsest map of a small image has a single cell.
+    """
     layers = [nn.Conv2d(of_map, width, 1) for of_map in channels]
     before = [channels[-1], *[width] * levels]
     layers += [nn.Conv2d(before[more], width, 3, stride=2, padding=1) for more in range(levels - len(channels))]
     for layer in layers:
         nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return nn.ModuleList(nn.Sequential(layer, nn.GroupNorm(32, width)) for layer in layers)
+    return nn.ModuleList(nn.Sequential(layer, nn.GroupNorm(min(32, width // 2), width)) for layer in layers)
 
 
 class DeformableDETR(QueryDetector):

@@ -11,7 +11,7 @@ semantic loss is the mean over the pixels that are known; later versions of MMDe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,7 @@ from rankdet.nn.blocks import conv_block, init_kaiming
 from rankdet.nn.neck import Neck, NeckFactory
 from rankdet.nn.preprocess import ImageBatch
 from rankdet.nn.semantic_head import ContextPooler, MapsWithContext, SemanticPredictor, SemanticPredictorFactory
-from rankdet.ops.part import made
+from rankdet.ops.part import Part, made
 from rankdet.ops.predictions import Predictions
 
 
@@ -103,16 +103,27 @@ RISING = tuple(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SemanticBranch(Part):
+    """What looks at the whole image beside the regions, and what it learns from.
+
+    Attributes:
+        head: ``partial(SemanticHead, num_classes=183)`` is that of COCO-stuff.
+        criterion: by default `CellCriterion`.
+    """
+
+    head: SemanticPredictor | SemanticPredictorFactory
+    criterion: CellCriterion | None = None
+
+
 class HybridTaskCascade(RCNN):
     """Hybrid Task Cascade with any backbone and any criterion; by default all stages learn by Rank & Sort Loss.
 
     Args as `RCNN`, whose stages have a `FlowingMaskBranch` each here, and
 
     Args:
-        semantic: looks at the whole image for all regions; ``partial(SemanticHead, num_classes=183)`` is that of
-            COCO-stuff. The targets must then have ``semantic`` (1, H, W) (`rankdet.data.WithSemantics`). None goes
-            without.
-        semantic_criterion: what it learns from; by default `CellCriterion`.
+        semantic_branch: looks at the whole image for all regions. The targets must then have ``semantic`` (1, H, W)
+            (`rankdet.data.WithSemantics`). None goes without.
 
     >>> model = HybridTaskCascade(num_classes=5, backbone="resnet18", channels=32)
     >>> [stage.branches[0].flow is None for stage in model.roi.box_stages]
@@ -138,8 +149,7 @@ class HybridTaskCascade(RCNN):
         settings: RegionSettings | None = None,
         channels: int = 256,
         postprocess: Postprocess | None = None,
-        semantic: SemanticPredictor | SemanticPredictorFactory | None = None,
-        semantic_criterion: CellCriterion | None = None,
+        semantic_branch: SemanticBranch | None = None,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
@@ -152,9 +162,11 @@ class HybridTaskCascade(RCNN):
             channels=channels,
             postprocess=postprocess,
         )
-        levels = len(self.strides)
-        self.semantic: Any = None if semantic is None else made(semantic, self.neck.channels, levels=levels)
-        self.semantic_criterion = semantic_criterion or (None if semantic is None else CellCriterion())
+        self.semantic: Any = None
+        self.semantic_criterion: CellCriterion | None = None
+        if semantic_branch is not None:
+            self.semantic = made(semantic_branch.head, self.neck.channels, levels=len(self.strides))
+            self.semantic_criterion = semantic_branch.criterion or CellCriterion()
 
     def batch_of(self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]] | None = None) -> ImageBatch:
         """See `Detector`.
