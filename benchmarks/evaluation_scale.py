@@ -24,7 +24,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from evaluation import HEIGHT, WIDTH, machine, random_boxes, run_in_child, simulate_detections, version_of
+from evaluation import machine, run_in_child, version_of
+from simulation import HEIGHT, WIDTH, random_boxes, simulate_detections
 
 LINES = 100_000  # that are written at a time
 OURS, THEIRS = "rankdet", "hotcoco"

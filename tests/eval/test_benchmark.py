@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import io
 from pathlib import Path
 
@@ -12,11 +12,9 @@ import pytest
 
 @pytest.fixture(scope="module")
 def benchmark():
-    path = Path(__file__).parent.parent.parent / "benchmarks" / "evaluation.py"
-    spec = importlib.util.spec_from_file_location("evaluation_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent.parent.parent / "benchmarks")
+        return importlib.import_module("evaluation")
 
 
 @pytest.mark.parametrize(("iou_type", "file"), [("bbox", "boxes.json"), ("segm", "masks.json")])

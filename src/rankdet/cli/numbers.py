@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rankdet.eval.undefined import as_text
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -29,7 +31,7 @@ def show(evaluation: Evaluation, *, threshold: float | None = None) -> None:
         display.print("The ground truth has no object that counts, so AP and oLRP are undefined (–)")
     assert evaluation.details is not None, "what has just been evaluated has details"
     correlation = score_iou_correlation(evaluation.details.matches)
-    numbers = f"Pearson {_number(correlation.pearson)}  Spearman {_number(correlation.spearman)}"
+    numbers = f"Pearson {as_text(correlation.pearson)}  Spearman {as_text(correlation.spearman)}"
     display.print(f"correlation of score and IoU of the true positives  {numbers}")
     if threshold is not None:
         display.print("\n".join(_at_threshold(evaluation, threshold)))
@@ -42,7 +44,7 @@ def lines_of(metrics: Mapping[str, float]) -> list[str]:
     groups = [("AP", sizes), ("AP", _FREQUENCIES), ("AR", limits), ("AR", sizes), ("oLRP", sizes)]
     lines = [[f"{kind}_{name}" for name in names] for kind, names in (*groups, ("oLRP", _FREQUENCIES))]
     present = [[name for name in line if name in metrics] for line in lines]
-    return ["  ".join(f"{name} {_number(metrics[name])}" for name in line) for line in present if line]
+    return ["  ".join(f"{name} {as_text(metrics[name])}" for name in line) for line in present if line]
 
 
 def property_tables(evaluation: Evaluation) -> Iterator[Table]:
@@ -59,7 +61,7 @@ def property_tables(evaluation: Evaluation) -> Iterator[Table]:
         for title in ("objects", "AP", "AR", "oLRP"):
             table.add_column(title, justify="right", no_wrap=True)
         for value, group in zip(each.values, each.groups, strict=True):
-            numbers = (_number(evaluation.metrics[f"{name}_{group}"]) for name in ("AP", "AR", "oLRP"))
+            numbers = (as_text(evaluation.metrics[f"{name}_{group}"]) for name in ("AP", "AR", "oLRP"))
             table.add_row(value, str(objects[group]), *numbers)
         yield table
 
@@ -79,15 +81,11 @@ def _at_threshold(evaluation: Evaluation, threshold: float) -> list[str]:
         "FP rate": found.false_positive,
         "FN rate": found.false_negative,
     }
-    overall = "  ".join(f"{name} {_number(mean_of_defined(column[:, 0]))}" for name, column in columns.items())
+    overall = "  ".join(f"{name} {as_text(mean_of_defined(column[:, 0]))}" for name, column in columns.items())
     values = found.value[:, 0]
     worst = sorted(np.flatnonzero(~np.isnan(values)).tolist(), key=lambda place: -values[place])[:_WORST]
     names = ", ".join(f"{evaluation.per_class[place].name} {values[place]:.3f}" for place in worst)
     return [f"with the score threshold {threshold:g}: {overall}"] + ([f"  worst LRP: {names}"] if names else [])
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def tell_cost(everything: Evaluation, kept: Evaluation, threshold: float) -> None:
@@ -109,4 +107,4 @@ def tell_voc(truth: dict[str, Any], detections: Detections) -> None:
             evaluate_voc_detections(read_voc_truth(truth), detections, interpolation=curve).mean_average_precision
             for curve in (area_under_curve, eleven_points)
         )
-        print(f"VOC's mAP at IoU 0.5: {_number(area)}, at 11 points as in VOC 2007: {_number(eleven)}")
+        print(f"VOC's mAP at IoU 0.5: {as_text(area)}, at 11 points as in VOC 2007: {as_text(eleven)}")

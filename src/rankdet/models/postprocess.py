@@ -79,10 +79,22 @@ class Postprocess(Part):
 
         How often the host waits for the device does not depend on their number; mostly it is twice.
         """
-        cut = together([self.cut(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)], 0.0)
-        scores, classes = together(logits, -math.inf), together(labels, 0)
-        images = zip(cut, classes, self.select(cut, scores, classes), strict=True)
+        return self.detections(together(boxes, 0.0), together(logits, -math.inf), together(labels, 0), sizes)
+
+    def detections(
+        self, boxes: Tensor, logits: Tensor, labels: Tensor, sizes: Sequence[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """What `of_batch` gives, of candidates filled up to the same number: boxes (N, D, 4), logits and labels (N, D).
+
+        Those it is filled up with have a logit of -inf.
+        """
+        cut = self.cut_each(boxes, sizes)
+        images = zip(cut, labels, self.select(cut, logits, labels), strict=True)
         return [detection_of(own[rows], left, of_class[rows]) for own, of_class, (rows, left) in images]
+
+    def cut_each(self, boxes: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+        """Boxes (N, D, 4) cut to N images of (height, width)."""
+        return torch.stack([self.cut(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)])
 
     def cut(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Boxes (D, 4) cut to an image of (height, width)."""
@@ -182,19 +194,14 @@ class CutLast(Postprocess):
     others before it goes itself.
     """
 
-    def of_batch(
-        self,
-        boxes: Sequence[Tensor] | Tensor,
-        logits: Sequence[Tensor] | Tensor,
-        labels: Sequence[Tensor] | Tensor,
-        sizes: Sequence[tuple[int, int]],
+    def detections(
+        self, boxes: Tensor, logits: Tensor, labels: Tensor, sizes: Sequence[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
         """See `Postprocess`."""
-        whole, classes = together(boxes, 0.0), together(labels, 0)
-        found = self.select(whole, together(logits, -math.inf), classes)
-        cut = [self.cut(own[rows], size) for own, (rows, _), size in zip(whole, found, sizes, strict=True)]
+        found = self.select(boxes, logits, labels)
+        cut = [self.cut(own[rows], size) for own, (rows, _), size in zip(boxes, found, sizes, strict=True)]
         inside = rows_of_each([large_enough(of_image, self.least_side) for of_image in cut])
-        images = zip(cut, classes, found, inside, strict=True)
+        images = zip(cut, labels, found, inside, strict=True)
         return [
             detection_of(own[still], left[still], of_class[rows[still]])
             for own, of_class, (rows, left), still in images

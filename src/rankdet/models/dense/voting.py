@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rankdet.models.postprocess import Postprocess, detection_of, together
+from rankdet.models.postprocess import Postprocess, detection_of
 from rankdet.models.selection import CandidateSelection
 from rankdet.ops.boxes import pairwise_iou
 from rankdet.ops.nms import top_of_batch
@@ -76,21 +75,16 @@ class VotingPostprocess(Postprocess):
         )
         self.voting = voting or ScoreVoting()
 
-    def of_batch(
-        self,
-        boxes: Sequence[Tensor] | Tensor,
-        logits: Sequence[Tensor] | Tensor,
-        labels: Sequence[Tensor] | Tensor,
-        sizes: Sequence[tuple[int, int]],
+    def detections(
+        self, boxes: Tensor, logits: Tensor, labels: Tensor, sizes: Sequence[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
         """See `Postprocess`."""
-        cut = together([self.cut(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)], 0.0)
-        scores, classes = together(logits, -math.inf), together(labels, 0)
-        sound = self.is_sound(cut, scores)
-        kept = top_of_batch(cut, scores, classes, sound, threshold=self.nms_threshold, limit=self.max_detections)
+        cut = self.cut_each(boxes, sizes)
+        sound = self.is_sound(cut, logits)
+        kept = top_of_batch(cut, logits, labels, sound, threshold=self.nms_threshold, limit=self.max_detections)
         voters = rows_of_each(sound, counts=kept.valid)
         found = []
-        for own, left, label, rows, votes, size in zip(cut, scores, classes, kept.rows, voters, sizes, strict=True):
+        for own, left, label, rows, votes, size in zip(cut, logits, labels, kept.rows, voters, sizes, strict=True):
             voted = self.voting(own[rows], label[rows], own[votes], left[votes], label[votes])
             found.append(detection_of(self.cut(voted, size), left[rows], label[rows]))  # rounding may have left it
         return found

@@ -8,6 +8,7 @@ a word, as torch keeps it among the submodules; a function is not.)
 from __future__ import annotations
 
 import difflib
+import re
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -189,12 +190,14 @@ def load_pretrained(network: LibraryNetwork, pretrained: str | Path | None) -> N
 
 def _part_of(network: LibraryNetwork, pretrained: str | Path | None) -> Any:
     """The part of a network that weights are of, by their configuration."""
+    advice = "Give a folder that save_pretrained wrote, or the name of a detector on Hugging Face's hub."
+    if not Path(str(pretrained)).exists() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(pretrained)):
+        raise ValueError(f"pretrained={str(pretrained)!r} is neither a folder nor the name of a repository. {advice}")
     try:
         found = library().AutoConfig.from_pretrained(str(pretrained)).model_type
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"pretrained={str(pretrained)!r} cannot be read: {str(error).strip().splitlines()[0]} Give a folder that "
-            "save_pretrained wrote, or the name of a detector on Hugging Face's hub."
+            f"pretrained={str(pretrained)!r} cannot be read: {str(error).strip().splitlines()[0]} {advice}"
         ) from error
     parts = {part.config.model_type: part for part in network.pretrainable}
     if found not in parts:

@@ -78,6 +78,14 @@ def variant_of(variants: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[
     return variants[name]
 
 
+def settings_for(
+    settings: Mapping[str, Any], stage: QueryStage, *, num_classes: int, queries: int | None
+) -> dict[str, Any]:
+    """The library's configuration of a variant for so many classes, and queries; None: as the variant has, or 300."""
+    of_queries = {"num_queries": 300, **settings} if queries is None else {**settings, "num_queries": queries}
+    return {**of_queries, "num_labels": stage.criterion.num_logits(num_classes)}
+
+
 class HybridDetector(QueryDetector):
     """A recipe of the family; its subclasses state their network, their variants and what they are published with.
 
@@ -123,12 +131,9 @@ class HybridDetector(QueryDetector):
         settings = variant_of(self.variants, variant)
         made = completed_stage(stage, criterion, self.published(settings))
         settings = {
-            "num_queries": 300,
             "initializer_bias_prior_prob": 0.01,
-            **settings,
-            "num_labels": made.criterion.num_logits(num_classes),
+            **settings_for(settings, made, num_classes=num_classes, queries=queries),
             "freeze_backbone_batch_norms": pretrained is not None and settings.get("freeze_backbone_batch_norms", True),
-            **({} if queries is None else {"num_queries": queries}),
         }
         super().__init__(
             num_classes=num_classes,

@@ -35,6 +35,7 @@ from rankdet.models.queries.recipe import (
     completed_stage,
     detr_criterion,
     query_ranking_criterion,
+    settings_for,
     template_of,
     variant_of,
 )
@@ -187,12 +188,8 @@ class RFDETR(QueryDetector):
     ) -> None:
         criterion = criterion or query_ranking_criterion()
         made = completed_stage(stage, criterion, self.published(criterion))
-        settings = {
-            "num_queries": 300,
-            **variant_of(self.variants, variant),
-            "num_labels": made.criterion.num_logits(num_classes),
-            **({} if queries is None else {"num_queries": queries}),
-        }
+        variant_settings = variant_of(self.variants, variant)
+        settings = settings_for(variant_settings, made, num_classes=num_classes, queries=queries)
         network = self.network_kind.made(settings, options=options, pretrained=pretrained)
         super().__init__(
             num_classes=num_classes,
