@@ -155,11 +155,15 @@ def compile_parts(model: nn.Module, names: Sequence[str]) -> None:
 def recompute_parts(model: nn.Module, names: Sequence[str]) -> None:
     """Have these parts of a model keep fewer activations; ValueError for a part that it has not, or that cannot."""
     for name in names:
-        able = [inner for inner in _part(model, name, option="trainer.recompute").modules() if _can_recompute(inner)]
+        layers = list(_part(model, name, option="trainer.recompute").modules())
+        able = [layer for layer in layers if _can_recompute(layer)]
         if not able:
             raise ValueError(f"trainer.recompute: the {name} of {type(model).__name__} cannot; timm's backbones can")
-        for inner in able:
-            inner.set_grad_checkpointing(True)  # type: ignore[operator]
+        for layer in able:
+            layer.set_grad_checkpointing(True)  # type: ignore[operator]
+        for layer in layers:
+            if hasattr(layer, "inplace"):
+                layer.inplace = False  # timm until 1.0.28 recomputes such a layer from what it wrote over
 
 
 def _can_recompute(module: nn.Module) -> bool:
