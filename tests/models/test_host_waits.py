@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import rankdet
+from rankdet.assign.ground_truth import GroundTruth, InstanceTruth
 from tests.models.test_every_pair import PAIRS, make, target
 from tests.pretend_device import DEVICE, Pretend, needs_pretence
 
@@ -81,6 +82,7 @@ LONG = {"ATSS focal_with_centerness", "PAA paa_criterion", "YOLACT yolact_criter
 LONG |= {"CascadeRCNN softmax_criterion", "MaskRCNN softmax_criterion", "GuidedRetinaNet ranking"}
 LONG |= {"FSAF", "LibraRCNN", "GridRCNN", "DoubleHeadRCNN", "MaskScoringRCNN", "CascadeRCNN", "HybridTaskCascade"}
 LONG |= {"RFCN"}
+LONG_COUNTS = {"ATSS ranking", "PAA ranking", "CascadeMaskRCNN ranking"}
 NAMED = {f"{recipe.__name__} {criterion.__name__}": (recipe, criterion) for recipe, criterion in PAIRS}
 RECIPES = {recipe.__name__: (recipe, criterion) for recipe, criterion in reversed(PAIRS)}
 
@@ -103,8 +105,8 @@ def counted(model: nn.Module, counts: list[int], device: Pretend) -> Counter[str
     return kinds
 
 
-def each(kind: str, names: Iterable[str]) -> pytest.MarkDecorator:
-    marked = [pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) for name in names]
+def each(kind: str, names: Iterable[str], *, long: set[str] = LONG) -> pytest.MarkDecorator:
+    marked = [pytest.param(name, marks=[pytest.mark.long] if name in long else []) for name in names]
     return pytest.mark.parametrize(kind, marked)
 
 
@@ -135,6 +137,40 @@ def test_more_images_are_not_more_waits_in_evaluation(recipe: str):
     assert many["uploads"] == 0
 
 
+# Kernels of all behind the pyramid and of the gradient, of 8 images; with another torch they may be some more.
+KERNELS = {
+    "ATSS ranking": (590, 440),
+    "FasterRCNN ranking": (1140, 400),
+    "PAA ranking": (1070, 440),
+    "CascadeMaskRCNN ranking": (2780, 890),
+}
+
+
+@needs_pretence
+@each("pair", KERNELS, long=LONG_COUNTS)
+def test_a_step_launches_no_more_kernels_than_are_known(pair: str):
+    torch.manual_seed(0)
+    model = make(*NAMED[pair])
+    kind = InstanceTruth if model.needs_masks else GroundTruth
+    with Pretend(root=ROOT) as device:
+        model.to(DEVICE)
+        batch = model.batch_of([torch.rand(3, 64, 64).to(DEVICE)] * 8)
+        targets = [{name: value.to(DEVICE) for name, value in target(5, 64).items()} for _ in range(8)]
+        truth = kind.from_targets(targets, num_classes=3, device=DEVICE)
+        maps = [level.detach().requires_grad_() for level in model.maps_of(batch)]
+        model.losses(maps, batch, truth)  # what is constant is made once
+        device.calls.clear()
+        total: Tensor = sum(model.losses(maps, batch, truth).values())
+        launched = [sum(device.calls.values())]
+        total.backward()
+        launched.append(sum(device.calls.values()) - launched[0])
+    assert all(number <= 1.05 * known for number, known in zip(launched, KERNELS[pair], strict=True)), launched
+
+
+# What a GPU refuses under `torch.use_deterministic_algorithms(True)`, whatever is put into it.
+NEVER_DETERMINISTIC = {"kthvalue", "median", "nanmedian", "histc", "put_"}
+
+
 @needs_pretence
 @pytest.mark.long
 @pytest.mark.parametrize("pair", NAMED)
@@ -146,6 +182,7 @@ def test_no_detector_mixes_devices_or_waits_more_for_more(pair: str):
         counted(model, [3, 3], device)
         few, many = (counted(model, counts, device)["waits"] for counts in ([3, 3], [20, 20, 0, 20]))
         assert few == many
+        assert not {f"aten::{name}" for name in NEVER_DETERMINISTIC} & device.calls.keys()
         model.eval()
         with torch.no_grad():
             few, many = (counted(model, [0] * images, device)["waits"] for images in (2, 4))

@@ -51,7 +51,7 @@ class ApproximateMaxIoU(MaxIoU):
         centres, sizes = centres_and_sizes(priors)
         shapes = tuple((scale / ratio**0.5, scale * ratio**0.5) for ratio in self.ratios for scale in self.scales)
         halves = (sizes * shape / 2 for shape in constant(shapes, device=priors.device, dtype=priors.dtype))
-        shaped = (torch.cat((centres - half, centres + half), 1) for half in halves)
+        shaped = (torch.cat((centres - half, centres + half), -1) for half in halves)
         return reduce(torch.maximum, (pairwise_iou(objects, boxes) for boxes in shaped))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from rankdet.assign.assignment import (
     BACKGROUND,
@@ -22,6 +24,7 @@ from rankdet.ops.part import Part
 from rankdet.ops.priors import Priors
 
 MAX_OVERLAPS = 1 << 22  # overlaps between objects and priors of an image that are held at once: 16 MiB, some times
+MANY_IMAGES = 4  # as many times that are held of a batch
 
 
 class BestPriors(Part):
@@ -37,12 +40,12 @@ class BestPriors(Part):
         self.ties = ties
 
     def claims(self, iou: Tensor) -> Tensor:
-        """Overlaps (G, P) -> the object (P,) that claims each prior, or -1."""
-        best, at = iou.max(dim=1, keepdim=True)
-        claimed = (iou == best) if self.ties else torch.zeros_like(iou, dtype=torch.bool).scatter_(1, at, True)
+        """Overlaps (N, G, P) -> the object (N, P) that claims each prior, or -1."""
+        best, at = iou.max(dim=2, keepdim=True)
+        claimed = (iou == best) if self.ties else torch.zeros_like(iou, dtype=torch.bool).scatter_(2, at, True)
         claimed &= (best >= self.min_iou) & (best > 0)
-        objects = torch.arange(len(iou), device=iou.device, dtype=torch.int32)[:, None]
-        return torch.where(claimed, objects, -1).amax(0).long()
+        objects = torch.arange(iou.shape[1], device=iou.device, dtype=torch.int32)[:, None]
+        return torch.where(claimed, objects, -1).amax(1).long()
 
 
 class MaxIoU(Assigner):
@@ -80,10 +83,17 @@ class MaxIoU(Assigner):
         self.crowd_overlap = crowd_overlap
 
     def __call__(self, priors: Priors, truth: GroundTruth) -> Assignment:
-        """See `Assigner`. Image by image: objects are compared with the priors of their own image alone."""
+        """See `Assigner`. Objects are compared with the priors of their own image alone.
+
+        An accelerator compares all images at once, filled up to equally many objects and priors. On a CPU the filling
+        would cost time, and images come one by one.
+        """
         check_same_images(priors, truth)
-        images = zip(priors.boxes, priors.valid, truth.boxes, truth.crowd, strict=True)
-        matches, overlaps = zip(*(self._match(*of_image) for of_image in images), strict=True)
+        considered = map(self._considered, priors.boxes, priors.valid, truth.crowd)
+        images = list(map(_Image, priors.boxes, considered, truth.boxes))
+        at_once = 1 if truth.all_boxes.device.type == "cpu" else len(images)
+        parts = [images[start : start + at_once] for start in range(0, len(images), at_once)]
+        matches, overlaps = zip(*(of_image for part in parts for of_image in self._match(part)), strict=True)
         return Assignment.from_matches(matches_of_batch(matches, truth), truth, overlaps=torch.cat(overlaps))
 
     def reach(self, boxes: Tensor, grids: Sequence[CellGrid]) -> Reach:
@@ -96,27 +106,36 @@ class MaxIoU(Assigner):
         unmatched = best < least
         return Reach(rule, unmatched, (best < self.positive_iou) & ~unmatched, least)
 
-    def _match(self, priors: Tensor, valid: Tensor, objects: Tensor, crowd: Tensor) -> tuple[Tensor, Tensor]:
-        """Of one image matches (P_i,), row of the object, BACKGROUND or IGNORE; and the largest overlaps (P_i,)."""
-        considered = valid & ~self._in_crowd(priors, crowd)
-        if len(objects) == 0 or len(priors) == 0:
-            return torch.where(considered, BACKGROUND, IGNORE), torch.zeros_like(priors[:, 0])
-        overlap, matches, claims = self._compare(objects, priors, considered)
+    def _match(self, images: Sequence[_Image]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each image matches (P_i,), row of the object, BACKGROUND or IGNORE; and the largest overlaps (P_i,)."""
+        all_priors, all_considered, all_objects = zip(*images, strict=True)
+        priors, considered = _filled_up(all_priors, 0), _filled_up(all_considered, False)
+        even = len({len(objects) for objects in all_objects}) == 1
+        overlap, matches, claims = self._compare(priors, considered, _filled_up(all_objects, torch.nan), even=even)
         matches = torch.where(overlap >= self.positive_iou, matches, IGNORE)
         matches = torch.where((overlap < self.negative_iou) & considered, BACKGROUND, matches)
-        return torch.where(claims >= 0, claims, matches), overlap.clamp(min=0)
+        matches = torch.where(claims >= 0, claims, matches)
+        for image, of_image, most in zip(images, matches, overlap.clamp(min=0), strict=True):
+            yield of_image[: len(image.priors)], most[: len(image.priors)]
 
-    def _compare(self, objects: Tensor, priors: Tensor, considered: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each prior the greatest overlap, the first object that has it, and the one that claims it or -1, (P_i,).
+    def _compare(
+        self, priors: Tensor, considered: Tensor, objects: Tensor, *, even: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each prior the greatest overlap, the first object that has it, and the one that claims it or -1, (N, P).
 
-        So many objects at a time that memory is bounded.
+        Priors (N, P, 4), of which some are considered (N, P), and objects (N, G, 4), NaN behind those of an image
+        unless all have equally many (``even``). So many objects at a time that memory is bounded.
         """
-        overlap, matches = torch.full_like(priors[:, 0], -1), torch.zeros_like(considered, dtype=torch.long)
-        claims = torch.full_like(matches, -1)
-        at_once = max(1, MAX_OVERLAPS // len(priors))
-        for start in range(0, len(objects), at_once):
-            iou = self.overlaps(objects[start : start + at_once], priors).masked_fill_(~considered, -1)
-            most, row = iou.max(dim=0)
+        overlap, matches = torch.full_like(considered, -1, dtype=priors.dtype), torch.zeros_like(considered).long()
+        claims, hidden = torch.full_like(matches, -1), ~considered[:, None]
+        held = MAX_OVERLAPS * min(len(considered), MANY_IMAGES)
+        at_once = max(1, held // max(1, considered.numel()))
+        for start in range(0, objects.shape[1], at_once):
+            part = objects[:, start : start + at_once]
+            iou = self.overlaps(part, priors).masked_fill_(hidden, -1)
+            if not even:
+                iou.masked_fill_(part[..., :1].isnan(), -1)
+            most, row = iou.max(dim=1)
             matches = torch.where(most > overlap, row + start, matches)
             overlap = torch.maximum(overlap, most)
             if self.low_quality is not None:
@@ -125,10 +144,26 @@ class MaxIoU(Assigner):
         return overlap, matches, claims
 
     def overlaps(self, objects: Tensor, priors: Tensor) -> Tensor:
-        """What objects (G, 4) and priors (P, 4) are compared by, (G, P); subclasses may compare something else."""
+        """What objects (N, G, 4) and priors (N, P, 4) are compared by, (N, G, P); subclasses may replace it."""
         return pairwise_iou(objects, priors)
 
-    def _in_crowd(self, priors: Tensor, crowd: Tensor) -> Tensor:
+    def _considered(self, priors: Tensor, valid: Tensor, crowd: Tensor) -> Tensor:
+        """Which priors (P,) of an image take part: valid ones outside of crowds."""
         if self.crowd_overlap is None or len(crowd) == 0:
-            return torch.zeros(len(priors), dtype=torch.bool, device=priors.device)
-        return (pairwise_intersection_over_second(crowd, priors) >= self.crowd_overlap).any(0)
+            return valid
+        return valid & (pairwise_intersection_over_second(crowd, priors) < self.crowd_overlap).all(0)
+
+
+class _Image(NamedTuple):
+    """Priors (P, 4) of an image, which of them take part (P,), and its objects (G, 4)."""
+
+    priors: Tensor
+    considered: Tensor
+    objects: Tensor
+
+
+def _filled_up(images: Sequence[Tensor], padding: float) -> Tensor:
+    """What images have different numbers of, in one tensor, (N, most, ...); not copied where they share one."""
+    if all(of_image is images[0] for of_image in images):
+        return images[0].expand(len(images), *images[0].shape)
+    return pad_sequence(list(images), batch_first=True, padding_value=padding)

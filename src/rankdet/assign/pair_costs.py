@@ -13,6 +13,7 @@ from rankdet.assign.assignment import Assignment, CandidateCost
 from rankdet.ops.boxes import aligned_iou
 from rankdet.ops.coder import BoxCoder
 from rankdet.ops.part import Part
+from rankdet.ops.precision import without_autocast
 from rankdet.ops.predictions import Predictions
 from rankdet.ops.priors import Priors
 
@@ -128,6 +129,8 @@ class HighOrderCost(ClassCost):
 class MaskCost(Part):
     """Binary cross entropy and Dice loss of masks at common points, as RF-DETR has them (and Mask2Former before it).
 
+    In float32 also under autocast, in which sums over many points would be rounded or, in float16, overflow.
+
     Args:
         cross_entropy: weight of the mean of the cross entropies.
         dice: weight of 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1).
@@ -147,10 +150,12 @@ class MaskCost(Part):
             raise ValueError(
                 "MaskCost compares masks, which these predictions do not have; leave `masks` of the matcher out"
             )
-        logits, targets = pairs.masks, pairs.object_masks.to(pairs.masks.dtype).transpose(1, 2)
-        inside, outside = F.softplus(-logits), F.softplus(logits)
-        entropy = (inside @ targets + outside @ (1 - targets)) / logits.shape[2]
-        probabilities = logits.sigmoid()
-        sums = probabilities.sum(2, keepdim=True) + targets.sum(1, keepdim=True)
-        overlap = (2 * probabilities @ targets + 1) / (sums + 1)
+        logits = pairs.masks.to(torch.promote_types(pairs.masks.dtype, torch.float32))
+        targets = pairs.object_masks.to(logits.dtype).transpose(1, 2)
+        with without_autocast(logits.device):
+            inside, outside = F.softplus(-logits), F.softplus(logits)
+            entropy = (inside @ targets + outside @ (1 - targets)) / logits.shape[2]
+            probabilities = logits.sigmoid()
+            sums = probabilities.sum(2, keepdim=True) + targets.sum(1, keepdim=True)
+            overlap = (2 * probabilities @ targets + 1) / (sums + 1)
         return self.cross_entropy * entropy + self.dice * (1 - overlap)

@@ -42,8 +42,8 @@ def aligned_iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union of all pairs, (G, 4) x (P, 4) -> (G, P), in [0, 1]."""
-    return aligned_iou(first[:, None], second[None])
+    """Intersection over union of all pairs, (..., G, 4) x (..., P, 4) -> (..., G, P), in [0, 1]."""
+    return aligned_iou(first[..., :, None, :], second[..., None, :, :])
 
 
 def aligned_intersection_over_second(first: Tensor, second: Tensor) -> Tensor:
@@ -75,8 +75,8 @@ def aligned_giou(first: Tensor, second: Tensor) -> Tensor:
 def clip_boxes(boxes: Tensor, size: tuple[float, float]) -> Tensor:
     """Boxes (..., 4) cut to an image of (height, width) pixels; the right and lower edge may equal the size."""
     height, width = (torch.sym_float(side) for side in size)  # bounds of one kind: ONNX knows no others
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return torch.stack((x1.clamp(0.0, width), y1.clamp(0.0, height), x2.clamp(0.0, width), y2.clamp(0.0, height)), -1)
+    x, y = boxes.unflatten(-1, (2, 2)).unbind(-1)
+    return torch.stack((x.clamp(0.0, width), y.clamp(0.0, height)), -1).flatten(-2)
 
 
 def centres_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:

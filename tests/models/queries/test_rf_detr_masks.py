@@ -97,6 +97,15 @@ def test_a_mask_costs_what_each_pair_does():
             torch.testing.assert_close(found[0, query, of_object], 2 * entropy + 3 * dice)
 
 
+def test_autocast_rounds_no_cost_of_masks():
+    masks, objects = 9 * torch.randn(1, 3, 12544), (torch.rand(1, 2, 12544) > 0.5).float()
+    boxes, labels = torch.zeros(1, 3, 4), torch.zeros(1, 2, dtype=torch.long)
+    pairs = Pairs(torch.zeros(1, 3, K), boxes, boxes, boxes, labels, boxes[:, :2], FrameCoder(), masks, objects)
+    expected = MaskCost()(pairs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(MaskCost()(pairs), expected)
+
+
 def test_a_matcher_of_masks_says_that_there_are_none():
     model = small(RTDETRv2, stage=partial(QueryStage, matcher=HungarianMatcher(masks=MaskCost())))
     with pytest.raises(ValueError, match="MaskCost compares masks, which these predictions do not have"):

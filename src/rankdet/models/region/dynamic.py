@@ -84,7 +84,7 @@ class RisingStandard(nn.Module, Part):
         place = (self.steps % self.interval)[None]
         offsets = targets[:, :2].abs().mean(1)
         count = min(self.beta_rank * images, len(offsets))
-        seen = offsets.kthvalue(count).values if count else offsets.new_tensor(torch.nan)
+        seen = offsets.topk(count, largest=False).values[-1] if count else offsets.new_tensor(torch.nan)
         self.offsets.index_copy_(0, place, seen[None].to(self.offsets))
         self.steps += 1
 
