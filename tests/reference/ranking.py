@@ -6,19 +6,34 @@ Quality y > 0 is a positive, 0 a negative, < 0 ignored; `positives` names them o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 from math import exp, log, log2
 
 Terms = dict[str, tuple[float, list[float]]]
 Numbers = Sequence[float]
+Knots = tuple[tuple[float, float], ...]
 
 
-def step(x: Fraction, delta: float) -> Fraction:
+def step(x: Fraction, delta: float | Knots) -> Fraction:
     """H(x)."""
+    if isinstance(delta, tuple):
+        return between(x, delta)
     if delta == 0:
         return Fraction(x >= 0)
     return min(max(x / (2 * Fraction(delta)) + Fraction(1, 2), Fraction(0)), Fraction(1))
+
+
+def between(x: Fraction, knots: Knots) -> Fraction:
+    """The height at x of straight lines between knots (place, height), flat beyond them."""
+    if x <= knots[0][0]:
+        return Fraction(knots[0][1])
+    for (left, low), (right, high) in itertools.pairwise(knots):
+        if x <= right:
+            share = (x - Fraction(left)) / (Fraction(right) - Fraction(left))
+            return Fraction(low) + share * (Fraction(high) - Fraction(low))
+    return Fraction(knots[-1][1])
 
 
 def split(y: Numbers, positives: Sequence[int] | None) -> tuple[list[int], list[int]]:
@@ -39,7 +54,7 @@ def rounded(
     return float(value / number), [float(entry / number) for entry in gradient]
 
 
-def rank_sort(logits: Numbers, y: Numbers, *, delta: float, positives: Sequence[int] | None = None) -> Terms:
+def rank_sort(logits: Numbers, y: Numbers, *, delta: float | Knots, positives: Sequence[int] | None = None) -> Terms:
     """RS Loss (ICCV 2021), Equations 6 to 12; the self step is H(0)."""
     pos, neg = split(y, positives)
     s, lack = exact(logits), [1 - value for value in exact(y)]
@@ -73,14 +88,21 @@ def rank_sort(logits: Numbers, y: Numbers, *, delta: float, positives: Sequence[
     }
 
 
-def ranks(s: Sequence[Fraction], i: int, pos: list[int], neg: list[int], delta: float) -> tuple[Fraction, Fraction]:
+def ranks(
+    s: Sequence[Fraction], i: int, pos: list[int], neg: list[int], delta: float | Knots
+) -> tuple[Fraction, Fraction]:
     """rank+(i), where i itself counts 1, and N_FP(i)."""
     rank_pos = 1 + sum((step(s[k] - s[i], delta) for k in pos if k != i), Fraction(0))
     return rank_pos, sum((step(s[j] - s[i], delta) for j in neg), Fraction(0))
 
 
 def average_precision(
-    logits: Numbers, y: Numbers, *, delta: float, interpolate: bool = True, positives: Sequence[int] | None = None
+    logits: Numbers,
+    y: Numbers,
+    *,
+    delta: float | Knots,
+    interpolate: bool = True,
+    positives: Sequence[int] | None = None,
 ) -> Terms:
     """AP Loss (CVPR 2019), Section 3, with the interpolated precision of its code."""
     pos, neg = split(y, positives)

@@ -7,6 +7,7 @@ from rankdet.losses.ranking.balance import SelfBalance
 from rankdet.losses.ranking.base import RankingLoss, Scope
 from rankdet.losses.ranking.bucketed import BucketedAveragePrecisionLoss, BucketedRankSortLoss
 from rankdet.losses.ranking.ndcg import NDCGLoss
+from rankdet.losses.ranking.piecewise import PiecewiseStep
 from rankdet.losses.ranking.rank_sort import RankSortLoss
 from rankdet.losses.ranking.ranking import PositiveError, Ranked, Ranking, RankingError, SortingError
 
@@ -17,6 +18,7 @@ __all__ = [
     "BucketedAveragePrecisionLoss",
     "BucketedRankSortLoss",
     "NDCGLoss",
+    "PiecewiseStep",
     "PositiveError",
     "RankSortLoss",
     "Ranked",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rankdet.losses.ranking.base import RankingLoss, Scope
+from rankdet.losses.ranking.piecewise import Delta
 from rankdet.losses.ranking.ranking import Error, Ranking, RankingError
 
 
@@ -26,7 +27,7 @@ class AveragePrecisionLoss(RankingLoss):
     Invariants: the loss lies in [0, 1); gradients sum to zero; no negative is promoted, no positive demoted.
 
     Args:
-        delta: half-width of the smoothed step in logits, >= 0.
+        delta: half-width of the smoothed step in logits, >= 0; or a `PiecewiseStep`, as Parameterized AP Loss has.
         interpolate: take the best precision at no less recall, as in the authors' code; False: the plain precision.
         scope: see `RankingLoss`.
         gather_across_devices: see `RankingLoss`.
@@ -45,7 +46,7 @@ class AveragePrecisionLoss(RankingLoss):
     def __init__(
         self,
         *,
-        delta: float = 1.0,
+        delta: Delta = 1.0,
         interpolate: bool = True,
         scope: Scope = "batch",
         gather_across_devices: bool = False,

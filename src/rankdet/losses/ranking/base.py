@@ -22,6 +22,7 @@ from rankdet.losses.ranking.gather import Group, Members, processes
 from rankdet.losses.ranking.negatives import Negatives, locate
 from rankdet.losses.ranking.numbers import widened
 from rankdet.losses.ranking.operator import as_operator, is_seen_from_outside, numbered
+from rankdet.losses.ranking.piecewise import Delta, PiecewiseStep
 from rankdet.losses.ranking.ranking import Error, Ranked, Ranking
 from rankdet.losses.ranking.search import BlockScan
 from rankdet.losses.ranking.steps import Edges
@@ -49,7 +50,8 @@ class RankingLoss(nn.Module, ABC):
     Invariant: the gradients of every term over all logits sum to zero (where the author states no `PositiveError`).
 
     Args:
-        delta: half-width of the smoothed step H in units of a logit, >= 0; 0 is the hard step.
+        delta: half-width of the smoothed step H in units of a logit, >= 0; 0 is the hard step. Or a `PiecewiseStep`,
+            which takes a table of all pairs of positives, whatever their number.
         scope: "batch" ranks all logits of a call together; "image" those of each image separately, "class" those of
             each class (the last dimension), "group" those of each group that a call names. Groups are ranked in one
             pass, and the losses of those that hold a positive are averaged.
@@ -63,7 +65,7 @@ class RankingLoss(nn.Module, ABC):
     term_names: tuple[str, ...] = ("ranking",)
     """The names that `errors` returns, in order."""
     self_step: float | None = None
-    """What a positive counts in its own rank; None: H(0), which is 1/2 for delta > 0 and 1 for delta = 0."""
+    """What a positive counts in its own rank; None: H(0), 1/2 for delta > 0 and 1 for delta = 0."""
     epsilon: float = 1e-10
     """An error is passed on only to those whose steps sum to more than this."""
     groups_at_once: bool = False
@@ -71,11 +73,11 @@ class RankingLoss(nn.Module, ABC):
     sorting_scope: SortingScope = "batch"
     """Within what a loss that sorts does so: among all positives that rank together, unless it says otherwise."""
 
-    def __init__(self, *, delta: float, scope: Scope = "batch", gather_across_devices: bool = False) -> None:
+    def __init__(self, *, delta: Delta, scope: Scope = "batch", gather_across_devices: bool = False) -> None:
         super().__init__()
         if scope not in get_args(Scope):
             raise ValueError(f"scope is {scope!r}; accepted are {' and '.join(map(repr, get_args(Scope)))}")
-        self.delta = checked_delta(delta)
+        self.delta: Delta = delta if isinstance(delta, PiecewiseStep) else checked_delta(delta)
         self.scope = scope
         self.gather_across_devices = gather_across_devices
         self._members = Members()

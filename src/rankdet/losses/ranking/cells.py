@@ -178,7 +178,7 @@ def fit(edges: Edges, logits: int) -> Cells | None:
     number = 1 << min(max(most.bit_length(), LEAST.bit_length() - 1), 16)
     high = float(edges.located[-1] if edges.group is None else edges.located.amax())
     low = float(edges.lowest)
-    wide = edges.delta > 0 and not high - low < edges.delta * (number - 4)
+    wide = edges.narrowest > 0 and not high - low < edges.narrowest / 2 * (number - 4)
     if wide or not math.isfinite(high - low) or number * groups > max(logits, LEAST):
         return None
     return Cells(edges, low=low, high=high, number=number)

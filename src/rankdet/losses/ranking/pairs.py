@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rankdet.losses.ranking.groups import Groups
 from rankdet.losses.ranking.numbers import finite, on_cpu, running_sums, suffix_sums
+from rankdet.losses.ranking.piecewise import Delta, PiecewiseStep
 from rankdet.losses.ranking.steps import ONE_GROUP, step
 
 TABLE = 512  # up to as many positives a table of all pairs is formed
@@ -42,9 +43,14 @@ class Pairs(Protocol):
         ...
 
 
-def pairs_of(logits: Tensor, quality: Tensor, delta: float, groups: Groups = ONE_GROUP) -> Pairs:
-    """The quicker of the two for the number of positives; logits and quality (P,) in the accumulator's dtype."""
-    return (PairTable if logits.numel() <= TABLE else PairTree)(logits, quality, delta, groups)
+def pairs_of(logits: Tensor, quality: Tensor, delta: Delta, groups: Groups = ONE_GROUP) -> Pairs:
+    """The quicker of the two for the number of positives; logits and quality (P,) in the accumulator's dtype.
+
+    The tree has one ramp.
+    """
+    if isinstance(delta, PiecewiseStep) or logits.numel() <= TABLE:
+        return PairTable(logits, quality, delta, groups)
+    return PairTree(logits, quality, delta, groups)
 
 
 def sums_not_above(logits: Tensor, weights: Tensor, delta: float = 0.0, groups: Groups = ONE_GROUP) -> Tensor:
@@ -55,7 +61,7 @@ def sums_not_above(logits: Tensor, weights: Tensor, delta: float = 0.0, groups: 
 class PairTable:
     """All pairs at once, in P x P tables, in the order of their quality."""
 
-    def __init__(self, logits: Tensor, quality: Tensor, delta: float, groups: Groups = ONE_GROUP) -> None:
+    def __init__(self, logits: Tensor, quality: Tensor, delta: Delta, groups: Groups = ONE_GROUP) -> None:
         self._quality, self._order = quality.sort()
         logits = finite(logits).index_select(0, self._order)
         self._steps = step(logits[:, None] - logits, delta)  # [k, i]: H(x_k - x_i)

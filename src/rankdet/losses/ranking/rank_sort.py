@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import get_args
 
 from rankdet.losses.ranking.base import RankingLoss, Scope, SortingScope, checked_delta
+from rankdet.losses.ranking.piecewise import Delta
 from rankdet.losses.ranking.ranking import Error, Ranking, RankingError, SortingError
 
 
@@ -28,7 +29,7 @@ class RankSortLoss(RankingLoss):
     promoted.
 
     Args:
-        delta: half-width of the smoothed step in logits, >= 0.
+        delta: half-width of the smoothed step in logits, >= 0; or a `PiecewiseStep`.
         scope: see `RankingLoss`.
         gather_across_devices: see there.
         sorting_weight: factor on the sorting term; 1 in the paper.
@@ -51,7 +52,7 @@ class RankSortLoss(RankingLoss):
     def __init__(
         self,
         *,
-        delta: float = 0.5,
+        delta: Delta = 0.5,
         scope: Scope = "batch",
         gather_across_devices: bool = False,
         sorting_weight: float = 1.0,

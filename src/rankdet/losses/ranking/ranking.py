@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rankdet.losses.ranking.groups import Groups
 from rankdet.losses.ranking.pairs import pairs_of, sums_not_above
+from rankdet.losses.ranking.piecewise import Delta, height_of_ties
 from rankdet.losses.ranking.steps import ONE_GROUP
 
 
@@ -125,7 +126,7 @@ class Ranking:
         quality: Tensor,
         false_positives: Tensor,
         *,
-        delta: float,
+        delta: Delta,
         self_step: float | None,
         groups: Groups = ONE_GROUP,
         group: Tensor | None = None,
@@ -145,7 +146,7 @@ class Ranking:
         self.weight = weight
         self._sorting_group = sorting_group
         self._stated_self_step = self_step
-        natural = 1.0 if delta == 0 else 0.5
+        natural = height_of_ties(delta)
         self.self_step = natural if self_step is None else self_step
         self._correction: Tensor | float = self.self_step - natural
         if weight is not None:  # of several copies of a positive, one counts by the self step
@@ -252,7 +253,7 @@ class Ranking:
             sorting_group=None if self._sorting_group is None else self._sorting_group[place],
         )
 
-    def among(self, delta: float) -> Ranking:
+    def among(self, delta: Delta) -> Ranking:
         """The same positives without negatives, by a step of some delta, and each within its sorting group."""
         if delta == self.delta and self._sorting_group is None:
             return self

@@ -18,6 +18,7 @@ from rankdet.losses.ranking.groups import Groups
 from rankdet.losses.ranking.negatives import Negatives
 from rankdet.losses.ranking.numbers import alone, on_cpu, widened
 from rankdet.losses.ranking.parts import ErrorParts, parts_of
+from rankdet.losses.ranking.piecewise import Delta
 from rankdet.losses.ranking.ranking import Error, Ranking
 from rankdet.losses.ranking.search import BlockScan
 from rankdet.losses.ranking.steps import Edges
@@ -39,7 +40,7 @@ class Loss(Protocol):
     self_step: float | None
     epsilon: float
     groups_at_once: bool
-    delta: float
+    delta: Delta
 
     @property
     def scope(self) -> str:
