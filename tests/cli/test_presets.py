@@ -58,6 +58,7 @@ OVERLAYS = {"small", "finetune", "strong", "copy_paste", *BACKBONES}  # put on o
 NAMES = [name for name in preset_names() if name not in OVERLAYS]
 HUGGING_FACE = ("d_fine/", "deformable_detr/", "deimv2/", "rf_detr/", "rt_detr/")
 OF_TRANSFORMERS = [name for name in NAMES if name.startswith(HUGGING_FACE)]
+LARGE = [name for name in OF_TRANSFORMERS if re.search(r"_(x|l|large|medium|r50_72e|r101|atto|femto)_", name)]
 PUBLISHED = [name for name in NAMES if "/" in name and name not in OF_TRANSFORMERS]
 ONE_CLASS = [name for name in NAMES if name.startswith(("rpn/", "guided_anchoring/rpn"))]
 FILES = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
@@ -94,7 +95,12 @@ def test_is_short_and_says_what_it_is(name: str):
     assert len(text.splitlines()) <= 25
 
 
-@pytest.mark.parametrize("name", NAMES)
+def long_if_large(names: list[str]) -> list[Any]:
+    """Presets to be built: the large transformers, and the smallest, which differ little, are for -m long."""
+    return [pytest.param(name, marks=[pytest.mark.long] if name in LARGE else []) for name in names]
+
+
+@pytest.mark.parametrize("name", long_if_large(NAMES))
 def test_builds_without_memory(name: str):
     assert all(parameter.device.type == "meta" for parameter in model_of(name).parameters())
 
@@ -110,6 +116,13 @@ def test_backbones_are_put_on_detectors_with_a_pyramid(family: str, backbone: st
     grouped = [parameter for group in optimiser.build(model, lr=1e-4).param_groups for parameter in group["params"]]
     assert {id(parameter) for parameter in grouped} == {id(parameter) for parameter in learning}
     assert any(parameter.requires_grad for parameter in model.backbone.parameters()) != backbone.endswith("_frozen")
+
+
+def test_finetuning_is_without_the_augmentation_of_its_preset():
+    """Which resizes within the strong one to the size of the preset."""
+    files = ["rt_detr/varifocal_r18_120e_coco", "finetune"]
+    data = Experiment(files=files, overrides=[], complete=False).section("data")
+    assert (data["train_transforms"], data["strong"]) == (None, None)
 
 
 # The rate, the images of a step, the epochs and after which of them the rate drops; None for a cosine.
@@ -414,7 +427,7 @@ def test_transformers_train_as_published(name: str):
     assert (strong and (strong[ARGUMENTS]["opening_epochs"], strong[ARGUMENTS]["closing_epochs"])) == without
 
 
-@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+@pytest.mark.parametrize("name", long_if_large(OF_TRANSFORMERS))
 def test_transformers_learn_and_match_as_in_their_papers(name: str):
     model = model_of(name)
     wanted = of_prefix(name, OF_LOSS, query_ranking_criterion)
@@ -430,7 +443,7 @@ def test_transformers_learn_and_match_as_in_their_papers(name: str):
     assert (model.stage.box_matches is not None) is of_all_layers
 
 
-@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+@pytest.mark.parametrize("name", long_if_large(OF_TRANSFORMERS))
 def test_every_name_of_an_optimiser_group_is_one_of_parameters(name: str):
     parameters = [parameter for parameter, value in model_of(name).named_parameters() if value.requires_grad]
     for group in resolved(name)["optimiser"][ARGUMENTS]["groups"]:

@@ -147,7 +147,7 @@ class TestData:
 
     def test_alternatives_come_to_their_end(self):
         """As in DEIM's schedule of 132 epochs: mosaic and mixup from epoch 4 to 64, the others to 120."""
-        mosaic = Alternatives(transforms=[Mosaic()], otherwise=[ObjectErasing()], until=0.5)
+        mosaic = Alternatives(transforms=[Mosaic(), AffineJitter()], otherwise=[ObjectErasing()], until=0.5)
         mixup = Alternatives(transforms=[MixUp()], until=0.5)
         grey = v2.RandomGrayscale()
         dense = strong(grey, mosaic, mixup, opening_epochs=4, closing_epochs=12)
@@ -155,7 +155,7 @@ class TestData:
         rest = [grey, *mosaic.otherwise]
         assert found == [[], [grey, mosaic, mixup], [grey, mosaic, mixup], rest, rest, []]
         assert dense.describe(132) == (
-            "RandomGrayscale, (Mosaic or ObjectErasing), (MixUp or none); "
+            "RandomGrayscale, (Mosaic + AffineJitter or ObjectErasing), (MixUp or nothing); "
             "not in the first 4 epochs and the last 12 epochs"
         )
 

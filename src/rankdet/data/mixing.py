@@ -102,7 +102,7 @@ class Alternatives(MixingTransform):
         return image, target
 
     def __repr__(self) -> str:
-        return " or ".join(names_of(side) or "none" for side in (self.transforms, self.otherwise))
+        return " or ".join(names_of(side, " + ") or "nothing" for side in (self.transforms, self.otherwise))
 
 
 def apply(transform: v2.Transform, image: tv_tensors.Image, target: Target, draw: DrawPartner) -> Sample:
@@ -118,9 +118,9 @@ def needs_masks(transform: v2.Transform) -> bool:
     return isinstance(transform, MixingTransform) and transform.needs_masks
 
 
-def names_of(transforms: Sequence[v2.Transform]) -> str:
+def names_of(transforms: Sequence[v2.Transform], between: str = ", ") -> str:
     """Of transforms, for people."""
-    return ", ".join(f"({one!r})" if isinstance(one, Alternatives) else type(one).__name__ for one in transforms)
+    return between.join(f"({one!r})" if isinstance(one, Alternatives) else type(one).__name__ for one in transforms)
 
 
 def merge_targets(targets: Sequence[Target]) -> Target:
