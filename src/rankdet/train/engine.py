@@ -162,8 +162,8 @@ def recompute_parts(model: nn.Module, names: Sequence[str]) -> None:
         for layer in able:
             layer.set_grad_checkpointing(True)  # type: ignore[operator]
         for layer in layers:
-            if hasattr(layer, "inplace"):
-                layer.inplace = False  # timm until 1.0.28 recomputes such a layer from what it wrote over
+            if hasattr(layer, "inplace"):  # timm until 1.0.28 recomputes such a layer from what it wrote over
+                layer.inplace = False  # type: ignore[assignment]
 
 
 def _can_recompute(module: nn.Module) -> bool:
