@@ -25,7 +25,7 @@ from rankdet.assign import (
 from rankdet.assign import atss as atss_assigner
 from rankdet.assign import max_iou as max_iou_assigner
 from rankdet.ops import Priors
-from tests.pretend_device import Pretend, brought_there, needs_pretence
+from tests.pretend_device import DEVICE, Pretend, brought_there, needs_pretence
 from tests.reference.assigners import atss, max_iou
 
 
@@ -106,6 +106,36 @@ def test_max_iou_with_bounded_memory_is_the_same(low_quality: BestPriors | None,
         monkeypatch.setattr(max_iou_assigner, "MAX_OVERLAPS", objects_at_once * len(priors))
         found = assigner(Priors((priors,), (valid,), (60,)), truth)
         assert found.labels.tolist() == expected.labels.tolist()
+
+
+@needs_pretence
+@pytest.mark.parametrize("low_quality", [None, BestPriors(min_iou=0.1), BestPriors(ties=False)])
+@pytest.mark.parametrize("on_grid", [True, False])
+def test_max_iou_of_all_images_at_once_is_that_of_each(
+    on_grid: bool, low_quality: BestPriors | None, monkeypatch: pytest.MonkeyPatch
+):
+    """As an accelerator does it: images without objects, with many, in a crowd, and without any region."""
+    generator = torch.Generator().manual_seed(0)
+    shared, sizes = random_boxes(60, generator), (20, 0, 60, 9)
+    boxes = (shared,) * 4 if on_grid else tuple(random_boxes(number, generator) for number in sizes)
+    valid = tuple(torch.rand(len(of_image), generator=generator) < 0.8 for of_image in boxes)
+    objects = tuple(random_boxes(number, generator) for number in (3, 7, 0, 1))
+    labels = tuple(torch.arange(len(of_image)) for of_image in objects)
+    truth = GroundTruth(objects, labels, (boxes[0][:0], boxes[0][:0], random_boxes(2, generator), boxes[0][:0]))
+    assigner = MaxIoU(positive_iou=0.4, negative_iou=0.3, low_quality=low_quality, crowd_overlap=0.5)
+    expected = assigner(Priors(boxes, valid), truth)
+    assert expected.overlaps is not None
+    monkeypatch.setattr(max_iou_assigner, "MAX_OVERLAPS", 2 * 60)
+    with Pretend(root=Path(rankdet.__file__).parent):
+        there = [tuple(part.to(DEVICE) for part in parts) for parts in (boxes, valid, objects, labels, truth.crowd)]
+        priors = Priors((there[0][0],) * 4 if on_grid else there[0], there[1])
+        found = assigner(priors, GroundTruth(*there[2:]))
+        assert found.labels.tolist() == expected.labels.tolist()
+        assert found.matched_index.tolist() == expected.matched_index.tolist()
+        assert found.overlaps is not None
+        assert torch.equal(found.overlaps.cpu(), expected.overlaps)
+    nothing = assigner(Priors.proposals([shared[:0]]), truth_of(objects[0]))
+    assert nothing.labels.tolist() == []
 
 
 def test_an_untouched_object_claims_nothing():

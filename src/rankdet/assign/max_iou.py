@@ -128,8 +128,9 @@ class MaxIoU(Assigner):
         """
         overlap, matches = torch.full_like(considered, -1, dtype=priors.dtype), torch.zeros_like(considered).long()
         claims, hidden = torch.full_like(matches, -1), ~considered[:, None]
-        held = MAX_OVERLAPS * min(len(considered), MANY_IMAGES)
-        at_once = max(1, held // max(1, considered.numel()))
+        if not considered.numel():
+            return overlap, matches, claims
+        at_once = max(1, MAX_OVERLAPS * min(len(considered), MANY_IMAGES) // considered.numel())
         for start in range(0, objects.shape[1], at_once):
             part = objects[:, start : start + at_once]
             iou = self.overlaps(part, priors).masked_fill_(hidden, -1)
