@@ -18,25 +18,20 @@ from rankdet.data import Categories, ResizeExactly
 from rankdet.eval import evaluate
 from rankdet.eval.inference import to_results
 from rankdet.eval.score_mapping import Affine, ScoreMapping, Table, scores_of
-from rankdet.export import BOUNDS, ExportedDetector, ExportedGraph, compare, export
+from rankdet.export import ExportedDetector, ExportedGraph, compare, export
 from rankdet.export.fixed import _survivors, survivors_of_any
-from rankdet.export.half import in_half
 from rankdet.export.mapped_scores import MappedScores
 from rankdet.models import (
     FCOS,
     PAA,
     YOLACT,
     CascadeMaskRCNN,
-    ConditionalDETR,
     CutLast,
-    DeformableDETR,
     Detector,
     FasterRCNN,
     MaskRCNN,
     Postprocess,
     RetinaNet,
-    RFDETRSegmentation,
-    RTDETRv2,
     SOLOv2,
     fcos_criterion,
     paa_criterion,
@@ -237,94 +232,6 @@ def test_suppression_of_any_number_of_images_is_that_of_each():
     kept = survivors_of_any(boxes, 0.5)
     assert torch.equal(kept, _survivors(boxes, 0.5))
     assert 3 < kept.sum() < 180
-
-
-NARROW = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
-TRANSFORMERS = {
-    "RT-DETRv2": (
-        RTDETRv2,
-        {"d_model": 32, "encoder_hidden_dim": 32, "decoder_in_channels": [32] * 3, "decoder_layers": 2},
-    ),
-    "Conditional DETR": (ConditionalDETR, NARROW),
-    "Deformable DETR": (DeformableDETR, NARROW),
-}
-
-
-def transformer(name: str) -> Detector:
-    pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
-    torch.manual_seed(0)
-    recipe, options = TRANSFORMERS[name]
-    return recipe(num_classes=3, backbone="test_resnet", queries=20, options=options).eval()
-
-
-@torch.no_grad()
-def test_a_transformer_has_fixed_outputs_already(tmp_path: Path):
-    model, images = transformer("RT-DETRv2"), torch.rand(2, 3, 64, 96)
-    boxes, scores, labels = ExportedGraph(model)(images)
-    for row, found in enumerate(model(list(images))):
-        number = len(found["boxes"])
-        torch.testing.assert_close(boxes[row, :number], found["boxes"])
-        torch.testing.assert_close(scores[row, :number], found["scores"])
-        assert torch.equal(labels[row, :number], found["labels"])
-        assert 20 < number <= len(labels[row]) == model.postprocess.max_detections
-    with pytest.raises(ValueError, match="RTDETRv2 lays its queries or cells over images of one size"):
-        export(Predictor(model), tmp_path / "a.pt2", size=None, form="torch")
-
-
-@torch.no_grad()
-def test_masks_of_queries_go_with_their_detections():
-    pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
-    torch.manual_seed(0)
-    dino = {"model_type": "rf_detr_dinov2", "hidden_size": 32, "num_attention_heads": 2, "patch_size": 8}
-    dino |= {"num_hidden_layers": 2, "num_windows": 2, "out_features": ["stage1", "stage2"]}
-    options = {"backbone_config": dino, "d_model": 32, "group_detr": 1}
-    model = RFDETRSegmentation(num_classes=3, queries=20, options=options).eval()
-    images = torch.rand(2, 3, 64, 64)
-    *_, masks = ExportedGraph(model)(images)
-    for row, found in enumerate(model(list(images))):
-        drawn = masks[row, : len(found["masks"])]
-        grown = nn.functional.interpolate(drawn[:, None], size=(64, 64), mode="bilinear", align_corners=False)[:, 0]
-        assert ((grown > 0.5) == found["masks"]).float().mean() > 0.95, "grown as probabilities, not as logits"
-        assert 0 < found["masks"].float().mean() < 1
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", TRANSFORMERS)
-def test_files_of_transformers(name: str, tmp_path: Path):
-    pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
-    predictor = Predictor(transformer(name))
-    export(predictor, tmp_path / "a.onnx", size=(64, 96))
-    parity = compare(predictor.detect, ExportedDetector(tmp_path / "a.onnx"), [torch.rand(3, 64, 96)] * 2)
-    assert parity.within(), parity
-    assert parity.detections > 20
-
-
-@torch.no_grad()
-def test_half_precision_is_near_and_smaller():
-    model, images = lively(FCOS, criterion=fcos_criterion()), [torch.rand(3, *SIZE) for _ in range(2)]
-    half = in_half(model)
-    parity = compare(model, half, images)
-    assert parity.within(BOUNDS["16-mixed"]), parity
-    assert not parity.within(BOUNDS["32-true"]), "something is in half precision"
-    assert parity.detections > 100
-    sizes = [sum(weight.nbytes for weight in each.parameters()) for each in (model, half)]
-    assert sizes[1] < 0.6 * sizes[0]
-    found = [ExportedGraph(each)(torch.stack(images)) for each in (model, half)]
-    assert [part.dtype for part in found[1]] == [part.dtype for part in found[0]]
-    assert all(weight.dtype == torch.float32 for weight in model.parameters()), "the detector itself stays as it is"
-
-
-@pytest.mark.long
-@torch.no_grad()
-def test_a_file_in_half_precision(tmp_path: Path):
-    pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
-    predictor = Predictor(lively(FasterRCNN, criterion=softmax_criterion()))
-    about = export(predictor, tmp_path / "half.onnx", size=SIZE, precision="16-mixed")
-    parity = compare(predictor.detect, ExportedDetector(tmp_path / "half.onnx"), [torch.rand(3, *SIZE)] * 2)
-    assert parity.within(BOUNDS[about.precision]), parity
-    assert parity.detections > 20
-    export(predictor, tmp_path / "full.onnx", size=SIZE)
-    assert (tmp_path / "half.onnx").stat().st_size < 0.7 * (tmp_path / "full.onnx").stat().st_size
 
 
 def test_differences_are_found():

@@ -14,7 +14,7 @@ from rankdet.export.about import ALONE, KEY, LEAST, MOST, OF_BOXES, OF_IMAGES, O
 from rankdet.export.detection import ExportedGraph
 from rankdet.export.half import in_half
 from rankdet.extras import require
-from rankdet.models import DEIMv2, Detector, DynamicMaskDetector, QueryDetector, TwoStageDetector
+from rankdet.models import Detector, DynamicMaskDetector, QueryDetector, TwoStageDetector
 from rankdet.nn.anchors import GridPriors
 from rankdet.ops.writing import replacing
 from rankdet.predictor import Predictor
@@ -55,8 +55,6 @@ def export(
         raise ValueError(f"a {type(model).__name__} cannot be exported: it is no detector of rankdet")
     if (size is not None and min(size) < 32) or (batch is not None and batch < 1):
         raise ValueError(f"images have at least 32 x 32 pixels, and a batch at least one; got {size} and {batch}")
-    if form == "onnx" and isinstance(model, DEIMv2):  # seen with torch 2.14 and random weights of the variant atto
-        raise ValueError("torch's ONNX graph of DEIMv2 finds other objects than the detector; give --format torch")
     graph = ExportedGraph(model if precision == "32-true" else in_half(model), predictor.mapping, raw=raw)
     about = About(
         size=size,
