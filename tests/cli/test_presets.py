@@ -422,6 +422,7 @@ def test_transformers_train_as_published(name: str):
     assert math.prod(group[ARGUMENTS]["rate"] for group in of_backbone) == backbone
     assert (schedule["epochs"], schedule["base_batch_size"]) == (epochs, batch)
     assert tuple((schedule["decay"] or {ARGUMENTS: {}})[ARGUMENTS].values()) == (falls or ())
+    assert schedule["warmup_power"] == (2 if name.startswith("deimv2") else 1)
     assert settings["trainer"]["gradient_clip"] == 0.1
     assert settings["data"]["skip_empty"] is False
     assert (strong and (strong[ARGUMENTS]["opening_epochs"], strong[ARGUMENTS]["closing_epochs"])) == without

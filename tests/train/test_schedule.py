@@ -32,6 +32,15 @@ def test_one_x_is_the_published_schedule(step: int, factor: float):
     assert ONE_X.factor(step, steps_per_epoch=7330) == pytest.approx(factor, rel=1e-12)
 
 
+def test_warm_up_can_grow_with_a_power_of_the_step():
+    schedule = Schedule(epochs=1, warmup_iterations=2000, warmup_ratio=0.0, warmup_power=2.0)
+    rates = [schedule.factor(step, steps_per_epoch=4000) for step in (0, 500, 1000, 2000, 3000)]
+    assert rates == [0, 1 / 16, 1 / 4, 1, 1]
+    assert "by the power 2 of the step" in schedule.describe()
+    with pytest.raises(ValueError, match="warmup_power must be > 0, got 0"):
+        Schedule(epochs=1, warmup_power=0)
+
+
 def test_warm_up_multiplies_the_rate_of_the_moment():
     schedule = Schedule(epochs=3, warmup_iterations=20, warmup_ratio=0.5, decay=Steps(milestones=(1,)))
     assert schedule.factor(10, steps_per_epoch=10) == pytest.approx(0.1 * 0.75)

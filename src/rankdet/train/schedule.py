@@ -1,4 +1,4 @@
-"""Length and learning rate of a training: linear warm-up times a decay, both functions of the step alone.
+"""Length and learning rate of a training: warm-up times a decay, both functions of the step alone.
 
 Source: the schedules of the Rank & Sort Loss paper (section 5) and of MMDetection (section 9.3 of its documentation):
 warm-up multiplies the regular rate of that moment, milestones count finished epochs. Nothing here has state, so that a
@@ -135,9 +135,10 @@ class Schedule:
     Args:
         epochs: passes over the training set, at least 1.
         least_steps: the fewest optimiser steps of the training; small datasets get more epochs to reach them.
-        warmup_iterations: optimiser steps over which the rate grows linearly to its full value; 0 for none.
+        warmup_iterations: optimiser steps over which the rate grows to its full value; 0 for none.
         warmup_share: the same as a share of all steps, in [0, 1), in place of `warmup_iterations`.
         warmup_ratio: fraction of the full rate at the first of these steps, in [0, 1].
+        warmup_power: the rate grows with this power of the step, above 0; linearly by default, with 2 as in DEIM.
         decay: how the rate falls; None keeps it constant.
         base_batch_size: images per step, over all devices, that the optimiser's rate is meant for. Presets set it.
         scale_lr: if `base_batch_size` is set, multiply the rate by (images of a step) / `base_batch_size`. Goyal
@@ -156,6 +157,7 @@ class Schedule:
         warmup_iterations: int = 0,
         warmup_share: float | None = None,
         warmup_ratio: float = 0.001,
+        warmup_power: float = 1.0,
         decay: Decay | None = None,
         base_batch_size: int | None = None,
         scale_lr: bool = True,
@@ -172,6 +174,8 @@ class Schedule:
             )
         if not 0 <= warmup_ratio <= 1:
             raise ValueError(f"warmup_ratio must be >= 0 and <= 1, got {warmup_ratio}")
+        if warmup_power <= 0:
+            raise ValueError(f"warmup_power must be > 0, got {warmup_power}")
         if base_batch_size is not None:
             _check_whole("base_batch_size", base_batch_size, least=1)
         self.epochs = epochs
@@ -179,6 +183,7 @@ class Schedule:
         self.warmup_iterations = warmup_iterations
         self.warmup_share = warmup_share
         self.warmup_ratio = warmup_ratio
+        self.warmup_power = warmup_power
         self.decay = decay
         self.base_batch_size = base_batch_size
         self.scale_lr = scale_lr
@@ -204,7 +209,10 @@ class Schedule:
         if self.decay is not None:
             decay = self.decay.factor(step, steps_per_epoch=steps_per_epoch, epochs=self.epochs)
         warmup = self.warmup_steps(steps_per_epoch)
-        return decay if step >= warmup else decay * (1 - (1 - step / warmup) * (1 - self.warmup_ratio))
+        if step >= warmup:
+            return decay
+        grown = (step / warmup) ** self.warmup_power
+        return decay * (1 - (1 - grown) * (1 - self.warmup_ratio))
 
     def warmup_steps(self, steps_per_epoch: int) -> int:
         """Optimiser steps before the rate reaches its full value.
@@ -223,7 +231,8 @@ class Schedule:
     def describe(self) -> str:
         """A phrase for the header of a run."""
         length = f"{self.warmup_share:.0%} of the" if self.warmup_share else self.warmup_iterations
-        warmup = f", warm-up {length} steps from {self.warmup_ratio:g} of the rate" if length else ""
+        power = f" by the power {self.warmup_power:g} of the step" if self.warmup_power != 1 else ""
+        warmup = f", warm-up {length} steps from {self.warmup_ratio:g} of the rate{power}" if length else ""
         decay = self.decay.describe(self.epochs) if self.decay is not None else "constant"
         return f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}{warmup}, {decay}"
 
