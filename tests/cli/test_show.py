@@ -124,7 +124,7 @@ def test_what_is_shown_is_a_configuration(rankdet, tiny: Path, tmp_path: Path):
 
 
 def test_help_names_the_classes_of_an_argument(rankdet):
-    assert "\n      classes: Cosine, Steps\n" in rankdet("train", "--help").out
+    assert "\n      classes: Cosine, FlatCosine, Steps\n" in rankdet("train", "--help").out
 
 
 def test_data_that_a_preset_leaves_open_are_marked(rankdet):

@@ -141,6 +141,7 @@ SCHEDULES = [
     ),
     ({"least_steps": 12}, "schedule.epochs 2 -> 3, schedule.least_steps 0 -> 12"),
     ({"warmup_ratio": 0.5}, "schedule.warmup_ratio 0.001 -> 0.5"),
+    ({"warmup_power": 2.0}, "schedule.warmup_power 1.0 -> 2.0"),
     ({"decay": None}, "schedule.decay Steps -> null"),
     ({"decay": Cosine()}, "schedule.decay Steps -> Cosine"),
     ({"decay": Steps(milestones=(1,), gamma=0.5)}, "schedule.decay.init_args.gamma 0.1 -> 0.5"),

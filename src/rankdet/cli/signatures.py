@@ -210,7 +210,7 @@ def choices_of(owner: type) -> dict[str, list[str]]:
 
     >>> from rankdet.train import Schedule
     >>> choices_of(Schedule)["decay"]
-    ['Cosine', 'Steps']
+    ['Cosine', 'FlatCosine', 'Steps']
     """
     kinds = {
         name: list(dict.fromkeys(kind.cls for kind in kinds_of(hint) if _is_ours(kind.cls)))
