@@ -177,14 +177,15 @@ def _regions(model: TwoStageDetector, batch: ImageBatch) -> Found:
     maps = model.maps_of(batch)
     proposed, real = _proposals(model, maps, batch)
     limit, stages, logits = proposed.shape[1], model.roi.box_stages, []
-    regions = proposed.flatten(0, 1)
-    index = torch.arange(regions.shape[0], device=regions.device) // limit
+    regions, (rows,) = proposed.flatten(0, 1), torch.where(real.flatten())
+    likeliest = torch.full_like(real.flatten(), -1, dtype=torch.long)
     for stage in stages:
-        class_logits, deltas = stage.head(pool(stage.pooler, maps, regions, index))
+        outputs = stage.head(pool(stage.pooler, maps, regions[rows], rows // limit))
+        class_logits, deltas = (_spread(output, rows, number=regions.shape[0]) for output in outputs)
         predictions = Predictions(class_logits, deltas, class_logits[:, :0], Priors.proposals([regions]), stage.coder)
         logits.append(class_logits)
         if stage is not stages[-1]:
-            (regions,) = stage.refine(predictions, torch.full_like(index, -1), _one(batch))
+            (regions,) = stage.refine(predictions, likeliest, _one(batch))
     assert isinstance(model.roi, Cascade), "others have been refused"
     averaged = model.roi.average(torch.stack(logits), stages[-1].criterion)
     of_regions = stages[-1].candidates(replace(predictions, logits=averaged))[0]
@@ -192,6 +193,11 @@ def _regions(model: TwoStageDetector, batch: ImageBatch) -> Found:
     counted = scores.masked_fill(~real.repeat_interleave(model.num_classes, 1), -torch.inf)
     boxes, scores, labels, _ = choose(model.postprocess, boxes, counted, labels, batch.sizes[0])
     return boxes, scores, labels, _drawn(model, maps, boxes, labels)
+
+
+def _spread(values: Tensor, rows: Tensor, *, number: int) -> Tensor:
+    """Values (R, ...) in their rows (R,) among ``number``, with zeros in the others."""
+    return values.new_zeros(number, *values.shape[1:]).index_copy(0, rows, values)
 
 
 def _proposals(model: TwoStageDetector, maps: list[Tensor], batch: ImageBatch) -> tuple[Tensor, Tensor]:
@@ -222,15 +228,13 @@ def _drawn(model: TwoStageDetector, maps: list[Tensor], boxes: Tensor, labels: T
 
 
 def pool(pooler: RoIPooler, maps: Sequence[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
-    """What a `RoIPooler` gives, from all levels at once: a region is a point on the levels that are not its own."""
+    """What a `RoIPooler` gives; how many regions a level has is left open, so that each is only pooled from its own."""
     levels = pooler.levels(boxes)
     regions = torch.cat((image_index[:, None].to(boxes.dtype), boxes), 1)
     size = (pooler.output_size,) * 2
-    pooled = torch.zeros(1)
+    pooled = maps[0].new_zeros(boxes.shape[0], maps[0].shape[1], *size)
     for number, (features, stride) in enumerate(zip(maps, pooler.strides, strict=False)):
-        own = (levels == number)[:, None]
-        looked_at = torch.where(own, regions, torch.zeros_like(regions))
-        part = roi_align(features, looked_at, size, 1 / stride, pooler.sampling_ratio, aligned=pooler.aligned)
-        part = part * own[:, :, None, None]
-        pooled = part if number == 0 else pooled + part
+        (rows,) = torch.where(levels == number)
+        part = roi_align(features, regions[rows], size, 1 / stride, pooler.sampling_ratio, aligned=pooler.aligned)
+        pooled = pooled.index_copy(0, rows, part)
     return pooled
