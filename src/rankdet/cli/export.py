@@ -109,6 +109,8 @@ def _same(predictor: Predictor, output: Path, validation: Validation | None, *, 
     compared = compare_sizes(predictor.detect, exported, compared_on, together=exported.about.batch or 2)
     parity = overall([part for _, part in compared])
     print(table_of_differences(compared, parity))
+    if not parity.detections:
+        print("the detector found nothing there, so nothing was compared; name photos by --images FOLDER")
     if validation is None:
         return parity.within(bounds)
     accuracies = compare_accuracies(validation, predictor, exported)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -137,15 +139,16 @@ def _onnx_of(program: torch.export.ExportedProgram, names: Sequence[str]) -> tor
     if any(node.target is assertion for node in program.graph.nodes):
         program = program.run_decompositions({assertion: lambda values: values.all()})
     for optimise in (True, False):  # what the optimiser makes of a Deformable DETR is no graph any more
-        written = torch.onnx.export(
-            program,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=list(names),
-            optimize=optimise,
-            verbose=False,
-        )
+        with _quiet("onnxscript", "onnx_ir"):
+            written = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=list(names),
+                optimize=optimise,
+                verbose=False,
+            )
         assert written is not None, "with dynamo there is a program"
         try:
             onnx.checker.check_model(written.model_proto)
@@ -153,3 +156,17 @@ def _onnx_of(program: torch.export.ExportedProgram, names: Sequence[str]) -> tor
             continue
         return written
     raise ValueError("torch made no valid ONNX graph of this detector; try --format torch")
+
+
+@contextmanager
+def _quiet(*libraries: str) -> Iterator[None]:
+    """Only errors are said by libraries whose warnings are of no use to whoever exports a detector."""
+    loggers = [logging.getLogger(name) for name in libraries]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
