@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rankdet.eval.score_fitting import LEAST_SLOPE, fit_isotonic, fit_platt, fit_temperature
@@ -48,11 +48,20 @@ def test_isotonic_is_that_of_scikit_learn(seed, ties):
     np.testing.assert_allclose(mapped, np.clip(oracle.predict(everywhere), 1e-6, 1 - 1e-6), atol=1e-9)
 
 
+ROUNDED_UP = [
+    (1.0, 0.0),
+    (1.0, 0.107),
+    (2.2250738585072014e-308, 0.984375),
+    (-1.0, 0.161903986760795),
+    (-2.561209710797464e-217, 0.087890625),
+]
+"""Logits so close that the line between two of them ends above the second one."""
 pairs = st.lists(st.tuples(st.floats(-40, 40), st.floats(0, 1)), min_size=1, max_size=12)
 
 
 @settings(max_examples=50)
 @given(pairs=pairs)
+@example(pairs=ROUNDED_UP)
 def test_the_order_stays_and_scores_are_probabilities(pairs):
     logits, targets = np.array(pairs).T
     places = np.sort(np.concatenate([logits, [-50.0, 0.0, 50.0]]))

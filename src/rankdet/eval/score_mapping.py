@@ -78,8 +78,10 @@ class Table:
             raise ValueError("the scores of a table lie in 0..1 and never fall")
 
     def __call__(self, logits: Floats) -> Floats:
-        """Logits (D,) -> calibrated logits (D,)."""
-        return logits_of(np.clip(np.interp(logits, self.logits, self.scores), _EDGE, 1 - _EDGE))
+        """Logits (D,) -> calibrated logits (D,). Rounding does not lift a score above that of the next logit here."""
+        following = np.searchsorted(self.logits[:-1], logits)
+        scores = np.minimum(np.interp(logits, self.logits, self.scores), np.array(self.scores)[following])
+        return logits_of(np.clip(scores, _EDGE, 1 - _EDGE))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
