@@ -88,8 +88,14 @@ from rankdet.nn.solov2 import KernelHead
 
 CLASSES, EPOCHS, LR = 3, 4, 2e-3
 SMALL: dict[str, Any] = {"num_classes": CLASSES, "backbone": "test_resnet", "channels": 32}
-FEW, THIRD = ({"settings": RegionSettings(proposals=ProposalSelection(keep=count))} for count in (60, 20))
-REGIONS = {**SMALL, **FEW}
+
+
+def looking_at(regions: int) -> dict[str, Any]:
+    """Of a region-based detector: how many regions an image, and a branch of TridentNet, has at most."""
+    return {"settings": RegionSettings(proposals=ProposalSelection(keep=regions))}
+
+
+REGIONS = {**SMALL, **looking_at(60)}
 NO_PYRAMID = {"num_classes": CLASSES, "backbone": "test_resnet"}
 FLAT = partial(MLFPN, channels=16, networks=2, norm=GroupNorm())
 ROOT = {"widths": (16,) * 8, "blocks": (1,) * 8, "stem": 16}
@@ -161,8 +167,8 @@ METHODS: dict[str, tuple[Make, Criteria, Criteria]] = {
     "Libra R-CNN": (partial(LibraRCNN, **REGIONS), libra_criterion, RankingCriterion),
     "Grid R-CNN": (partial(GridRCNN, stage=POINTS, **REGIONS), softmax_criterion, RankingCriterion),
     "GA-Faster R-CNN": (partial(GuidedFasterRCNN, **REGIONS), softmax_criterion, RankingCriterion),
-    "TridentNet": (partial(TridentNet, **NO_PYRAMID, **THIRD), softmax_criterion, RankingCriterion),
-    "R-FCN": (partial(RFCN, **NO_PYRAMID, **FEW), smooth_softmax_criterion, RankingCriterion),
+    "TridentNet": (partial(TridentNet, **NO_PYRAMID, **looking_at(20)), softmax_criterion, RankingCriterion),
+    "R-FCN": (partial(RFCN, **NO_PYRAMID, **looking_at(60)), smooth_softmax_criterion, RankingCriterion),
     "Mask R-CNN": (partial(MaskRCNN, **REGIONS), softmax_criterion, RankingCriterion),
     "Mask Scoring R-CNN": (partial(MaskScoringRCNN, **REGIONS), softmax_criterion, RankingCriterion),
     "Cascade Mask R-CNN": (partial(CascadeMaskRCNN, **REGIONS), smooth_softmax_criterion, RankingCriterion),
